@@ -1,0 +1,41 @@
+"""Knowledge distillation for JAX.
+
+Subpackages load on first access, so ``import jaxkd`` costs next to nothing and
+``jaxkd.losses`` never pulls in Flax.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxkd import data as data
+    from jaxkd import distillers as distillers
+    from jaxkd import graphs as graphs
+    from jaxkd import heads as heads
+    from jaxkd import losses as losses
+    from jaxkd import memory as memory
+    from jaxkd import models as models
+    from jaxkd import training as training
+
+__version__ = "0.1.0"
+
+_SUBPACKAGES = (
+    "data",
+    "distillers",
+    "graphs",
+    "heads",
+    "losses",
+    "memory",
+    "models",
+    "training",
+)
+
+
+def __getattr__(name: str):
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"jaxkd.{name}")
+    raise AttributeError(f"module 'jaxkd' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_SUBPACKAGES]

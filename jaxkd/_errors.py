@@ -1,0 +1,27 @@
+"""The errors jaxkd raises on purpose."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InvalidInputError(ValueError):
+    """An argument, a file or a setting cannot be used as it is.
+
+    The message names the argument, what came, and what to do. The command line
+    prints it as one line and exits with code 2.
+    """
+
+
+class DivergenceError(ArithmeticError):
+    """Training stopped because the loss stopped being finite."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InvalidInputError:
+    """Builds the error for a name that is in no registry, with the nearest names."""
+    known = sorted(known)
+    nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if nearest:
+        hint = f"did you mean {' or '.join(map(repr, nearest))}?"
+    else:
+        hint = f"known: {', '.join(known)}"
+    return InvalidInputError(f"unknown {kind} {name!r}; {hint}")

@@ -1,0 +1,1 @@
+"""Numerically stable primitives shared by the losses and modules."""

@@ -1,0 +1,1 @@
+"""Nearest-neighbour graphs over a batch and propagation on them."""

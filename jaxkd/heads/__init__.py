@@ -1,0 +1,1 @@
+"""Modules that exist only during distillation."""

@@ -1,0 +1,1 @@
+"""The memory bank, its negatives, and the fused contrast over its rows."""

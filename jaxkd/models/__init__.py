@@ -1,0 +1,3 @@
+"""The model zoo. Every model returns a :class:`ModelOutput`."""
+
+from jaxkd.models._output import ModelOutput as ModelOutput

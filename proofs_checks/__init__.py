@@ -1,0 +1,1 @@
+"""The theorems of logits matching as runnable checks."""
