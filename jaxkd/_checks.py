@@ -3,9 +3,9 @@
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike
 
 from jaxkd._errors import InvalidInputError
@@ -46,7 +46,7 @@ def check_same_shape(**arrays: Array) -> None:
 
 def _concrete(value: Any) -> np.ndarray | None:
     """The value as NumPy, or None while it is being traced."""
-    return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
+    return None if isinstance(value, Tracer) else np.asarray(value)
 
 
 def check_positive(**scalars: ArrayLike) -> None:
