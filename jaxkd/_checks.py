@@ -66,7 +66,7 @@ def check_finite_positive(**scalars: ArrayLike) -> None:
             raise InvalidInputError(f"{name} must be finite, got {value}")
 
 
-def check_at_least(minimum: int, **integers: int) -> None:
+def check_at_least(minimum: int, **integers: Any) -> None:
     """Raises unless every value is an integer not below ``minimum``."""
     for name, value in integers.items():
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
@@ -75,7 +75,7 @@ def check_at_least(minimum: int, **integers: int) -> None:
             raise InvalidInputError(f"{name} must be at least {minimum}, got {value}")
 
 
-def check_in_range(low: float, high: float, **scalars: float) -> None:
+def check_in_range(low: float, high: float, **scalars: Any) -> None:
     """Raises ``ValueError`` unless every value lies in ``[low, high]``."""
     for name, value in scalars.items():
         if math.isnan(value) or not low <= value <= high:

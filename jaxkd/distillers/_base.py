@@ -7,6 +7,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
+from jaxkd._errors import InvalidInputError
 from jaxkd.models import ModelOutput
 
 PyTree = Any
@@ -34,13 +35,14 @@ class Spec(NamedTuple):
 
     Attributes:
         student: The student's abstract output for one batch (``jax.eval_shape``).
-        teacher: The teacher's abstract output for one batch.
+        teacher: The teacher's abstract output for one batch, or None where there is no
+            teacher (plain training).
         num_classes: Number of classes.
         labels: Labels of the whole training set, in row order.
     """
 
     student: ModelOutput
-    teacher: ModelOutput
+    teacher: ModelOutput | None
     num_classes: int
     labels: Int[np.ndarray, " rows"]
 
@@ -63,12 +65,33 @@ class Distiller(NamedTuple):
     Attributes:
         init: ``(rngs, spec) -> DistillerState``.
         loss: ``(params, extra, student, teacher, batch) -> (per_example, extra,
-            metrics)``: one value per example, the next ``extra``, and scalars worth
-            watching. The training step takes the mean of the values.
+            metrics)``; one value per example, the next ``extra``, and scalars worth
+            watching. The training step takes the mean of the values. ``teacher`` is
+            None in plain training; a method that reads it refuses that in ``init``.
     """
 
     init: Callable[[nnx.Rngs, Spec], DistillerState]
     loss: Callable[
-        [PyTree, PyTree, ModelOutput, ModelOutput, Batch],
+        [PyTree, PyTree, ModelOutput, Any, Batch],
         tuple[Float[Array, " batch"], PyTree, Metrics],
     ]
+
+
+def require_teacher(spec: Spec, method: str) -> ModelOutput:
+    """The teacher's abstract output.
+
+    Raises:
+        ValueError: If there is no teacher, or it has other classes than the student.
+    """
+    if spec.teacher is None:
+        raise InvalidInputError(f"{method} needs a teacher, but none was given")
+    student, teacher = (
+        spec.student.logits.shape[-1],
+        spec.teacher.logits.shape[-1],
+    )
+    if student != teacher:
+        raise InvalidInputError(
+            f"{method} compares logits, but the student has {student} classes and the "
+            f"teacher {teacher}"
+        )
+    return spec.teacher

@@ -15,7 +15,8 @@ class ModelOutput(NamedTuple):
         embedding: What feeds the classifier, after global pooling.
         stages: Feature maps (NHWC) from the stem to the last stage, after the
             activation. Empty for models without stages.
-        preactivations: The same maps before their activation.
+        preactivations: The same maps before their activation; the zoo's networks give
+            the stem's after it, as the published benchmarks do.
     """
 
     logits: Float[Array, "batch classes"]

@@ -1,1 +1,21 @@
 """The training loop: one compiled step, checkpoints, metrics."""
+
+from jaxkd.training._checkpoints import CheckpointError as CheckpointError
+from jaxkd.training._checkpoints import Checkpoints as Checkpoints
+from jaxkd.training._evaluate import Evaluation as Evaluation
+from jaxkd.training._evaluate import evaluate as evaluate
+from jaxkd.training._evaluate import make_evaluator as make_evaluator
+from jaxkd.training._fit import fit as fit
+from jaxkd.training._metrics import MetricsWriter as MetricsWriter
+from jaxkd.training._metrics import read_metrics as read_metrics
+from jaxkd.training._networks import FrozenNetwork as FrozenNetwork
+from jaxkd.training._networks import freeze as freeze
+from jaxkd.training._networks import inference_view as inference_view
+from jaxkd.training._optimizers import published_sgd as published_sgd
+from jaxkd.training._program import LoopState as LoopState
+from jaxkd.training._program import Program as Program
+from jaxkd.training._program import compile_program as compile_program
+from jaxkd.training._step import Examples as Examples
+from jaxkd.training._step import TrainState as TrainState
+from jaxkd.training._step import init_train_state as init_train_state
+from jaxkd.training._step import make_train_step as make_train_step

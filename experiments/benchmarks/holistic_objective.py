@@ -1,0 +1,291 @@
+"""The holistic objective on the device against the published gather form.
+
+One step is: embed both networks' features, build both graphs, encode, contrast four
+anchors of every example with its negatives, differentiate with respect to the
+student's features and all heads, and update both banks. `jaxkd` runs it as one
+compiled function that also draws the negatives. The published form, transcribed here
+for PyTorch, gathers `[batch, K, dim]` rows of each bank; its negatives are drawn by
+NumPy on the host, one example at a time.
+
+    python -m experiments.benchmarks.holistic_objective
+    python -m experiments.benchmarks.holistic_objective --smoke
+
+Time is the median over rounds in which all variants take turns. The quoted ratio is
+against the published form *without* its sampling, which data-loading workers could
+hide. Memory is each variant's own process: its peak less what it held when the banks
+were there, compilation included. Without PyTorch only jaxkd's numbers are printed.
+"""
+
+import argparse
+import dataclasses
+import importlib.util
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxkd import distillers
+from jaxkd.models import ModelOutput
+
+SAMPLERS = ("all", "shared", "sampled")
+PUBLISHED, PUBLISHED_SAMPLING = "published", "published + sampling"
+TEMPERATURE, MOMENTUM, SMOOTHING, NEIGHBORS = 0.07, 0.9, 0.75, 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """What one step works on: CIFAR-100 as published."""
+
+    rows: int = 50_000
+    classes: int = 100
+    batch: int = 64
+    negatives: int = 16_384
+    features: int = 256
+    dim: int = 128
+
+
+SMOKE = Sizes(rows=2_000, batch=16, negatives=512, features=32, dim=16)
+
+
+class Inputs:
+    """A stream of random batches, the same for every variant."""
+
+    def __init__(self, sizes: Sizes):
+        self.sizes = sizes
+        self.rng = np.random.default_rng(0)
+        self.labels = self.rng.integers(0, sizes.classes, sizes.rows, dtype=np.int32)
+
+    def __call__(self) -> dict[str, np.ndarray]:
+        """Draws a batch: features and logits of both networks, row numbers."""
+        s = self.sizes
+        batch = {
+            f"{side}_{kind}": self.rng.normal(size=(s.batch, width)).astype(np.float32)
+            for side in ("student", "teacher")
+            for kind, width in (("features", s.features), ("logits", s.classes))
+        }
+        rows = self.rng.choice(s.rows, s.batch, replace=False).astype(np.int32)
+        return batch | {"rows": rows}
+
+
+def ours(sizes: Sizes, negatives: str) -> tuple[Callable[[], None], Callable[[], int]]:
+    """A step of `jaxkd.distillers.holistic`, and XLA's count of its scratch memory."""
+    inputs = Inputs(sizes)
+    method = distillers.holistic(
+        negatives=negatives, num_negatives=sizes.negatives, dim=sizes.dim
+    )
+    output = ModelOutput(
+        logits=jax.ShapeDtypeStruct((sizes.batch, sizes.classes), jnp.float32),
+        embedding=jax.ShapeDtypeStruct((sizes.batch, sizes.features), jnp.float32),
+    )
+    spec = distillers.Spec(output, output, sizes.classes, inputs.labels)
+    state = method.init(nnx.Rngs(0), spec)
+
+    def step(state, key, batch):
+        teacher = ModelOutput(batch["teacher_logits"], batch["teacher_features"])
+        example = distillers.Batch(
+            images=jnp.zeros((sizes.batch, 1, 1, 1)),  # not read
+            labels=batch["labels"],
+            rows=batch["rows"],
+            key=key,
+        )
+
+        def objective(params, features):
+            student = ModelOutput(batch["student_logits"], features)
+            per_example, extra, _ = method.loss(
+                params, state.extra, student, teacher, example
+            )
+            return per_example.mean(), extra
+
+        grad = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)
+        (value, extra), grads = grad(state.params, batch["student_features"])
+        return state._replace(extra=extra), value, grads
+
+    compiled = jax.jit(step, donate_argnames="state")
+    key = jax.random.key(0)
+
+    def labelled():
+        batch = inputs()
+        return batch | {"labels": inputs.labels[batch["rows"]]}
+
+    def run():
+        nonlocal state, key
+        key, step_key = jax.random.split(key)
+        state, value, grads = compiled(state, step_key, labelled())
+        jax.block_until_ready((state, value, grads))
+
+    def scratch():
+        analysis = compiled.lower(state, key, labelled()).compile().memory_analysis()
+        return analysis.temp_size_in_bytes
+
+    return run, scratch
+
+
+def published(sizes: Sizes, *, sampling: bool) -> Callable[[], None]:
+    """A step of the gather form, on as many threads as PyTorch takes by itself."""
+    import torch
+    from torch.nn import functional
+
+    inputs = Inputs(sizes)
+    torch.manual_seed(0)
+
+    def normalize(x):
+        return functional.normalize(x, dim=1)
+
+    bank_s, bank_t = (normalize(torch.randn(sizes.rows, sizes.dim)) for _ in range(2))
+    embed_s, embed_t = (torch.nn.Linear(sizes.features, sizes.dim) for _ in range(2))
+    encode_s, encode_t = (torch.nn.Linear(2 * sizes.dim, sizes.dim) for _ in range(2))
+    others = [np.flatnonzero(inputs.labels != label) for label in range(sizes.classes)]
+    target = torch.zeros(sizes.batch, dtype=torch.long)
+
+    def draw(rows):
+        """K rows of other classes for each example, as the published dataset does."""
+        choose = np.random.choice
+        pools = (others[inputs.labels[row]] for row in rows)
+        return np.stack([choose(p, sizes.negatives, replace=False) for p in pools])
+
+    def encode(embeddings, logits, layer):
+        predictions = normalize(torch.softmax(logits, dim=1))
+        near = (predictions @ predictions.T).topk(NEIGHBORS, dim=1).indices
+        hop = embeddings[near].mean(dim=1)
+        return normalize(layer(torch.cat([embeddings, hop], dim=1)))
+
+    def contrast(anchor, positive, negatives):
+        attraction = (anchor * positive).sum(dim=1, keepdim=True)
+        repulsion = torch.bmm(negatives, anchor.unsqueeze(2)).squeeze(2)
+        scores = torch.cat([attraction, repulsion], dim=1) / TEMPERATURE
+        return functional.cross_entropy(scores, target)
+
+    def gather(bank, index):
+        shape = sizes.batch, sizes.negatives, sizes.dim
+        return bank.index_select(0, index.view(-1)).view(shape)
+
+    fixed = torch.from_numpy(draw(inputs()["rows"]))
+
+    def run():
+        batch = {k: torch.from_numpy(v) for k, v in inputs().items()}
+        rows = batch["rows"].long()
+        index = torch.from_numpy(draw(rows.numpy())) if sampling else fixed
+        features = batch["student_features"].requires_grad_()
+        h_s, h_t = embed_s(features), embed_t(batch["teacher_features"])
+        h_s, h_t = normalize(h_s), normalize(h_t)
+        g_s = encode(h_s, batch["student_logits"], encode_s)
+        g_t = encode(h_t, batch["teacher_logits"], encode_t)
+        old_s, old_t = bank_s[rows], bank_t[rows]
+        smooth_s = normalize(SMOOTHING * old_s + (1 - SMOOTHING) * g_s.detach())
+        smooth_t = normalize(SMOOTHING * old_t + (1 - SMOOTHING) * g_t.detach())
+        negatives_s, negatives_t = gather(bank_s, index), gather(bank_t, index)
+        loss = (
+            contrast(h_s, old_t, negatives_s)
+            + contrast(h_t, old_s, negatives_t)
+            + contrast(g_s, smooth_t, negatives_s)
+            + contrast(g_t, smooth_s, negatives_t)
+        )
+        loss.backward()
+        with torch.no_grad():
+            for bank, old, new in ((bank_s, old_s, h_s), (bank_t, old_t, h_t)):
+                mixed = MOMENTUM * old + (1 - MOMENTUM) * new
+                bank.index_copy_(0, rows, normalize(mixed))
+
+    return run
+
+
+def build(name: str, sizes: Sizes) -> Callable[[], None]:
+    """A step by its name."""
+    if name in SAMPLERS:
+        return ours(sizes, name)[0]
+    return published(sizes, sampling=name == PUBLISHED_SAMPLING)
+
+
+def variants() -> list[str]:
+    """What can run here."""
+    has_torch = importlib.util.find_spec("torch") is not None
+    return [*SAMPLERS, *((PUBLISHED, PUBLISHED_SAMPLING) if has_torch else ())]
+
+
+def time_in_turns(sizes: Sizes, rounds: int) -> dict[str, float]:
+    """Median seconds a step of each variant, measured round by round."""
+    steps = {name: build(name, sizes) for name in variants()}
+    for step in steps.values():
+        step()
+        step()
+    seconds = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def resident() -> int:
+    """Bytes of memory the process holds now."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def measure_memory(name: str, sizes: Sizes) -> dict[str, int]:
+    """Bytes one variant takes above its banks; for a process of its own."""
+    scratch = None
+    if name in SAMPLERS:
+        step, scratch = ours(sizes, name)
+    else:
+        step = build(name, sizes)
+    before = resident()
+    for _ in range(3):
+        step()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    result = {"process": peak - before}
+    if scratch is not None:
+        result["xla"] = scratch()
+    return result
+
+
+def memory_apart(sizes: Sizes, smoke: bool) -> dict[str, dict[str, int]]:
+    """The memory of every variant, each in its own process."""
+    result = {}
+    for name in variants():
+        command = [sys.executable, "-m", "experiments.benchmarks.holistic_objective"]
+        command += ["--memory-of", name] + ["--smoke"] * smoke
+        output = subprocess.run(command, check=True, capture_output=True, text=True)
+        result[name] = json.loads(output.stdout)
+    return result
+
+
+def main() -> None:
+    """Measures and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes")
+    parser.add_argument("--memory-of", choices=variants(), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    sizes = SMOKE if arguments.smoke else Sizes()
+    if arguments.memory_of:
+        print(json.dumps(measure_memory(arguments.memory_of, sizes)))
+        return
+
+    memory = memory_apart(sizes, arguments.smoke)
+    seconds = time_in_turns(sizes, arguments.rounds)
+    print(f"{sizes}\njax {jax.__version__} on {jax.default_backend()}\n")
+    print("| variant | ms a step | times faster | MB above the banks | of which XLA |")
+    print("|---|---|---|---|---|")
+    for name, value in seconds.items():
+        ratio = f"{seconds[PUBLISHED] / value:.1f}" if PUBLISHED in seconds else "-"
+        xla = memory[name].get("xla")
+        print(
+            f"| {name} | {1e3 * value:.1f} | {ratio} "
+            f"| {memory[name]['process'] / 1e6:.0f} "
+            f"| {'-' if xla is None else f'{xla / 1e6:.1f}'} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""``jaxkd distill``."""
+
+import dataclasses
+from typing import Any
+
+from jaxkd import data, distillers, training
+from jaxkd._errors import InvalidInputError
+from jaxkd.cli import _runs
+from jaxkd.cli._options import Distill, HolisticOptions
+from jaxkd.cli._train import load_dataset, train_network
+
+
+def run(options: Distill, arguments: list[str]) -> None:
+    """Trains a student with the help of a trained teacher."""
+    _runs.check_out(options.out, resume=options.resume)
+    distiller = distillers.recipe(
+        options.method, weights=options.weights, settings=_settings(options)
+    )
+    teacher = _runs.load_network(options.teacher)
+    source = options.dataset or teacher.dataset
+    dataset = load_dataset(source, options.data)
+    check_fits(teacher, dataset)
+    frozen = training.freeze(teacher.module, teacher.normalization)
+    train_network(options, arguments, source, dataset, distiller, frozen)
+
+
+def check_fits(loaded: _runs.LoadedNetwork, dataset: data.ImageDataset) -> None:
+    """Refuses a trained network that was made for other images or classes.
+
+    Raises:
+        ValueError: Naming both.
+    """
+    network = loaded.network
+    shape = tuple(dataset.train.images.shape[1:])
+    if network.num_classes != dataset.num_classes:
+        raise InvalidInputError(
+            f"the network was trained on {network.num_classes} classes, dataset "
+            f"{dataset.name} has {dataset.num_classes}; both must be the same"
+        )
+    if network.image_shape != shape:
+        raise InvalidInputError(
+            f"the network takes images of shape {network.image_shape}, those of "
+            f"{dataset.name} are {shape}; both must be the same"
+        )
+
+
+def _settings(options: Distill) -> dict[str, dict[str, Any]]:
+    """Settings that differ from their defaults, by part; a recipe refuses strays."""
+    settings: dict[str, dict[str, Any]] = {}
+    if options.temperature != 4.0:
+        settings["kd"] = {"temperature": options.temperature}
+    holistic = {
+        name: value
+        for name, value in dataclasses.asdict(options.hkd).items()
+        if value != getattr(HolisticOptions(), name)
+    }
+    if holistic:
+        settings["hkd"] = holistic
+    return settings

@@ -1,0 +1,35 @@
+"""``jaxkd evaluate``."""
+
+import time
+
+from rich.console import Console
+
+from jaxkd import data, training
+from jaxkd.cli import _runs
+from jaxkd.cli._distill import check_fits
+from jaxkd.cli._options import Evaluate
+
+
+def run(options: Evaluate, arguments: list[str]) -> None:
+    """Evaluates a trained network on its whole test set."""
+    del arguments
+    loaded = _runs.load_network(options.run)
+    dataset = data.load(
+        options.dataset or loaded.dataset,
+        data_dir=options.data_dir,
+        cache_dir=options.cache_dir,
+    )
+    check_fits(loaded, dataset)
+    frozen = training.freeze(loaded.module, loaded.normalization)
+    evaluator = training.make_evaluator(frozen.apply, dataset.test)
+    evaluator(frozen.variables)  # compiles, so that the time below is the network's
+    started = time.perf_counter()
+    result = evaluator(frozen.variables)
+    seconds = time.perf_counter() - started
+    Console().print(
+        f"{loaded.network.model} (step {loaded.step}) on {dataset.name}: test accuracy "
+        f"{result.accuracy:.2%}, loss {result.loss:.4f} nats, {result.count:,} images, "
+        f"{result.count / seconds:,.0f} images/s",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,181 @@
+"""``jaxkd quickstart``: the whole idea on handwritten digits, in about a minute."""
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from jaxkd import data, distillers, training
+from jaxkd._checks import check_at_least
+from jaxkd.cli import _plots, _runs
+from jaxkd.cli._options import Quickstart
+
+METHODS = {"alone": "ce", "KD": "kd", "HKD+KD": "hkd+kd"}
+TRANSFER_IMAGES = 256
+TEACHER_EPOCHS = 30
+STUDENT_EPOCHS = 60
+BATCH_SIZE = 64
+
+
+class _Trained(NamedTuple):
+    program: training.Program
+    loop: training.LoopState
+    history: list[dict[str, Any]]
+
+
+def run(options: Quickstart, arguments: list[str]) -> None:
+    """Trains a teacher, then students alone and with its help; compares them."""
+    _runs.check_out(options.out, resume=False)
+    check_at_least(1, seeds=options.seeds)
+    console = Console()
+    started = time.perf_counter()
+    digits = data.load("digits")
+    transfer = data.take_subset(digits, TRANSFER_IMAGES, seed=0)
+    teacher_network = _runs.NetworkConfig.for_dataset(
+        digits, "resnet20", None, "float32"
+    )
+    student_network = _runs.NetworkConfig.for_dataset(digits, "resnet8", 4, "float32")
+    out = options.out
+    out.mkdir(parents=True, exist_ok=True)
+
+    teacher = _train(console, "teacher", teacher_network, digits, "ce", TEACHER_EPOCHS)
+    _save(out / "teacher", arguments, teacher_network, digits, teacher)
+    frozen = training.freeze(
+        teacher.program.student(teacher.loop), teacher.program.normalization
+    )
+    histories: dict[str, list[list[dict[str, Any]]]] = {}
+    for method, recipe in METHODS.items():
+        program = _compile(student_network, transfer, recipe, STUDENT_EPOCHS, frozen)
+        runs = [
+            _fit(console, f"{method}, seed {seed}", program, seed, STUDENT_EPOCHS)
+            for seed in range(options.seeds)
+        ]
+        histories[method] = [run.history for run in runs]
+        if recipe == "hkd+kd":
+            _save(out / "student", arguments, student_network, transfer, runs[0])
+
+    seconds = time.perf_counter() - started
+    teacher_accuracy = teacher.history[-1]["test/accuracy"]
+    curves = {
+        method: np.array([[r["test/accuracy"] for r in h] for h in runs])
+        for method, runs in histories.items()
+    }
+    _plots.draw_comparison(
+        out / "curves.png",
+        curves,
+        teacher_accuracy=teacher_accuracy,
+        title=f"A small student on {TRANSFER_IMAGES} handwritten digits",
+    )
+    results = {"teacher": {"accuracy": teacher_accuracy}, "seconds": seconds}
+    results["students"] = {
+        method: {
+            "accuracy": values[:, -1].tolist(),
+            "mean": float(values[:, -1].mean()),
+            "std": float(values[:, -1].std(ddof=min(1, options.seeds - 1))),
+        }
+        for method, values in curves.items()
+    }
+    _runs.write_json(out / "results.json", results)
+    _report(console, options, results)
+
+
+def _compile(
+    network: _runs.NetworkConfig,
+    dataset: data.ImageDataset,
+    recipe: str,
+    epochs: int,
+    teacher: training.FrozenNetwork | None,
+) -> training.Program:
+    steps = data.steps_per_epoch(len(dataset.train.labels), BATCH_SIZE)
+    return training.compile_program(
+        network.build,
+        dataset,
+        distillers.recipe(recipe),
+        optimizer=training.published_sgd(epochs * steps),
+        batch_size=BATCH_SIZE,
+        teacher=teacher,
+    )
+
+
+def _fit(
+    console: Console, name: str, program: training.Program, seed: int, epochs: int
+) -> _Trained:
+    """Trains one seed; prints one line at its end, not one per epoch."""
+    loop, history = training.fit(program, program.start(seed), epochs=epochs)
+    accuracy = history[-1]["test/accuracy"]
+    console.print(f"{name:18} test accuracy {accuracy:.1%}", highlight=False)
+    return _Trained(program, loop, history)
+
+
+def _train(
+    console: Console,
+    name: str,
+    network: _runs.NetworkConfig,
+    dataset: data.ImageDataset,
+    recipe: str,
+    epochs: int,
+) -> _Trained:
+    program = _compile(network, dataset, recipe, epochs, teacher=None)
+    return _fit(console, name, program, 0, epochs)
+
+
+def _save(
+    out: Path,
+    arguments: list[str],
+    network: _runs.NetworkConfig,
+    dataset: data.ImageDataset,
+    trained: _Trained,
+) -> None:
+    """Writes a run folder that `jaxkd evaluate` and `jaxkd distill` can read."""
+    out.mkdir()
+    normalization = trained.program.normalization
+    config = _runs.make_config({}, arguments, network, "digits", dataset, normalization)
+    _runs.write_json(out / _runs.CONFIG, config)
+    step = trained.history[-1]["step"]
+    record = {"history": trained.history}
+    training.Checkpoints(out / "checkpoints").save(step, trained.loop, record)
+
+
+def _report(console: Console, options: Quickstart, results: dict[str, Any]) -> None:
+    """Prints the table and writes it as Markdown."""
+    title = f"Test accuracy (%) after the last epoch, {options.seeds} seeds"
+    table = Table(title=title)
+    table.add_column("network")
+    table.add_column("accuracy", justify="right")
+    rows = [
+        ("teacher, resnet20, all images", f"{100 * results['teacher']['accuracy']:.1f}")
+    ]
+    for method, result in results["students"].items():
+        mean, deviation = 100 * result["mean"], 100 * result["std"]
+        rows.append((f"student, {method}", f"{mean:.1f} ± {deviation:.1f}"))
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    lines = [
+        "# Quickstart",
+        "",
+        f"{title}. The teacher learnt from 1,437 images, the students (a resnet8 with "
+        f"4 channels) from {TRANSFER_IMAGES} of them; all are tested on the other 360.",
+        "",
+        "| network | accuracy |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in rows),
+        "",
+        "![Test accuracy over the epochs](curves.png)",
+        "",
+        f"Made in {results['seconds']:.0f} s on {jax.devices()[0].device_kind} by "
+        f"`jaxkd quickstart --seeds {options.seeds}`. The HKD+KD student of seed 0 is "
+        "in `student/`, the teacher in `teacher/`; try `jaxkd evaluate student`.",
+        "",
+    ]
+    (options.out / "report.md").write_text("\n".join(lines))
+    console.print(
+        f"{results['seconds']:.0f} s; report.md, curves.png, teacher and student are "
+        f"in {options.out}",
+        highlight=False,
+        soft_wrap=True,
+    )

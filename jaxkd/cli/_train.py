@@ -1,0 +1,125 @@
+"""``jaxkd train``, and what ``jaxkd distill`` shares with it."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from jaxkd import data, distillers, training
+from jaxkd._errors import InvalidInputError
+from jaxkd.cli import _plots, _runs
+from jaxkd.cli._options import DataOptions, Distill, Train
+
+
+def run(options: Train, arguments: list[str]) -> None:
+    """Trains a network on its own."""
+    _runs.check_out(options.out, resume=options.resume)
+    dataset = load_dataset(options.dataset, options.data)
+    objective = distillers.recipe("ce")
+    train_network(options, arguments, options.dataset, dataset, objective, teacher=None)
+
+
+def load_dataset(name: str, options: DataOptions) -> data.ImageDataset:
+    """Loads a dataset and applies the command line's variations."""
+    dataset = data.load(name, data_dir=options.data_dir, cache_dir=options.cache_dir)
+    if options.subset is not None:
+        dataset = data.take_subset(dataset, options.subset, seed=0)
+    own = dataset.augmentation
+    crop, flip = options.crop_padding, options.flip
+    augmentation = data.Augmentation(
+        crop_padding=own.crop_padding if crop is None else crop,
+        flip=own.flip if flip is None else flip,
+    )
+    return dataclasses.replace(dataset, augmentation=augmentation)
+
+
+def train_network(
+    options: Train | Distill,
+    arguments: list[str],
+    source: str,
+    dataset: data.ImageDataset,
+    distiller: distillers.Distiller,
+    teacher: training.FrozenNetwork | None,
+) -> None:
+    """Runs one training job; nothing is written before everything is checked."""
+    console = Console()
+    network = _runs.NetworkConfig.for_dataset(
+        dataset, options.model, options.width, options.compute_dtype
+    )
+    steps = data.steps_per_epoch(len(dataset.train.labels), options.batch_size)
+    if options.epochs < 1:
+        raise InvalidInputError(f"--epochs must be at least 1, got {options.epochs}")
+    program = training.compile_program(
+        network.build,
+        dataset,
+        distiller,
+        optimizer=training.published_sgd(
+            options.epochs * steps, **dataclasses.asdict(options.optimizer)
+        ),
+        batch_size=options.batch_size,
+        teacher=teacher,
+    )
+    checkpoints = training.Checkpoints(
+        options.out / "checkpoints", every_steps=options.checkpoint_every
+    )
+    loop = program.start(options.seed)
+
+    identity = dataclasses.asdict(options)
+    for harmless in ("out", "resume", "checkpoint_every"):
+        identity.pop(harmless)
+    config = _runs.make_config(
+        identity, arguments, network, source, dataset, program.normalization
+    )
+    history: list[dict[str, Any]] = []
+    resumed_at = 0
+    if options.resume:
+        _runs.check_same_experiment(options.out, config)
+        if checkpoints.latest() is not None:
+            loop, record = checkpoints.restore(loop)
+            history = record["history"]
+            resumed_at = int(loop.train.step)
+        console.print(f"resuming {options.out} at step {resumed_at}", highlight=False)
+    else:
+        options.out.mkdir(parents=True, exist_ok=True)
+        _runs.write_json(options.out / _runs.CONFIG, config)
+
+    writer = training.MetricsWriter(options.out, resumed_at=resumed_at)
+    try:
+        loop, history = training.fit(
+            program,
+            loop,
+            epochs=options.epochs,
+            checkpoints=checkpoints,
+            history=history,
+            on_epoch=writer,
+            console=console,
+            description=network.model,
+        )
+    finally:
+        writer.close()
+    _plots.draw_history(options.out / "curves.png", history)
+    _finish(options.out, console, history)
+
+
+def _finish(out: Path, console: Console, history: list[dict[str, Any]]) -> None:
+    """Writes and prints what came of a run."""
+    last = history[-1]
+    best = max(history, key=lambda record: record.get("test/accuracy", 0.0))
+    summary = {
+        "test_accuracy_last": last["test/accuracy"],
+        "test_accuracy_best": best["test/accuracy"],
+        "epochs": last["epoch"],
+        "steps": last["step"],
+        "images_per_second": last["images_per_second"],
+        "device": jax.devices()[0].device_kind,
+    }
+    _runs.write_json(out / "summary.json", summary)
+    console.print(
+        f"test accuracy {summary['test_accuracy_last']:.2%} after the last epoch, "
+        f"best {summary['test_accuracy_best']:.2%}; "
+        f"{summary['images_per_second']:,.0f} images/s; everything is in {out}",
+        highlight=False,
+        soft_wrap=True,
+    )

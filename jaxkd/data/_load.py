@@ -1,0 +1,154 @@
+"""One name for a dataset, wherever it comes from."""
+
+import hashlib
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.npyio import NpzFile
+
+from jaxkd._errors import InvalidInputError
+from jaxkd.data._dataset import (
+    Augmentation,
+    ImageDataset,
+    Split,
+    checked_split,
+    default_augmentation,
+)
+from jaxkd.data._tfds import load_tfds
+
+_DIGITS_TEST_ROWS = 360
+
+
+def load(
+    name: str,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike | None = None,
+) -> ImageDataset:
+    """Loads a dataset by name or from a file.
+
+    ``"digits"`` is scikit-learn's bundled set of 8x8 handwritten digits, 1,437 for
+    training and 360 for testing in a fixed stratified split; it needs no network.
+
+    A path that ends in ``.npz`` holds the arrays ``x_train``, ``y_train``, ``x_test``
+    and ``y_test`` (Keras's convention) and optionally ``class_names``. Images without
+    a channel axis get one. They are not flipped by default, since nothing is known of
+    them.
+
+    Any other name is a TFDS dataset, ``name[/config][:version]``, that was prepared as
+    array_record. Its images are decoded once into a memory-mapped cache; TensorFlow is
+    not needed. The split ``"validation"`` stands in where there is no ``"test"``.
+
+    Args:
+        name: What to load.
+        data_dir: Folder of prepared TFDS datasets; TFDS_DATA_DIR, else
+            ~/tensorflow_datasets if None.
+        cache_dir: Folder for decoded images; JAXKD_CACHE_DIR, else the user's cache
+            folder if None.
+
+    Returns:
+        The dataset, checked. TFDS images are read-only memory maps.
+
+    Raises:
+        InvalidInputError: If the name is unknown, the dataset is not prepared, a file
+            is damaged, or its contents cannot be used. The message says what to do.
+
+    Example:
+        >>> from jaxkd import data
+        >>> digits = data.load("digits")
+        >>> digits.train.images.shape, digits.test.images.shape
+        ((1437, 8, 8, 1), (360, 8, 8, 1))
+    """
+    if name == "digits":
+        return _digits()
+    if name.endswith(".npz"):
+        return _npz(Path(name).expanduser())
+    return load_tfds(name, data_dir=data_dir, cache_dir=cache_dir)
+
+
+def _digits() -> ImageDataset:
+    # Slow to import, and needed by this dataset only.
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits: Any = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+    parts: Any = train_test_split(
+        images,
+        digits.target,
+        test_size=_DIGITS_TEST_ROWS,
+        stratify=digits.target,
+        random_state=0,
+    )
+    x_train, x_test, y_train, y_test = parts
+    return ImageDataset(
+        name="digits",
+        train=Split(x_train, y_train),
+        test=Split(x_test, y_test),
+        num_classes=10,
+        augmentation=default_augmentation("digits", images.shape[1:]),
+    )
+
+
+def _npz(path: Path) -> ImageDataset:
+    arrays = _read_npz(path)
+    class_names = tuple(map(str, arrays.pop("class_names", ())))
+    for key in ("x_train", "x_test"):
+        if arrays[key].ndim == 3:
+            arrays[key] = arrays[key][..., None]
+    for key in ("y_train", "y_test"):
+        if arrays[key].ndim == 2 and arrays[key].shape[1] == 1:
+            arrays[key] = arrays[key][:, 0]
+    labels = [arrays["y_train"], arrays["y_test"]]
+    num_classes = len(class_names) or 1 + max(int(y.max(initial=0)) for y in labels)
+    train, test = (
+        checked_split(
+            arrays[f"x_{part}"],
+            arrays[f"y_{part}"],
+            num_classes=num_classes,
+            images_name=f"{path}: x_{part}",
+            labels_name=f"{path}: y_{part}",
+        )
+        for part in ("train", "test")
+    )
+    with path.open("rb") as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    image_shape = train.images.shape[1:]
+    return ImageDataset(
+        name=path.stem,
+        train=train,
+        test=test,
+        num_classes=num_classes,
+        class_names=class_names,
+        augmentation=Augmentation(default_augmentation("", image_shape).crop_padding),
+        fingerprint=f"npz:sha256:{checksum}",
+    )
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    required = ("x_train", "y_train", "x_test", "y_test")
+    try:
+        # Pickles can run code: a file that needs them is refused. np.load would return
+        # a bare array for a misnamed .npy.
+        with path.open("rb") as raw, NpzFile(raw, allow_pickle=False) as file:
+            missing = [key for key in required if key not in file]
+            if missing:
+                raise InvalidInputError(
+                    f"{path} must hold {', '.join(required)}; {missing[0]} is missing"
+                )
+            return {key: _member(file, key, path) for key in file}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        if isinstance(error, InvalidInputError):
+            raise
+        raise InvalidInputError(f"cannot read {path}: {error}") from error
+
+
+def _member(file: NpzFile, key: str, path: Path) -> np.ndarray:
+    try:
+        return file[key]
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise InvalidInputError(f"cannot read {key} of {path}: {error}") from error

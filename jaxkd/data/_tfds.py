@@ -1,0 +1,182 @@
+"""TensorFlow Datasets, read without TensorFlow and decoded once."""
+
+import difflib
+import hashlib
+import importlib.util
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from jaxkd._errors import InvalidInputError, unknown_name
+from jaxkd.data import _cache
+from jaxkd.data._dataset import ImageDataset, Split, default_augmentation
+from jaxkd.data._decode import decode
+
+_NAME = re.compile(
+    r"(?P<base>\w+)(?:/(?P<config>[\w.\-]+))?(?::(?P<version>\d+\.\d+\.\d+))?"
+)
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+_CACHE_FORMAT = 1  # Part of the key: another layout never meets an old folder.
+
+
+def load_tfds(
+    name: str,
+    *,
+    data_dir: str | os.PathLike | None,
+    cache_dir: str | os.PathLike | None,
+) -> ImageDataset:
+    """Loads ``name[/config][:version]``, through the cache of decoded images."""
+    prepared = find_prepared(name, data_dir)
+    if prepared is None:
+        raise _not_prepared(name, data_dir)
+    info = _info(prepared)
+    if info.get("fileFormat") != "array_record":
+        raise InvalidInputError(
+            f"{prepared} is prepared as {info.get('fileFormat', 'tfrecord')}, which "
+            "takes TensorFlow to read; prepare it as array_record in another folder: "
+            f"jaxkd data {name} --prepare --data-dir FOLDER"
+        )
+    target = _cache_folder(prepared, info, _cache.cache_root(cache_dir))
+    if not target.is_dir():
+        decode(prepared, info, target)
+    metadata, arrays = _cache.read_folder(target)
+    train, test = (
+        Split(arrays[f"{part}-images"], arrays[f"{part}-labels"])
+        for part in ("train", "test")
+    )
+    return ImageDataset(
+        name=metadata["name"],
+        train=train,
+        test=test,
+        num_classes=len(metadata["class_names"]),
+        class_names=tuple(metadata["class_names"]),
+        augmentation=default_augmentation(metadata["name"], train.images.shape[1:]),
+        fingerprint=f"tfds:{metadata['name']}:{metadata['version']}",
+    )
+
+
+def prepare(name: str, data_dir: str | os.PathLike | None = None) -> Path:
+    """Downloads a TFDS dataset and prepares it as array_record.
+
+    Args:
+        name: ``name[/config][:version]`` as in the TFDS catalogue.
+        data_dir: Where to; TFDS_DATA_DIR or TFDS's own default if None.
+
+    Returns:
+        The folder that holds the prepared dataset.
+
+    Raises:
+        InvalidInputError: If TensorFlow is not installed, or the name is unknown.
+    """
+    found = find_prepared(name, data_dir)
+    if found is not None and _info(found).get("fileFormat") == "array_record":
+        return found
+    parsed = _NAME.fullmatch(name)
+    if parsed is None or parsed["base"] not in _catalogue():
+        raise _not_prepared(name, data_dir)
+    if importlib.util.find_spec("tensorflow") is None:
+        raise InvalidInputError(
+            f"preparing {name} needs TensorFlow (reading it afterwards does not); "
+            "install it with: pip install 'jaxkd-distillation[prepare]'"
+        )
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder(
+        name, data_dir=_data_root(data_dir), file_format="array_record"
+    )
+    builder.download_and_prepare()
+    return Path(builder.data_path)
+
+
+def find_prepared(name: str, data_dir: str | os.PathLike | None) -> Path | None:
+    """The folder of the newest prepared version, or None.
+
+    Looks at the disk only: importing TFDS takes longer than loading from the cache.
+
+    Raises:
+        InvalidInputError: If several configurations are prepared and none is named.
+    """
+    parsed = _NAME.fullmatch(name)
+    if parsed is None:
+        return None
+    root = _data_root(data_dir) / parsed["base"]
+    if parsed["config"]:
+        root /= parsed["config"]
+    elif not _versions(root):
+        configs = [folder for folder in _folders(root) if _versions(folder)]
+        if len(configs) > 1:
+            listed = " or ".join(f"{name}/{folder.name}" for folder in configs)
+            raise InvalidInputError(
+                f"{name} is prepared in several configurations: name {listed}"
+            )
+        root = configs[0] if configs else root
+    versions = [
+        folder for folder in _versions(root) if parsed["version"] in (None, folder.name)
+    ]
+    return versions[-1] if versions else None
+
+
+def _data_root(data_dir: str | os.PathLike | None) -> Path:
+    chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return Path(chosen).expanduser()
+
+
+def _folders(root: Path) -> list[Path]:
+    return (
+        sorted(path for path in root.iterdir() if path.is_dir())
+        if root.is_dir()
+        else []
+    )
+
+
+def _versions(root: Path) -> list[Path]:
+    """Complete version folders, oldest first."""
+    complete = [
+        folder
+        for folder in _folders(root)
+        if _VERSION.fullmatch(folder.name) and (folder / "dataset_info.json").is_file()
+    ]
+    return sorted(complete, key=lambda path: [int(n) for n in path.name.split(".")])
+
+
+def _info(prepared: Path) -> dict[str, Any]:
+    path = prepared / "dataset_info.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(
+            f"cannot read {path} ({error}); prepare the dataset again"
+        ) from error
+
+
+def _cache_folder(prepared: Path, info: dict[str, Any], root: Path) -> Path:
+    """One folder per dataset, version and prepared contents."""
+    digest = hashlib.sha256(str(_CACHE_FORMAT).encode())
+    for path in sorted([*prepared.glob("*.json"), *prepared.glob("*.txt")]):
+        digest.update(path.read_bytes())
+    names = [info["name"], info.get("configName"), prepared.name]
+    key = "-".join(filter(None, names))
+    return root / "datasets" / f"{key}-{digest.hexdigest()[:12]}"
+
+
+def _catalogue() -> list[str]:
+    import tensorflow_datasets as tfds
+
+    return tfds.list_builders(with_community_datasets=False)
+
+
+def _not_prepared(name: str, data_dir: str | os.PathLike | None) -> InvalidInputError:
+    root = _data_root(data_dir)
+    parsed = _NAME.fullmatch(name)
+    catalogue = _catalogue()
+    if parsed and parsed["base"] in catalogue:
+        return InvalidInputError(
+            f"dataset {name!r} is not prepared in {root}; prepare it once with: "
+            f"jaxkd data {name} --prepare (needs the extra 'prepare'), or point "
+            "data_dir or TFDS_DATA_DIR at the folder that holds it"
+        )
+    local = [f.name for f in _folders(root) if _versions(f)]
+    similar = difflib.get_close_matches(name, catalogue, n=3, cutoff=0.5)
+    return unknown_name("dataset", name, {"digits", *local, *similar})

@@ -1,0 +1,276 @@
+"""Holistic distillation: individual and relational knowledge, contrasted as one."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Int
+
+from jaxkd import _checks, graphs, memory
+from jaxkd._errors import InvalidInputError, unknown_name
+from jaxkd._numerics import l2_normalize
+from jaxkd.distillers._base import Distiller, DistillerState
+from jaxkd.heads import HolisticHeads, bind_heads, init_heads
+
+_MOST_NEGATIVES = 16384  # as published; the default where there are so many
+_SAMPLERS = {
+    "all": memory.all_negatives,
+    "sampled": memory.sampled_negatives,
+    "shared": memory.shared_negatives,
+}
+
+
+class HolisticState(NamedTuple):
+    """What holistic distillation keeps between steps.
+
+    Attributes:
+        bank: The last embeddings of every training example.
+        row_labels: Classes of the training examples.
+        num_negatives: How many negatives an example is contrasted with.
+    """
+
+    bank: memory.Bank
+    row_labels: Int[Array, " rows"]
+    num_negatives: Int[Array, ""]
+
+
+def holistic(
+    *,
+    neighbors: int = 8,
+    hops: int = 1,
+    dim: int = 128,
+    temperature: float | int = 0.07,
+    bank_momentum: float | int = 0.9,
+    smoothing: float | int = 0.75,
+    num_negatives: int | None = None,
+    negatives: str | Callable[..., memory.Negatives] = "sampled",
+    negatives_from: str = "own",
+    embedding_weight: float | int = 1.0,
+    graph_weight: float | int = 1.0,
+    bank_dtype: DTypeLike = "float32",
+    chunk_size: int | None = None,
+) -> Distiller:
+    r"""Holistic knowledge distillation.
+
+    Both networks' embeddings :math:`h^s, h^t` and the outputs :math:`g^s, g^t` of one
+    graph encoder each, over the batch's nearest neighbours by predictions, are matched
+    by four contrastive terms against a bank :math:`(M^s, M^t)` of remembered
+    embeddings:
+
+    .. math::
+        \ell_i = w_h [c(h^s_i, M^t_i, M^s) + c(h^t_i, M^s_i, M^t)]
+               + w_g [c(g^s_i, u^t_i, M^s) + c(g^t_i, u^s_i, M^t)], \qquad
+        c(a, p, M) = -\log \frac{e^{a \cdot p/\tau}}
+            {e^{a \cdot p/\tau} + \sum_{j \in S_i} w_{ij} e^{a \cdot M_j/\tau}},
+
+    with :math:`u^t_i = (\sigma M^t_i + (1 - \sigma) g^t_i)/\lVert\cdot\rVert` and
+    :math:`u^s` likewise. Positives, banks, graphs and the teacher's outputs are
+    constants for the gradient; both networks' heads are trained. All terms read the
+    bank before this step's embeddings enter it.
+
+    Args:
+        neighbors: Neighbours of an example, itself included. A smaller batch is
+            connected completely.
+        hops: Hops of the graph encoders.
+        dim: Width of the embeddings and of the bank.
+        temperature: Divides the scores, :math:`\tau`.
+        bank_momentum: Share of the old row when an embedding enters the bank.
+        smoothing: Share :math:`\sigma` of the bank in the graph terms' positives.
+        num_negatives: How many negatives :math:`K` an example is contrasted with. By
+            default 16,384, or as many as every class finds, if those are fewer.
+        negatives: Which rows of other classes: ``"sampled"``, ``K`` for each example,
+            without replacement; ``"shared"``, ``K`` drawn for the whole batch;
+            ``"all"``, each at weight ``K`` over their number; or any sampler like
+            those of :mod:`jaxkd.memory`. The sum above has the same mean in all three.
+        negatives_from: Whether an anchor's negatives come from its ``"own"``
+            network's bank, as published, or from the other's (``"cross"``).
+        embedding_weight: Weight :math:`w_h` of the two plain terms.
+        graph_weight: Weight :math:`w_g` of the two graph terms. Terms of weight zero
+            are not computed.
+        bank_dtype: Storage of the bank; ``"bfloat16"`` halves it.
+        chunk_size: Rows of the bank that are read at a time; see
+            :func:`jaxkd.memory.negative_log_sum_exp`.
+
+    Returns:
+        A distiller. Its loss is in nats. Its metrics are the mean of each term, under
+        ``student_embedding``, ``teacher_embedding``, ``student_graph`` and
+        ``teacher_graph``, and ``neighbor_agreement``, the share of the student's
+        neighbours that are also the teacher's.
+
+    Raises:
+        TypeError: If a count is no integer.
+        ValueError: If a setting is out of range or unknown; from ``init``, if there is
+            no teacher, only one class, or a class with fewer than ``num_negatives``
+            examples of others.
+
+    Example:
+        >>> from jaxkd import distillers
+        >>> objective = distillers.weighted(
+        ...     ce=(1.0, distillers.cross_entropy()),
+        ...     hkd=(3.0, distillers.holistic(negatives="all")),
+        ... )
+
+    References:
+        Zhou et al., `Distilling Holistic Knowledge with Graph Neural Networks
+        <https://arxiv.org/abs/2108.05507>`_, 2021.
+    """
+    _checks.check_at_least(1, neighbors=neighbors, hops=hops, dim=dim)
+    _checks.check_finite_positive(temperature=temperature)
+    _checks.check_in_range(
+        0.0, 1.0, bank_momentum=float(bank_momentum), smoothing=float(smoothing)
+    )
+    _check_weights(embedding_weight=embedding_weight, graph_weight=graph_weight)
+    if chunk_size is not None:
+        _checks.check_at_least(1, chunk_size=chunk_size)
+    if negatives_from not in ("own", "cross"):
+        raise unknown_name("negatives_from", negatives_from, ("own", "cross"))
+    if not jnp.issubdtype(bank_dtype, jnp.floating):
+        raise TypeError(f"bank_dtype must be floating point, got {bank_dtype!r}")
+    sampler = _sampler(negatives, num_negatives)
+    weight_of = {
+        "student_embedding": embedding_weight,
+        "teacher_embedding": embedding_weight,
+        "student_graph": graph_weight,
+        "teacher_graph": graph_weight,
+    }
+
+    def make_heads(student, teacher):
+        widths = student.embedding.shape[-1], teacher.embedding.shape[-1]
+        return lambda rngs: HolisticHeads(*widths, dim=dim, hops=hops, rngs=rngs)
+
+    def contrast(terms, table, chosen):
+        """InfoNCE of ``{name: (anchor, positive)}``, all against one bank."""
+        anchors = jnp.stack([anchor for anchor, _ in terms.values()])
+        positives = jnp.stack([positive for _, positive in terms.values()])
+        positives = jax.lax.stop_gradient(positives).astype(anchors.dtype)
+        attraction = jnp.sum(anchors * positives, axis=-1) / temperature
+        repulsion = memory.negative_log_sum_exp(
+            anchors, table, chosen, temperature=temperature, chunk_size=chunk_size
+        )
+        # -log(e^p / (e^p + e^n)), without leaving the logarithm.
+        return dict(zip(terms, jax.nn.softplus(repulsion - attraction), strict=True))
+
+    def init(rngs, spec):
+        if spec.teacher is None:
+            raise InvalidInputError("holistic needs a teacher, but none was given")
+        labels = np.asarray(spec.labels)
+        _check_labels(labels, spec.student.logits.shape[-1])
+        count = _count_negatives(labels, num_negatives)
+        params, _ = init_heads(make_heads(spec.student, spec.teacher), rngs)
+        bank = memory.init_bank(rngs.params(), len(labels), dim, dtype=bank_dtype)
+        extra = HolisticState(bank, jnp.asarray(labels, jnp.int32), jnp.int32(count))
+        return DistillerState(params, extra)
+
+    def loss(params, extra, student, teacher, batch):
+        teacher = jax.lax.stop_gradient(teacher)
+        heads = bind_heads(make_heads(student, teacher), params, {})
+        embedded_s = heads.student_embedding(student.embedding)
+        embedded_t = heads.teacher_embedding(teacher.embedding)
+        old = memory.read(extra.bank, batch.rows)
+        terms_s, terms_t, metrics = {}, {}, {}
+        if embedding_weight:
+            terms_s["student_embedding"] = embedded_s, old.teacher
+            terms_t["teacher_embedding"] = embedded_t, old.student
+        if graph_weight:
+            near_s = graphs.nearest_neighbors(student.logits, k=neighbors)
+            near_t = graphs.nearest_neighbors(teacher.logits, k=neighbors)
+            encoded_s = heads.student_encoder(embedded_s, near_s)
+            encoded_t = heads.teacher_encoder(embedded_t, near_t)
+            smooth_s = l2_normalize(
+                smoothing * old.student + (1 - smoothing) * encoded_s
+            )
+            smooth_t = l2_normalize(
+                smoothing * old.teacher + (1 - smoothing) * encoded_t
+            )
+            terms_s["student_graph"] = encoded_s, smooth_t
+            terms_t["teacher_graph"] = encoded_t, smooth_s
+            shared = (near_s[:, :, None] == near_t[:, None, :]).any(axis=-1)
+            metrics["neighbor_agreement"] = jnp.mean(shared, dtype=embedded_s.dtype)
+
+        chosen = sampler(
+            batch.key,
+            batch.labels,
+            extra.row_labels,
+            num_negatives=num_negatives or extra.num_negatives,
+            num_classes=student.logits.shape[-1],
+        )
+        table_s, table_t = extra.bank
+        if negatives_from == "cross":
+            table_s, table_t = table_t, table_s
+        parts = contrast(terms_s, table_s, chosen) | contrast(terms_t, table_t, chosen)
+        metrics |= {name: jnp.mean(part) for name, part in parts.items()}
+        weighted = [weight_of[name] * part for name, part in parts.items()]
+        total = jnp.sum(jnp.stack(weighted), axis=0)
+        # An example without a finite loss stays out of the bank. That the update waits
+        # for the loss also lets XLA write the donated bank in place.
+        rows = jnp.where(jnp.isfinite(total), batch.rows, len(extra.row_labels))
+        bank = memory.update(
+            extra.bank, rows, embedded_s, embedded_t, momentum=bank_momentum
+        )
+        return total, extra._replace(bank=bank), metrics
+
+    return Distiller(init, loss)
+
+
+def _check_weights(**weights: float | int) -> None:
+    for name, weight in weights.items():
+        if not (math.isfinite(weight) and weight >= 0):
+            raise InvalidInputError(
+                f"{name} must be finite and not negative, got {weight}"
+            )
+    if not any(weights.values()):
+        raise InvalidInputError(
+            f"{' and '.join(weights)} are both 0: nothing is left to train"
+        )
+
+
+def _sampler(
+    negatives: str | Callable[..., memory.Negatives], num_negatives: int | None
+) -> Callable[..., memory.Negatives]:
+    """The sampler of that name, or the one given."""
+    if num_negatives is not None:
+        _checks.check_at_least(1, num_negatives=num_negatives)
+    if callable(negatives):
+        return negatives
+    if negatives not in _SAMPLERS:
+        raise unknown_name("negatives", negatives, _SAMPLERS)
+    sampler = _SAMPLERS[negatives]
+    if negatives == "shared":
+        # How many rows are read has to be known before there are labels.
+        return functools.partial(sampler, num_rows=num_negatives or _MOST_NEGATIVES)
+    return sampler
+
+
+def _check_labels(labels: Int[np.ndarray, " rows"], num_classes: int) -> None:
+    """Raises unless the labels are classes of the student's, and of more than one."""
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise InvalidInputError(
+            f"the student tells {num_classes} classes apart, but the training labels "
+            f"reach from {labels.min()} to {labels.max()}"
+        )
+    if labels.min() == labels.max():
+        raise InvalidInputError(
+            "holistic contrasts examples of different classes, but all "
+            f"{len(labels)} training labels are {labels[0]}"
+        )
+
+
+def _count_negatives(labels: Int[np.ndarray, " rows"], requested: int | None) -> int:
+    """How many negatives each example gets, so that every class finds as many."""
+    classes, sizes = np.unique(labels, return_counts=True)
+    largest = sizes.argmax()
+    fewest = int(len(labels) - sizes[largest])
+    if requested is None:
+        return min(_MOST_NEGATIVES, fewest)
+    if requested > fewest:
+        raise InvalidInputError(
+            f"num_negatives is {requested}, but class {classes[largest]} holds "
+            f"{sizes[largest]} of the {len(labels)} training examples, which leaves "
+            f"{fewest} of other classes; ask for at most {fewest}"
+        )
+    return requested

@@ -1,0 +1,81 @@
+"""Methods that read logits alone and keep no state."""
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import ArrayLike, Real
+
+from jaxkd import _checks, losses
+from jaxkd.distillers._base import Distiller, DistillerState, require_teacher
+
+
+def _stateless(rngs, spec) -> DistillerState:
+    del rngs, spec
+    return DistillerState(params={}, extra={})
+
+
+def cross_entropy() -> Distiller:
+    r"""Cross-entropy with the labels: training without a teacher.
+
+    .. math::
+        \ell = -\log \mathrm{softmax}(z^s)_y, \qquad
+        \nabla_{z^s} \ell = \mathrm{softmax}(z^s) - e_y.
+
+    Returns:
+        A distiller without parameters or state; its loss is in nats.
+
+    Example:
+        >>> from jaxkd import distillers
+        >>> objective = distillers.weighted(ce=(1.0, distillers.cross_entropy()))
+    """
+
+    def loss(params, extra, student, teacher, batch):
+        del params, teacher
+        logits = _checks.as_float_array(student.logits, "student.logits")
+        per_example = optax.losses.softmax_cross_entropy_with_integer_labels(
+            logits, batch.labels
+        )
+        return per_example, extra, {}
+
+    return Distiller(_stateless, loss)
+
+
+def soft_targets(*, temperature: Real[ArrayLike, ""] = 4.0) -> Distiller:
+    """Knowledge distillation by softened predictions.
+
+    The loss is :func:`jaxkd.losses.soft_target_kl`, exact for every temperature in
+    ``(0, inf]``; at infinity it is half the variance of the logit differences.
+
+    Args:
+        temperature: Softening temperature; ``inf`` is allowed.
+
+    Returns:
+        A distiller without parameters or state; its metric ``agreement`` is the
+        share of examples on which student and teacher predict the same class.
+
+    Raises:
+        ValueError: If the temperature is not positive.
+
+    Example:
+        >>> from jaxkd import distillers
+        >>> kd = distillers.soft_targets(temperature=4.0)
+
+    References:
+        Hinton et al., `Distilling the Knowledge in a Neural Network
+        <https://arxiv.org/abs/1503.02531>`_, 2015, Sec. 2.
+    """
+    _checks.check_positive(temperature=temperature)
+
+    def init(rngs, spec):
+        require_teacher(spec, "soft_targets")
+        return _stateless(rngs, spec)
+
+    def loss(params, extra, student, teacher, batch):
+        del params, batch
+        per_example = losses.soft_target_kl(
+            student.logits, teacher.logits, temperature=temperature
+        )
+        same = student.logits.argmax(-1) == teacher.logits.argmax(-1)
+        agreement = jnp.mean(same, dtype=per_example.dtype)
+        return per_example, extra, {"agreement": agreement}
+
+    return Distiller(init, loss)

@@ -1,0 +1,52 @@
+"""The linear embedding that contrastive and relational methods train."""
+
+import math
+
+import jax
+from flax import nnx
+from jaxtyping import Array, ArrayLike, Float
+
+from jaxkd import _checks
+from jaxkd._numerics import l2_normalize
+
+
+def _uniform(limit: float) -> nnx.Initializer:
+    """Draws from ``[-limit, limit)``."""
+
+    def init(key, shape, dtype=float, out_sharding=None):
+        del out_sharding
+        return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+    return init
+
+
+class Embedding(nnx.Module):
+    r"""A linear map, then scaling to unit length.
+
+    :math:`h = y/\lVert y \rVert` with :math:`y = Wx + b`. Weights and biases start
+    from :math:`U(\pm 1/\sqrt{n})` with ``n`` inputs, as in the published
+    implementations (PyTorch's default for a linear layer).
+
+    Args:
+        in_features: Width of the input.
+        dim: Width of the embedding.
+        normalize: Whether to scale to unit length.
+        rngs: Randomness for the initial parameters.
+    """
+
+    def __init__(
+        self, in_features: int, dim: int, *, normalize: bool = True, rngs: nnx.Rngs
+    ):
+        _checks.check_at_least(1, in_features=in_features, dim=dim)
+        init = _uniform(1 / math.sqrt(in_features))
+        self.linear = nnx.Linear(
+            in_features, dim, kernel_init=init, bias_init=init, rngs=rngs
+        )
+        self.normalize = normalize
+
+    def __call__(
+        self, x: Float[ArrayLike, "batch features"]
+    ) -> Float[Array, "batch dim"]:
+        """Embeds a batch, in at least float32."""
+        y = self.linear(_checks.as_float_array(x, "x"))
+        return l2_normalize(y) if self.normalize else y

@@ -1,0 +1,84 @@
+"""Losses that tell a positive from negatives, given their scores."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Real
+
+from jaxkd import _checks
+from jaxkd._errors import InvalidInputError
+
+
+def info_nce(
+    positive: Float[ArrayLike, "*batch"],
+    negatives: Float[ArrayLike, "*batch negatives"],
+    *,
+    temperature: Real[ArrayLike, ""],
+    log_weight: Real[ArrayLike, "..."] = 0.0,
+) -> Float[Array, "*batch"]:
+    r"""Cross-entropy of picking the positive among weighted negatives.
+
+    With scores :math:`s^+, s_k` and weights :math:`\omega_k`,
+
+    .. math::
+        \ell = -\frac{s^+}{\tau}
+            + \log\left(e^{s^+/\tau} + \sum_k \omega_k e^{s_k/\tau}\right), \qquad
+        \frac{\partial \ell}{\partial s_k} = \frac{\pi_k}{\tau}, \qquad
+        \frac{\partial \ell}{\partial s^+} = -\frac{1}{\tau} \sum_k \pi_k,
+
+    where :math:`\pi_k = \omega_k e^{s_k/\tau - \ell - s^+/\tau}` is the probability
+    given to negative :math:`k`. Without negatives the loss is zero.
+
+    Args:
+        positive: Score :math:`s^+` of each anchor with its positive.
+        negatives: Scores :math:`s_k` of each anchor with its negatives.
+        temperature: :math:`\tau > 0`, finite.
+        log_weight: :math:`\log \omega_k`, of a shape that broadcasts to that of the
+            negatives. ``-inf`` takes a negative out.
+
+    Returns:
+        Loss of each anchor, in nats, at least float32. The caller reduces it.
+
+    Raises:
+        TypeError: If the scores are not floating point.
+        ValueError: If the shapes do not fit together, or if a concrete temperature is
+            not positive and finite.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxkd import losses
+        >>> positive, negatives = jnp.array([1.0]), jnp.array([[1.0, 0.0, -1.0]])
+        >>> print(losses.info_nce(positive, negatives, temperature=0.5).round(4))
+        [0.7672]
+
+    References:
+        van den Oord et al., `Representation Learning with Contrastive Predictive Coding
+        <https://arxiv.org/abs/1807.03748>`_, 2018, Eq. 4.
+    """
+    anchor_scores, scores = _checks.common_float_arrays(
+        positive=positive, negatives=negatives
+    )
+    if scores.ndim == 0 or scores.shape[:-1] != anchor_scores.shape:
+        raise InvalidInputError(
+            "negatives must have the shape of positive and one axis more, "
+            f"got {scores.shape} and {anchor_scores.shape}"
+        )
+    _checks.check_finite_positive(temperature=temperature)
+    temperature = jnp.asarray(temperature, scores.dtype)
+    weights = _broadcast_to(jnp.asarray(log_weight, scores.dtype), scores.shape)
+
+    # log(1 + sum_k e^x_k) = m + log(e^-m + sum_k e^(x_k - m)) for any m. With
+    # m = max(0, x) nothing overflows, and log1p keeps a small sum to the last digit.
+    x = (scores - anchor_scores[..., None]) / temperature + weights
+    m = jax.lax.stop_gradient(jnp.max(x, axis=-1, initial=0.0))
+    others = jnp.sum(jnp.exp(x - m[..., None]), axis=-1)
+    return m + jnp.log1p(jnp.expm1(-m) + others)
+
+
+def _broadcast_to(log_weight: Array, shape: tuple[int, ...]) -> Array:
+    try:
+        return jnp.broadcast_to(log_weight, shape)
+    except ValueError:
+        raise InvalidInputError(
+            "log_weight must have a shape that broadcasts to that of negatives, "
+            f"got {log_weight.shape} and {shape}"
+        ) from None

@@ -1,0 +1,182 @@
+"""Losses that compare the logits of student and teacher."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Real
+
+from jaxkd import _checks
+from jaxkd._errors import InvalidInputError
+from jaxkd.losses._divergence import soft_target_divergence
+
+
+def soft_target_kl(
+    student_logits: Float[ArrayLike, "*batch classes"],
+    teacher_logits: Float[ArrayLike, "*batch classes"],
+    *,
+    temperature: Real[ArrayLike, ""] = 4.0,
+    stop_teacher_gradient: bool = True,
+) -> Float[Array, "*batch"]:
+    r"""Kullback-Leibler divergence from softened teacher to softened student.
+
+    With :math:`p = \mathrm{softmax}(z^t/T)` and :math:`q = \mathrm{softmax}(z^s/T)`,
+
+    .. math::
+        \ell = T^2 \sum_c p_c (\log p_c - \log q_c), \qquad
+        \nabla_{z^s} \ell = T (q - p), \qquad
+        \nabla_{z^t} \ell = -p \odot \left(d - p^\top d\right), \quad d = z^s - z^t.
+
+    The factor :math:`T^2` keeps gradients comparable across temperatures, and gives the
+    loss a limit: at :math:`T = \infty` it is half the variance of :math:`d` over the
+    classes, which is ``logit_matching - mean_gap``.
+
+    Value and student gradient are accurate to the last digits at every temperature in
+    :math:`(0, \infty]`, and the value is never negative. In float32 the relative errors
+    are below 1e-6 (value) and 1e-5 (gradient, of its largest component), unless
+    probabilities too small for the dtype make up the result: then it is off by about
+    as many times the smallest normal number as there are classes, and may be zero.
+
+    A class that both networks mask with ``-inf`` takes no part. One that only the
+    student masks makes the loss infinite; one that only the teacher masks has
+    :math:`p_c = 0` and counts in :math:`q`, so the loss is infinite at
+    :math:`T = \infty` alone. A row without any unmasked class gives NaN.
+
+    Args:
+        student_logits: Unnormalised log-probabilities :math:`z^s`.
+        teacher_logits: Unnormalised log-probabilities :math:`z^t`.
+        temperature: Softening temperature :math:`T > 0`; ``inf`` is allowed. It may be
+            traced, and learned: the loss is differentiable in it.
+        stop_teacher_gradient: Whether to treat the teacher as a constant.
+
+    Returns:
+        Loss of each example, :math:`T^2` times nats, at least float32. The caller
+        reduces it.
+
+    Raises:
+        TypeError: If the logits are not floating point.
+        ValueError: If the shapes differ or have no classes, or if a concrete
+            temperature is not positive.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxkd import losses
+        >>> student, teacher = jnp.array([[0.0, 1.0]]), jnp.array([[1.0, 0.0]])
+        >>> print(losses.soft_target_kl(student, teacher, temperature=1.0).round(4))
+        [0.4621]
+        >>> print(losses.soft_target_kl(student, teacher, temperature=jnp.inf))
+        [0.5]
+
+    References:
+        Hinton et al., `Distilling the Knowledge in a Neural Network
+        <https://arxiv.org/abs/1503.02531>`_, 2015, Sec. 2.
+    """
+    student, teacher = _prepare(student_logits, teacher_logits, stop_teacher_gradient)
+    _checks.check_positive(temperature=temperature)
+    return soft_target_divergence(
+        student, teacher, jnp.asarray(temperature, student.dtype)
+    )
+
+
+def logit_matching(
+    student_logits: Float[ArrayLike, "*batch classes"],
+    teacher_logits: Float[ArrayLike, "*batch classes"],
+    *,
+    stop_teacher_gradient: bool = True,
+) -> Float[Array, "*batch"]:
+    r"""Half the mean squared difference of the logits.
+
+    With :math:`d = z^s - z^t` over :math:`C` classes,
+
+    .. math::
+        \ell = \frac{1}{2C} \sum_c d_c^2, \qquad \nabla_{z^s} \ell = \frac{d}{C}.
+
+    Unlike the divergence of softened predictions this depends on the mean of the
+    logits: it equals ``soft_target_kl`` at :math:`T = \infty` plus ``mean_gap``.
+
+    Args:
+        student_logits: Finite logits :math:`z^s`.
+        teacher_logits: Finite logits :math:`z^t`.
+        stop_teacher_gradient: Whether to treat the teacher as a constant.
+
+    Returns:
+        Loss of each example, in the squared unit of the logits, at least float32. The
+        caller reduces it.
+
+    Raises:
+        TypeError: If the logits are not floating point.
+        ValueError: If the shapes differ or have no classes.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxkd import losses
+        >>> student, teacher = jnp.array([[1.0, 3.0]]), jnp.array([[0.0, 0.0]])
+        >>> print(losses.logit_matching(student, teacher))
+        [2.5]
+
+    References:
+        Ba and Caruana, `Do Deep Nets Really Need to be Deep?
+        <https://arxiv.org/abs/1312.6184>`_, 2014, Eq. 1; Hinton et al., `Distilling the
+        Knowledge in a Neural Network <https://arxiv.org/abs/1503.02531>`_, 2015,
+        Sec. 2.1.
+    """
+    student, teacher = _prepare(student_logits, teacher_logits, stop_teacher_gradient)
+    return 0.5 * jnp.mean(jnp.square(student - teacher), axis=-1)
+
+
+def mean_gap(
+    student_logits: Float[ArrayLike, "*batch classes"],
+    teacher_logits: Float[ArrayLike, "*batch classes"],
+    *,
+    stop_teacher_gradient: bool = True,
+) -> Float[Array, "*batch"]:
+    r"""Half the squared difference of the mean logits.
+
+    With :math:`d = z^s - z^t` over :math:`C` classes and mean :math:`\bar d`,
+
+    .. math::
+        \ell = \tfrac{1}{2} \bar d^{\,2}, \qquad
+        \nabla_{z^s} \ell = \frac{\bar d}{C} \mathbf{1}.
+
+    This is what ``logit_matching`` asks for beyond ``soft_target_kl`` at
+    :math:`T = \infty`, which no softmax can see.
+
+    Args:
+        student_logits: Finite logits :math:`z^s`.
+        teacher_logits: Finite logits :math:`z^t`.
+        stop_teacher_gradient: Whether to treat the teacher as a constant.
+
+    Returns:
+        Loss of each example, in the squared unit of the logits, at least float32. The
+        caller reduces it.
+
+    Raises:
+        TypeError: If the logits are not floating point.
+        ValueError: If the shapes differ or have no classes.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxkd import losses
+        >>> student, teacher = jnp.array([[1.0, 3.0]]), jnp.array([[0.0, 0.0]])
+        >>> print(losses.mean_gap(student, teacher))
+        [2.]
+
+    References:
+        After Chen et al., `Exploring the Connection between Knowledge Distillation and
+        Logits Matching <https://arxiv.org/abs/2109.06458>`_, 2021.
+    """
+    student, teacher = _prepare(student_logits, teacher_logits, stop_teacher_gradient)
+    return 0.5 * jnp.square(jnp.mean(student - teacher, axis=-1))
+
+
+def _prepare(
+    student_logits: ArrayLike, teacher_logits: ArrayLike, stop_teacher_gradient: bool
+) -> tuple[Array, Array]:
+    student, teacher = _checks.common_float_arrays(
+        student_logits=student_logits, teacher_logits=teacher_logits
+    )
+    _checks.check_same_shape(student_logits=student, teacher_logits=teacher)
+    if student.ndim == 0 or student.shape[-1] == 0:
+        raise InvalidInputError(
+            "student_logits and teacher_logits must have at least one class on their "
+            f"last axis, got shape {student.shape}"
+        )
+    return student, jax.lax.stop_gradient(teacher) if stop_teacher_gradient else teacher

@@ -1,0 +1,135 @@
+"""One remembered embedding per training example and network."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, Real
+
+from jaxkd import _checks
+from jaxkd._numerics import l2_normalize
+
+
+class Bank(NamedTuple):
+    """Embeddings of the whole training set, or of some of its rows.
+
+    Attributes:
+        student: What the student's embedding head last gave for each row.
+        teacher: What the teacher's embedding head last gave for each row.
+    """
+
+    student: Float[Array, "rows dim"]
+    teacher: Float[Array, "rows dim"]
+
+
+def init_bank(
+    key: PRNGKeyArray, rows: int, dim: int, *, dtype: DTypeLike = jnp.float32
+) -> Bank:
+    r"""Draws both banks from :math:`U(\pm 1/\sqrt{d/3})`: rows of length about one.
+
+    Args:
+        key: Randomness.
+        rows: Number of training examples.
+        dim: Width :math:`d` of the embeddings.
+        dtype: Storage. ``bfloat16`` halves the memory; the arithmetic stays float32.
+
+    Returns:
+        Two independent banks of shape ``[rows, dim]``.
+
+    Raises:
+        TypeError: If ``rows`` or ``dim`` is no integer.
+        ValueError: If ``rows`` or ``dim`` is less than 1.
+
+    Example:
+        >>> import jax
+        >>> from jaxkd import memory
+        >>> memory.init_bank(jax.random.key(0), rows=10, dim=4).student.shape
+        (10, 4)
+    """
+    _checks.check_at_least(1, rows=rows, dim=dim)
+    limit = 1 / math.sqrt(dim / 3)
+    return Bank(
+        *(
+            jax.random.uniform(k, (rows, dim), dtype, -limit, limit)
+            for k in jax.random.split(key)
+        )
+    )
+
+
+def read(bank: Bank, rows: Int[ArrayLike, " batch"]) -> Bank:
+    """The remembered embeddings of some examples, in at least float32.
+
+    Args:
+        bank: Embeddings of the whole training set.
+        rows: Row numbers of the examples.
+
+    Returns:
+        A bank of ``len(rows)`` rows.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxkd import memory
+        >>> bank = memory.init_bank(jax.random.key(0), rows=10, dim=4)
+        >>> memory.read(bank, jnp.array([3, 1])).teacher.shape
+        (2, 4)
+    """
+    rows = jnp.asarray(rows)
+    return Bank(*(_checks.as_float_array(x[rows], "bank") for x in bank))
+
+
+def update(
+    bank: Bank,
+    rows: Int[ArrayLike, " batch"],
+    student: Float[ArrayLike, "batch dim"],
+    teacher: Float[ArrayLike, "batch dim"],
+    *,
+    momentum: Real[ArrayLike, ""] = 0.9,
+) -> Bank:
+    r"""Moves rows towards new embeddings and scales them to unit length.
+
+    .. math::
+        M_i \leftarrow \frac{\mu M_i + (1 - \mu) h_i}
+                            {\lVert \mu M_i + (1 - \mu) h_i \rVert}.
+
+    The new rows carry no gradient. Inside a compiled step that donates its state the
+    other rows are not copied.
+
+    Args:
+        bank: The bank before.
+        rows: Row numbers of the examples. If one comes twice, either wins.
+        student: The student's new embeddings.
+        teacher: The teacher's new embeddings.
+        momentum: Share :math:`\mu` of the old row, in ``[0, 1]``.
+
+    Returns:
+        The bank after, in the same dtype.
+
+    Raises:
+        TypeError: If the embeddings are not floating point.
+        ValueError: If a Python number ``momentum`` is not in ``[0, 1]``.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxkd import memory
+        >>> bank = memory.init_bank(jax.random.key(0), rows=10, dim=4)
+        >>> new = jnp.ones((1, 4))
+        >>> bank = memory.update(bank, jnp.array([3]), new, new, momentum=0.0)
+        >>> bank.student[3].tolist()
+        [0.5, 0.5, 0.5, 0.5]
+    """
+    if isinstance(momentum, (int, float)):
+        _checks.check_in_range(0.0, 1.0, momentum=float(momentum))
+    rows = jnp.asarray(rows)
+
+    def move(table, old, new, name):
+        new = jax.lax.stop_gradient(_checks.as_float_array(new, name))
+        mixed = momentum * old + (1 - momentum) * new.astype(old.dtype)
+        return table.at[rows].set(l2_normalize(mixed).astype(table.dtype))
+
+    old = read(bank, rows)
+    return Bank(
+        student=move(bank.student, old.student, student, "student"),
+        teacher=move(bank.teacher, old.teacher, teacher, "teacher"),
+    )

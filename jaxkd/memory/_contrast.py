@@ -1,0 +1,169 @@
+"""The fused pass: a log-sum-exp over the bank and its gradient, chunk by chunk."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Real
+
+from jaxkd import _checks
+from jaxkd._errors import InvalidInputError
+from jaxkd.memory._negatives import Negatives
+
+# Rows a chunk: on CPU, small enough that its scores stay in the cache and large enough
+# for a fast matrix product; elsewhere, few enough launches.
+_CHUNK_ROWS_CPU = 4096
+_CHUNK_ROWS = 32768
+
+
+def negative_log_sum_exp(
+    anchors: Float[ArrayLike, "*anchors batch dim"],
+    table: Float[ArrayLike, "rows dim"],
+    negatives: Negatives,
+    *,
+    temperature: Real[ArrayLike, ""] = 1.0,
+    chunk_size: int | None = None,
+) -> Float[Array, "*anchors batch"]:
+    r"""Log-sum-exp of each anchor's scores with its negatives.
+
+    With anchors :math:`a_i`, rows :math:`M_j` and weights :math:`w_i`,
+
+    .. math::
+        \ell_i = \log \sum_{j \in S_i} w_i e^{a_i \cdot M_j/\tau}, \qquad
+        \nabla_{a_i} \ell_i = \frac{1}{\tau} \sum_{j \in S_i} \pi_{ij} M_j,
+
+    where :math:`\pi_i` is the softmax over the negatives. One pass over chunks of rows
+    yields the value and the gradient together, so memory grows with the batch and the
+    chunk, not with the number of rows: nothing of size ``[batch, rows]`` is kept for
+    the backward pass. The table is a constant for the gradient.
+
+    Args:
+        anchors: Embeddings of the batch; leading axes hold several anchors of an
+            example, which share its negatives and one matrix product.
+        table: The rows of the bank.
+        negatives: Which rows are negatives of which example.
+        temperature: Divides the scores, :math:`\tau > 0`.
+        chunk_size: Rows a chunk. By default what is fast on the device. If the table is
+            sharded over its rows, one chunk of all rows avoids gathering it.
+
+    Returns:
+        One value per anchor, in nats, at least float32; ``-inf`` without negatives.
+
+    Raises:
+        TypeError: If anchors or table are not floating point.
+        ValueError: If batch or width do not match, or a concrete temperature is not
+            positive, or the chunk size is less than 1.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxkd import memory
+        >>> labels = jnp.array([0, 1, 1])
+        >>> negatives = memory.all_negatives(
+        ...     jax.random.key(0), labels[:1], labels, num_negatives=2, num_classes=2
+        ... )
+        >>> anchors, table = jnp.ones((1, 4)), jnp.zeros((3, 4))
+        >>> print(memory.negative_log_sum_exp(anchors, table, negatives).round(4))
+        [0.6931]
+
+    References:
+        Milakov & Gimelshein, `Online normalizer calculation for softmax
+        <https://arxiv.org/abs/1805.02867>`_, 2018; Dao et al., `FlashAttention
+        <https://arxiv.org/abs/2205.14135>`_, 2022.
+    """
+    anchors = _checks.as_float_array(anchors, "anchors")
+    table = jnp.asarray(table)
+    if not jnp.issubdtype(table.dtype, jnp.floating):
+        raise TypeError(f"table must be floating point, got dtype {table.dtype}")
+    if anchors.shape[-1] != table.shape[-1]:
+        raise InvalidInputError(
+            "anchors and table must have the same width, "
+            f"got {anchors.shape} and {table.shape}"
+        )
+    if anchors.shape[-2] != negatives.labels.shape[0]:
+        raise InvalidInputError(
+            "anchors and negatives must have the same batch, "
+            f"got {anchors.shape} and {negatives.labels.shape}"
+        )
+    _checks.check_positive(temperature=temperature)
+    candidates = negatives.candidate_labels.shape[0]
+    if chunk_size is None:
+        on_cpu = jax.default_backend() == "cpu"
+        chunk_size = _CHUNK_ROWS_CPU if on_cpu else _CHUNK_ROWS
+    _checks.check_at_least(1, chunk_size=chunk_size)
+
+    value = _log_sum_exp(
+        anchors / jnp.asarray(temperature, anchors.dtype),
+        jax.lax.stop_gradient(table),
+        negatives,
+        min(chunk_size, candidates),
+    )
+    return value + jnp.broadcast_to(
+        negatives.log_weight.astype(value.dtype), value.shape
+    )
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
+def _log_sum_exp(anchors, table, negatives, chunk_size):
+    return _stream(anchors, table, negatives, chunk_size, with_mean=False)[0]
+
+
+@_log_sum_exp.defjvp
+def _log_sum_exp_jvp(chunk_size, primals, tangents):
+    # The derivative of a log-sum-exp is the softmax mean of the rows. Linear in the
+    # tangent, it is all that reverse mode has to keep.
+    anchors, table, negatives = primals
+    value, mean = _stream(anchors, table, negatives, chunk_size, with_mean=True)
+    return value, jnp.sum(mean * tangents[0], axis=-1)
+
+
+class _Carry(NamedTuple):
+    """A log-sum-exp under way: relative to the largest score seen so far."""
+
+    peak: Float[Array, " anchors"]
+    total: Float[Array, " anchors"]
+    mean: Float[Array, "anchors dim"] | None
+
+
+def _stream(anchors, table, negatives, chunk_size, *, with_mean):
+    """The log-sum-exp and, if asked, the softmax mean of the rows."""
+    dtype, shape = anchors.dtype, anchors.shape
+    flat = anchors.reshape(-1, shape[-1])
+    negatives = negatives.tile(flat.shape[0] // shape[-2])
+
+    def add_chunk(carry, start, size):
+        part = negatives.part(start, size)
+        if part.rows is None:
+            rows = jax.lax.dynamic_slice_in_dim(table, start, size)
+        else:
+            rows = table[part.rows]
+        rows = rows.astype(dtype)
+        # Rows come first: XLA vectorises reductions over a leading axis.
+        scores = jnp.where(part.mask(), rows @ flat.T, -jnp.inf)
+        peak = jnp.maximum(carry.peak, jnp.max(scores, axis=0))
+        shrink = jnp.exp(carry.peak - peak)
+        terms = jnp.exp(scores - peak[None, :])
+        total = shrink * carry.total + jnp.sum(terms, axis=0)
+        mean = carry.mean
+        if mean is not None:
+            mean = shrink[:, None] * mean + terms.T @ rows
+        return _Carry(peak, total, mean)
+
+    # A finite start keeps the differences defined while an anchor has no negative.
+    carry = _Carry(
+        peak=jnp.full(flat.shape[:1], jnp.finfo(dtype).min, dtype),
+        total=jnp.zeros(flat.shape[:1], dtype),
+        mean=jnp.zeros(flat.shape, dtype) if with_mean else None,
+    )
+    chunks, remainder = divmod(negatives.candidate_labels.shape[0], chunk_size)
+    carry = jax.lax.fori_loop(
+        0, chunks, lambda i, c: add_chunk(c, i * chunk_size, chunk_size), carry
+    )
+    if remainder:
+        carry = add_chunk(carry, chunks * chunk_size, remainder)
+
+    value = (carry.peak + jnp.log(carry.total)).reshape(shape[:-1])
+    if carry.mean is None:
+        return value, None
+    mean = carry.mean / jnp.where(carry.total == 0, 1, carry.total)[:, None]
+    return value, mean.reshape(shape)

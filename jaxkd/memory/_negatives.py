@@ -1,0 +1,350 @@
+"""Which rows of the bank an example is contrasted with, and at what weight.
+
+Three samplers and an explicit list, in one form that the fused pass of
+:func:`jaxkd.memory.negative_log_sum_exp` evaluates chunk by chunk. With
+:math:`N_-` the number of rows of other classes, all three samplers have the same mean,
+
+.. math::
+    E \\sum_{j \\in S_i} w_{ij} f(j) = \\frac{K}{N_-} \\sum_{j: y_j \\ne y_i} f(j).
+"""
+
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
+
+from jaxkd import _checks
+
+
+class Window(NamedTuple):
+    """A stretch of a circular order of the candidates, one for each example.
+
+    Attributes:
+        position: Place of each candidate in the order.
+        first: The first place of each example's stretch.
+        last: Its last place, included; before ``first`` if the stretch goes round.
+    """
+
+    position: Int[Array, " candidates"]
+    first: Int[Array, " batch"]
+    last: Int[Array, " batch"]
+
+
+class Negatives(NamedTuple):
+    """The negatives of every example in a batch, and their weight.
+
+    A candidate is a negative of an example if its class is another and, where there
+    is a window, its place lies in the example's stretch.
+
+    Attributes:
+        labels: Classes of the examples.
+        candidate_labels: Classes of the candidates.
+        log_weight: Logarithm of the weight of each of an example's negatives.
+        rows: Bank rows of the candidates; None if they are the rows of the bank.
+        window: Restricts each example to a part of the candidates.
+    """
+
+    labels: Int[Array, " batch"]
+    candidate_labels: Int[Array, " candidates"]
+    log_weight: Float[Array, " batch"]
+    rows: Int[Array, " candidates"] | None = None
+    window: Window | None = None
+
+    def part(self, start: Int[ArrayLike, ""], size: int) -> "Negatives":
+        """The same negatives among ``size`` candidates only, from ``start`` on."""
+
+        def take(x):
+            return jax.lax.dynamic_slice_in_dim(x, start, size)
+
+        return self._replace(
+            candidate_labels=take(self.candidate_labels),
+            rows=None if self.rows is None else take(self.rows),
+            window=self.window
+            and self.window._replace(position=take(self.window.position)),
+        )
+
+    def tile(self, times: int) -> "Negatives":
+        """The negatives of the batch repeated, as for several anchors an example."""
+
+        def repeat(x):
+            return jnp.tile(x, times)
+
+        return self._replace(
+            labels=repeat(self.labels),
+            log_weight=repeat(self.log_weight),
+            window=self.window
+            and self.window._replace(
+                first=repeat(self.window.first), last=repeat(self.window.last)
+            ),
+        )
+
+    def mask(self) -> Bool[Array, "candidates batch"]:
+        """Which candidate is a negative of which example."""
+        other = self.candidate_labels[:, None] != self.labels[None, :]
+        if self.window is None:
+            return other
+        position, first, last = (x[:, None] for x in self.window)
+        # A place fulfils at least one of these where the stretch is straight, at most
+        # one where it goes round.
+        after, before = position >= first.T, position <= last.T
+        return other & ((after == before) != (first > last).T)
+
+
+class Sampler(Protocol):
+    """Chooses negatives.
+
+    ``labels`` are the classes of the batch, ``row_labels`` those of the whole bank.
+    """
+
+    def __call__(
+        self,
+        key: PRNGKeyArray,
+        labels: Int[Array, " batch"],
+        row_labels: Int[Array, " rows"],
+        *,
+        num_negatives: Int[ArrayLike, ""],
+        num_classes: int,
+    ) -> Negatives:
+        """Chooses about ``num_negatives`` rows of other classes for each example."""
+        ...
+
+
+def _log_ratio(numerator: ArrayLike, denominator: ArrayLike) -> Float[Array, "..."]:
+    """Logarithm of a ratio of counts; an empty denominator counts as one."""
+    numerator, denominator = (
+        jnp.asarray(x).astype(float) for x in (numerator, denominator)
+    )
+    return jnp.log(numerator) - jnp.log(jnp.maximum(denominator, 1))
+
+
+def _class_sizes(row_labels: Array, num_classes: int) -> Int[Array, " classes"]:
+    return jnp.bincount(row_labels, length=num_classes).astype(jnp.int32)
+
+
+def _random_order(key: PRNGKeyArray, size: int) -> Int[Array, " size"]:
+    """A uniformly random order of ``range(size)``.
+
+    One sort by 64 random bits each, of which two agree with probability below
+    :math:`size^2/2^{65}`: half the time of ``jax.random.permutation``, which sorts
+    by 32 bits twice.
+    """
+    high, low = jax.random.bits(key, (2, size))
+    numbers = jnp.arange(size, dtype=jnp.int32)
+    return jax.lax.sort((high, low, numbers), num_keys=2, is_stable=False)[-1]
+
+
+def all_negatives(
+    key: PRNGKeyArray,
+    labels: Int[Array, " batch"],
+    row_labels: Int[Array, " rows"],
+    *,
+    num_negatives: Int[ArrayLike, ""],
+    num_classes: int,
+) -> Negatives:
+    r"""Every row of another class, each at weight :math:`K/N_-`.
+
+    The expectation of the samplers, without their variance.
+
+    Args:
+        key: Not used.
+        labels: Classes of the batch.
+        row_labels: Classes of all rows of the bank.
+        num_negatives: How many negatives :math:`K` their total weight stands for.
+        num_classes: Number of classes; the labels are smaller.
+
+    Returns:
+        The negatives.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxkd import memory
+        >>> labels = jnp.array([0, 1, 1, 2])
+        >>> negatives = memory.all_negatives(
+        ...     jax.random.key(0), labels[:1], labels, num_negatives=3, num_classes=3
+        ... )
+        >>> negatives.mask()[:, 0].tolist()
+        [False, True, True, True]
+    """
+    del key
+    others = row_labels.shape[0] - _class_sizes(row_labels, num_classes)[labels]
+    return Negatives(labels, row_labels, _log_ratio(num_negatives, others))
+
+
+def shared_negatives(
+    key: PRNGKeyArray,
+    labels: Int[Array, " batch"],
+    row_labels: Int[Array, " rows"],
+    *,
+    num_negatives: Int[ArrayLike, ""],
+    num_classes: int,
+    num_rows: int | None = None,
+) -> Negatives:
+    r"""Rows drawn once for the whole batch; each example skips those of its class.
+
+    Of :math:`R` rows drawn without replacement out of :math:`N`, an example keeps
+    about :math:`R N_-/N`, each at weight :math:`KN/(RN_-)`. The cheapest sampler:
+    only the drawn rows are read.
+
+    Args:
+        key: Randomness.
+        labels: Classes of the batch.
+        row_labels: Classes of all rows of the bank.
+        num_negatives: How many negatives :math:`K` their total weight stands for.
+        num_classes: Number of classes; the labels are smaller.
+        num_rows: How many rows :math:`R` to draw; by default :math:`K`, which then
+            has to be a Python integer. More than :math:`N` are all.
+
+    Returns:
+        The negatives.
+
+    Raises:
+        TypeError: If the number of rows is no Python integer.
+        ValueError: If the number of rows is less than 1.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxkd import memory
+        >>> labels = jnp.arange(10)
+        >>> negatives = memory.shared_negatives(
+        ...     jax.random.key(0), labels[:2], labels, num_negatives=4, num_classes=10
+        ... )
+        >>> negatives.mask().shape
+        (4, 2)
+    """
+    if num_rows is None:
+        if not isinstance(num_negatives, int):
+            raise TypeError(
+                "num_rows must be given where num_negatives is no Python integer, "
+                f"got {num_negatives!r}"
+            )
+        num_rows = num_negatives
+    _checks.check_at_least(1, num_rows=num_rows)
+    total = row_labels.shape[0]
+    num_rows = min(num_rows, total)
+    rows = _random_order(key, total)[:num_rows]
+    others = row_labels.shape[0] - _class_sizes(row_labels, num_classes)[labels]
+    return Negatives(
+        labels,
+        row_labels[rows],
+        _log_ratio(num_negatives, others) + _log_ratio(total, num_rows),
+        rows=rows,
+    )
+
+
+def sampled_negatives(
+    key: PRNGKeyArray,
+    labels: Int[Array, " batch"],
+    row_labels: Int[Array, " rows"],
+    *,
+    num_negatives: Int[ArrayLike, ""],
+    num_classes: int,
+) -> Negatives:
+    r"""Exactly ``K`` rows of other classes for each example, without replacement.
+
+    All rows are put in one random circular order. Each example starts at a row of
+    another class, drawn for it alone, and takes that row and the next :math:`K - 1` of
+    other classes. Its negatives are then uniform among all :math:`K`-subsets of its
+    :math:`N_-` rows of other classes. For any order, a row is one of them with
+    probability :math:`K/N_-`, so weighted sums over the negatives of different
+    examples are uncorrelated, as with independent draws.
+
+    Args:
+        key: Randomness.
+        labels: Classes of the batch.
+        row_labels: Classes of all rows of the bank.
+        num_negatives: How many negatives :math:`K` to draw. An example with fewer
+            rows of other classes takes all of them, at weight :math:`K/N_-`.
+        num_classes: Number of classes; the labels are smaller.
+
+    Returns:
+        The negatives.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxkd import memory
+        >>> labels = jnp.array([0, 0, 1, 1, 2])
+        >>> negatives = memory.sampled_negatives(
+        ...     jax.random.key(0), labels, labels, num_negatives=2, num_classes=3
+        ... )
+        >>> negatives.mask().sum(axis=0).tolist()
+        [2, 2, 2, 2, 2]
+    """
+    order_key, start_key = jax.random.split(key)
+    total = row_labels.shape[0]
+    position = _random_order(order_key, total)
+    sizes = _class_sizes(row_labels, num_classes)
+    places = _places_by_class(row_labels, position, num_classes)
+    first, count = (jnp.cumsum(sizes) - sizes)[labels], sizes[labels]
+    others = total - count
+    taken = jnp.minimum(jnp.asarray(num_negatives, jnp.int32), others)
+
+    def place(rank):
+        """Place of the row that has ``rank`` rows of other classes before it."""
+
+        # The m-th row of the example's class has places[first + m] - m rows of other
+        # classes before it, which grows with m: bisect for the first m beyond rank.
+        def halve(_, bounds):
+            low, high = bounds
+            middle = (low + high) // 2
+            before = places[jnp.minimum(first + middle, total - 1)] - middle
+            right = (before <= rank) & (low < high)
+            return jnp.where(right, middle + 1, low), jnp.where(right, high, middle)
+
+        bounds = jnp.zeros_like(count), count
+        return rank + jax.lax.fori_loop(0, total.bit_length(), halve, bounds)[0]
+
+    # Beside the examples that have no negative at all, `others` is positive.
+    circle = jnp.maximum(others, 1)
+    rank = jax.random.randint(start_key, labels.shape, 0, circle, jnp.int32)
+    return Negatives(
+        labels,
+        row_labels,
+        _log_ratio(num_negatives, taken),
+        window=Window(position, place(rank), place((rank + taken - 1) % circle)),
+    )
+
+
+def listed_negatives(
+    labels: Int[Array, " batch"], rows: Int[Array, "batch k"]
+) -> Negatives:
+    """The bank rows of an explicit list, whatever their classes; repeats count.
+
+    Args:
+        labels: Classes of the batch.
+        rows: The negatives of each example.
+
+    Returns:
+        The negatives. A pass over them reads all ``batch * k`` listed rows for every
+        example: meant for comparisons, not for training.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxkd import memory
+        >>> negatives = memory.listed_negatives(
+        ...     jnp.array([0, 1]), jnp.array([[5, 3], [2, 2]])
+        ... )
+        >>> negatives.rows[negatives.mask()[:, 1]].tolist()
+        [2, 2]
+    """
+    batch, k = rows.shape
+    ends = k * jnp.arange(1, batch + 1, dtype=jnp.int32)
+    return Negatives(
+        jnp.zeros_like(labels),
+        jnp.ones((batch * k,), labels.dtype),
+        jnp.zeros((batch,)),
+        rows=rows.reshape(-1),
+        window=Window(jnp.arange(batch * k, dtype=jnp.int32), ends - k, ends - 1),
+    )
+
+
+def _places_by_class(
+    row_labels: Int[Array, " rows"], position: Int[Array, " rows"], num_classes: int
+) -> Int[Array, " rows"]:
+    """The places of the rows, class by class, in order within each class."""
+    total = row_labels.shape[0]
+    if num_classes * total > 2**32:
+        return jax.lax.sort((row_labels, position), num_keys=2, is_stable=False)[1]
+    # One 32-bit key instead of two: six times faster on CPU.
+    keys = row_labels.astype(jnp.uint32) * total + position.astype(jnp.uint32)
+    return (jnp.sort(keys) % total).astype(position.dtype)

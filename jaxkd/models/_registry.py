@@ -1,0 +1,127 @@
+"""The networks by name. A new one is a file beside this one and a row below."""
+
+import math
+from collections.abc import Callable
+
+from flax import nnx
+from jaxtyping import DTypeLike
+
+from jaxkd import _checks
+from jaxkd._errors import InvalidInputError, unknown_name
+from jaxkd.models._cifar_resnet import SMALLEST_IMAGE, CifarResNet
+from jaxkd.models._layers import check_image_size
+from jaxkd.models._mlp import MLP
+
+ImageShape = tuple[int, int, int]
+
+# Called with num_classes, image_shape, width, dtype and rngs by keyword.
+_Constructor = Callable[..., nnx.Module]
+
+
+def _cifar_resnet(depth: int, widths: tuple[int, int, int, int]) -> _Constructor:
+    def construct(*, num_classes, image_shape, width, dtype, rngs):
+        check_image_size(*image_shape[:2], smallest=SMALLEST_IMAGE)
+        stem = widths[0] if width is None else width
+        return CifarResNet(
+            depth,
+            tuple(channels * stem // widths[0] for channels in widths),
+            num_classes=num_classes,
+            in_channels=image_shape[-1],
+            dtype=dtype,
+            rngs=rngs,
+        )
+
+    return construct
+
+
+def _mlp(hidden_layers: int, size: int) -> _Constructor:
+    def construct(*, num_classes, image_shape, width, dtype, rngs):
+        return MLP(
+            math.prod(image_shape),
+            (size if width is None else width,) * hidden_layers,
+            num_classes=num_classes,
+            dtype=dtype,
+            rngs=rngs,
+        )
+
+    return construct
+
+
+_NARROW = (16, 16, 32, 64)
+_WIDE = (32, 64, 128, 256)
+
+_MODELS: dict[str, _Constructor] = {
+    "mlp": _mlp(hidden_layers=2, size=256),
+    "resnet8": _cifar_resnet(8, _NARROW),
+    "resnet14": _cifar_resnet(14, _NARROW),
+    "resnet20": _cifar_resnet(20, _NARROW),
+    "resnet32": _cifar_resnet(32, _NARROW),
+    "resnet44": _cifar_resnet(44, _NARROW),
+    "resnet56": _cifar_resnet(56, _NARROW),
+    "resnet110": _cifar_resnet(110, _NARROW),
+    "resnet8x4": _cifar_resnet(8, _WIDE),
+    "resnet32x4": _cifar_resnet(32, _WIDE),
+}
+
+
+def names() -> tuple[str, ...]:
+    """The names that :func:`build` knows."""
+    return tuple(_MODELS)
+
+
+def build(
+    name: str,
+    *,
+    num_classes: int,
+    image_shape: ImageShape,
+    width: int | None = None,
+    dtype: DTypeLike | None = None,
+    rngs: nnx.Rngs,
+) -> nnx.Module:
+    """Builds a network by name.
+
+    Args:
+        name: One of :func:`names`.
+        num_classes: Number of logits.
+        image_shape: Height, width and channels of the images.
+        width: Channels of the stem in place of the network's own; all stages scale
+            along. Size of the hidden layers for ``"mlp"``.
+        dtype: Dtype of the computation and of the output, float32 if None; parameters
+            and statistics stay float32.
+        rngs: Randomness for the initial parameters.
+
+    Returns:
+        A module that maps normalised NHWC images to a :class:`ModelOutput`.
+
+    Raises:
+        InvalidInputError: If the name is unknown (the message suggests the nearest),
+            the images are too small for the network, or a number is not positive.
+
+    Example:
+        >>> from flax import nnx
+        >>> from jaxkd import models
+        >>> model = models.build(
+        ...     "resnet8", num_classes=10, image_shape=(8, 8, 1), width=4,
+        ...     rngs=nnx.Rngs(0),
+        ... )
+        >>> type(model).__name__
+        'CifarResNet'
+    """
+    if name not in _MODELS:
+        raise unknown_name("model", name, _MODELS)
+    if len(image_shape) != 3:
+        raise InvalidInputError(
+            f"image_shape must be (height, width, channels), got {image_shape}"
+        )
+    _checks.check_at_least(
+        1, **{f"image_shape[{i}]": size for i, size in enumerate(image_shape)}
+    )
+    if width is not None:
+        _checks.check_at_least(1, width=width)
+    return _MODELS[name](
+        num_classes=num_classes,
+        image_shape=image_shape,
+        width=width,
+        dtype=dtype,
+        rngs=rngs,
+    )

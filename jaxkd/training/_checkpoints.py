@@ -1,0 +1,237 @@
+"""Checkpoints of the whole run, through Orbax."""
+
+import contextlib
+import errno
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxkd import _checks
+from jaxkd._errors import InvalidInputError
+from jaxkd.training._program import LoopState
+
+PyTree = Any
+
+
+class CheckpointError(OSError):
+    """A checkpoint could not be written; the finished ones are untouched."""
+
+
+class Checkpoints:
+    """A folder of finished checkpoints.
+
+    Each holds two sets of arrays, so that a network can be loaded without the run that
+    made it: ``student`` (parameters and batch statistics) and ``training`` (heads,
+    banks, optimizer, step, randomness, sums of the epoch), and a JSON record. Orbax
+    writes into a temporary folder and renames it: what has a step's name is complete.
+
+    Args:
+        directory: Created on the first save.
+        keep: How many of the newest to keep.
+        every_steps: Also save within epochs, whenever the step is a multiple.
+
+    Raises:
+        ValueError: If a setting is out of range.
+    """
+
+    def __init__(
+        self, directory: Path, *, keep: int = 2, every_steps: int | None = None
+    ):
+        _checks.check_at_least(1, keep=keep)
+        if every_steps is not None:
+            _checks.check_at_least(1, every_steps=every_steps)
+        self.directory = Path(directory).absolute()
+        self.every_steps = every_steps
+        self._keep = keep
+
+    @contextlib.contextmanager
+    def _manager(self, *, create: bool) -> Iterator[Any]:
+        import orbax.checkpoint as ocp  # a third of a second, only where it is used
+
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=self._keep,
+            create=create,
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=create,
+        )
+        handlers = {
+            "student": ocp.StandardCheckpointHandler(),
+            "training": ocp.StandardCheckpointHandler(),
+            "record": ocp.JsonCheckpointHandler(),
+        }
+        with ocp.CheckpointManager(
+            self.directory, options=options, item_handlers=handlers
+        ) as manager:
+            yield manager
+
+    def latest(self) -> int | None:
+        """The step of the newest finished checkpoint, or None."""
+        if not self.directory.is_dir():
+            return None
+        with self._manager(create=False) as manager:
+            return manager.latest_step()
+
+    def save(self, step: int, loop: LoopState, record: dict[str, Any]) -> None:
+        """Writes a checkpoint; returns when it is complete on disk.
+
+        Raises:
+            CheckpointError: If it cannot be written (a full disk, say).
+        """
+        import orbax.checkpoint as ocp
+
+        student, training = _parts(loop)
+        items = ocp.args.Composite(
+            student=ocp.args.StandardSave(_flatten(student)),
+            training=ocp.args.StandardSave(_flatten(training)),
+            record=ocp.args.JsonSave(record),
+        )
+        try:
+            with self._manager(create=True) as manager:
+                manager.save(step, args=items, force=True)
+        # Depending on where the write fails, Orbax and TensorStore raise any of these.
+        except (OSError, ValueError, RuntimeError) as error:
+            for unfinished in self.directory.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
+            last = self.latest()
+            kept = "there is no older one" if last is None else f"step {last} is kept"
+            raise CheckpointError(
+                f"could not write the checkpoint of step {step} to {self.directory} "
+                f"({_reason(error)}); {kept}"
+            ) from error
+
+    def restore(self, like: LoopState) -> tuple[LoopState, dict[str, Any]]:
+        """Reads the newest finished checkpoint.
+
+        Args:
+            like: A state of the same experiment; gives structure, shapes and dtypes.
+
+        Returns:
+            The state as it was saved, bit for bit, and its record.
+
+        Raises:
+            ValueError: If there is none, or it belongs to another experiment.
+        """
+        student, training = _parts(like)
+        items = self._read({"student": student, "training": training})
+        train, monitor = items["training"]
+        train = train._replace(
+            student=items["student"]["parameters"], rest=items["student"]["statistics"]
+        )
+        return LoopState(train, monitor), items["record"]
+
+    def restore_network(self, network: nnx.Module) -> dict[str, Any]:
+        """Loads the newest student's variables into a network of that architecture.
+
+        Args:
+            network: Updated in place; it may be abstract (``nnx.eval_shape``).
+
+        Returns:
+            The checkpoint's record.
+
+        Raises:
+            ValueError: If there is none, or it belongs to another architecture.
+        """
+        _, params, rest = nnx.split(network, nnx.Param, ...)
+        items = self._read({"student": {"parameters": params, "statistics": rest}})
+        nnx.update(network, *items["student"].values())
+        return items["record"]
+
+    def _read(self, like: dict[str, PyTree]) -> dict[str, Any]:
+        import orbax.checkpoint as ocp
+
+        step = self.latest()
+        if step is None:
+            raise InvalidInputError(f"no finished checkpoint in {self.directory}")
+        abstract = {name: jax.eval_shape(_flatten, tree) for name, tree in like.items()}
+        restore = {k: ocp.args.StandardRestore(v) for k, v in abstract.items()}
+        try:
+            with self._manager(create=False) as manager:
+                _check_structure(manager, step, abstract)
+                items = manager.restore(
+                    step,
+                    args=ocp.args.Composite(**restore, record=ocp.args.JsonRestore()),
+                )
+        except InvalidInputError:
+            raise
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise InvalidInputError(
+                f"cannot read the checkpoint of step {step} in {self.directory} "
+                f"({_reason(error)}); delete that step's folder to use an older one"
+            ) from error
+        result = {k: _unflatten(items[k], tree) for k, tree in like.items()}
+        return {**result, "record": items["record"]}
+
+
+def _parts(loop: LoopState) -> tuple[PyTree, PyTree]:
+    """Splits a state into the student and the rest of the run."""
+    student = {"parameters": loop.train.student, "statistics": loop.train.rest}
+    return student, (loop.train._replace(student=(), rest=()), loop.monitor)
+
+
+def _names(tree: PyTree) -> list[str]:
+    """A readable name for each leaf, in order."""
+    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [
+        jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
+        for path, _ in paths
+    ]
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _flatten(tree: PyTree) -> dict[str, jax.Array]:
+    """Arrays by name; typed keys as the integers they hold."""
+    return {
+        name: jax.random.key_data(leaf) if _is_key(leaf) else leaf
+        for name, leaf in zip(_names(tree), jax.tree.leaves(tree), strict=True)
+    }
+
+
+def _unflatten(arrays: dict[str, jax.Array], like: PyTree) -> PyTree:
+    leaves, structure = jax.tree.flatten(like)
+    restored = [
+        _as_key(arrays[name], leaf) if _is_key(leaf) else arrays[name]
+        for name, leaf in zip(_names(like), leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, restored)
+
+
+def _as_key(data: jax.Array, like: Any) -> jax.Array:
+    """Key data as a key of the same kind as another, which may be abstract."""
+    kinds = []
+    jax.eval_shape(lambda key: kinds.append(jax.random.key_impl(key)), like)
+    return jax.random.wrap_key_data(data, impl=kinds[0])
+
+
+def _check_structure(manager: Any, step: int, abstract: dict[str, PyTree]) -> None:
+    """Names the first array that differs between a checkpoint and what is wanted."""
+    for item, wanted in abstract.items():
+        stored = manager.item_metadata(step)[item]
+        for name in sorted({*wanted, *stored.keys()}):
+            shapes = [
+                tuple(tree[name].shape) if name in tree else "no such array"
+                for tree in (wanted, stored)
+            ]
+            if shapes[0] != shapes[1]:
+                raise InvalidInputError(
+                    f"the checkpoint of step {step} in {manager.directory} is of "
+                    f"another experiment: {item} {name} is {shapes[1]} there, "
+                    f"{shapes[0]} here"
+                )
+
+
+def _reason(error: BaseException) -> str:
+    """An error in a few words, for one line on a terminal."""
+    text = str(error).strip() or type(error).__name__
+    full = os.strerror(errno.ENOSPC)
+    return full if full in text else text.splitlines()[0][:200]

@@ -1,0 +1,79 @@
+"""Evaluation on every example exactly once."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxkd.data import Split, padded_batches
+from jaxkd.training._networks import Apply, FrozenNetwork
+
+
+class Evaluation(NamedTuple):
+    """Results on a whole split.
+
+    Attributes:
+        accuracy: Share of correct top-1 predictions, in ``[0, 1]``.
+        loss: Mean cross-entropy in nats.
+        count: Number of examples.
+    """
+
+    accuracy: float
+    loss: float
+    count: int
+
+
+def make_evaluator(
+    apply: Apply, split: Split, *, batch_size: int = 256
+) -> Callable[[Any], Evaluation]:
+    """Compiles the evaluation of one architecture on one split.
+
+    Args:
+        apply: The network's inference function (:class:`FrozenNetwork`).
+        split: The examples; they are put on the device once.
+        batch_size: Examples per forward pass. The remainder is padded and masked, so
+            there is one compiled program and every example counts once.
+
+    Returns:
+        ``variables -> Evaluation``, reusable for any variables of that architecture.
+    """
+    count = len(split.labels)
+    rows, mask = padded_batches(count, min(batch_size, count))
+    batches = [jax.device_put(batch) for batch in zip(rows, mask, strict=True)]
+    images, labels = jax.device_put((np.asarray(split.images), split.labels))
+    zeros = jax.device_put((np.float32(0), np.float32(0)))
+
+    @jax.jit
+    def add_batch(totals, variables, images, labels, rows, mask):
+        logits = apply(variables, images[rows]).logits.astype(jnp.float32)
+        nats = optax.losses.softmax_cross_entropy_with_integer_labels(
+            logits, labels[rows]
+        )
+        correct = logits.argmax(-1) == labels[rows]
+        return (
+            totals[0] + jnp.sum(correct, where=mask, dtype=jnp.float32),
+            totals[1] + jnp.sum(nats, where=mask),
+        )
+
+    def run(variables: Any) -> Evaluation:
+        totals = zeros
+        for batch_rows, batch_mask in batches:
+            totals = add_batch(
+                totals, variables, images, labels, batch_rows, batch_mask
+            )
+        correct, nats = jax.device_get(totals)
+        return Evaluation(float(correct) / count, float(nats) / count, count)
+
+    return run
+
+
+def evaluate(
+    network: FrozenNetwork, split: Split, *, batch_size: int = 256
+) -> Evaluation:
+    """Accuracy and cross-entropy of a frozen network on a whole split."""
+    return make_evaluator(network.apply, split, batch_size=batch_size)(
+        network.variables
+    )

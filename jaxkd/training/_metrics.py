@@ -1,0 +1,62 @@
+"""Metrics on disk: JSON lines and TensorBoard event files."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+
+
+class MetricsWriter:
+    """Appends every epoch's record to ``metrics.jsonl`` and to an event file.
+
+    Args:
+        directory: The run folder.
+        resumed_at: The step that training continues from. Later lines, written after
+            the checkpoint by a run that was interrupted, are dropped: those epochs
+            happen again.
+    """
+
+    def __init__(self, directory: Path, *, resumed_at: int = 0):
+        from tensorboardX import SummaryWriter  # slow to import, only used here
+
+        self._path = Path(directory) / "metrics.jsonl"
+        kept = [r for r in read_metrics(self._path) if r["step"] <= resumed_at]
+        text = "".join(_line(record) for record in kept)
+        replacement = self._path.with_suffix(".tmp")
+        replacement.write_text(text)
+        replacement.replace(self._path)
+        self._events = SummaryWriter(
+            str(directory), purge_step=resumed_at + 1 if resumed_at else None
+        )
+
+    def __call__(self, record: Record) -> None:
+        """Writes one record; it must have a ``step``."""
+        with self._path.open("a") as file:
+            file.write(_line(record))
+        for name, value in record.items():
+            if isinstance(value, float) and math.isfinite(value):
+                self._events.add_scalar(name, value, record["step"])
+        self._events.flush()
+
+    def close(self) -> None:
+        """Closes the event file."""
+        self._events.close()
+
+
+def read_metrics(path: Path) -> list[Record]:
+    """The records of a ``metrics.jsonl``, without a last line cut short by a kill."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text().splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record) + "\n"

@@ -1,0 +1,78 @@
+"""Networks as functions of their variables."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import ArrayLike
+
+from jaxkd.data import Normalization, normalize
+from jaxkd.models import ModelOutput
+
+Apply = Callable[[Any, jax.Array], ModelOutput]
+
+
+class FrozenNetwork(NamedTuple):
+    """A network in inference mode: nothing in it changes or is trained.
+
+    Attributes:
+        apply: ``(variables, images) -> ModelOutput``; images are as stored (uint8, or
+            floats in ``[0, 1]``), NHWC.
+        variables: The network's parameters, statistics and normalisation.
+    """
+
+    apply: Apply
+    variables: Any
+
+
+def inference_view(network: nnx.Module) -> nnx.Module:
+    """The same network and arrays, with running statistics and no dropout."""
+    return nnx.view(
+        network,
+        use_running_average=True,
+        deterministic=True,
+        raise_if_not_found=False,  # a network without such layers is its own view
+    )
+
+
+def freeze(
+    network: nnx.Module | Callable[[jax.Array], tuple],
+    normalization: Normalization | None = None,
+) -> FrozenNetwork:
+    """Prepares a network for use as a teacher or for evaluation.
+
+    Args:
+        network: A Flax NNX module that returns :class:`jaxkd.models.ModelOutput`, or
+            any function ``images -> (logits, embedding)`` for methods that read no
+            stages.
+        normalization: Applied to the images before the network sees them; without
+            it, it sees floats in ``[0, 1]``.
+
+    Returns:
+        The network as an inference function and its variables.
+    """
+    if not isinstance(network, nnx.Module):
+
+        def apply_function(variables, images):
+            output = network(network_inputs(images, variables["normalization"]))
+            return ModelOutput(*output)
+
+        return FrozenNetwork(apply_function, {"normalization": normalization})
+
+    graphdef, state = nnx.split(inference_view(network))
+
+    def apply(variables, images):
+        module = nnx.merge(graphdef, variables["state"])
+        return module(network_inputs(images, variables["normalization"]))
+
+    return FrozenNetwork(apply, {"state": state, "normalization": normalization})
+
+
+def network_inputs(images: ArrayLike, normalization: Normalization | None) -> jax.Array:
+    """Stored images as a network takes them: floats, in [0, 1] or normalised."""
+    if normalization is None:
+        channels = jnp.shape(images)[-1:]
+        normalization = Normalization(jnp.zeros(channels), jnp.ones(channels))
+    return normalize(images, normalization)

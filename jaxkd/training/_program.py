@@ -1,0 +1,271 @@
+"""An experiment compiled once: resident data, the step, evaluation, any seed."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Bool, Int
+
+from jaxkd.data import (
+    Augmentation,
+    ImageDataset,
+    Normalization,
+    batch_rows,
+    channel_statistics,
+    epoch_order,
+    normalize,
+    steps_per_epoch,
+)
+from jaxkd.distillers import Distiller, Spec
+from jaxkd.training._evaluate import Evaluation, make_evaluator
+from jaxkd.training._networks import FrozenNetwork, freeze
+from jaxkd.training._step import (
+    Examples,
+    Metrics,
+    TrainState,
+    init_train_state,
+    make_train_step,
+)
+
+
+class Monitor(NamedTuple):
+    """What the loop remembers on the device, so that no step waits for the host.
+
+    Attributes:
+        totals: Sums of the metrics since the epoch began.
+        failed_step: The first step whose loss was not finite, or -1.
+        failed_metrics: The metrics of that step.
+    """
+
+    totals: Metrics
+    failed_step: Int[Array, ""]
+    failed_metrics: Metrics
+
+
+class LoopState(NamedTuple):
+    """All of a run in progress: what a checkpoint holds."""
+
+    train: TrainState
+    monitor: Monitor
+
+
+class Report(NamedTuple):
+    """What one call returns for the host to look at when it has time."""
+
+    metrics: Metrics
+    failed_step: Int[Array, ""]
+    failed_metrics: Metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """The compiled functions of one experiment.
+
+    Attributes:
+        start: ``seed -> LoopState``.
+        order: ``LoopState -> rows`` in the order of the current epoch.
+        advance: ``(LoopState, order) -> (LoopState, Report)``, one step; the state is
+            donated.
+        advance_many: The same for ``steps_per_call`` steps in one dispatch.
+        evaluate: ``LoopState -> Evaluation`` on the whole test set.
+        student: ``LoopState -> nnx.Module``, for use outside.
+        steps_per_epoch: Batches in an epoch, the filled-up last one included.
+        batch_size: Examples in a batch.
+        steps_per_call: Steps that ``advance_many`` takes.
+        normalization: What the student's images go through.
+    """
+
+    start: Callable[[int], LoopState]
+    order: Callable[[LoopState], Array]
+    advance: Callable[[LoopState, Array], tuple[LoopState, Report]]
+    advance_many: Callable[[LoopState, Array], tuple[LoopState, Report]]
+    evaluate: Callable[[LoopState], Evaluation]
+    student: Callable[[LoopState], nnx.Module]
+    steps_per_epoch: int
+    batch_size: int
+    steps_per_call: int
+    normalization: Normalization
+
+
+def default_steps_per_call() -> int:
+    """One on CPU, where XLA runs convolutions inside a loop many times slower."""
+    return 1 if jax.default_backend() == "cpu" else 16
+
+
+def compile_program(
+    build: Callable[[nnx.Rngs], nnx.Module],
+    dataset: ImageDataset,
+    distiller: Distiller,
+    *,
+    optimizer: optax.GradientTransformation,
+    batch_size: int = 64,
+    teacher: FrozenNetwork | None = None,
+    normalization: Normalization | None = None,
+    augmentation: Augmentation | None = None,
+    steps_per_call: int | None = None,
+) -> Program:
+    """Prepares an experiment: data on the device, functions traced once.
+
+    Args:
+        build: Makes the student from its randomness.
+        dataset: Training and test images; they are kept on the device.
+        distiller: The objective.
+        optimizer: Any optax optimizer.
+        batch_size: Examples per step. The last batch of an epoch is filled up with the
+            epoch's first examples.
+        teacher: The frozen teacher, if the distiller needs one.
+        normalization: Of the student's images; by default the training set's
+            statistics.
+        augmentation: Of both networks' images; by default the dataset's own.
+        steps_per_call: Steps per dispatch; by default 1 on CPU and 16 elsewhere.
+
+    Returns:
+        The compiled functions, good for any number of seeds.
+
+    Raises:
+        ValueError: If the batch is larger than the dataset, or the distiller cannot
+            work with these networks and labels.
+    """
+    train = dataset.train
+    epoch_steps = steps_per_epoch(len(train.labels), batch_size)
+    if normalization is None:
+        normalization = channel_statistics(train.images)
+    if augmentation is None:
+        augmentation = dataset.augmentation
+    if steps_per_call is None:
+        steps_per_call = min(default_steps_per_call(), epoch_steps)
+    teacher_variables = None if teacher is None else jax.device_put(teacher.variables)
+
+    module = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+    graphdef = nnx.graphdef(module)
+    spec = _make_spec(module, dataset, teacher, normalization, batch_size)
+    step = make_train_step(
+        graphdef,
+        distiller,
+        optimizer,
+        teacher=teacher,
+        normalization=normalization,
+        augmentation=augmentation,
+    )
+    split = jax.device_put(
+        train._replace(images=np.asarray(train.images), labels=train.labels)
+    )
+
+    def examples_at(split, order, position) -> Examples:
+        rows = batch_rows(order, position, batch_size)
+        return Examples(split.images[rows], split.labels[rows], rows)
+
+    def advance(loop: LoopState, variables, split, order):
+        position = loop.train.step % epoch_steps
+        train, metrics = step(
+            loop.train, variables, examples_at(split, order, position)
+        )
+        monitor = _observe(loop.monitor, metrics, loop.train.step, position == 0)
+        report = Report(metrics, monitor.failed_step, monitor.failed_metrics)
+        return LoopState(train, monitor), report
+
+    def advance_many(loop: LoopState, variables, split, order):
+        def body(loop, _):
+            return advance(loop, variables, split, order)
+
+        loop, reports = jax.lax.scan(body, loop, length=steps_per_call)
+        return loop, jax.tree.map(lambda x: x[-1], reports)
+
+    def start(seed):
+        student_key, run_key = jax.random.split(jax.random.key(seed))
+        student = build(nnx.Rngs(student_key))
+        train = init_train_state(student, distiller, spec, optimizer, key=run_key)
+        order = jnp.arange(len(spec.labels))
+        _, metrics = jax.eval_shape(
+            lambda: step(train, teacher_variables, examples_at(split, order, 0))
+        )
+        zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
+        return LoopState(train, Monitor(zeros, jnp.full((), -1, jnp.int32), zeros))
+
+    # Initialisation runs once, and optimising its many random draws takes XLA:CPU
+    # longer than the first epoch of a small run.
+    quick = jax.default_backend() == "cpu"
+    start = jax.jit(
+        start,
+        compiler_options={"xla_backend_optimization_level": 0} if quick else None,
+    )
+
+    @jax.jit
+    def order(key, step):
+        return epoch_order(key, len(spec.labels), step // epoch_steps)
+
+    frozen = freeze(module, normalization)
+    evaluator = make_evaluator(frozen.apply, dataset.test)
+    compiled = jax.jit(advance, donate_argnames="loop")
+    compiled_many = jax.jit(advance_many, donate_argnames="loop")
+    device_normalization = jax.device_put(normalization)
+
+    def variables_of(loop: LoopState) -> dict[str, Any]:
+        state = nnx.merge_state(loop.train.student, loop.train.rest)
+        return {"state": state, "normalization": device_normalization}
+
+    return Program(
+        start=start,
+        order=lambda loop: order(loop.train.key, loop.train.step),
+        advance=lambda loop, order: compiled(loop, teacher_variables, split, order),
+        advance_many=lambda loop, order: compiled_many(
+            loop, teacher_variables, split, order
+        ),
+        evaluate=lambda loop: evaluator(variables_of(loop)),
+        student=lambda loop: nnx.merge(
+            graphdef, loop.train.student, loop.train.rest, copy=True
+        ),
+        steps_per_epoch=epoch_steps,
+        batch_size=batch_size,
+        steps_per_call=steps_per_call,
+        normalization=normalization,
+    )
+
+
+def _make_spec(
+    module: nnx.Module,
+    dataset: ImageDataset,
+    teacher: FrozenNetwork | None,
+    normalization: Normalization,
+    batch_size: int,
+) -> Spec:
+    """The abstract outputs of both networks; nothing is computed."""
+    stored = dataset.train.images
+    images = jax.ShapeDtypeStruct((batch_size, *stored.shape[1:]), stored.dtype)
+
+    def student_output(module, images):
+        return module(normalize(images, normalization))
+
+    teacher_output = None
+    if teacher is not None:
+        teacher_output = jax.eval_shape(teacher.apply, teacher.variables, images)
+    return Spec(
+        student=nnx.eval_shape(student_output, module, images),
+        teacher=teacher_output,
+        num_classes=dataset.num_classes,
+        labels=np.asarray(dataset.train.labels),
+    )
+
+
+def _observe(
+    monitor: Monitor, metrics: Metrics, step: Array, first: Bool[Array, ""]
+) -> Monitor:
+    """Adds a step's metrics; remembers the first step whose loss is not finite."""
+    totals = {
+        name: jnp.where(first, value, monitor.totals[name] + value)
+        for name, value in metrics.items()
+    }
+    fails = (monitor.failed_step < 0) & ~jnp.isfinite(metrics["loss"])
+    return Monitor(
+        totals=totals,
+        failed_step=jnp.where(fails, step, monitor.failed_step),
+        failed_metrics={
+            name: jnp.where(fails, value, monitor.failed_metrics[name])
+            for name, value in metrics.items()
+        },
+    )

@@ -1,0 +1,96 @@
+"""What a person sees while a run goes on."""
+
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class FitProgress:
+    """A live bar on a terminal, one plain line per epoch elsewhere.
+
+    Args:
+        console: Where to show it.
+        description: What is being trained.
+        epochs: Epochs of the whole run.
+        steps_per_epoch: Steps of one epoch.
+        completed: Steps taken before this start.
+    """
+
+    refresh_seconds = 0.5
+
+    def __init__(
+        self,
+        console: Console,
+        description: str,
+        *,
+        epochs: int,
+        steps_per_epoch: int,
+        completed: int = 0,
+    ):
+        self._console = console
+        self._description = description
+        self._epochs = epochs
+        self._last_refresh = 0.0
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(
+            description,
+            total=epochs * steps_per_epoch,
+            completed=completed,
+            epoch=1 + completed // steps_per_epoch,
+            status="",
+        )
+
+    def __enter__(self) -> "FitProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def due(self) -> bool:
+        """Whether the display wants numbers; asking the device for them is not free."""
+        return time.monotonic() - self._last_refresh >= self.refresh_seconds
+
+    def step(self, completed: int, epoch: int, metrics: dict[str, float]) -> None:
+        """Shows the newest step's metrics."""
+        self._last_refresh = time.monotonic()
+        self._bar.update(
+            self._task, completed=completed, epoch=epoch, status=_brief(metrics)
+        )
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Prints a finished epoch as a line."""
+        parts = {
+            k.removeprefix("train/"): v for k, v in record.items() if "train/" in k
+        }
+        test = record.get("test/accuracy")
+        shown = "" if test is None else f"  test accuracy {test:.2%}"
+        self._console.print(
+            f"{self._description}  epoch {record['epoch']}/{self._epochs}"
+            f"  {_brief(parts)}{shown}  {record['images_per_second']:,.0f} images/s",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _brief(metrics: dict[str, float]) -> str:
+    """The loss, its parts and the accuracy; details (``part/metric``) stay in files."""
+    shown = [f"{k} {v:.4g}" for k, v in metrics.items() if "/" not in k]
+    return " ".join(shown)

@@ -1,0 +1,178 @@
+"""The compiled step: one pure function of state, teacher and batch."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Int, PRNGKeyArray, Shaped
+
+from jaxkd.data import Augmentation, Normalization, augment
+from jaxkd.distillers import Batch, Distiller, DistillerState, Spec
+from jaxkd.training._networks import FrozenNetwork, network_inputs
+
+PyTree = Any
+Metrics = dict[str, Array]
+
+
+class TrainState(NamedTuple):
+    """Everything that training changes, and nothing else.
+
+    Attributes:
+        student: The student's parameters.
+        heads: The distiller's parameters; the same optimizer trains them.
+        rest: The student's other variables: batch statistics, dropout counters.
+        extra: The distiller's banks and constants.
+        opt_state: The optimizer's state.
+        step: Number of steps taken.
+        key: The run's randomness; every step folds its number into it.
+    """
+
+    student: PyTree
+    heads: PyTree
+    rest: PyTree
+    extra: PyTree
+    opt_state: PyTree
+    step: Int[Array, ""]
+    key: PRNGKeyArray
+
+
+class Examples(NamedTuple):
+    """A batch as it lies in the dataset: not augmented, not normalised.
+
+    Attributes:
+        images: uint8, or floats in ``[0, 1]``, NHWC.
+        labels: Class numbers.
+        rows: Row numbers in the training set.
+    """
+
+    images: Shaped[Array, "batch height width channels"]
+    labels: Int[Array, " batch"]
+    rows: Int[Array, " batch"]
+
+
+TrainStep = Callable[[TrainState, PyTree, Examples], tuple[TrainState, Metrics]]
+
+
+def trainable(state: TrainState) -> PyTree:
+    """What the optimizer sees."""
+    return {"student": state.student, "heads": state.heads}
+
+
+def init_train_state(
+    student: nnx.Module,
+    distiller: Distiller,
+    spec: Spec,
+    optimizer: optax.GradientTransformation,
+    *,
+    key: PRNGKeyArray,
+) -> TrainState:
+    """The state before the first step.
+
+    Args:
+        student: The network to train; its variables are copied.
+        distiller: The objective.
+        spec: What the distiller may know of networks and data.
+        optimizer: Any optax optimizer.
+        key: Source of the heads' initialisation, the order of the data, augmentation
+            and sampling.
+
+    Returns:
+        A state that shares no buffer with ``student``, so that it may be donated.
+    """
+    _, params, rest = nnx.split(student, nnx.Param, ...)
+    params, rest = jax.tree.map(jnp.copy, (params, rest))
+    heads_key, key = jax.random.split(key)
+    heads: DistillerState = distiller.init(nnx.Rngs(heads_key), spec)
+    return TrainState(
+        student=params,
+        heads=heads.params,
+        rest=rest,
+        extra=heads.extra,
+        opt_state=optimizer.init({"student": params, "heads": heads.params}),
+        step=jnp.zeros((), jnp.int32),
+        key=key,
+    )
+
+
+def make_train_step(
+    graphdef: nnx.GraphDef,
+    distiller: Distiller,
+    optimizer: optax.GradientTransformation,
+    *,
+    teacher: FrozenNetwork | None = None,
+    normalization: Normalization | None = None,
+    augmentation: Augmentation | None = None,
+) -> TrainStep:
+    """Builds the training step; the caller compiles it and donates the state.
+
+    Augmentation, the frozen teacher's forward pass, the student's forward and backward
+    pass, the distiller's graph, sampling and bank, and the optimizer are one program.
+
+    Args:
+        graphdef: The student's static part (``nnx.split``).
+        distiller: The objective.
+        optimizer: Any optax optimizer, for the student and the heads together.
+        teacher: The frozen teacher; its variables are passed to the step, so that they
+            are not compiled in as constants.
+        normalization: Applied to the student's images after augmentation; without it,
+            the student sees floats in ``[0, 1]``.
+        augmentation: Applied to the images of student and teacher alike.
+
+    Returns:
+        ``(state, teacher_variables, examples) -> (state, metrics)``. Metrics are
+        scalars: ``loss``, ``accuracy`` (of the student on the augmented batch) and the
+        distiller's own.
+    """
+
+    def step(state: TrainState, teacher_variables: PyTree, examples: Examples):
+        augment_key, distiller_key = jax.random.split(
+            jax.random.fold_in(state.key, state.step)
+        )
+        images = examples.images
+        if augmentation is not None:
+            images = augment(augment_key, images, augmentation)
+        teacher_output = None
+        if teacher is not None:
+            teacher_output = jax.lax.stop_gradient(
+                teacher.apply(teacher_variables, images)
+            )
+        inputs = network_inputs(images, normalization)
+        batch = Batch(images, examples.labels, examples.rows, distiller_key)
+
+        def objective(params):
+            student = nnx.merge(graphdef, params["student"], state.rest, copy=True)
+            output = student(inputs)
+            per_example, extra, metrics = distiller.loss(
+                params["heads"], state.extra, output, teacher_output, batch
+            )
+            rest = nnx.state(student, nnx.Not(nnx.Param))
+            loss = jnp.mean(per_example)
+            correct = output.logits.argmax(-1) == examples.labels
+            metrics = {
+                "loss": loss,
+                "accuracy": jnp.mean(correct, dtype=loss.dtype),
+                **metrics,
+            }
+            return loss, (rest, extra, metrics)
+
+        params = trainable(state)
+        grads, (rest, extra, metrics) = jax.grad(objective, has_aux=True)(params)
+        # optax's schedules and bias corrections mix integer counts with floats.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, opt_state = optimizer.update(grads, state.opt_state, params)
+            params = optax.apply_updates(params, updates)
+        new_state = TrainState(
+            student=params["student"],
+            heads=params["heads"],
+            rest=rest,
+            extra=extra,
+            opt_state=opt_state,
+            step=state.step + 1,
+            key=state.key,
+        )
+        return new_state, metrics
+
+    return step

@@ -1,0 +1,191 @@
+import os
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from cli_arguments import distill_arguments, save_dataset, train_arguments
+from support import make_dataset
+
+from jaxkd import cli
+
+
+def refusal(arguments, capsys):
+    """Runs a command that must be refused; returns its one line on stderr."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main([str(a) for a in arguments])
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def changed(tmp_path, **arrays):
+    """A .npz dataset with some arrays replaced."""
+    dataset = make_dataset()
+    content = {
+        "x_train": dataset.train.images,
+        "y_train": dataset.train.labels,
+        "x_test": dataset.test.images,
+        "y_test": dataset.test.labels,
+    }
+    path = tmp_path / "changed.npz"
+    np.savez(path, **{**content, **arrays})
+    return path
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["--model", "resnet21"], "unknown model 'resnet21'; did you mean"),
+        (["--dataset", "digit"], "unknown dataset 'digit'; did you mean 'digits'"),
+        (["--dataset", "nowhere.npz"], "nowhere.npz"),
+        (["--batch-size", "41"], "batch_size"),
+        (["--batch-size", "0"], "batch_size"),
+        (["--epochs", "0"], "epochs"),
+        (["--learning-rate", "0"], "learning_rate must be positive"),
+        (["--learning-rate", "nan"], "learning_rate must be positive"),
+        (["--checkpoint-every", "0"], "every_steps must be at least 1"),
+        (["--subset", "41"], "41"),
+        (["--crop-padding", "-1"], "crop_padding"),
+        (["--width", "0"], "width"),
+    ],
+)
+def test_train_refuses(tmp_path, quadrants, capsys, arguments, says):
+    out = tmp_path / "run"
+    assert says in refusal(train_arguments(quadrants, out, *arguments), capsys)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["--method", "hdk"], "unknown recipe 'hdk'; did you mean"),
+        (["--temperature", "0"], "temperature must be positive, got 0"),
+        (["--temperature", "-4"], "temperature must be positive, got -4"),
+        (["--hkd.temperature", "0"], "temperature must be positive"),
+        (["--hkd.num-negatives", "31"], "num_negatives"),
+        (["--method", "kd", "--hkd.neighbors", "4"], "has no part 'hkd'"),
+        (["--method", "hkd", "--temperature", "2"], "has no part 'kd'"),
+        (["--weights", "nothing", "1"], "unknown part of a recipe 'nothing'"),
+    ],
+)
+def test_distill_refuses(tmp_path, teacher, capsys, arguments, says):
+    out = tmp_path / "run"
+    assert says in refusal(distill_arguments(teacher, out, *arguments), capsys)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "arrays, says",
+    [
+        ({"y_train": np.full(40, 4)}, "y_train must lie in [0, 3]"),
+        ({"y_test": np.full(23, -1)}, "y_test must lie in [0, 3]"),
+        ({"x_train": np.full((40, 8, 8, 1), np.nan, np.float32)}, "finite"),
+        ({"x_train": np.zeros((0, 8, 8, 1), np.uint8), "y_train": []}, "x_train"),
+        ({"x_train": np.zeros((39, 8, 8, 1), np.uint8)}, "39"),
+        ({"x_test": np.zeros((23, 9, 9, 1), np.uint8)}, "(9, 9, 1)"),
+        ({"x_train": np.zeros((40, 8, 8, 1), np.int64)}, "int64"),
+        ({"x_train": np.array([{}] * 40)}, "x_train"),
+    ],
+)
+def test_a_dataset_that_cannot_be_right_is_refused(tmp_path, capsys, arrays, says):
+    path = changed(
+        tmp_path,
+        **arrays,
+        **({"class_names": list("abcd")} if "y_train" in arrays else {}),
+    )
+    out = tmp_path / "run"
+    assert says in refusal(train_arguments(path, out), capsys)
+    assert not out.exists()
+
+
+def test_a_damaged_npz_is_refused(tmp_path, quadrants, capsys):
+    path = tmp_path / "cut.npz"
+    path.write_bytes(quadrants.read_bytes()[:1000])
+    line = refusal(train_arguments(path, tmp_path / "run"), capsys)
+    assert "cut.npz" in line
+
+
+def test_a_teacher_without_a_finished_checkpoint_is_refused(tmp_path, teacher, capsys):
+    unfinished = tmp_path / "teacher"
+    shutil.copytree(teacher, unfinished)
+    shutil.rmtree(unfinished / "checkpoints")
+    (unfinished / "checkpoints" / "9.orbax-checkpoint-tmp-1").mkdir(parents=True)
+    line = refusal(distill_arguments(unfinished, tmp_path / "run"), capsys)
+    assert "has no finished checkpoint" in line
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
+    line = refusal(distill_arguments(tmp_path, tmp_path / "run"), capsys)
+    assert "is no run folder" in line
+
+
+def test_a_missing_teacher_is_refused(tmp_path, capsys):
+    line = refusal(distill_arguments(tmp_path / "none", tmp_path / "run"), capsys)
+    assert "there is no run folder" in line
+
+
+@pytest.mark.parametrize(
+    "settings, says",
+    [
+        ({"classes": 3}, "trained on 4 classes"),
+        ({"size": 10}, "takes images of shape (8, 8, 1)"),
+        ({"channels": 3}, "takes images of shape (8, 8, 1)"),
+    ],
+)
+def test_a_teacher_of_other_classes_or_images_is_refused(
+    tmp_path, teacher, capsys, settings, says
+):
+    other = save_dataset(tmp_path / "other.npz", make_dataset(**settings))
+    more = ("--dataset", str(other))
+    line = refusal(distill_arguments(teacher, tmp_path / "run", *more), capsys)
+    assert says in line
+
+
+def test_an_existing_run_is_not_overwritten(teacher, quadrants, capsys):
+    before = (teacher / "metrics.jsonl").read_bytes()
+    line = refusal(train_arguments(quadrants, teacher), capsys)
+    assert "exists already; add --resume" in line
+    assert (teacher / "metrics.jsonl").read_bytes() == before
+
+
+def test_nothing_to_resume_is_refused(tmp_path, quadrants, capsys):
+    arguments = train_arguments(quadrants, tmp_path / "none", "--resume")
+    assert "holds no run to continue" in refusal(arguments, capsys)
+
+
+def test_resuming_with_other_settings_is_refused_with_the_difference(
+    teacher, quadrants, capsys
+):
+    arguments = train_arguments(quadrants, teacher, "--resume", "--seed", "5")
+    assert "options seed was 0, is 5" in refusal(arguments, capsys)
+
+
+def test_a_loss_that_is_not_finite_ends_with_code_1(tmp_path, quadrants, capsys):
+    out = tmp_path / "run"
+    with pytest.raises(SystemExit) as caught:
+        cli.main(train_arguments(quadrants, out, "--learning-rate", "1e30"))
+    assert caught.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the loss is not finite at step" in line
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    """A file system of 400 kB."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a tmpfs needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_keeps_what_was_finished(tiny_disk, quadrants, capsys):
+    out = tiny_disk / "run"
+    line = refusal(train_arguments(quadrants, out, "--epochs", "500"), capsys)
+    assert "No space left" in line
+    assert "is kept" in line
+    leftovers = [p for p in out.rglob("*") if "tmp" in p.name]
+    assert leftovers == []

@@ -1,0 +1,27 @@
+import json
+
+import pytest
+from PIL import Image
+
+from jaxkd import cli
+
+
+@pytest.mark.slow
+def test_quickstart_compares_three_methods_and_saves_what_it_made(tmp_path, capsys):
+    out = tmp_path / "quickstart"
+    cli.main(["quickstart", "--seeds", "2", "--out", str(out)])
+    printed = capsys.readouterr().out
+    results = json.loads((out / "results.json").read_text())
+    assert results["teacher"]["accuracy"] > 0.9
+    assert set(results["students"]) == {"alone", "KD", "HKD+KD"}
+    alone, distilled = (results["students"][m]["mean"] for m in ("alone", "KD"))
+    assert distilled > alone
+    for method, result in results["students"].items():
+        row = f"| student, {method} | {100 * result['mean']:.1f} ± "
+        assert row in (out / "report.md").read_text()
+        assert f"student, {method}" in printed
+    with Image.open(out / "curves.png") as picture:
+        assert picture.size > (500, 200)
+    cli.main(["evaluate", str(out / "student")])
+    accuracy = results["students"]["HKD+KD"]["accuracy"][0]
+    assert f"test accuracy {accuracy:.2%}" in capsys.readouterr().out

@@ -1,0 +1,114 @@
+import json
+
+import numpy as np
+import pytest
+from cli_arguments import distill_arguments, train_arguments
+from PIL import Image
+
+from jaxkd import cli, training
+
+
+def test_a_run_folder_holds_config_metrics_checkpoints_and_plots(teacher):
+    names = {path.name for path in teacher.iterdir()}
+    assert {"config.json", "metrics.jsonl", "checkpoints", "curves.png"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert len(training.read_metrics(teacher / "metrics.jsonl")) == 3
+    with Image.open(teacher / "curves.png") as picture:
+        assert picture.size > (500, 200)
+
+
+def test_config_names_command_network_data_and_versions(teacher):
+    config = json.loads((teacher / "config.json").read_text())
+    assert config["command"].startswith("jaxkd train --dataset")
+    assert config["network"]["image_shape"] == [8, 8, 1]
+    assert config["network"]["num_classes"] == 4
+    assert len(config["normalization"]["mean"]) == 1
+    assert {"jax", "flax", "jaxkd", "python"} <= config["versions"].keys()
+
+
+@pytest.mark.parametrize("method", ["kd", "hkd", "hkd+kd"])
+def test_distils_by_every_recipe(tmp_path, teacher, method):
+    cli.main(distill_arguments(teacher, tmp_path / "run", "--method", method))
+    last = training.read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]
+    assert last["epoch"] == 2
+    for part in ("ce", *method.split("+")):
+        assert np.isfinite(last[f"train/{part}"])
+
+
+def test_every_holistic_option_reaches_the_objective(tmp_path, teacher):
+    def loss_of(name, *more):
+        out = tmp_path / name
+        cli.main(distill_arguments(teacher, out, "--method", "hkd", *more))
+        return training.read_metrics(out / "metrics.jsonl")[-1]["train/hkd"]
+
+    published = loss_of("published")
+    options = {
+        "neighbors": "2",
+        "hops": "2",
+        "dim": "16",
+        "temperature": "0.2",
+        "bank-momentum": "0.1",
+        "smoothing": "0.1",
+        "num-negatives": "5",
+        "negatives": "shared",
+        "negatives-from": "cross",
+        "embedding-weight": "0.5",
+        "graph-weight": "0.5",
+        "bank-dtype": "bfloat16",
+    }
+    for name, value in options.items():
+        assert loss_of(name, f"--hkd.{name}", value) != published, name
+
+
+def test_weights_and_temperature_reach_the_objective(tmp_path, teacher):
+    more = ("--weights", "ce", "0.0", "kd", "2.0", "--temperature", "inf")
+    cli.main(distill_arguments(teacher, tmp_path / "run", "--method", "kd", *more))
+    last = training.read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]
+    assert "train/ce" not in last
+    assert last["train/loss"] == pytest.approx(2 * last["train/kd"], rel=1e-5)
+
+
+def test_evaluate_prints_the_accuracy_of_the_last_epoch(teacher, capsys):
+    cli.main(["evaluate", str(teacher)])
+    last = training.read_metrics(teacher / "metrics.jsonl")[-1]
+    printed = capsys.readouterr().out
+    assert f"test accuracy {last['test/accuracy']:.2%}" in printed
+    assert "23 images" in printed
+
+
+def test_data_describes_a_dataset(quadrants, capsys):
+    cli.main(["data", str(quadrants)])
+    printed = capsys.readouterr().out
+    assert "40 images (8, 8, 1) uint8" in printed
+    assert "10 to 10 per class" in printed
+
+
+def test_resume_goes_on_to_the_end_and_keeps_one_line_per_epoch(
+    tmp_path, quadrants, monkeypatch
+):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    cli.main(train_arguments(quadrants, whole))
+
+    class Stopped(Exception):
+        pass
+
+    save = training.Checkpoints.save
+
+    def stop_after_saving(self, step, loop, record):
+        save(self, step, loop, record)
+        if step >= 4:
+            raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Checkpoints, "save", stop_after_saving)
+        with pytest.raises(Stopped):
+            cli.main(train_arguments(quadrants, broken, "--checkpoint-every", "1"))
+    cli.main(train_arguments(quadrants, broken, "--resume"))
+    before, after = (
+        [
+            {k: v for k, v in r.items() if k not in ("seconds", "images_per_second")}
+            for r in training.read_metrics(run / "metrics.jsonl")
+        ]
+        for run in (whole, broken)
+    )
+    assert before == after

@@ -1,0 +1,57 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from cli_arguments import distill_arguments
+from flax import nnx
+from support import assert_bitwise_equal, build_resnet
+
+from jaxkd import training
+
+RESNET = ("--model", "resnet8", "--width", "4", "--epochs", "40")
+
+
+def start(arguments):
+    program = "from jaxkd.cli import main; main()"
+    return subprocess.Popen([sys.executable, "-c", program, *arguments])
+
+
+def wait_for_checkpoint(process, folder, *, beyond):
+    """Waits until a finished checkpoint is newer than a step."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the run ended before it could be killed"
+        steps = [int(p.name) for p in folder.glob("*") if p.name.isdigit()]
+        if max(steps, default=0) > beyond:
+            return max(steps)
+        time.sleep(0.01)
+    raise AssertionError("no checkpoint appeared")
+
+
+@pytest.mark.slow
+def test_killed_twice_and_resumed_a_run_ends_with_the_same_student(tmp_path, teacher):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start(distill_arguments(teacher, whole, *RESNET)).wait() == 0
+
+    resume, beyond = (), 0
+    for _ in range(2):
+        often = ("--checkpoint-every", "2", *resume)
+        process = start(distill_arguments(teacher, killed, *RESNET, *often))
+        beyond = wait_for_checkpoint(process, killed / "checkpoints", beyond=beyond)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        resume = ("--resume",)
+    assert not (killed / "summary.json").exists()
+    assert start(distill_arguments(teacher, killed, *RESNET, *resume)).wait() == 0
+
+    students = []
+    for run in (whole, killed):
+        student = build_resnet()(nnx.Rngs(0))
+        training.Checkpoints(run / "checkpoints").restore_network(student)
+        students.append(nnx.state(student))
+    assert_bitwise_equal(*students)
+    steps = [r["step"] for r in training.read_metrics(killed / "metrics.jsonl")]
+    assert steps == [3 * epoch for epoch in range(1, 41)]

@@ -1,0 +1,30 @@
+"""Command lines and datasets on disk that the tests of the CLI share."""
+
+import numpy as np
+
+
+def save_dataset(path, dataset):
+    np.savez(
+        path,
+        x_train=dataset.train.images,
+        y_train=dataset.train.labels,
+        x_test=dataset.test.images,
+        y_test=dataset.test.labels,
+    )
+    return path
+
+
+def train_arguments(dataset, out, *more):
+    return [
+        "train",
+        *("--dataset", str(dataset), "--model", "mlp", "--width", "16"),
+        *("--epochs", "3", "--batch-size", "16", "--out", str(out), *more),
+    ]
+
+
+def distill_arguments(teacher, out, *more):
+    return [
+        "distill",
+        *("--teacher", str(teacher), "--model", "mlp", "--width", "8"),
+        *("--epochs", "2", "--batch-size", "16", "--out", str(out), *more),
+    ]

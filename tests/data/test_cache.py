@@ -1,0 +1,136 @@
+import errno
+import os
+
+import numpy as np
+import pytest
+
+from jaxkd._errors import InvalidInputError
+from jaxkd.data import _cache
+
+VALUES = np.arange(24, dtype=np.uint8).reshape(4, 3, 2)
+
+
+def write(target, values=VALUES):
+    with _cache.new_folder(target) as folder:
+        parts = (values[:1], values[1:])
+        entry = _cache.write_array(folder / "a.npy", values.shape, values.dtype, parts)
+        _cache.write_metadata(folder, {"files": {"a": entry}})
+
+
+def test_reads_back_what_was_written_as_a_read_only_memory_map(tmp_path):
+    write(tmp_path / "cache")
+    metadata, arrays = _cache.read_folder(tmp_path / "cache")
+    assert isinstance(arrays["a"], np.memmap)
+    assert not arrays["a"].flags.writeable
+    np.testing.assert_array_equal(arrays["a"], VALUES)
+    assert metadata["files"]["a"]["shape"] == [4, 3, 2]
+
+
+def test_a_plain_numpy_reader_agrees(tmp_path):
+    write(tmp_path / "cache")
+    np.testing.assert_array_equal(np.load(tmp_path / "cache" / "a.npy"), VALUES)
+
+
+def test_nothing_is_at_the_target_before_the_end(tmp_path):
+    with _cache.new_folder(tmp_path / "cache"):
+        assert not (tmp_path / "cache").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
+def test_a_failure_leaves_nothing_behind(tmp_path, failure):
+    def fail():
+        with _cache.new_folder(tmp_path / "cache") as folder:
+            (folder / "half").write_text("written")
+            raise failure
+
+    with pytest.raises(failure):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_one_clear_line_and_leaves_nothing_behind(
+    tmp_path, monkeypatch, code
+):
+    def full(descriptor):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InvalidInputError, match=r"cannot write .*cache_dir") as error:
+        write(tmp_path / "cache")
+    assert os.strerror(code) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unwritable_place_is_one_clear_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InvalidInputError, match="cannot write the dataset cache"):
+        write(tmp_path / "file" / "cache")
+
+
+def test_of_two_writers_the_first_to_finish_stays(tmp_path):
+    target = tmp_path / "cache"
+    with _cache.new_folder(target) as slow:
+        (slow / "who").write_text("slow")
+        with _cache.new_folder(target) as fast:
+            (fast / "who").write_text("fast")
+    assert (target / "who").read_text() == "fast"
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def extend(path):
+    path.write_bytes(path.read_bytes() + b"X")
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def garble_the_header(path):
+    content = path.read_bytes()
+    path.write_bytes(b"X" * 8 + content[8:])
+
+
+def reshape(path):
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"(4, 3, 2)", b"(2, 3, 4)"))
+
+
+@pytest.mark.parametrize(
+    "damage", [truncate, extend, flip_a_bit, garble_the_header, reshape, os.remove]
+)
+def test_a_damaged_array_names_file_and_remedy(tmp_path, damage):
+    write(tmp_path / "cache")
+    damage(tmp_path / "cache" / "a.npy")
+    with pytest.raises(InvalidInputError, match=r"a\.npy is damaged.*delete the fold"):
+        _cache.read_folder(tmp_path / "cache")
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"files": {"a": {}}}'])
+def test_damaged_metadata_names_file_and_remedy(tmp_path, content):
+    write(tmp_path / "cache")
+    (tmp_path / "cache" / "metadata.json").write_text(content)
+    with pytest.raises(InvalidInputError, match=r"is damaged.*delete the folder"):
+        _cache.read_folder(tmp_path / "cache")
+
+
+def test_cache_root_prefers_argument_then_variable_then_user_folder(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("JAXKD_CACHE_DIR", str(tmp_path / "variable"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    assert _cache.cache_root(tmp_path / "argument") == tmp_path / "argument"
+    assert _cache.cache_root(None) == tmp_path / "variable"
+    monkeypatch.delenv("JAXKD_CACHE_DIR")
+    assert _cache.cache_root(None) == tmp_path / "user" / "jaxkd"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert _cache.cache_root(None) == tmp_path / ".cache" / "jaxkd"

@@ -1,0 +1,167 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from jaxkd import data
+from jaxkd._errors import InvalidInputError
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+def test_digits_are_split_into_all_of_the_bundled_images(digits):
+    from sklearn.datasets import load_digits
+
+    assert digits.train.images.shape == (1437, 8, 8, 1)
+    assert digits.test.images.shape == (360, 8, 8, 1)
+    ours = np.concatenate([digits.train.images, digits.test.images]).reshape(1797, 64)
+    theirs = np.round(load_digits().data / 16 * 255).astype(np.uint8)
+    np.testing.assert_array_equal(
+        ours[np.lexsort(ours.T)], theirs[np.lexsort(theirs.T)]
+    )
+
+
+def test_digits_keep_their_labels(digits):
+    from sklearn.datasets import load_digits
+
+    bundled = load_digits()
+    label_of = {
+        image.tobytes(): label
+        for image, label in zip(
+            np.round(bundled.images / 16 * 255).astype(np.uint8),
+            bundled.target,
+            strict=True,
+        )
+    }
+    for images, labels in (digits.train, digits.test):
+        assert [label_of[image.tobytes()] for image in images] == labels.tolist()
+
+
+def test_digits_are_stratified(digits):
+    train, test = (np.bincount(split.labels) for split in (digits.train, digits.test))
+    assert (np.abs(test - 360 / 1797 * (train + test)) <= 1).all()
+
+
+def test_digits_are_the_same_each_time(digits):
+    assert data.load("digits").fingerprint == digits.fingerprint
+
+
+def test_digits_are_neither_flipped_nor_moved_far(digits):
+    assert digits.augmentation == data.Augmentation(crop_padding=1, flip=False)
+
+
+@pytest.fixture
+def arrays(make_split):
+    (x_train, y_train), (x_test, y_test) = make_split(7), make_split(4, seed=1)
+    return {
+        "x_train": x_train,
+        "y_train": y_train,
+        "x_test": x_test,
+        "y_test": y_test,
+    }
+
+
+def save(tmp_path, arrays):
+    path = tmp_path / "mine.npz"
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def test_npz_returns_its_arrays(tmp_path, arrays):
+    dataset = data.load(save(tmp_path, arrays))
+    np.testing.assert_array_equal(dataset.train.images, arrays["x_train"])
+    np.testing.assert_array_equal(dataset.train.labels, arrays["y_train"])
+    np.testing.assert_array_equal(dataset.test.images, arrays["x_test"])
+    np.testing.assert_array_equal(dataset.test.labels, arrays["y_test"])
+    assert dataset.name == "mine"
+    assert dataset.num_classes == 3
+    assert dataset.augmentation == data.Augmentation(crop_padding=1, flip=False)
+
+
+def test_npz_grey_images_get_a_channel_and_label_columns_lose_theirs(tmp_path, arrays):
+    arrays |= {key: arrays[key][..., 0] for key in ("x_train", "x_test")}
+    arrays |= {key: arrays[key][:, None] for key in ("y_train", "y_test")}
+    dataset = data.load(save(tmp_path, arrays))
+    assert dataset.image_shape == (6, 5, 1)
+    assert dataset.train.labels.shape == (7,)
+
+
+def test_npz_class_names_set_the_number_of_classes(tmp_path, arrays):
+    arrays["class_names"] = np.array(["cat", "dog", "owl", "yak"])
+    dataset = data.load(save(tmp_path, arrays))
+    assert dataset.num_classes == 4
+    assert dataset.class_names == ("cat", "dog", "owl", "yak")
+
+
+def test_npz_fingerprint_follows_the_file(tmp_path, arrays):
+    first = data.load(save(tmp_path, arrays)).fingerprint
+    arrays["x_train"][0, 0, 0, 0] ^= 1
+    assert data.load(save(tmp_path, arrays)).fingerprint != first
+
+
+@pytest.mark.parametrize(
+    "key, change, message",
+    [
+        ("y_test", lambda a: None, "y_test is missing"),
+        ("x_train", lambda a: a[:0], "x_train must be a non-empty"),
+        ("x_test", lambda a: a.astype(np.int64), "x_test must be uint8 or floating"),
+        ("x_test", lambda a: a * np.nan, "x_test must be finite"),
+        ("y_train", lambda a: a[:-1], "y_train must hold one class number"),
+        ("y_train", lambda a: a - 1, "y_train must lie in"),
+        ("y_train", lambda a: np.eye(3)[a], "y_train must hold one class number"),
+        ("y_test", lambda a: a.astype(object), "cannot read y_test"),
+    ],
+)
+def test_npz_errors_name_file_and_key(tmp_path, arrays, key, change, message):
+    arrays[key] = change(arrays[key])
+    if arrays[key] is None:
+        del arrays[key]
+    with pytest.raises(
+        InvalidInputError, match=rf"mine\.npz.*{message}|{message}.*mine"
+    ):
+        data.load(save(tmp_path, arrays))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not a zip file", b"\x93NUMPY\x01\x00", None]
+)
+def test_npz_that_cannot_be_read_names_the_file(tmp_path, content):
+    path = tmp_path / "mine.npz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InvalidInputError, match=r"cannot read .*mine\.npz"):
+        data.load(str(path))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_truncated_npz_names_the_file(tmp_path, arrays, share):
+    path = tmp_path / "mine.npz"
+    np.savez_compressed(path, **arrays)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(InvalidInputError, match=r"mine\.npz"):
+        data.load(str(path))
+
+
+@pytest.mark.parametrize("start", [70, 300])  # Coding tables, pixels.
+def test_npz_with_damaged_pixels_names_file_and_key(tmp_path, arrays, start):
+    arrays["x_train"] //= 16  # Compressible, so that there are tables.
+    path = tmp_path / "mine.npz"
+    np.savez_compressed(path, **arrays)
+    content = bytearray(path.read_bytes())
+    content[start : start + 20] = b"\xff" * 20  # Inside the compressed x_train.
+    path.write_bytes(bytes(content))
+    with pytest.raises(InvalidInputError, match=r"cannot read x_train of .*mine\.npz"):
+        data.load(str(path))
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    heavy = ["tensorflow_datasets", "sklearn", "matplotlib", "flax", "PIL", "rich"]
+    code = f"import sys, jaxkd.data; print(*set({heavy}) & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert result.returncode == 0
+    assert result.stdout.split() == []

@@ -1,0 +1,125 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxkd import data
+from jaxkd._errors import InvalidInputError
+
+
+def random_images(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_statistics_of_bytes_match_numpy_in_float64():
+    images = random_images(400, 40, 40, 3)  # More than one chunk.
+    images[..., 1] //= 3
+    scaled = images.astype(np.float64) / 255
+    mean, std = data.channel_statistics(images)
+    np.testing.assert_allclose(mean, scaled.mean((0, 1, 2)), rtol=1e-7)
+    np.testing.assert_allclose(std, scaled.std((0, 1, 2)), rtol=1e-7)
+    assert mean.dtype == std.dtype == np.float32
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+def test_statistics_of_floats_match_numpy_in_float64(offset):
+    images = np.random.default_rng(0).normal(offset, 1, (400, 40, 40, 2))
+    images = images.astype(np.float32)
+    mean, std = data.channel_statistics(images)
+    exact = images.astype(np.float64)
+    np.testing.assert_allclose(mean, exact.mean((0, 1, 2)), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(std, exact.std((0, 1, 2)), rtol=1e-6)
+
+
+def test_statistics_of_a_memory_map_are_those_of_the_array(tmp_path):
+    images = random_images(50, 8, 8, 1)
+    np.save(tmp_path / "images.npy", images)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    for ours, theirs in zip(
+        data.channel_statistics(mapped), data.channel_statistics(images), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "value", [np.uint8(0), np.uint8(77), np.float32(0.1), np.float32(-1e4)]
+)
+def test_constant_channel_normalizes_to_zero(value):
+    images = np.full((100, 7, 7, 2), value)
+    images[..., 1] = np.arange(100 * 49).reshape(100, 7, 7) % 2
+    statistics = data.channel_statistics(images)
+    assert statistics.std[0] == 1.0
+    normalized = data.normalize(images, statistics)
+    np.testing.assert_allclose(normalized[..., 0], 0.0, atol=1e-3)
+    np.testing.assert_allclose(np.std(normalized[..., 1]), 1.0, rtol=1e-5)
+
+
+def test_channel_constant_up_to_rounding_counts_as_constant():
+    value = np.float32(0.1)
+    images = np.full((10, 8, 8, 1), value)
+    images[::2] = np.nextafter(value, np.float32(1))
+    assert data.channel_statistics(images).std == 1.0
+
+
+def test_a_faint_channel_around_zero_is_not_constant():
+    images = np.random.default_rng(0).normal(0, 1e-12, (50, 8, 8, 1))
+    statistics = data.channel_statistics(images.astype(np.float32))
+    assert statistics.std == pytest.approx(1e-12, rel=0.1)
+
+
+def test_statistics_of_nothing_are_refused():
+    with pytest.raises(InvalidInputError, match="must not be empty"):
+        data.channel_statistics(np.zeros((0, 8, 8, 1), np.uint8))
+
+
+def test_statistics_of_other_integers_are_refused():
+    with pytest.raises(TypeError, match="int32"):
+        data.channel_statistics(np.zeros((2, 8, 8, 1), np.int32))
+
+
+STATISTICS = data.Normalization(
+    np.array([0.5, 0.25], np.float32), np.array([0.1, 2.0], np.float32)
+)
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit])
+def test_bytes_are_scaled_then_shifted_and_divided(transform):
+    images = random_images(3, 4, 5, 2)
+    expected = (images / 255 - np.float64([0.5, 0.25])) / np.float64([0.1, 2.0])
+    actual = transform(data.normalize)(images, STATISTICS)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+    assert actual.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_floats_are_taken_as_they_are(dtype):
+    images = jnp.asarray(np.random.default_rng(0).normal(0, 9, (3, 4, 5, 2)), dtype)
+    exact = np.asarray(images.astype(jnp.float32), np.float64)
+    expected = (exact - np.float64([0.5, 0.25])) / np.float64([0.1, 2.0])
+    actual = data.normalize(images, STATISTICS)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+    assert actual.dtype == jnp.float32
+
+
+def test_vmap_agrees():
+    images = jnp.asarray(random_images(3, 4, 5, 2))
+    mapped = jax.vmap(lambda x: data.normalize(x, STATISTICS))(images)
+    np.testing.assert_allclose(mapped, data.normalize(images, STATISTICS), rtol=1e-6)
+
+
+def test_training_images_normalize_to_mean_zero_and_variance_one():
+    images = random_images(50, 8, 8, 3)
+    normalized = data.normalize(images, data.channel_statistics(images))
+    exact = np.asarray(normalized, np.float64)
+    np.testing.assert_allclose(exact.mean((0, 1, 2)), 0.0, atol=1e-6)
+    np.testing.assert_allclose(exact.std((0, 1, 2)), 1.0, rtol=1e-6)
+
+
+def test_normalizing_other_integers_is_refused():
+    with pytest.raises(TypeError, match="int32"):
+        data.normalize(jnp.zeros((2, 4, 5, 2), jnp.int32), STATISTICS)
+
+
+def test_wrong_number_of_channels_is_refused():
+    with pytest.raises(InvalidInputError, match="each of the 3 channels"):
+        data.normalize(jnp.zeros((2, 4, 5, 3)), STATISTICS)

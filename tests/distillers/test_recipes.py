@@ -1,0 +1,78 @@
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxkd import distillers
+from jaxkd.models import ModelOutput
+
+ROWS = 40
+LABELS = np.arange(ROWS) % 5
+
+
+def parts_and_total(name, **overrides):
+    """Runs one step of a recipe; returns its metrics and its mean loss."""
+    rng = np.random.default_rng(0)
+    student, teacher = (
+        ModelOutput(
+            jnp.asarray(rng.normal(size=(10, 5)), jnp.float32),
+            jnp.asarray(rng.normal(size=(10, 6)), jnp.float32),
+        )
+        for _ in range(2)
+    )
+    rows = jnp.arange(10)
+    images = jnp.zeros((10, 8, 8, 1), jnp.uint8)
+    batch = distillers.Batch(images, jnp.asarray(LABELS)[rows], rows, jax.random.key(0))
+    distiller = distillers.recipe(name, **overrides)
+    state = distiller.init(nnx.Rngs(0), distillers.Spec(student, teacher, 5, LABELS))
+    per_example, _, metrics = distiller.loss(
+        state.params, state.extra, student, teacher, batch
+    )
+    parts = {k: float(v) for k, v in metrics.items() if "/" not in k}
+    return parts, float(per_example.mean())
+
+
+@pytest.mark.parametrize(
+    "name, weights",
+    [
+        ("ce", {"ce": 1.0}),
+        ("kd", {"ce": 0.1, "kd": 0.9}),
+        ("hkd", {"ce": 1.0, "hkd": 3.0}),
+        ("hkd+kd", {"ce": 1.0, "kd": 1.0, "hkd": 3.0}),
+    ],
+)
+def test_mixes_the_parts_with_the_published_weights(name, weights):
+    parts, total = parts_and_total(name)
+    assert parts.keys() == weights.keys()
+    expected = sum(weights[part] * value for part, value in parts.items())
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
+
+
+def test_weights_given_replace_the_published_ones():
+    parts, total = parts_and_total("kd", weights={"kd": 2.0})
+    np.testing.assert_allclose(total, 0.1 * parts["ce"] + 2 * parts["kd"], rtol=1e-5)
+
+
+def test_settings_reach_their_part():
+    cold, _ = parts_and_total("kd", settings={"kd": {"temperature": 1.0}})
+    warm, _ = parts_and_total("kd")
+    assert cold["kd"] != warm["kd"]
+    assert cold["ce"] == warm["ce"]
+
+
+def test_an_unknown_recipe_is_answered_with_the_nearest_names():
+    with pytest.raises(ValueError, match=re.escape("did you mean 'hkd+kd'")):
+        distillers.recipe("hkd-kd")
+
+
+def test_an_unknown_part_is_refused():
+    with pytest.raises(ValueError, match="unknown part of a recipe 'kdd'"):
+        distillers.recipe("kd", weights={"kdd": 1.0})
+
+
+def test_settings_that_would_do_nothing_are_refused():
+    with pytest.raises(ValueError, match="has no part 'hkd'"):
+        distillers.recipe("kd", settings={"hkd": {"neighbors": 4}})

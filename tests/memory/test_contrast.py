@@ -1,0 +1,257 @@
+import functools
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+from reference import holistic as reference
+
+from jaxkd import memory
+from jaxkd._errors import InvalidInputError
+
+ROWS, DIM, BATCH, CLASSES = 23, 5, 4, 4
+SAMPLERS = {
+    "all": memory.all_negatives,
+    "shared": functools.partial(memory.shared_negatives, num_rows=13),
+    "sampled": memory.sampled_negatives,
+}
+
+
+def problem(seed=0, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    anchors = reference.normalize(rng.normal(size=(2, BATCH, DIM))).astype(dtype)
+    table = reference.normalize(rng.normal(size=(ROWS, DIM))).astype(dtype)
+    row_labels = rng.integers(0, CLASSES, ROWS).astype(np.int32)
+    return anchors, table, row_labels[[0, 1, 2, 2]], row_labels
+
+
+def choose(name, labels, row_labels, seed=0):
+    if name == "listed":
+        rows = np.random.default_rng(seed).integers(0, ROWS, (len(labels), 6))
+        return memory.listed_negatives(jnp.asarray(labels), jnp.asarray(rows))
+    return SAMPLERS[name](
+        jax.random.key(seed),
+        jnp.asarray(labels),
+        jnp.asarray(row_labels),
+        num_negatives=8,
+        num_classes=CLASSES,
+    )
+
+
+def weights(negatives):
+    """[batch, rows], in NumPy."""
+    weight = np.where(negatives.mask(), np.exp(np.float64(negatives.log_weight)), 0).T
+    if negatives.rows is None:
+        return weight
+    dense = np.zeros((len(weight), ROWS))
+    np.add.at(dense, (slice(None), np.asarray(negatives.rows)), weight)
+    return dense
+
+
+def by_definition(anchors, table, negatives, temperature):
+    """Value [anchors, batch] and gradient [anchors, batch, dim]."""
+    pairs = [
+        [
+            reference.log_sum_exp(a, np.float64(table), temperature, w)
+            for a, w in zip(anchor, weights(negatives), strict=True)
+        ]
+        for anchor in np.float64(anchors)
+    ]
+    return tuple(np.array([[p[i] for p in row] for row in pairs]) for i in range(2))
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("name", "chunk_size"),
+    [
+        *(("all", size) for size in (None, 1, 23, 100)),
+        *(("sampled", size) for size in (None, 5)),
+        ("shared", 5),
+        ("listed", 5),
+    ],
+)
+def test_value_and_gradient_match_the_definition(name, chunk_size):
+    anchors, table, labels, row_labels = problem()
+    negatives = choose(name, labels, row_labels)
+
+    def total(a):
+        value = memory.negative_log_sum_exp(
+            a, table, negatives, temperature=0.3, chunk_size=chunk_size
+        )
+        return value.sum(), value
+
+    (_, value), gradient = jax.value_and_grad(total, has_aux=True)(jnp.asarray(anchors))
+    expected = by_definition(anchors, table, negatives, 0.3)
+    np.testing.assert_allclose(value, expected[0], rtol=1e-12)
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+def test_derivatives_hold_in_both_modes_and_to_second_order():
+    anchors, table, labels, row_labels = problem()
+    negatives = choose("sampled", labels, row_labels)
+
+    def fn(a):
+        return memory.negative_log_sum_exp(
+            a, table, negatives, temperature=0.5, chunk_size=7
+        )
+
+    check_grads(fn, (anchors,), order=2, modes=["fwd", "rev"])
+
+
+@pytest.mark.usefixtures("x64")
+def test_temperature_and_weights_are_differentiated_too():
+    anchors, table, labels, row_labels = problem()
+    negatives = choose("all", labels, row_labels)
+
+    def fn(temperature, log_weight):
+        return memory.negative_log_sum_exp(
+            jnp.asarray(anchors),
+            table,
+            negatives._replace(log_weight=log_weight),
+            temperature=temperature,
+        )
+
+    check_grads(fn, (jnp.asarray(0.5), jnp.zeros(BATCH)), order=1)
+
+
+def test_eager_jit_and_vmap_agree():
+    anchors, table, labels, row_labels = problem(dtype=np.float32)
+    negatives = choose("sampled", labels, row_labels)
+
+    def gradient(a, table):
+        def total(a):
+            return memory.negative_log_sum_exp(
+                a, table, negatives, temperature=0.3, chunk_size=7
+            ).sum()
+
+        return jax.value_and_grad(total)(a)
+
+    tables = jnp.stack([table, table[::-1]])
+    batched = jax.vmap(gradient, in_axes=(None, 0))(anchors, tables)
+    for i, rows in enumerate(tables):
+        for fn in (gradient, jax.jit(gradient)):
+            for one, expected in zip(batched, fn(anchors, rows), strict=True):
+                np.testing.assert_allclose(one[i], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_anchors_may_have_any_leading_axes():
+    anchors, table, labels, row_labels = problem(dtype=np.float32)
+    negatives = choose("all", labels, row_labels)
+    fn = functools.partial(
+        memory.negative_log_sum_exp, table=table, negatives=negatives
+    )
+    both = fn(anchors)
+    for anchor, expected in zip(anchors, both, strict=True):
+        np.testing.assert_allclose(fn(anchor), expected, rtol=1e-6)
+    np.testing.assert_allclose(fn(anchors[None]), both[None], rtol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1e-4, 1e-2, 1e4])
+def test_extreme_temperatures_neither_overflow_nor_vanish(temperature):
+    anchors, table, labels, row_labels = problem(dtype=np.float32)
+    negatives = choose("all", labels, row_labels)
+
+    def total(a):
+        value = memory.negative_log_sum_exp(
+            a, table, negatives, temperature=temperature, chunk_size=4
+        )
+        return value.sum(), value
+
+    (_, value), gradient = jax.value_and_grad(total, has_aux=True)(jnp.asarray(anchors))
+    expected, slope = by_definition(anchors, table, negatives, temperature)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_allclose(gradient, slope, rtol=1e-2, atol=1e-5 / temperature)
+
+
+def test_examples_without_negatives_have_minus_infinity_and_zero_gradient():
+    anchors, table, _, _ = problem(dtype=np.float32)
+    zeros = np.zeros(BATCH, np.int32), np.zeros(ROWS, np.int32)
+    negatives = choose("all", *zeros)
+
+    def total(a):
+        value = memory.negative_log_sum_exp(a, table, negatives, chunk_size=5)
+        # As InfoNCE uses it: nothing repels, so nothing is lost.
+        return jax.nn.softplus(value).sum()
+
+    value, gradient = jax.value_and_grad(total)(anchors)
+    np.testing.assert_array_equal(value, 0.0)
+    np.testing.assert_array_equal(gradient, 0.0)
+
+
+def test_a_masked_row_that_dwarfs_all_others_does_no_harm():
+    # The first row belongs to the example's own class and scores 10⁴ higher.
+    table = jnp.array([[1e4, 0.0], [0.0, 1.0], [0.0, 2.0]])
+    labels = jnp.array([0, 1, 1])
+    negatives = memory.all_negatives(
+        jax.random.key(0), labels[:1], labels, num_negatives=2, num_classes=2
+    )
+    value = memory.negative_log_sum_exp(jnp.array([[1.0, 1.0]]), table, negatives)
+    np.testing.assert_allclose(value, np.logaddexp(1.0, 2.0), rtol=1e-6)
+
+
+def test_the_table_is_a_constant():
+    anchors, table, labels, row_labels = problem(dtype=np.float32)
+    negatives = choose("all", labels, row_labels)
+
+    def total(table):
+        return memory.negative_log_sum_exp(anchors, table, negatives).sum()
+
+    np.testing.assert_array_equal(jax.grad(total)(table), 0.0)
+
+
+def test_a_bfloat16_table_is_computed_in_float32():
+    anchors, table, labels, row_labels = problem(dtype=np.float32)
+    negatives = choose("all", labels, row_labels)
+    half = jnp.asarray(table, jnp.bfloat16)
+    value = memory.negative_log_sum_exp(anchors, half, negatives)
+    assert value.dtype == jnp.float32
+    np.testing.assert_array_equal(
+        value,
+        memory.negative_log_sum_exp(anchors, half.astype(jnp.float32), negatives),
+    )
+
+
+@pytest.mark.parametrize("name", ["all", "sampled"])
+def test_memory_does_not_grow_with_batch_times_rows(name):
+    rows, batch, dim, chunk = 20_000, 32, 8, 256
+    labels = jnp.arange(rows, dtype=jnp.int32) % CLASSES
+    anchors, table = jnp.ones((2, batch, dim)), jnp.ones((rows, dim))
+
+    def fn(anchors, table, key):
+        negatives = SAMPLERS[name](
+            key, labels[:batch], labels, num_negatives=8, num_classes=CLASSES
+        )
+        return memory.negative_log_sum_exp(
+            anchors, table, negatives, temperature=0.1, chunk_size=chunk
+        )
+
+    key = jax.random.key(0)
+    _, pullback = jax.vjp(lambda a: fn(a, table, key), anchors)
+    kept = max(leaf.size for leaf in jax.tree.leaves(pullback))
+    assert kept == anchors.size
+
+    gradient = jax.grad(lambda *args: fn(*args).sum())
+    compiled = jax.jit(gradient).lower(anchors, table, key).compile()
+    scratch = compiled.memory_analysis().temp_size_in_bytes
+    scores = 2 * chunk * batch * 4
+    orders = 8 * rows * 4  # what sampling sorts
+    assert scratch < 6 * scores + orders < 4 * batch * rows
+
+
+def test_shapes_that_do_not_match_are_named():
+    anchors, table, labels, row_labels = problem(dtype=np.float32)
+    negatives = choose("all", labels, row_labels)
+    fn = inspect.unwrap(memory.negative_log_sum_exp)
+    with pytest.raises(InvalidInputError, match="same width"):
+        fn(anchors, table[:, :3], negatives)
+    with pytest.raises(InvalidInputError, match="same batch"):
+        fn(anchors[:, :3], table, negatives)
+    with pytest.raises(TypeError, match="table must be floating point"):
+        fn(anchors, np.ones((ROWS, DIM), int), negatives)
+    with pytest.raises(InvalidInputError, match="temperature must be positive"):
+        fn(anchors, table, negatives, temperature=0.0)
+    with pytest.raises(InvalidInputError, match="chunk_size must be at least 1"):
+        fn(anchors, table, negatives, chunk_size=0)

@@ -1,0 +1,308 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxkd import models
+from jaxkd._errors import InvalidInputError
+
+PARAMETERS = {  # as published, 100 classes, RGB
+    "resnet8": 83_892,
+    "resnet14": 181_108,
+    "resnet20": 278_324,
+    "resnet32": 472_756,
+    "resnet44": 667_188,
+    "resnet56": 861_620,
+    "resnet110": 1_736_564,
+    "resnet8x4": 1_233_540,
+    "resnet32x4": 7_433_860,
+}
+
+
+def tiny(channels=3, dtype=None, widths=(4, 4, 4, 4)):  # Few shapes to compile.
+    return models.CifarResNet(
+        8,
+        widths,
+        num_classes=10,
+        in_channels=channels,
+        dtype=dtype,
+        rngs=nnx.Rngs(0),
+    )
+
+
+@jax.jit
+def train(model, x):
+    """One pass in training mode: the output and the model with its new statistics."""
+    return model(x), model
+
+
+@jax.jit
+def evaluate(model, x):
+    model = nnx.view(model, use_running_average=True)
+    return model(x), model
+
+
+def images(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def leaves(model, kind):
+    return {
+        "/".join(map(str, path)): np.asarray(leaf[...])
+        for path, leaf in nnx.to_flat_state(nnx.state(model, kind))
+    }
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameter_count_and_feature_shapes_are_the_published_ones(name):
+    def apply(x):
+        model = models.build(
+            name, num_classes=100, image_shape=(32, 32, 3), rngs=nnx.Rngs(0)
+        )
+        return evaluate(model, x)[0], nnx.state(model, nnx.Param)
+
+    output, params = jax.eval_shape(apply, jnp.zeros((2, 32, 32, 3)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == PARAMETERS[name]
+    stem, *widths = (32, 64, 128, 256) if name.endswith("x4") else (16, 16, 32, 64)
+    maps = [(2, 32, 32, stem)]
+    maps += [(2, s, s, c) for s, c in zip((32, 16, 8), widths, strict=True)]
+    assert [stage.shape for stage in output.stages] == maps
+    assert [stage.shape for stage in output.preactivations] == maps
+    assert output.embedding.shape == (2, widths[-1])
+    assert output.logits.shape == (2, 100)
+
+
+def convolve(x, kernel, stride, padding):
+    """Cross-correlation by its definition, NHWC and HWIO, float64."""
+    size = kernel.shape[0]
+    x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    height, width = ((n - size) // stride + 1 for n in x.shape[1:3])
+    out = np.zeros((x.shape[0], height, width, kernel.shape[-1]))
+    for i in range(height):
+        for j in range(width):
+            top, left = i * stride, j * stride
+            window = x[:, top : top + size, left : left + size, :]
+            out[:, i, j] = np.einsum("bhwc,hwco->bo", window, kernel)
+    return out
+
+
+def conv_norm(x, layer, stride, padding):
+    kernel, scale, bias, mean, var = (
+        np.asarray(p[...], np.float64)
+        for p in (
+            layer.conv.kernel,
+            layer.norm.scale,
+            layer.norm.bias,
+            layer.norm.mean,
+            layer.norm.var,
+        )
+    )
+    y = convolve(x, kernel, stride, padding)
+    return (y - mean) / np.sqrt(var + 1e-5) * scale + bias
+
+
+@pytest.mark.parametrize("stride, out_channels", [(1, 4), (1, 5), (2, 5)])
+def test_basic_block_matches_its_definition_in_float64(stride, out_channels):
+    block = models.BasicBlock(
+        4, out_channels, stride=stride, dtype=jnp.float32, rngs=nnx.Rngs(0)
+    )
+    rng = np.random.default_rng(1)
+    state = nnx.state(block)  # Statistics and affine parameters away from 0 and 1.
+    moved = jax.tree.map(
+        lambda p: p + jnp.asarray(rng.uniform(0.1, 0.5, p.shape), jnp.float32), state
+    )
+    nnx.update(block, moved)
+    x = images(2, 9, 8, 4)
+
+    x64 = np.asarray(x, np.float64)
+    hidden = np.maximum(conv_norm(x64, block.conv1, stride, 1), 0)
+    skip = x64 if block.skip is None else conv_norm(x64, block.skip, stride, 0)
+    expected = conv_norm(hidden, block.conv2, 1, 1) + skip
+
+    assert (block.skip is None) == (stride == 1 and out_channels == 4)
+    actual, _ = evaluate(block, x)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_stages_are_the_rectified_preactivations():
+    output, _ = train(tiny(), images(2, 8, 8, 3))
+    for stage, before in zip(output.stages, output.preactivations, strict=True):
+        np.testing.assert_array_equal(stage, np.maximum(before, 0))
+    assert all((before < 0).any() for before in output.preactivations[1:])
+
+
+def test_preactivation_of_the_stem_is_its_activation_as_published():
+    output, _ = train(tiny(), images(2, 8, 8, 3))
+    np.testing.assert_array_equal(output.preactivations[0], output.stages[0])
+
+
+def test_embedding_is_the_mean_of_the_last_stage_and_feeds_the_classifier():
+    model = tiny()
+    output, _ = train(model, images(2, 8, 8, 3))
+    last = np.asarray(output.stages[-1], np.float64)
+    np.testing.assert_allclose(output.embedding, last.mean((1, 2)), rtol=1e-6)
+    kernel, bias = model.classifier.kernel[...], model.classifier.bias[...]
+    expected = np.float64(output.embedding) @ np.float64(kernel) + np.float64(bias)
+    np.testing.assert_allclose(output.logits, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_evaluation_changes_no_state():
+    model = tiny()
+    before = leaves(model, ...)
+    _, model = evaluate(model, images(2, 8, 8, 3))
+    after = leaves(model, ...)
+    assert all((before[path] == after[path]).all() for path in before)
+
+
+def test_evaluation_treats_each_example_alone():
+    model, x = tiny(), images(2, 8, 8, 3)
+    together, _ = evaluate(model, x)
+    alone, _ = evaluate(model, x.at[1].set(0.0))
+    np.testing.assert_array_equal(together.logits[0], alone.logits[0])
+    assert (together.logits[1] != alone.logits[1]).any()
+
+
+def test_training_moves_every_running_statistic_and_no_parameter():
+    model = tiny()
+    params, statistics = leaves(model, nnx.Param), leaves(model, nnx.BatchStat)
+    _, model = train(model, images(2, 8, 8, 3))
+    moved = leaves(model, nnx.BatchStat)
+    assert all((moved[path] != statistics[path]).any() for path in statistics)
+    assert all(
+        (leaves(model, nnx.Param)[path] == params[path]).all() for path in params
+    )
+
+
+def test_running_statistics_take_a_tenth_of_the_batch():
+    model = tiny()
+    x = images(2, 8, 8, 3)
+    kernel = np.asarray(model.stem.conv.kernel[...], np.float64)
+    activations = convolve(np.asarray(x, np.float64), kernel, 1, 1)
+    _, model = train(model, x)
+    mean, var = model.stem.norm.mean[...], model.stem.norm.var[...]
+    np.testing.assert_allclose(mean, 0.1 * activations.mean((0, 1, 2)), atol=1e-6)
+    expected = 0.9 + 0.1 * activations.var((0, 1, 2))
+    np.testing.assert_allclose(var, expected, rtol=1e-5)
+
+
+def test_convolutions_start_kaiming_normal_with_fan_out():
+    model = tiny(widths=(32, 32, 32, 64))
+    kernels = {p: k for p, k in leaves(model, nnx.Param).items() if k.ndim == 4}
+    assert len(kernels) == 9
+    for path, kernel in kernels.items():
+        height, width, _, out_channels = kernel.shape
+        expected = np.sqrt(2 / (height * width * out_channels))
+        # The standard deviation of n normal draws is itself known to 1/sqrt(2n).
+        tolerance = 4 / np.sqrt(2 * kernel.size)
+        assert kernel.std() == pytest.approx(expected, rel=tolerance), path
+        if kernel.size > 10_000:  # Untruncated: 0.3% of normal draws pass 3 sigma.
+            assert np.abs(kernel).max() > 3 * expected, path
+
+
+def test_batch_norms_start_as_the_identity():
+    model = tiny()
+    for path, leaf in leaves(model, ...).items():
+        if "norm" in path:
+            start = 1.0 if path.endswith(("scale", "var")) else 0.0
+            assert (leaf == start).all(), path
+
+
+def test_classifier_starts_uniform_within_the_root_of_fan_in():
+    model = tiny(widths=(4, 4, 4, 256))
+    bound = 1 / 16
+    for leaf in (model.classifier.kernel, model.classifier.bias):
+        values = np.asarray(leaf[...])
+        assert np.abs(values).max() <= bound
+        assert values.min() < -bound / 2
+        assert values.max() > bound / 2
+    std = np.asarray(model.classifier.kernel[...]).std()
+    assert std == pytest.approx(bound / np.sqrt(3), rel=0.05)
+
+
+def test_gradient_reaches_every_parameter():
+    model = tiny()
+    x = images(2, 8, 8, 3)
+    grads = jax.jit(nnx.grad(lambda m: (m(x).logits ** 2).sum()))(model)
+    for path, leaf in nnx.to_flat_state(grads):
+        assert np.isfinite(leaf[...]).all(), path
+        assert np.abs(leaf[...]).max() > 0, path
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_narrow_dtype_computes_narrow_and_stores_float32(dtype):
+    model = tiny(dtype=dtype)
+    x = images(2, 8, 8, 3)
+    output, _ = train(model, x)
+    assert all(leaf.dtype == dtype for leaf in jax.tree.leaves(output))
+    assert all(leaf.dtype == np.float32 for leaf in leaves(model, ...).values())
+    reference = train(tiny(), x)[0].logits
+    difference = np.abs(output.logits.astype(jnp.float32) - reference).max()
+    assert 0 < difference < 0.05 * np.abs(reference).max()
+
+
+def test_bfloat16_gradients_are_float32():
+    model = tiny(dtype=jnp.bfloat16)
+    x = images(2, 8, 8, 3)
+    grads = jax.eval_shape(
+        nnx.grad(lambda m: m(x).logits.astype(jnp.float32).sum()), model
+    )
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(grads))
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8, 1), (1, 9, 13, 1)])
+def test_any_size_from_eight_and_any_number_of_channels_will_do(shape):
+    output, _ = evaluate(tiny(channels=shape[-1]), images(*shape))
+    halved = [-(-n // 4) for n in shape[1:3]]
+    assert list(output.stages[-1].shape[1:3]) == halved
+    assert np.isfinite(output.logits).all()
+
+
+def test_jit_agrees_with_eager():
+    model, x = tiny(), images(2, 8, 8, 3)
+    eager = nnx.view(model, use_running_average=True)(x)
+    compiled, _ = evaluate(model, x)
+    for ours, theirs in zip(
+        jax.tree.leaves(compiled), jax.tree.leaves(eager), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_same_seed_gives_the_same_network():
+    ours, theirs = leaves(tiny(), ...), leaves(tiny(), ...)
+    assert all((ours[path] == theirs[path]).all() for path in ours)
+
+
+@pytest.mark.parametrize("shape", [(2, 7, 8, 3), (2, 8, 7, 3)])
+def test_too_small_images_are_refused(shape):
+    with pytest.raises(InvalidInputError, match="at least 8x8 pixels"):
+        tiny()(images(*shape))
+
+
+def test_wrong_number_of_channels_is_refused():
+    with pytest.raises(InvalidInputError, match=r"height, width, 3\], got"):
+        tiny()(images(2, 8, 8, 1))
+
+
+def test_integer_images_are_refused():
+    with pytest.raises(TypeError):
+        tiny()(jnp.zeros((2, 8, 8, 3), jnp.uint8))
+
+
+@pytest.mark.parametrize(
+    "depth, widths, settings, message",
+    [
+        (10, (4, 4, 8, 16), {}, "6n"),
+        (2, (4, 4, 8, 16), {}, "at least 8"),
+        (8, (4, 8, 16), {}, "four numbers"),
+        (8, (4, 4, 0, 16), {}, r"widths\[2\]"),
+        (8, (4, 4, 8, 16), {"num_classes": 0}, "num_classes"),
+        (8, (4, 4, 8, 16), {"in_channels": 0}, "in_channels"),
+        (8, (4, 4, 8, 16), {"dtype": jnp.int32}, "dtype must be"),
+        (8, (4, 4, 8, 16), {"dtype": jnp.float64}, "dtype must be"),
+    ],
+)
+def test_bad_arguments_name_themselves(depth, widths, settings, message):
+    arguments = {"num_classes": 10, "rngs": nnx.Rngs(0)} | settings
+    with pytest.raises(InvalidInputError, match=message):
+        models.CifarResNet(depth, widths, **arguments)

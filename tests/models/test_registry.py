@@ -1,0 +1,71 @@
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from jaxkd import models
+from jaxkd._errors import InvalidInputError
+
+
+def build(name, **settings):
+    arguments = {"num_classes": 10, "image_shape": (8, 8, 1), "rngs": nnx.Rngs(0)}
+    return models.build(name, **(arguments | settings))
+
+
+def output_of(name, **settings):
+    shape = settings.get("image_shape", (8, 8, 1))
+    return jax.eval_shape(lambda x: build(name, **settings)(x), jnp.zeros((2, *shape)))
+
+
+def test_names_are_the_networks_of_the_benchmarks_and_the_mlp():
+    depths = (8, 14, 20, 32, 44, 56, 110)
+    names = {f"resnet{depth}" for depth in depths} | {"resnet8x4", "resnet32x4", "mlp"}
+    assert set(models.names()) == names
+
+
+@pytest.mark.parametrize("name", ["mlp", "resnet8", "resnet8x4"])
+def test_models_suit_the_image_shape_and_number_of_classes(name):
+    output = output_of(name, image_shape=(12, 8, 2), num_classes=7)
+    assert isinstance(output, models.ModelOutput)
+    assert output.logits.shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    "name, widths", [("resnet8", (4, 4, 8, 16)), ("resnet8x4", (4, 8, 16, 32))]
+)
+def test_width_scales_every_stage(name, widths):
+    output = output_of(name, width=4)
+    assert tuple(stage.shape[-1] for stage in output.stages) == widths
+
+
+def test_width_is_the_hidden_size_of_the_mlp():
+    assert output_of("mlp", width=5).embedding.shape == (2, 5)
+
+
+def test_own_width_changes_nothing():
+    ours, theirs = output_of("resnet8x4", width=32), output_of("resnet8x4")
+    assert ours.stages == theirs.stages
+
+
+def test_dtype_reaches_the_model():
+    assert output_of("resnet8", dtype=jnp.bfloat16).logits.dtype == jnp.bfloat16
+    assert output_of("mlp", dtype=jnp.bfloat16).logits.dtype == jnp.bfloat16
+
+
+def test_unknown_name_suggests_the_nearest():
+    with pytest.raises(InvalidInputError, match=r"did you mean .*'resnet8x4'"):
+        build("resnet8x5")
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"image_shape": (7, 8, 1)}, "at least 8x8 pixels"),
+        ({"image_shape": (8, 8, 0)}, r"image_shape\[2\]"),
+        ({"width": 0}, "width must be at least 1"),
+        ({"num_classes": 0}, "num_classes"),
+    ],
+)
+def test_bad_arguments_name_themselves(settings, message):
+    with pytest.raises(InvalidInputError, match=message):
+        build("resnet8", **settings)

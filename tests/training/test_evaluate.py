@@ -1,0 +1,34 @@
+import jax
+import numpy as np
+import pytest
+import scipy.special
+from flax import nnx
+from support import build_mlp, make_dataset
+
+from jaxkd import data, training
+
+
+@pytest.fixture(scope="module")
+def network():
+    statistics = data.channel_statistics(make_dataset().train.images)
+    return training.freeze(build_mlp()(nnx.Rngs(0)), statistics)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 23, 100])
+def test_counts_every_example_once_whatever_the_batch(network, batch_size):
+    split = make_dataset(test_rows=23).test
+    result = training.evaluate(network, split, batch_size=batch_size)
+    logits = np.asarray(network.apply(network.variables, split.images).logits)
+    log_q = scipy.special.log_softmax(np.float64(logits), axis=-1)
+    assert result.count == 23
+    assert result.accuracy == pytest.approx(np.mean(logits.argmax(-1) == split.labels))
+    expected = -log_q[np.arange(23), split.labels].mean()
+    assert result.loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_one_evaluator_serves_other_variables_of_the_architecture(network):
+    split = make_dataset().test
+    run = training.make_evaluator(network.apply, split)
+    other = jax.tree.map(lambda x: x * 0, network.variables["state"])
+    constant = run({**network.variables, "state": other})
+    assert constant.loss == pytest.approx(np.log(4), rel=1e-5)

@@ -1,0 +1,233 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from rich.console import Console
+from support import assert_bitwise_equal, build_mlp, build_resnet, make_dataset
+
+from jaxkd import distillers, training
+from jaxkd._errors import DivergenceError
+
+BATCH = 16  # 40 rows: two whole batches and a remainder of 8
+
+
+def make_program(distiller=None, *, build=None, **settings):
+    return training.compile_program(
+        build or build_mlp(),
+        make_dataset(),
+        distiller or distillers.cross_entropy(),
+        optimizer=optax.sgd(0.05, momentum=0.9),
+        batch_size=BATCH,
+        **settings,
+    )
+
+
+def make_teacher():
+    from flax import nnx
+
+    return training.freeze(build_mlp()(nnx.Rngs(7)))
+
+
+def counting(distiller):
+    """The distiller, and a list that grows with every trace of its loss."""
+    traces = []
+
+    def loss(*arguments):
+        traces.append(None)
+        return distiller.loss(*arguments)
+
+    return distiller._replace(loss=loss), traces
+
+
+def test_learns_a_problem_that_can_be_learnt():
+    program = make_program()
+    _, history = training.fit(program, program.start(0), epochs=30)
+    assert history[-1]["test/accuracy"] == 1.0
+
+
+def test_the_step_is_traced_once_over_epochs_with_a_remainder_and_over_seeds():
+    distiller, traces = counting(distillers.recipe("hkd+kd"))
+    program = make_program(distiller, teacher=make_teacher())
+    program.start(0)
+    before = len(traces)
+    for seed in range(2):
+        training.fit(program, program.start(seed), epochs=2)
+    assert program.steps_per_epoch == 3
+    assert len(traces) == before + 1
+
+
+def test_the_loop_makes_no_implicit_transfer():
+    program = make_program(distillers.recipe("hkd+kd"), teacher=make_teacher())
+    loop = program.start(0)
+    with jax.transfer_guard("disallow"):
+        _, history = training.fit(program, loop, epochs=2)
+    assert len(history) == 2
+
+
+def test_the_step_donates_its_state():
+    program = make_program(distillers.recipe("hkd"), teacher=make_teacher())
+    loop = program.start(0)
+    order = program.order(loop)
+    program.advance(loop, order)
+    kept = [x.shape for x in jax.tree.leaves(loop.train) if not x.is_deleted()]
+    assert kept == []
+
+
+def test_the_report_of_a_step_outlives_the_next():
+    program = make_program()
+    loop = program.start(0)
+    order = program.order(loop)
+    loop, report = program.advance(loop, order)
+    program.advance(loop, order)
+    assert np.isfinite(float(report.metrics["loss"]))
+
+
+def test_an_epoch_covers_every_row_and_fills_its_last_batch_with_its_first_rows():
+    seen = []
+
+    def loss(params, extra, student, teacher, batch):
+        jax.debug.callback(lambda rows: seen.append(np.asarray(rows)), batch.rows)
+        return student.logits.sum(-1), extra, {}
+
+    recorder = distillers.Distiller(distillers.cross_entropy().init, loss)
+    program = make_program(recorder)
+    training.fit(program, program.start(0), epochs=1)
+    jax.effects_barrier()
+    rows = np.concatenate(seen)
+    assert [len(r) for r in seen] == [BATCH] * 3
+    assert sorted(rows[:40]) == list(range(40))
+    np.testing.assert_array_equal(rows[40:], rows[:8])
+
+
+def test_epochs_come_in_different_orders():
+    program = make_program()
+    loop = program.start(0)
+    first = program.order(loop)
+    for _ in range(program.steps_per_epoch):
+        loop, _ = program.advance(loop, first)
+    assert np.any(np.asarray(program.order(loop)) != np.asarray(first))
+
+
+def test_several_steps_in_one_dispatch_equal_single_steps():
+    distiller, teacher = distillers.recipe("hkd+kd"), make_teacher()
+    single = make_program(distiller, teacher=teacher, steps_per_call=1)
+    double = make_program(distiller, teacher=teacher, steps_per_call=2)
+    one, _ = training.fit(single, single.start(0), epochs=2)
+    two, _ = training.fit(double, double.start(0), epochs=2)
+    for a, b in zip(
+        jax.tree.leaves(one.train.student),
+        jax.tree.leaves(two.train.student),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_the_history_holds_the_mean_of_each_epochs_metrics():
+    program = make_program()
+    loop = program.start(0)
+    losses = []
+    for _ in range(program.steps_per_epoch):
+        loop, report = program.advance(loop, program.order(loop))
+        losses.append(float(report.metrics["loss"]))
+    _, history = training.fit(program, program.start(0), epochs=1)
+    assert history[0]["train/loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_another_seed_is_another_run():
+    program = make_program()
+    first, _ = training.fit(program, program.start(0), epochs=1)
+    again, _ = training.fit(program, program.start(0), epochs=1)
+    other, _ = training.fit(program, program.start(1), epochs=1)
+    assert_bitwise_equal(first.train, again.train)
+    with pytest.raises(AssertionError):
+        assert_bitwise_equal(first.train, other.train)
+
+
+@pytest.mark.parametrize("saved_at", [3, 4, 5])
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path, saved_at):
+    program = make_program(
+        distillers.recipe("hkd+kd"), teacher=make_teacher(), build=build_resnet()
+    )
+    whole, expected = training.fit(program, program.start(0), epochs=3)
+
+    class Interrupted(Exception):
+        pass
+
+    class StopAfter(training.Checkpoints):
+        def save(self, step, loop, record):
+            super().save(step, loop, record)
+            if step >= saved_at:
+                raise Interrupted
+
+    checkpoints = StopAfter(tmp_path, every_steps=1)
+    with pytest.raises(Interrupted):
+        training.fit(program, program.start(0), epochs=3, checkpoints=checkpoints)
+    loop, record = training.Checkpoints(tmp_path).restore(program.start(0))
+    assert int(loop.train.step) == saved_at
+    resumed, history = training.fit(program, loop, epochs=3, history=record["history"])
+    assert_bitwise_equal(whole, resumed)
+    for before, after in zip(expected, history, strict=True):
+        for name in ("epoch", "step", "train/loss", "test/accuracy", "test/loss"):
+            assert before[name] == after[name]
+
+
+def failing_from(step):
+    """A distiller whose loss is infinite from one step on."""
+
+    def loss(params, extra, student, teacher, batch):
+        bad = jnp.where(extra >= step, jnp.inf, 1.0)
+        return student.logits.sum(-1) * 0 + bad, extra + 1, {"part": bad}
+
+    def init(rngs, spec):
+        return distillers.DistillerState({}, jnp.int32(0))
+
+    return distillers.Distiller(init, loss)
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_step_parts_and_checkpoint(tmp_path):
+    program = make_program(failing_from(4))
+    checkpoints = training.Checkpoints(tmp_path)
+    with pytest.raises(DivergenceError) as caught:
+        training.fit(program, program.start(0), epochs=5, checkpoints=checkpoints)
+    message = str(caught.value)
+    assert "not finite at step 4 (epoch 2): loss inf" in message
+    assert "part inf" in message
+    assert "last good checkpoint: step 3" in message
+    assert checkpoints.latest() == 3
+
+
+def test_no_checkpoint_is_taken_of_a_state_after_the_failure(tmp_path):
+    program = make_program(failing_from(4))
+    checkpoints = training.Checkpoints(tmp_path, every_steps=1, keep=9)
+    with pytest.raises(DivergenceError):
+        training.fit(program, program.start(0), epochs=5, checkpoints=checkpoints)
+    assert checkpoints.latest() == 4
+
+
+def test_progress_off_a_terminal_is_one_plain_line_an_epoch(tmp_path):
+    program = make_program()
+    with (tmp_path / "log").open("w") as file:
+        training.fit(
+            program,
+            program.start(0),
+            epochs=2,
+            console=Console(file=file),
+            description="mlp",
+        )
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert [line.split("  ")[:2] for line in lines] == [
+        ["mlp", "epoch 1/2"],
+        ["mlp", "epoch 2/2"],
+    ]
+
+
+def test_a_batch_larger_than_the_dataset_is_refused():
+    with pytest.raises(ValueError, match="batch_size"):
+        training.compile_program(
+            build_mlp(),
+            make_dataset(rows=8),
+            distillers.cross_entropy(),
+            optimizer=optax.sgd(0.1),
+            batch_size=9,
+        )

@@ -1,0 +1,66 @@
+import json
+import struct
+
+from tensorboardX.proto.event_pb2 import Event
+
+from jaxkd import training
+
+
+def read_events(path):
+    """Reads a TensorBoard event file by its record format: length, crc, data, crc."""
+    content, events, offset = path.read_bytes(), [], 0
+    while offset < len(content):
+        (length,) = struct.unpack_from("<Q", content, offset)
+        events.append(Event.FromString(content[offset + 12 : offset + 12 + length]))
+        offset += 12 + length + 4
+    return events
+
+
+def write(folder, steps, *, resumed_at=0):
+    writer = training.MetricsWriter(folder, resumed_at=resumed_at)
+    for step in steps:
+        writer({"step": step, "test/accuracy": step / 100})
+    writer.close()
+
+
+def steps_in(folder):
+    return [
+        record["step"] for record in training.read_metrics(folder / "metrics.jsonl")
+    ]
+
+
+def test_each_record_is_a_line_of_json(tmp_path):
+    write(tmp_path, [3, 6])
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"step": 3, "test/accuracy": 0.03},
+        {"step": 6, "test/accuracy": 0.06},
+    ]
+
+
+def test_each_float_is_a_scalar_in_the_event_file(tmp_path):
+    write(tmp_path, [3, 6])
+    (file,) = tmp_path.glob("events.out.tfevents.*")
+    scalars = [
+        (event.step, value.tag, round(value.simple_value, 4))
+        for event in read_events(file)
+        for value in event.summary.value
+    ]
+    assert scalars == [(3, "test/accuracy", 0.03), (6, "test/accuracy", 0.06)]
+
+
+def test_resuming_drops_what_was_written_after_the_checkpoint(tmp_path):
+    write(tmp_path, [3, 6, 9])
+    write(tmp_path, [9, 12], resumed_at=6)
+    assert steps_in(tmp_path) == [3, 6, 9, 12]
+
+
+def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
+    write(tmp_path, [3])
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "test/acc')
+    assert steps_in(tmp_path) == [3]
+
+
+def test_a_run_that_wrote_nothing_has_no_records(tmp_path):
+    assert training.read_metrics(tmp_path / "metrics.jsonl") == []

@@ -1,0 +1,148 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from support import arrays, build_resnet, make_dataset
+
+from jaxkd import data, distillers, training
+
+
+@pytest.fixture(scope="module")
+def parts():
+    """A student, a teacher, a batch and the published SGD on a small problem."""
+    dataset = make_dataset()
+    student = build_resnet()(nnx.Rngs(0))
+    teacher = training.freeze(
+        build_resnet()(nnx.Rngs(1)), data.channel_statistics(dataset.train.images)
+    )
+    images, labels = dataset.train.images[:12], dataset.train.labels[:12]
+    examples = training.Examples(
+        jnp.asarray(images), jnp.asarray(labels), jnp.arange(12)
+    )
+    output = jax.eval_shape(teacher.apply, teacher.variables, examples.images)
+    spec = distillers.Spec(output, output, 4, dataset.train.labels)
+    return student, teacher, examples, spec
+
+
+def make(parts, distiller, optimizer):
+    student, teacher, examples, spec = parts
+    step = training.make_train_step(
+        nnx.graphdef(student),
+        distiller,
+        optimizer,
+        teacher=teacher,
+        normalization=data.channel_statistics(np.asarray(examples.images)),
+    )
+    state = training.init_train_state(
+        student, distiller, spec, optimizer, key=jax.random.key(0)
+    )
+    return jax.jit(step), state
+
+
+def test_one_step_of_sgd_follows_the_gradient_of_the_mean_loss(parts):
+    student, teacher, examples, _ = parts
+    distiller = distillers.recipe("kd")
+    normalization = data.channel_statistics(np.asarray(examples.images))
+    step, state = make(parts, distiller, optax.sgd(0.1))
+    after, metrics = step(state, teacher.variables, examples)
+
+    def by_hand(params):
+        graphdef, _, rest = nnx.split(student, nnx.Param, ...)
+        network = nnx.merge(graphdef, params, rest, copy=True)
+        z = network(data.normalize(examples.images, normalization)).logits
+        v = teacher.apply(teacher.variables, examples.images).logits
+        p, q = jax.nn.softmax(v / 4), jax.nn.softmax(z / 4)
+        ce = -jnp.mean(jax.nn.log_softmax(z)[jnp.arange(12), examples.labels])
+        return 0.1 * ce + 0.9 * 16 * jnp.mean(jnp.sum(p * jnp.log(p / q), -1))
+
+    loss, grads = jax.value_and_grad(by_hand)(state.student)
+    np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-4)
+    expected = jax.tree.map(lambda p, g: p - 0.1 * g, state.student, grads)
+    for a, b in zip(arrays(after.student), arrays(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_the_heads_are_trained_by_the_same_optimizer(parts):
+    _, teacher, examples, _ = parts
+    step, state = make(parts, distillers.recipe("hkd"), optax.sgd(0.1))
+    after, _ = step(state, teacher.variables, examples)
+    moved = [
+        not np.array_equal(a, b)
+        for a, b in zip(arrays(state.heads), arrays(after.heads), strict=True)
+    ]
+    assert moved
+    assert all(moved)
+
+
+def test_the_bank_of_the_batchs_rows_alone_is_updated(parts):
+    _, teacher, examples, _ = parts
+    step, state = make(parts, distillers.recipe("hkd"), optax.sgd(0.1))
+    after, _ = step(state, teacher.variables, examples)
+    banks = (arrays(each.extra["hkd"].bank) for each in (state, after))
+    for before, now in zip(*banks, strict=True):
+        changed = np.any(before != now, axis=-1)
+        np.testing.assert_array_equal(np.flatnonzero(changed), np.arange(12))
+
+
+def test_batch_statistics_of_the_student_move_and_the_teacher_stays(parts):
+    _, teacher, examples, _ = parts
+    before = arrays(teacher.variables)
+    step, state = make(parts, distillers.recipe("kd"), optax.sgd(0.1))
+    after, _ = step(state, teacher.variables, examples)
+    assert all(
+        np.any(a != b)
+        for a, b in zip(arrays(state.rest), arrays(after.rest), strict=True)
+    )
+    for a, b in zip(before, arrays(teacher.variables), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_teacher_sees_its_own_normalisation_and_running_statistics(parts):
+    _, teacher, examples, _ = parts
+    whole = teacher.apply(teacher.variables, examples.images).logits
+    alone = teacher.apply(teacher.variables, examples.images[:1]).logits
+    np.testing.assert_allclose(whole[:1], alone, rtol=1e-5)
+
+
+def test_the_same_state_gives_the_same_step_and_the_next_step_draws_anew(parts):
+    _, teacher, examples, _ = parts
+    drawn = distillers.Distiller(
+        init=lambda rngs, spec: distillers.DistillerState({}, {}),
+        loss=lambda params, extra, student, teacher, batch: (
+            student.logits.sum(-1),
+            extra,
+            {"draw": jax.random.uniform(batch.key)},
+        ),
+    )
+    step, state = make(parts, drawn, optax.sgd(0.0))
+    after, first = step(state, teacher.variables, examples)
+    _, again = step(state, teacher.variables, examples)
+    _, second = step(after, teacher.variables, examples)
+    assert float(first["draw"]) == float(again["draw"])
+    assert float(first["draw"]) != float(second["draw"])
+
+
+def test_a_function_can_be_the_teacher(parts):
+    _, _, examples, _ = parts
+
+    def function(images):
+        flat = images.reshape(len(images), -1)
+        return flat[:, :4], flat[:, :7]
+
+    normalization = data.Normalization(np.float32([0.5]), np.float32([0.25]))
+    teacher = training.freeze(function, normalization)
+    output = teacher.apply(teacher.variables, examples.images)
+    flat = (np.asarray(examples.images) / 255 - 0.5) / 0.25
+    expected = flat.reshape(12, -1)[:, :4]
+    np.testing.assert_allclose(output.logits, expected, rtol=1e-5)
+
+
+def test_initial_state_shares_no_buffer_with_the_network_given(parts):
+    student, _, _, spec = parts
+    state = training.init_train_state(
+        student, distillers.cross_entropy(), spec, optax.sgd(0.1), key=jax.random.key(0)
+    )
+    jax.tree.map(lambda x: x.delete(), (state.student, state.rest))
+    assert not any(x.is_deleted() for x in jax.tree.leaves(nnx.state(student)))
