@@ -30,8 +30,8 @@ def run(options: Data, arguments: list[str]) -> None:
             f"{split.images.dtype}, {counts.min():,} to {counts.max():,} per class",
         )
     table.add_row("classes", f"{dataset.num_classes}: {', '.join(dataset.class_names)}")
-    table.add_row("mean", np.array2string(statistics.mean, precision=4))
-    table.add_row("std", np.array2string(statistics.std, precision=4))
+    table.add_row("mean", np.array2string(np.asarray(statistics.mean), precision=4))
+    table.add_row("std", np.array2string(np.asarray(statistics.std), precision=4))
     table.add_row("augmentation", str(dataset.augmentation))
     table.add_row("loaded in", f"{seconds:.2f} s")
     Console().print(table)

@@ -1,6 +1,8 @@
 """A weighted sum of distillers is a distiller."""
 
+import functools
 import math
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -50,15 +52,15 @@ def weighted(**parts: tuple[float, Distiller]) -> Distiller:
         )
 
     def loss(params, extra, student, teacher, batch):
-        total, next_extra, metrics = 0.0, {}, {}
+        losses, next_extra, metrics = [], {}, {}
         for index, (name, (weight, part)) in enumerate(active.items()):
             own = batch._replace(key=jax.random.fold_in(batch.key, index))
             value, next_extra[name], details = part.loss(
                 params[name], extra[name], student, teacher, own
             )
-            total = total + weight * value
+            losses.append(weight * value)
             metrics[name] = jnp.mean(value)
             metrics |= {f"{name}/{key}": detail for key, detail in details.items()}
-        return total, next_extra, metrics
+        return functools.reduce(operator.add, losses), next_extra, metrics
 
     return Distiller(init, loss)

@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import json
 import logging
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from jaxkd.training._program import LoopState
 
 PyTree = Any
 
+_CHECKSUMS = "checksums.json"
+
 
 class CheckpointError(OSError):
     """A checkpoint could not be written; the finished ones are untouched."""
@@ -31,6 +35,7 @@ class Checkpoints:
     made it: ``student`` (parameters and batch statistics) and ``training`` (heads,
     banks, optimizer, step, randomness, sums of the epoch), and a JSON record. Orbax
     writes into a temporary folder and renames it: what has a step's name is complete.
+    Checksums of its files tell later damage.
 
     Args:
         directory: Created on the first save.
@@ -87,15 +92,17 @@ class Checkpoints:
         """
         import orbax.checkpoint as ocp
 
-        student, training = _parts(loop)
+        arrays = {name: _flatten(part) for name, part in _parts(loop).items()}
         items = ocp.args.Composite(
-            student=ocp.args.StandardSave(_flatten(student)),
-            training=ocp.args.StandardSave(_flatten(training)),
-            record=ocp.args.JsonSave(record),
+            **{name: ocp.args.StandardSave(part) for name, part in arrays.items()},
+            record=ocp.args.JsonSave(
+                {**record, "arrays": {k: _shapes(part) for k, part in arrays.items()}}
+            ),
         )
         try:
             with self._manager(create=True) as manager:
                 manager.save(step, args=items, force=True)
+            _write_checksums(self.directory / str(step))
         # Depending on where the write fails, Orbax and TensorStore raise any of these.
         except (OSError, ValueError, RuntimeError) as error:
             for unfinished in self.directory.glob("*.orbax-checkpoint-tmp*"):
@@ -119,8 +126,7 @@ class Checkpoints:
         Raises:
             ValueError: If there is none, or it belongs to another experiment.
         """
-        student, training = _parts(like)
-        items = self._read({"student": student, "training": training})
+        items = self._read(_parts(like))
         train, monitor = items["training"]
         train = train._replace(
             student=items["student"]["parameters"], rest=items["student"]["statistics"]
@@ -153,27 +159,34 @@ class Checkpoints:
         abstract = {name: jax.eval_shape(_flatten, tree) for name, tree in like.items()}
         restore = {k: ocp.args.StandardRestore(v) for k, v in abstract.items()}
         try:
+            _verify_checksums(self.directory / str(step))
             with self._manager(create=False) as manager:
-                _check_structure(manager, step, abstract)
-                items = manager.restore(
-                    step,
-                    args=ocp.args.Composite(**restore, record=ocp.args.JsonRestore()),
-                )
-        except InvalidInputError:
-            raise
+                record = manager.restore(
+                    step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
+                )["record"]
+                stored = record.pop("arrays")
+                for name, wanted in abstract.items():
+                    _check_shapes(name, stored[name], _shapes(wanted))
+                items = manager.restore(step, args=ocp.args.Composite(**restore))
+        except InvalidInputError as error:
+            raise InvalidInputError(
+                f"the checkpoint of step {step} in {self.directory} {error}"
+            ) from None
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise InvalidInputError(
                 f"cannot read the checkpoint of step {step} in {self.directory} "
                 f"({_reason(error)}); delete that step's folder to use an older one"
             ) from error
         result = {k: _unflatten(items[k], tree) for k, tree in like.items()}
-        return {**result, "record": items["record"]}
+        return {**result, "record": record}
 
 
-def _parts(loop: LoopState) -> tuple[PyTree, PyTree]:
+def _parts(loop: LoopState) -> dict[str, PyTree]:
     """Splits a state into the student and the rest of the run."""
-    student = {"parameters": loop.train.student, "statistics": loop.train.rest}
-    return student, (loop.train._replace(student=(), rest=()), loop.monitor)
+    return {
+        "student": {"parameters": loop.train.student, "statistics": loop.train.rest},
+        "training": (loop.train._replace(student=(), rest=()), loop.monitor),
+    }
 
 
 def _names(tree: PyTree) -> list[str]:
@@ -213,21 +226,42 @@ def _as_key(data: jax.Array, like: Any) -> jax.Array:
     return jax.random.wrap_key_data(data, impl=kinds[0])
 
 
-def _check_structure(manager: Any, step: int, abstract: dict[str, PyTree]) -> None:
+def _shapes(arrays: dict[str, Any]) -> dict[str, list[int]]:
+    return {name: list(array.shape) for name, array in arrays.items()}
+
+
+def _check_shapes(item: str, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Names the first array that differs between a checkpoint and what is wanted."""
-    for item, wanted in abstract.items():
-        stored = manager.item_metadata(step)[item]
-        for name in sorted({*wanted, *stored.keys()}):
-            shapes = [
-                tuple(tree[name].shape) if name in tree else "no such array"
-                for tree in (wanted, stored)
-            ]
-            if shapes[0] != shapes[1]:
-                raise InvalidInputError(
-                    f"the checkpoint of step {step} in {manager.directory} is of "
-                    f"another experiment: {item} {name} is {shapes[1]} there, "
-                    f"{shapes[0]} here"
-                )
+    for name in sorted({*wanted, *stored}):
+        there, here = (tree.get(name, "no such array") for tree in (stored, wanted))
+        if there != here:
+            raise InvalidInputError(
+                f"is of another experiment: {item} {name} is {there} there, {here} here"
+            )
+
+
+def _checksums(folder: Path) -> dict[str, int]:
+    return {
+        str(path.relative_to(folder)): zlib.crc32(path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != _CHECKSUMS
+    }
+
+
+def _write_checksums(folder: Path) -> None:
+    temporary = folder / f".{_CHECKSUMS}"
+    temporary.write_text(json.dumps(_checksums(folder)))
+    temporary.replace(folder / _CHECKSUMS)
+
+
+def _verify_checksums(folder: Path) -> None:
+    """Raises if a file changed. A kill may leave a checkpoint without checksums."""
+    path = folder / _CHECKSUMS
+    if path.exists() and json.loads(path.read_text()) != _checksums(folder):
+        raise InvalidInputError(
+            "is damaged: its files are not what was written; delete that step's "
+            "folder to use an older one"
+        )
 
 
 def _reason(error: BaseException) -> str:

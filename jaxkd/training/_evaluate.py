@@ -18,12 +18,12 @@ class Evaluation(NamedTuple):
     Attributes:
         accuracy: Share of correct top-1 predictions, in ``[0, 1]``.
         loss: Mean cross-entropy in nats.
-        count: Number of examples.
+        num_examples: Number of examples.
     """
 
     accuracy: float
     loss: float
-    count: int
+    num_examples: int
 
 
 def make_evaluator(

@@ -158,7 +158,7 @@ def make_train_step(
             }
             return loss, (rest, extra, metrics)
 
-        params = trainable(state)
+        params: Any = trainable(state)
         grads, (rest, extra, metrics) = jax.grad(objective, has_aux=True)(params)
         # optax's schedules and bias corrections mix integer counts with floats.
         with jax.numpy_dtype_promotion("standard"):

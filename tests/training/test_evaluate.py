@@ -20,7 +20,7 @@ def test_counts_every_example_once_whatever_the_batch(network, batch_size):
     result = training.evaluate(network, split, batch_size=batch_size)
     logits = np.asarray(network.apply(network.variables, split.images).logits)
     log_q = scipy.special.log_softmax(np.float64(logits), axis=-1)
-    assert result.count == 23
+    assert result.num_examples == 23
     assert result.accuracy == pytest.approx(np.mean(logits.argmax(-1) == split.labels))
     expected = -log_q[np.arange(23), split.labels].mean()
     assert result.loss == pytest.approx(expected, rel=1e-5)

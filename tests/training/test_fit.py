@@ -3,8 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from rich.console import Console
-from support import assert_bitwise_equal, build_mlp, build_resnet, make_dataset
+from support import arrays, assert_bitwise_equal, build_mlp, build_resnet, make_dataset
 
 from jaxkd import distillers, training
 from jaxkd._errors import DivergenceError
@@ -24,9 +25,32 @@ def make_program(distiller=None, *, build=None, **settings):
 
 
 def make_teacher():
-    from flax import nnx
-
     return training.freeze(build_mlp()(nnx.Rngs(7)))
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """A compiled program without a teacher."""
+    return make_program()
+
+
+@pytest.fixture(scope="module")
+def traced():
+    """A compiled HKD+KD program, and a list that grows with every trace of its loss."""
+    distiller, traces = counting(distillers.recipe("hkd+kd"))
+    return make_program(distiller, teacher=make_teacher(), build=build_resnet()), traces
+
+
+@pytest.fixture(scope="module")
+def holistic(traced):
+    """The compiled HKD+KD program alone."""
+    return traced[0]
+
+
+@pytest.fixture(scope="module")
+def whole(holistic):
+    """The end of an uninterrupted run of three epochs, and its history."""
+    return training.fit(holistic, holistic.start(0), epochs=3)
 
 
 def counting(distiller):
@@ -40,46 +64,39 @@ def counting(distiller):
     return distiller._replace(loss=loss), traces
 
 
-def test_learns_a_problem_that_can_be_learnt():
-    program = make_program()
-    _, history = training.fit(program, program.start(0), epochs=30)
+def test_learns_a_problem_that_can_be_learnt(plain):
+    _, history = training.fit(plain, plain.start(0), epochs=30)
     assert history[-1]["test/accuracy"] == 1.0
 
 
-def test_the_step_is_traced_once_over_epochs_with_a_remainder_and_over_seeds():
-    distiller, traces = counting(distillers.recipe("hkd+kd"))
-    program = make_program(distiller, teacher=make_teacher())
-    program.start(0)
-    before = len(traces)
+def test_the_step_is_traced_once_over_epochs_with_a_remainder_and_over_seeds(traced):
+    program, traces = traced
     for seed in range(2):
         training.fit(program, program.start(seed), epochs=2)
     assert program.steps_per_epoch == 3
-    assert len(traces) == before + 1
+    # Once for the shapes of its metrics, once to compile it.
+    assert len(traces) == 2
 
 
-def test_the_loop_makes_no_implicit_transfer():
-    program = make_program(distillers.recipe("hkd+kd"), teacher=make_teacher())
-    loop = program.start(0)
+def test_the_loop_makes_no_implicit_transfer(holistic):
+    loop = holistic.start(0)
     with jax.transfer_guard("disallow"):
-        _, history = training.fit(program, loop, epochs=2)
+        _, history = training.fit(holistic, loop, epochs=2)
     assert len(history) == 2
 
 
-def test_the_step_donates_its_state():
-    program = make_program(distillers.recipe("hkd"), teacher=make_teacher())
-    loop = program.start(0)
-    order = program.order(loop)
-    program.advance(loop, order)
+def test_the_step_donates_its_state(holistic):
+    loop = holistic.start(0)
+    holistic.advance(loop, holistic.order(loop))
     kept = [x.shape for x in jax.tree.leaves(loop.train) if not x.is_deleted()]
     assert kept == []
 
 
-def test_the_report_of_a_step_outlives_the_next():
-    program = make_program()
-    loop = program.start(0)
-    order = program.order(loop)
-    loop, report = program.advance(loop, order)
-    program.advance(loop, order)
+def test_the_report_of_a_step_outlives_the_next(plain):
+    loop = plain.start(0)
+    order = plain.order(loop)
+    loop, report = plain.advance(loop, order)
+    plain.advance(loop, order)
     assert np.isfinite(float(report.metrics["loss"]))
 
 
@@ -100,57 +117,43 @@ def test_an_epoch_covers_every_row_and_fills_its_last_batch_with_its_first_rows(
     np.testing.assert_array_equal(rows[40:], rows[:8])
 
 
-def test_epochs_come_in_different_orders():
-    program = make_program()
-    loop = program.start(0)
-    first = program.order(loop)
-    for _ in range(program.steps_per_epoch):
-        loop, _ = program.advance(loop, first)
-    assert np.any(np.asarray(program.order(loop)) != np.asarray(first))
+def test_epochs_come_in_different_orders(plain):
+    loop = plain.start(0)
+    first = plain.order(loop)
+    for _ in range(plain.steps_per_epoch):
+        loop, _ = plain.advance(loop, first)
+    assert np.any(np.asarray(plain.order(loop)) != np.asarray(first))
 
 
-def test_several_steps_in_one_dispatch_equal_single_steps():
-    distiller, teacher = distillers.recipe("hkd+kd"), make_teacher()
-    single = make_program(distiller, teacher=teacher, steps_per_call=1)
-    double = make_program(distiller, teacher=teacher, steps_per_call=2)
-    one, _ = training.fit(single, single.start(0), epochs=2)
+def test_several_steps_in_one_dispatch_equal_single_steps(plain):
+    double = make_program(steps_per_call=2)
+    one, _ = training.fit(plain, plain.start(0), epochs=2)
     two, _ = training.fit(double, double.start(0), epochs=2)
-    for a, b in zip(
-        jax.tree.leaves(one.train.student),
-        jax.tree.leaves(two.train.student),
-        strict=True,
-    ):
+    for a, b in zip(arrays(one), arrays(two), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_the_history_holds_the_mean_of_each_epochs_metrics():
-    program = make_program()
-    loop = program.start(0)
+def test_the_history_holds_the_mean_of_each_epochs_metrics(plain):
+    loop = plain.start(0)
     losses = []
-    for _ in range(program.steps_per_epoch):
-        loop, report = program.advance(loop, program.order(loop))
+    for _ in range(plain.steps_per_epoch):
+        loop, report = plain.advance(loop, plain.order(loop))
         losses.append(float(report.metrics["loss"]))
-    _, history = training.fit(program, program.start(0), epochs=1)
+    _, history = training.fit(plain, plain.start(0), epochs=1)
     assert history[0]["train/loss"] == pytest.approx(np.mean(losses), rel=1e-5)
 
 
-def test_another_seed_is_another_run():
-    program = make_program()
-    first, _ = training.fit(program, program.start(0), epochs=1)
-    again, _ = training.fit(program, program.start(0), epochs=1)
-    other, _ = training.fit(program, program.start(1), epochs=1)
+def test_another_seed_is_another_run(plain):
+    first, _ = training.fit(plain, plain.start(0), epochs=1)
+    again, _ = training.fit(plain, plain.start(0), epochs=1)
+    other, _ = training.fit(plain, plain.start(1), epochs=1)
     assert_bitwise_equal(first.train, again.train)
     with pytest.raises(AssertionError):
         assert_bitwise_equal(first.train, other.train)
 
 
 @pytest.mark.parametrize("saved_at", [3, 4, 5])
-def test_a_resumed_run_ends_with_the_same_bits(tmp_path, saved_at):
-    program = make_program(
-        distillers.recipe("hkd+kd"), teacher=make_teacher(), build=build_resnet()
-    )
-    whole, expected = training.fit(program, program.start(0), epochs=3)
-
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path, holistic, whole, saved_at):
     class Interrupted(Exception):
         pass
 
@@ -162,12 +165,12 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, saved_at):
 
     checkpoints = StopAfter(tmp_path, every_steps=1)
     with pytest.raises(Interrupted):
-        training.fit(program, program.start(0), epochs=3, checkpoints=checkpoints)
-    loop, record = training.Checkpoints(tmp_path).restore(program.start(0))
+        training.fit(holistic, holistic.start(0), epochs=3, checkpoints=checkpoints)
+    loop, record = training.Checkpoints(tmp_path).restore(holistic.start(0))
     assert int(loop.train.step) == saved_at
-    resumed, history = training.fit(program, loop, epochs=3, history=record["history"])
-    assert_bitwise_equal(whole, resumed)
-    for before, after in zip(expected, history, strict=True):
+    resumed, history = training.fit(holistic, loop, epochs=3, history=record["history"])
+    assert_bitwise_equal(whole[0], resumed)
+    for before, after in zip(whole[1], history, strict=True):
         for name in ("epoch", "step", "train/loss", "test/accuracy", "test/loss"):
             assert before[name] == after[name]
 
@@ -205,12 +208,11 @@ def test_no_checkpoint_is_taken_of_a_state_after_the_failure(tmp_path):
     assert checkpoints.latest() == 4
 
 
-def test_progress_off_a_terminal_is_one_plain_line_an_epoch(tmp_path):
-    program = make_program()
+def test_progress_off_a_terminal_is_one_plain_line_an_epoch(tmp_path, plain):
     with (tmp_path / "log").open("w") as file:
         training.fit(
-            program,
-            program.start(0),
+            plain,
+            plain.start(0),
             epochs=2,
             console=Console(file=file),
             description="mlp",
