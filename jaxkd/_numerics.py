@@ -7,7 +7,6 @@ zero included.
 
 import functools
 import math
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +15,8 @@ from jaxtyping import Array, Float
 from jaxkd import _checks
 
 # Where a remainder leaves its power series for the closed form. At the switch the
-# closed form loses less than a digit to cancellation, and the series needs 14 (exp) or
-# 24 (log1p) terms in float32.
+# closed form loses less than a digit to cancellation, and the series has about 15 (exp)
+# or 20 (log1p) terms in float32.
 _EXP_SERIES_RADIUS = 2.0
 _LOG1P_SERIES_RADIUS = 0.5
 
@@ -127,17 +126,13 @@ def _log1p_remainder_jvp(order, primals, tangents):
 
 def _power_series(x, coefficient, radius):
     """Horner's rule, with as many terms as the dtype needs up to ``radius``."""
-    coefficients: list[float] = [coefficient(0)]
-    precision = float(jnp.finfo(x.dtype).eps) / 8.0
-    while abs(coefficients[-1]) * radius ** (len(coefficients) - 1) > precision:
-        coefficients.append(coefficient(len(coefficients)))
-    return _horner(x, coefficients)
-
-
-def _horner(x: Array, coefficients: Sequence[float]) -> Array:
-    value = jnp.full_like(x, coefficients[-1])
-    for c in reversed(coefficients[:-1]):
-        value = value * x + c
+    precision = coefficient(0) * float(jnp.finfo(x.dtype).eps) / 8.0
+    n = 0
+    while abs(coefficient(n)) * radius**n > precision:
+        n += 1
+    value = jnp.full_like(x, coefficient(n))
+    for k in reversed(range(n)):
+        value = value * x + coefficient(k)
     return value
 
 
@@ -187,9 +182,9 @@ def scaled_difference(
     """``(x - reference) / scale`` to about twice the working precision.
 
     An exponential turns the absolute error of its argument into a relative error:
-    rounding 100 to float32 costs five of seven digits' worth, 4e-6. The second number
-    returned is what rounding took from the first, so that
-    ``exp(high) * (1 + low)`` is accurate to the last places.
+    rounding 100 to float32 costs up to 4e-6. The second number returned is what
+    rounding took from the first, so that ``exp(high) * (1 + low)`` is accurate to the
+    last places.
 
     Args:
         x: Numbers that may be ``-inf``.
@@ -215,7 +210,8 @@ def scaled_difference(
     remainder = remainder - high_2 * scale_2
     low = (remainder + total_error) / scale
     high = jnp.where(infinite, 0.0, high)
-    return jnp.where(masked, -jnp.inf, high), jnp.where(masked | infinite, 0.0, low)
+    low = jnp.where(infinite | ~jnp.isfinite(low), 0.0, low)  # the quotient overflowed
+    return jnp.where(masked, -jnp.inf, high), jnp.where(masked, 0.0, low)
 
 
 @scaled_difference.defjvp

@@ -18,9 +18,7 @@ def test_float64_stays_float64():
 
 
 def test_integers_are_refused_with_the_remedy():
-    with pytest.raises(
-        TypeError, match=r"x must be floating point, got dtype int32"
-    ):
+    with pytest.raises(TypeError, match=r"x must be floating point, got dtype int32"):
         _checks.as_float_array(jnp.ones(2, jnp.int32), "x")
 
 

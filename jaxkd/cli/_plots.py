@@ -51,7 +51,7 @@ def draw_comparison(
     axes.annotate(
         f"teacher {teacher_accuracy:.1%}",
         (1, 100 * teacher_accuracy),
-        xytext=(4, 4),
+        xytext=(4, -12),
         textcoords="offset points",
         color="0.35",
     )
@@ -66,13 +66,13 @@ def draw_comparison(
         )
     # The start is the same steep climb for all; the differences are at the top.
     low = min(
-        100 * np.median(values[:, values.shape[1] // 6]) for values in curves.values()
+        100 * np.median(values[:, values.shape[1] // 4]) for values in curves.values()
     )
     axes.set(
         xlabel="epoch",
         ylabel="test accuracy (%)",
         title=title,
-        ylim=(max(0.0, low - 5), 100),
+        ylim=(max(0.0, low - 5), 101),
     )
     _tidy(axes)
     axes.legend(loc="lower right", frameon=False)

@@ -16,8 +16,8 @@ from jaxkd.cli._options import Quickstart
 
 METHODS = {"alone": "ce", "KD": "kd", "HKD+KD": "hkd+kd"}
 TRANSFER_IMAGES = 256
-TEACHER_EPOCHS = 30
-STUDENT_EPOCHS = 60
+TEACHER_EPOCHS = 20
+STUDENT_EPOCHS = 80
 BATCH_SIZE = 64
 
 

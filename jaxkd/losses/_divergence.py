@@ -56,8 +56,10 @@ class _Softened(NamedTuple):
         return _sum(self.weights * x) / self.total
 
     def covariance(self, x: Logits) -> Logits:
-        """The matrix diag(p) - p p^T times x, which is also T dp in direction x."""
-        return self.probabilities * (x - self.mean(x))
+        """diag(p) - p p^T times x: also T dp when the logits move in direction x."""
+        # A tangent has to be summed by an operation that can be transposed.
+        p = self.probabilities
+        return p * (x - jnp.sum(p * x, axis=-1, keepdims=True))
 
 
 class _Difference(NamedTuple):
@@ -224,24 +226,28 @@ def _temperature_gradient(
 ) -> Float[Array, "*batch"]:
     r"""The derivative with respect to T, free of cancellation at high temperatures.
 
-    The first two orders in :math:`1/T` of the direct form cancel. Taken out by hand,
-    with :math:`x = S/T^2`, :math:`\tilde v = v - \sum_k p_k v_k` and remainders
-    :math:`\varphi` of exp and :math:`\lambda` of log1p, they leave
+    The terms of the direct form are of order :math:`1/T` and cancel to
+    :math:`1/T^2`. Once that is done by hand, with :math:`x = S/T^2`,
+    :math:`\tilde v = v - \sum_k p_k v_k` and the remainders :math:`\varphi` of exp
+    and :math:`\lambda` of log1p, it is
 
     .. math::
         \frac{1}{T^2} \sum_k p_k u_k^2 \left[2 u_k \varphi_3(w_k)
             - \frac{\varphi_2(w_k) (\tilde v_k + u_k)}{1 + x}\right]
         + \frac{x}{T} \left[\frac{\sum_k p_k u_k (\tilde v_k + u_k)}{1 + x}
-            - 2 S \lambda_2(x)\right].
+            - 2 S \lambda_2(x)\right],
+
+    used where every :math:`|w_k| < 1`. Further derivatives are those of the direct
+    form and do suffer from the cancellation.
     """
     p = _soften(teacher, temperature)
     u = _difference(student, teacher, p).centred
-    shared, only_student, only_teacher = _support(student, teacher)
+    _, only_student, only_teacher = _support(student, teacher)
     w = u / temperature
     large = only_student | only_teacher | (jnp.abs(w) >= 1.0)
     w = jnp.where(large, 0.0, w)
-    z = jnp.where(shared, _shifted(teacher), 0.0)
-    z = z - p.mean(z) + u
+    v = jnp.where(p.weights > 0.0, _shifted(teacher), 0.0)
+    z = v - p.mean(v) + u
     phi_2, phi_3 = _numerics.exp_remainder(w, 2), _numerics.exp_remainder(w, 3)
     s = p.mean(u * u * phi_2)
     x = s / temperature / temperature
@@ -262,9 +268,11 @@ def _temperature_gradient_jvp(primals, tangents):
 def _temperature_gradient_directly(
     student: Logits, teacher: Logits, temperature: Float[Array, ""]
 ) -> Float[Array, "*batch"]:
+    """2TK - sum_k (q_k - p_k) z_k + Cov_p(u, v) / T."""
     p = _soften(teacher, temperature)
     u = _difference(student, teacher, p).centred
     total = 2.0 * soft_target_divergence(student, teacher, temperature)[..., None]
     total -= _sum(_student_gradient(student, teacher, temperature) * _shifted(student))
-    total += p.mean(u * _shifted(teacher))
+    # No mass, no part in the mean, however far the logit is from the others.
+    total += p.mean(u * jnp.where(p.weights > 0.0, _shifted(teacher), 0.0))
     return (total / temperature)[..., 0]

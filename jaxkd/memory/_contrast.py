@@ -13,7 +13,7 @@ from jaxkd.memory._negatives import Negatives
 
 # Rows a chunk: on CPU, small enough that its scores stay in the cache and large enough
 # for a fast matrix product; elsewhere, few enough launches.
-_CHUNK_ROWS_CPU = 4096
+_CHUNK_ROWS_CPU = 2048
 _CHUNK_ROWS = 32768
 
 

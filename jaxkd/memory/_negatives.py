@@ -100,14 +100,18 @@ class Sampler(Protocol):
     def __call__(
         self,
         key: PRNGKeyArray,
-        labels: Int[Array, " batch"],
-        row_labels: Int[Array, " rows"],
+        labels: Int[ArrayLike, " batch"],
+        row_labels: Int[ArrayLike, " rows"],
         *,
         num_negatives: Int[ArrayLike, ""],
         num_classes: int,
     ) -> Negatives:
         """Chooses about ``num_negatives`` rows of other classes for each example."""
         ...
+
+
+def _as_int32(*arrays: ArrayLike) -> tuple[Array, ...]:
+    return tuple(jnp.asarray(x, jnp.int32) for x in arrays)
 
 
 def _log_ratio(numerator: ArrayLike, denominator: ArrayLike) -> Float[Array, "..."]:
@@ -136,8 +140,8 @@ def _random_order(key: PRNGKeyArray, size: int) -> Int[Array, " size"]:
 
 def all_negatives(
     key: PRNGKeyArray,
-    labels: Int[Array, " batch"],
-    row_labels: Int[Array, " rows"],
+    labels: Int[ArrayLike, " batch"],
+    row_labels: Int[ArrayLike, " rows"],
     *,
     num_negatives: Int[ArrayLike, ""],
     num_classes: int,
@@ -167,14 +171,15 @@ def all_negatives(
         [False, True, True, True]
     """
     del key
+    labels, row_labels = _as_int32(labels, row_labels)
     others = row_labels.shape[0] - _class_sizes(row_labels, num_classes)[labels]
     return Negatives(labels, row_labels, _log_ratio(num_negatives, others))
 
 
 def shared_negatives(
     key: PRNGKeyArray,
-    labels: Int[Array, " batch"],
-    row_labels: Int[Array, " rows"],
+    labels: Int[ArrayLike, " batch"],
+    row_labels: Int[ArrayLike, " rows"],
     *,
     num_negatives: Int[ArrayLike, ""],
     num_classes: int,
@@ -212,6 +217,7 @@ def shared_negatives(
         >>> negatives.mask().shape
         (4, 2)
     """
+    labels, row_labels = _as_int32(labels, row_labels)
     if num_rows is None:
         if not isinstance(num_negatives, int):
             raise TypeError(
@@ -234,8 +240,8 @@ def shared_negatives(
 
 def sampled_negatives(
     key: PRNGKeyArray,
-    labels: Int[Array, " batch"],
-    row_labels: Int[Array, " rows"],
+    labels: Int[ArrayLike, " batch"],
+    row_labels: Int[ArrayLike, " rows"],
     *,
     num_negatives: Int[ArrayLike, ""],
     num_classes: int,
@@ -270,6 +276,7 @@ def sampled_negatives(
         >>> negatives.mask().sum(axis=0).tolist()
         [2, 2, 2, 2, 2]
     """
+    labels, row_labels = _as_int32(labels, row_labels)
     order_key, start_key = jax.random.split(key)
     total = row_labels.shape[0]
     position = _random_order(order_key, total)
@@ -306,7 +313,7 @@ def sampled_negatives(
 
 
 def listed_negatives(
-    labels: Int[Array, " batch"], rows: Int[Array, "batch k"]
+    labels: Int[ArrayLike, " batch"], rows: Int[ArrayLike, "batch k"]
 ) -> Negatives:
     """The bank rows of an explicit list, whatever their classes; repeats count.
 
@@ -327,6 +334,7 @@ def listed_negatives(
         >>> negatives.rows[negatives.mask()[:, 1]].tolist()
         [2, 2]
     """
+    labels, rows = _as_int32(labels, rows)
     batch, k = rows.shape
     ends = k * jnp.arange(1, batch + 1, dtype=jnp.int32)
     return Negatives(

@@ -218,7 +218,8 @@ def test_two_sort_keys_give_the_order_that_one_packed_key_gives():
     labels = jnp.asarray(rng.integers(0, 6, 50), jnp.int32)
     position = jnp.asarray(rng.permutation(50), jnp.int32)
     packed = _negatives._places_by_class(labels, position, 6)
-    apart = _negatives._places_by_class(labels, position, 2**31)
+    # Numbers that would not fit: 5 · 2²⁶ · 50 > 2³².
+    apart = _negatives._places_by_class(labels * 2**26, position, 6 * 2**26)
     np.testing.assert_array_equal(packed, apart)
 
 

@@ -1,0 +1,205 @@
+"""How exact the soft-target loss is in float32, at every temperature.
+
+    python -m experiments.benchmarks.soft_target_accuracy
+    python -m experiments.benchmarks.soft_target_accuracy --smoke
+
+Compares `losses.soft_target_kl` and the plain formula T² Σ p (log p - log q), both in
+float32, with 60-digit arithmetic at the same float32 inputs. Prints the largest
+relative errors at each temperature over all kinds of logits and numbers of classes,
+and exits with an error if the loss exceeds its bounds: 1e-6 for the value, 1e-5 for the
+gradient (of its largest component).
+
+A result counts where float32 can hold what it is made of. Probabilities below the
+smallest normal number, 1.2e-38, are flushed to zero, which costs up to that number
+times the number of classes; where this may exceed the bounds the case is listed apart.
+It happens below T = 0.5, to predictions that agree for every practical purpose.
+"""
+
+import argparse
+import functools
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mpmath
+from jaxtyping import Array, Float
+
+from jaxkd import losses
+
+TEMPERATURES = (
+    *(0.05, 0.1, 0.5, 1.0, 4.0, 20.0, 1e2),
+    *(1e3, 1e4, 1e5, 1e6, 1e7, 1e8, float("inf")),
+)
+CLASSES = (2, 10, 100, 1000)
+SMOKE = (2, 10)
+VALUE_BOUND = 1e-6
+GRADIENT_BOUND = 1e-5
+TINY = float(jnp.finfo(jnp.float32).tiny)
+DIGITS = 60
+
+Logits = Float[Array, " classes"]
+
+
+class Errors(NamedTuple):
+    """Largest relative errors, and the number of results behind them."""
+
+    value: float = 0.0
+    gradient: float = 0.0
+    counted: int = 0
+
+    def worst(self, other: "Errors") -> "Errors":
+        """The larger of both errors, the sum of both counts."""
+        return Errors(
+            max(self.value, other.value),
+            max(self.gradient, other.gradient),
+            self.counted + other.counted,
+        )
+
+
+def pairs(classes: int, seed: int) -> Iterator[tuple[str, Logits, Logits]]:
+    """Kinds of student and teacher logits, float32."""
+    keys = iter(jax.random.split(jax.random.key(seed), 32))
+    normal = lambda scale: scale * jax.random.normal(next(keys), (classes,))
+    for scale in (1.0, 3.0, 10.0):
+        yield f"normal, std {scale:g}", normal(scale), normal(scale)
+    for distance in (1e-1, 1e-3, 1e-5):
+        teacher = normal(3.0)
+        yield f"student within {distance:g}", teacher + normal(distance), teacher
+    yield "far apart means", normal(3.0) + 1e3, normal(3.0) - 5e2
+    one_hot = jnp.where(jnp.arange(classes) == 0, 1e4, -1e4)
+    yield "one-hot student", one_hot, normal(3.0)
+    yield "one-hot teacher", normal(3.0), one_hot
+    yield "opposite one-hots", one_hot, one_hot[::-1]
+    yield (
+        "one-cold student",
+        jnp.where(jnp.arange(classes) == 0, -1e4, 0.0),
+        0 * one_hot,
+    )
+
+
+def plain(student: Logits, teacher: Logits, temperature: Array) -> Array:
+    log_p = jax.nn.log_softmax(teacher / temperature)
+    log_q = jax.nn.log_softmax(student / temperature)
+    log_ratio = jnp.where(jnp.exp(log_p) == 0.0, 0.0, log_p - log_q)
+    return temperature**2 * jnp.sum(jnp.exp(log_p) * log_ratio)
+
+
+def exact(student: Logits, teacher: Logits, temperature: float):
+    """Value and student gradient as arbitrary-precision numbers."""
+    z = [mpmath.mpf(x) for x in student.tolist()]
+    v = [mpmath.mpf(x) for x in teacher.tolist()]
+    t = mpmath.mpf(temperature)
+    d = [a - b for a, b in zip(z, v, strict=True)]
+    if mpmath.isinf(t):
+        mean = mpmath.fsum(d) / len(d)
+        centred = [x - mean for x in d]
+        value = mpmath.fsum(x * x for x in centred) / (2 * len(d))
+        return value, [x / len(d) for x in centred]
+    p, q = ([mpmath.exp(x / t) for x in logits] for logits in (v, z))
+    p_total, q_total = mpmath.fsum(p), mpmath.fsum(q)
+    p, q = [x / p_total for x in p], [x / q_total for x in q]
+    kl = mpmath.log(q_total) - mpmath.log(p_total)
+    kl -= mpmath.fsum(a * b for a, b in zip(p, d, strict=True)) / t
+    return t**2 * kl, [t * (b - a) for a, b in zip(p, q, strict=True)]
+
+
+def measure(
+    loss: Callable, student: Logits, teacher: Logits, t: Array, truth
+) -> Errors:
+    """Relative errors of a loss and its gradient; infinite if those are not finite."""
+    value, gradient = truth
+    got_value, got_gradient = loss(student, teacher, t)
+
+    def gap(got, wanted):
+        got = mpmath.mpf(got)
+        return abs(got - wanted) if mpmath.isfinite(got) else mpmath.inf
+
+    gaps = map(gap, got_gradient.tolist(), gradient)
+    return Errors(
+        float(gap(got_value.item(), value) / value),
+        float(max(gaps) / max(map(abs, gradient))),
+        1,
+    )
+
+
+def representable(truth, temperature: float, classes: int) -> bool:
+    """Whether flushing probabilities to zero keeps both errors within their bounds."""
+    value, gradient = truth
+    flushed = classes * TINY
+    kl = value if temperature == float("inf") else value / mpmath.mpf(temperature) ** 2
+    return (
+        kl > TINY
+        and value > flushed / VALUE_BOUND
+        and max(map(abs, gradient)) > flushed / GRADIENT_BOUND
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--smoke", action="store_true", help="few classes only")
+    parser.add_argument("--repeats", type=int, default=1, help="draws of every kind")
+    arguments = parser.parse_args()
+    class_counts = SMOKE if arguments.smoke else CLASSES
+
+    kl = lambda s, t, temperature: losses.soft_target_kl(s, t, temperature=temperature)
+    forms = {
+        "exact, jit": jax.jit(jax.value_and_grad(kl)),
+        "exact, eager": jax.value_and_grad(kl),
+        "plain": jax.jit(jax.value_and_grad(plain)),
+    }
+    columns = [*forms, "plain, std 3 only"]
+    table = {(t, name): Errors() for t in TEMPERATURES for name in columns}
+    kinds: dict[str, Errors] = {}
+    apart: list[str] = []
+    mpmath.mp.dps = DIGITS
+    for classes, seed, temperature in itertools.product(
+        class_counts, range(arguments.repeats), TEMPERATURES
+    ):
+        t = jnp.float32(temperature)
+        for kind, student, teacher in pairs(classes, seed):
+            truth = exact(student, teacher, t.item())
+            if not representable(truth, t.item(), classes):
+                got = forms["exact, jit"](student, teacher, t)[0].item()
+                values = f"{got:.1e} for {mpmath.nstr(truth[0], 2)}"
+                apart.append(f"{kind:24}T = {temperature:<7g}C = {classes:<6}{values}")
+                continue
+            for name, loss in forms.items():
+                errors = measure(loss, student, teacher, t, truth)
+                names = [name]
+                if name != "plain":
+                    kinds[kind] = kinds.get(kind, Errors()).worst(errors)
+                elif kind == "normal, std 3":
+                    names.append(columns[-1])
+                for cell in itertools.product([temperature], names):
+                    table[cell] = table[cell].worst(errors)
+
+    print(
+        f"jax {jax.__version__}, {jax.default_backend()}, float32, C in {class_counts}"
+    )
+    print(f"{'':10}" + "".join(f"{name:^22}" for name in columns))
+    print(f"{'T':>8}  " + f"{'value':>10}{'gradient':>11} " * len(columns) + "  cases")
+    for temperature in TEMPERATURES:
+        row = [table[temperature, name] for name in columns]
+        cells = "".join(f"{e.value:10.1e}{e.gradient:11.1e} " for e in row)
+        print(f"{temperature:8g}  {cells}{row[0].counted:7d}")
+    print("\nthe exact form by kind of logits")
+    for kind, errors in kinds.items():
+        print(f"{kind:24}{errors.value:10.1e}{errors.gradient:11.1e}")
+    print("\nnot representable in float32 (value computed for true value)")
+    print("\n".join(apart) if apart else "none")
+
+    total = functools.reduce(Errors.worst, kinds.values())
+    kept = total.value <= VALUE_BOUND and total.gradient <= GRADIENT_BOUND
+    print(
+        f"\nexact form: value {total.value:.1e} (bound {VALUE_BOUND:g}), "
+        f"gradient {total.gradient:.1e} (bound {GRADIENT_BOUND:g}): "
+        + ("kept" if kept else "EXCEEDED")
+    )
+    return 0 if kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
