@@ -48,7 +48,7 @@ def l2_normalize(x: Float[Array, "..."], *, axis: int = -1) -> Float[Array, "...
     # numbers counts as zero, because its gradient is too large for the dtype. XLA
     # may divide by multiplying with a reciprocal, which has to be normal too.
     tiny = jnp.finfo(x.dtype).tiny
-    nonzero = largest >= tiny
+    nonzero = ~(largest < tiny)  # NaN is let through: it must not pass for zero
     x = jnp.where(nonzero, x / jnp.clip(largest, tiny, 1.0 / tiny), 0.0)
     squared_norm = jnp.sum(x * x, axis=axis, keepdims=True)
     return x / jnp.sqrt(jnp.where(nonzero, squared_norm, 1.0))

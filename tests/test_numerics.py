@@ -235,3 +235,9 @@ def test_vectors_without_components_are_allowed():
 def test_normalizing_integers_is_a_type_error():
     with pytest.raises(TypeError):
         _numerics.l2_normalize(jnp.array([3, 4]))
+
+
+def test_a_vector_with_nan_does_not_pass_for_zero():
+    normalized = _numerics.l2_normalize(jnp.array([[jnp.nan, 1.0], [3.0, 4.0]]))
+    assert np.isnan(normalized[0]).all()
+    np.testing.assert_allclose(normalized[1], [0.6, 0.8], rtol=1e-6)
