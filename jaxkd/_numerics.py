@@ -220,7 +220,10 @@ def _scaled_difference_jvp(primals, tangents):
     dx, dreference, dscale = tangents
     high, low = scaled_difference(*primals)
     finite = jnp.where(jnp.isneginf(high), 0.0, high)
-    return (high, low), ((dx - dreference - finite * dscale) / scale, low * 0.0)
+    return (high, low), (
+        (dx - dreference - finite * dscale) / scale,
+        jnp.zeros_like(low),
+    )
 
 
 def _halves(x):

@@ -1,5 +1,6 @@
 """Small datasets and networks that the tests share."""
 
+import chex
 import jax
 import numpy as np
 from flax import nnx
@@ -80,5 +81,4 @@ def arrays(tree) -> list[np.ndarray]:
 def assert_bitwise_equal(left, right):
     """Asserts that two pytrees hold the same bits."""
     assert jax.tree.structure(left) == jax.tree.structure(right)
-    for a, b in zip(arrays(left), arrays(right), strict=True):
-        np.testing.assert_array_equal(a, b)
+    chex.assert_trees_all_equal(arrays(left), arrays(right), strict=True)

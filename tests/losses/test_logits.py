@@ -285,7 +285,7 @@ def test_class_masked_by_the_student_alone_costs_infinitely_much(logits, tempera
     assert all(np.isfinite(g).all() for g in gradients[:2])
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+@pytest.mark.parametrize("temperature", [0.5, 4.0, 100.0])
 @pytest.mark.parametrize("value", [-1e9, float(np.finfo(np.float32).min)])
 def test_masking_with_a_large_negative_number_works_like_infinity(
     logits, temperature, value

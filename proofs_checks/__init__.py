@@ -1,1 +1,0 @@
-"""The theorems of logits matching as runnable checks."""
