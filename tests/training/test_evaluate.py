@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
@@ -24,6 +25,20 @@ def test_counts_every_example_once_whatever_the_batch(network, batch_size):
     assert result.accuracy == pytest.approx(np.mean(logits.argmax(-1) == split.labels))
     expected = -log_q[np.arange(23), split.labels].mean()
     assert result.loss == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [5, 16])
+def test_what_fills_the_last_batch_up_is_not_counted(batch_size):
+    def always_class_0(images):  # right about row 0, which fills the batches up
+        logits = jnp.tile(jnp.array([[9.0, 0.0, 0.0, 0.0]]), (len(images), 1))
+        return logits, logits
+
+    split = make_dataset(test_rows=23).test
+    result = training.evaluate(
+        training.freeze(always_class_0), split, batch_size=batch_size
+    )
+    assert split.labels[0] == 0
+    assert result.accuracy == pytest.approx(np.mean(split.labels == 0))
 
 
 def test_one_evaluator_serves_other_variables_of_the_architecture(network):
