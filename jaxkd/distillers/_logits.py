@@ -2,10 +2,11 @@
 
 import jax.numpy as jnp
 import optax
-from jaxtyping import ArrayLike, Real
+from jaxtyping import Array, ArrayLike, DTypeLike, Float, Real
 
 from jaxkd import _checks, losses
 from jaxkd.distillers._base import Distiller, DistillerState, require_teacher
+from jaxkd.models import ModelOutput
 
 
 def _stateless(rngs, spec) -> DistillerState:
@@ -74,8 +75,53 @@ def soft_targets(*, temperature: Real[ArrayLike, ""] = 4.0) -> Distiller:
         per_example = losses.soft_target_kl(
             student.logits, teacher.logits, temperature=temperature
         )
-        same = student.logits.argmax(-1) == teacher.logits.argmax(-1)
-        agreement = jnp.mean(same, dtype=per_example.dtype)
+        agreement = _agreement(student, teacher, per_example.dtype)
         return per_example, extra, {"agreement": agreement}
 
     return Distiller(init, loss)
+
+
+def logit_matching() -> Distiller:
+    """Regression on the teacher's logits.
+
+    The loss is :func:`jaxkd.losses.logit_matching`: :func:`soft_targets` at infinite
+    temperature plus :func:`jaxkd.losses.mean_gap`, which pulls the mean logits of
+    student and teacher together and which no softmax sees.
+
+    Returns:
+        A distiller without parameters or state; its metrics are ``agreement``, the
+        share of examples on which student and teacher predict the same class, and
+        ``mean_gap``, the mean of :func:`jaxkd.losses.mean_gap`.
+
+    Example:
+        >>> from jaxkd import distillers
+        >>> objective = distillers.weighted(lm=(1.0, distillers.logit_matching()))
+
+    References:
+        Ba and Caruana, `Do Deep Nets Really Need to be Deep?
+        <https://arxiv.org/abs/1312.6184>`_, 2014, Eq. 1.
+    """
+
+    def init(rngs, spec):
+        require_teacher(spec, "logit_matching")
+        return _stateless(rngs, spec)
+
+    def loss(params, extra, student, teacher, batch):
+        del params, batch
+        logits = student.logits, teacher.logits
+        per_example = losses.logit_matching(*logits)
+        metrics = {
+            "agreement": _agreement(student, teacher, per_example.dtype),
+            "mean_gap": jnp.mean(losses.mean_gap(*logits)),
+        }
+        return per_example, extra, metrics
+
+    return Distiller(init, loss)
+
+
+def _agreement(
+    student: ModelOutput, teacher: ModelOutput, dtype: DTypeLike
+) -> Float[Array, ""]:
+    """The share of examples on which both networks predict the same class."""
+    same = student.logits.argmax(-1) == teacher.logits.argmax(-1)
+    return jnp.mean(same, dtype=dtype)

@@ -6,12 +6,13 @@ from typing import Any
 from jaxkd._errors import InvalidInputError, unknown_name
 from jaxkd.distillers._base import Distiller
 from jaxkd.distillers._holistic import holistic
-from jaxkd.distillers._logits import cross_entropy, soft_targets
+from jaxkd.distillers._logits import cross_entropy, logit_matching, soft_targets
 from jaxkd.distillers._weighted import weighted
 
 PARTS: dict[str, Callable[..., Distiller]] = {
     "ce": cross_entropy,
     "kd": soft_targets,
+    "lm": logit_matching,
     "hkd": holistic,
 }
 """What a mixture can be made of."""
@@ -19,6 +20,7 @@ PARTS: dict[str, Callable[..., Distiller]] = {
 RECIPES: dict[str, dict[str, float]] = {
     "ce": {"ce": 1.0},
     "kd": {"ce": 0.1, "kd": 0.9},
+    "logit-matching": {"lm": 1.0},
     "hkd": {"ce": 1.0, "hkd": 3.0},
     "hkd+kd": {"ce": 1.0, "kd": 1.0, "hkd": 3.0},
 }

@@ -32,7 +32,8 @@ class BasicBlock(nnx.Module):
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         stride: Spatial stride of the first convolution.
-        dtype: Dtype of the computation; parameters and statistics stay float32.
+        dtype: Dtype of the computation; parameters and statistics are float64 with
+            float64, otherwise float32.
         rngs: Randomness for the initial parameters.
     """
 
@@ -76,8 +77,9 @@ class CifarResNet(nnx.Module):
         widths: Channels of the stem and of the three stages.
         num_classes: Number of logits.
         in_channels: Channels of the images.
-        dtype: Dtype of the computation and of the output, float32 if None; parameters,
-            batch statistics and the normalisation itself stay float32.
+        dtype: Dtype of the computation and of the output, float32 if None. Parameters,
+            batch statistics and the normalisation itself are float32 all the same,
+            except that with float64 (which takes ``jax_enable_x64``) all is float64.
         rngs: Randomness for the initial parameters.
 
     Raises:

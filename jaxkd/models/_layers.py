@@ -17,8 +17,10 @@ _torch_linear = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 class ConvNorm(nnx.Module):
     """A convolution without bias, then batch normalisation.
 
-    The normalisation runs in float32 whatever the convolution's dtype: statistics of
-    bfloat16 activations lose their digits otherwise, and XLA fuses the conversions.
+    The normalisation runs in at least float32, whatever the convolution's dtype:
+    statistics of bfloat16 activations lose their digits otherwise, and XLA fuses the
+    conversions. So do its parameters and statistics: float32, or float64 with a
+    float64 convolution.
     The running variance is the population variance of the batch (PyTorch stores the
     unbiased one, larger by n/(n-1) with n = batch · height · width).
 
@@ -44,6 +46,7 @@ class ConvNorm(nnx.Module):
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
+        stored = parameter_dtype(dtype)
         self.conv = nnx.Conv(
             in_channels,
             out_channels,
@@ -52,17 +55,28 @@ class ConvNorm(nnx.Module):
             padding=padding,
             use_bias=False,
             dtype=dtype,
+            param_dtype=stored,
             kernel_init=_kaiming_normal,
             rngs=rngs,
         )
         self.norm = nnx.BatchNorm(
-            out_channels, momentum=0.9, epsilon=1e-5, dtype=jnp.float32, rngs=rngs
+            out_channels,
+            momentum=0.9,
+            epsilon=1e-5,
+            dtype=stored,
+            param_dtype=stored,
+            rngs=rngs,
         )
+        # Flax makes the statistics float32, whatever the dtypes.
+        self.norm.mean = nnx.BatchStat(jnp.zeros(out_channels, stored))
+        self.norm.var = nnx.BatchStat(jnp.ones(out_channels, stored))
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         """Convolves and normalises channels-last feature maps."""
         y = self.conv(x)
-        return self.norm(y).astype(y.dtype)
+        # Flax widens float64 "to at least float32", which strict promotion refuses.
+        with jax.numpy_dtype_promotion("standard"):
+            return self.norm(y).astype(y.dtype)
 
 
 def linear(
@@ -78,6 +92,7 @@ def linear(
         in_features,
         out_features,
         dtype=dtype,
+        param_dtype=parameter_dtype(dtype),
         kernel_init=_torch_linear,
         bias_init=bias_init,
         rngs=rngs,
@@ -85,15 +100,26 @@ def linear(
 
 
 def compute_dtype(dtype: DTypeLike | None) -> DTypeLike:
-    """The dtype to compute in: float32 unless a narrower one is asked for."""
+    """The dtype to compute in: float32 unless another floating one is asked for."""
     if dtype is None:
         return jnp.float32
-    if not jnp.issubdtype(dtype, jnp.floating) or jnp.finfo(dtype).bits > 32:
+    if not jnp.issubdtype(dtype, jnp.floating):
         raise InvalidInputError(
-            f"dtype must be float32, bfloat16 or float16, got {jnp.dtype(dtype).name}; "
-            "parameters and statistics are always float32"
+            "dtype must be float32, bfloat16, float16 or float64, "
+            f"got {jnp.dtype(dtype).name}"
+        )
+    x64 = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
+    if jnp.finfo(dtype).bits > 32 and not x64:
+        raise InvalidInputError(
+            f"dtype {jnp.dtype(dtype).name} needs jax_enable_x64, which is off; enable "
+            "it with jax.config.update('jax_enable_x64', True), or take float32"
         )
     return dtype
+
+
+def parameter_dtype(dtype: DTypeLike) -> DTypeLike:
+    """The dtype of parameters and statistics: float64 with float64, else float32."""
+    return dtype if jnp.finfo(dtype).bits > 32 else jnp.float32
 
 
 def as_images(images: ArrayLike, dtype: DTypeLike) -> Array:

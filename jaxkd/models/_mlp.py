@@ -24,8 +24,8 @@ class MLP(nnx.Module):
         in_features: Numbers per example, as in height · width · channels.
         hidden: Sizes of the hidden layers; empty for a linear classifier.
         num_classes: Number of logits.
-        dtype: Dtype of the computation and of the output, float32 if None; parameters
-            stay float32.
+        dtype: Dtype of the computation and of the output, float32 if None. Parameters
+            are float64 with float64 (which takes ``jax_enable_x64``), else float32.
         rngs: Randomness for the initial parameters.
 
     Raises:

@@ -86,8 +86,9 @@ def build(
         image_shape: Height, width and channels of the images.
         width: Channels of the stem in place of the network's own; all stages scale
             along. Size of the hidden layers for ``"mlp"``.
-        dtype: Dtype of the computation and of the output, float32 if None; parameters
-            and statistics stay float32.
+        dtype: Dtype of the computation and of the output, float32 if None. Parameters
+            and statistics are float64 with float64 (which takes ``jax_enable_x64``),
+            else float32.
         rngs: Randomness for the initial parameters.
 
     Returns:

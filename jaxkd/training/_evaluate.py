@@ -49,10 +49,9 @@ def make_evaluator(
     @jax.jit
     def add_batch(totals, variables, images, labels, rows, mask):
         logits = apply(variables, images[rows]).logits.astype(jnp.float32)
-        nats = optax.losses.softmax_cross_entropy_with_integer_labels(
-            logits, labels[rows]
-        )
-        correct = logits.argmax(-1) == labels[rows]
+        truth = labels[rows]
+        nats = optax.losses.softmax_cross_entropy_with_integer_labels(logits, truth)
+        correct = logits.argmax(-1).astype(truth.dtype) == truth
         return (
             totals[0] + jnp.sum(correct, where=mask, dtype=jnp.float32),
             totals[1] + jnp.sum(nats, where=mask),

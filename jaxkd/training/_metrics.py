@@ -5,6 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from jaxkd import _json
+
 Record = dict[str, Any]
 
 
@@ -46,17 +48,24 @@ class MetricsWriter:
 
 
 def read_metrics(path: Path) -> list[Record]:
-    """The records of a ``metrics.jsonl``, without a last line cut short by a kill."""
+    """The records of a ``metrics.jsonl``, without a last line cut short by a kill.
+
+    Infinite values and NaN, which JSON cannot say, are strings in the file and floats
+    again here.
+    """
     if not path.exists():
         return []
     records = []
     for line in path.read_text().splitlines():
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except json.JSONDecodeError:
             break
+        records.append(
+            {k: float(v) if isinstance(v, str) else v for k, v in record.items()}
+        )
     return records
 
 
 def _line(record: Record) -> str:
-    return json.dumps(record) + "\n"
+    return _json.dumps(record) + "\n"

@@ -150,7 +150,8 @@ def make_train_step(
             )
             rest = nnx.state(student, nnx.Not(nnx.Param))
             loss = jnp.mean(per_example)
-            correct = output.logits.argmax(-1) == examples.labels
+            labels = examples.labels
+            correct = output.logits.argmax(-1).astype(labels.dtype) == labels
             metrics = {
                 "loss": loss,
                 "accuracy": jnp.mean(correct, dtype=loss.dtype),

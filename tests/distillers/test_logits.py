@@ -78,6 +78,34 @@ def test_soft_targets_refuses_a_teacher_with_other_classes(logits):
         distillers.soft_targets().init(nnx.Rngs(0), spec)
 
 
+def test_logit_matching_is_half_the_mean_squared_difference(logits):
+    per_example, _, _ = run(distillers.logit_matching(), logits)
+    student, teacher = np.float64(logits)
+    expected = ((student - teacher) ** 2).sum(-1) / (2 * 5)
+    np.testing.assert_allclose(per_example, expected, rtol=1e-6)
+
+
+def test_logit_matching_reports_agreement_and_the_gap_of_the_means(logits):
+    _, _, metrics = run(distillers.logit_matching(), logits)
+    assert metrics.keys() == {"agreement", "mean_gap"}
+    agreement = np.mean(logits[0].argmax(-1) == logits[1].argmax(-1))
+    np.testing.assert_allclose(metrics["agreement"], agreement, rtol=1e-6)
+    gaps = (np.float64(logits[0]).mean(-1) - np.float64(logits[1]).mean(-1)) ** 2 / 2
+    np.testing.assert_allclose(metrics["mean_gap"], gaps.mean(), rtol=1e-5)
+
+
+def test_logit_matching_is_soft_targets_at_infinity_and_the_gap_of_the_means(logits):
+    matching, _, metrics = run(distillers.logit_matching(), logits)
+    softened, _, _ = run(distillers.soft_targets(temperature=np.inf), logits)
+    total = softened.mean() + metrics["mean_gap"]
+    np.testing.assert_allclose(matching.mean(), total, rtol=1e-6)
+
+
+def test_logit_matching_refuses_to_train_without_a_teacher(logits):
+    with pytest.raises(ValueError, match="logit_matching needs a teacher"):
+        run(distillers.logit_matching(), logits, with_teacher=False)
+
+
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
 def test_soft_targets_refuses_a_temperature_that_is_not_positive(temperature):
     with pytest.raises(ValueError, match="temperature must be positive"):

@@ -40,6 +40,7 @@ def parts_and_total(name, **overrides):
     [
         ("ce", {"ce": 1.0}),
         ("kd", {"ce": 0.1, "kd": 0.9}),
+        ("logit-matching", {"lm": 1.0}),
         ("hkd", {"ce": 1.0, "hkd": 3.0}),
         ("hkd+kd", {"ce": 1.0, "kd": 1.0, "hkd": 3.0}),
     ],

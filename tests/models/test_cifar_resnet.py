@@ -241,6 +241,39 @@ def test_narrow_dtype_computes_narrow_and_stores_float32(dtype):
     assert 0 < difference < 0.05 * np.abs(reference).max()
 
 
+@pytest.mark.usefixtures("x64")
+def test_float64_computes_and_stores_float64_throughout():
+    model = tiny(dtype=jnp.float64)
+    output, model = train(model, images(2, 8, 8, 3))
+    assert all(leaf.dtype == np.float64 for leaf in jax.tree.leaves(output))
+    assert all(leaf.dtype == np.float64 for leaf in leaves(model, ...).values())
+    # A float32 statistic would be a float32 number.
+    for path, leaf in leaves(model, nnx.BatchStat).items():
+        assert (leaf != leaf.astype(np.float32)).any(), path
+    output, _ = evaluate(model, images(2, 8, 8, 3))
+    assert output.logits.dtype == np.float64
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_float64_block_matches_its_definition_to_the_last_digits():
+    block = models.BasicBlock(4, 5, stride=2, dtype=jnp.float64, rngs=nnx.Rngs(0))
+    rng = np.random.default_rng(1)
+    moved = jax.tree.map(lambda p: p + rng.uniform(0.1, 0.5, p.shape), nnx.state(block))
+    nnx.update(block, moved)
+    x = rng.normal(size=(2, 9, 8, 4))
+    hidden = np.maximum(conv_norm(x, block.conv1, 2, 1), 0)
+    expected = conv_norm(hidden, block.conv2, 1, 1) + conv_norm(x, block.skip, 2, 0)
+    actual, _ = evaluate(block, x)
+    np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("dtype", [None, jnp.float32, jnp.bfloat16])
+def test_enabling_x64_alone_widens_nothing(dtype):
+    model = jax.eval_shape(lambda: nnx.state(tiny(dtype=dtype)))
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(model))
+
+
 def test_bfloat16_gradients_are_float32():
     model = tiny(dtype=jnp.bfloat16)
     x = images(2, 8, 8, 3)
@@ -299,7 +332,7 @@ def test_integer_images_are_refused():
         (8, (4, 4, 8, 16), {"num_classes": 0}, "num_classes"),
         (8, (4, 4, 8, 16), {"in_channels": 0}, "in_channels"),
         (8, (4, 4, 8, 16), {"dtype": jnp.int32}, "dtype must be"),
-        (8, (4, 4, 8, 16), {"dtype": jnp.float64}, "dtype must be"),
+        (8, (4, 4, 8, 16), {"dtype": jnp.float64}, "float64 needs jax_enable_x64"),
     ],
 )
 def test_bad_arguments_name_themselves(depth, widths, settings, message):

@@ -62,6 +62,19 @@ def test_bfloat16_computes_narrow_and_stores_float32():
     assert all(p.dtype == jnp.float32 for p in jax.tree.leaves(nnx.state(model)))
 
 
+@pytest.mark.usefixtures("x64")
+def test_float64_computes_and_stores_float64():
+    model = models.MLP(12, (7,), num_classes=3, dtype=jnp.float64, rngs=nnx.Rngs(0))
+    output = model(images(4, 12))
+    assert output.logits.dtype == output.embedding.dtype == jnp.float64
+    assert all(p.dtype == jnp.float64 for p in jax.tree.leaves(nnx.state(model)))
+
+
+def test_float64_is_refused_while_x64_is_off():
+    with pytest.raises(InvalidInputError, match="needs jax_enable_x64, which is off"):
+        models.MLP(12, (7,), num_classes=3, dtype=jnp.float64, rngs=nnx.Rngs(0))
+
+
 def test_wrong_input_size_is_refused():
     model = models.MLP(12, (7,), num_classes=3, rngs=nnx.Rngs(0))
     with pytest.raises(InvalidInputError, match="12 numbers per example"):

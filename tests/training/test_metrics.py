@@ -1,4 +1,5 @@
 import json
+import math
 import struct
 
 from tensorboardX.proto.event_pb2 import Event
@@ -36,6 +37,21 @@ def test_each_record_is_a_line_of_json(tmp_path):
         {"step": 3, "test/accuracy": 0.03},
         {"step": 6, "test/accuracy": 0.06},
     ]
+
+
+def test_numbers_that_json_lacks_are_strings_there_and_floats_when_read(tmp_path):
+    writer = training.MetricsWriter(tmp_path)
+    writer({"step": 3, "test/loss": math.inf, "train/kd": -math.inf})
+    writer({"step": 6, "test/loss": math.nan})
+    writer.close()
+    path = tmp_path / "metrics.jsonl"
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        {"step": 3, "test/loss": "inf", "train/kd": "-inf"},
+        {"step": 6, "test/loss": "nan"},
+    ]
+    first, second = training.read_metrics(path)
+    assert first == {"step": 3, "test/loss": math.inf, "train/kd": -math.inf}
+    assert math.isnan(second["test/loss"])
 
 
 def test_each_float_is_a_scalar_in_the_event_file(tmp_path):
