@@ -7,6 +7,9 @@ Subpackages load on first access, so ``import jaxkd`` costs next to nothing and
 import importlib
 from typing import TYPE_CHECKING
 
+from jaxkd._errors import DivergenceError as DivergenceError
+from jaxkd._errors import InvalidInputError as InvalidInputError
+
 if TYPE_CHECKING:
     from jaxkd import data as data
     from jaxkd import distillers as distillers

@@ -11,7 +11,7 @@ from jaxtyping import install_import_hook
 
 # Shapes and dtypes of every annotated function are checked at run time. The hook must
 # be in place before the first import of a jaxkd module.
-install_import_hook("jaxkd", "beartype.beartype")
+install_import_hook(["jaxkd", "proofs_checks"], "beartype.beartype")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -15,9 +15,9 @@ from jaxkd.cli._options import COMMANDS, parse
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command.
 
-    Exits with 0, with 1 if training diverged, and with 2 if the input cannot be used
-    or a file cannot be read or written: then one line on stderr says why. Set
-    ``JAXKD_TRACEBACK=1`` to see the whole traceback instead.
+    Exits with 0, with 1 if training diverged or a theorem's check failed, and with 2 if
+    the input cannot be used or a file cannot be read or written: then one line on
+    stderr says why. Set ``JAXKD_TRACEBACK=1`` to see the whole traceback instead.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = parse(arguments)

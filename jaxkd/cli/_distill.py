@@ -7,7 +7,7 @@ from jaxkd import data, distillers, training
 from jaxkd._errors import InvalidInputError
 from jaxkd.cli import _runs
 from jaxkd.cli._options import Distill, HolisticOptions
-from jaxkd.cli._train import load_dataset, train_network
+from jaxkd.cli._train import centered, load_dataset, train_network
 
 
 def run(options: Distill, arguments: list[str]) -> None:
@@ -20,8 +20,19 @@ def run(options: Distill, arguments: list[str]) -> None:
     source = options.dataset or teacher.dataset
     dataset = load_dataset(source, options.data)
     check_fits(teacher, dataset)
-    frozen = training.freeze(teacher.module, teacher.normalization)
-    train_network(options, arguments, source, dataset, distiller, frozen)
+    module = teacher.module
+    if options.equal_means:
+        module = centered(module, "teacher")
+    frozen = training.freeze(module, teacher.normalization)
+    train_network(
+        options,
+        arguments,
+        source,
+        dataset,
+        distiller,
+        frozen,
+        equal_means=options.equal_means,
+    )
 
 
 def check_fits(loaded: _runs.LoadedNetwork, dataset: data.ImageDataset) -> None:

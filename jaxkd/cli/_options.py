@@ -109,13 +109,16 @@ class Distill(_TrainingOptions):
     teacher: Path
     """The teacher's run folder."""
     method: str = "hkd+kd"
-    """The recipe: kd, hkd, hkd+kd."""
+    """The recipe: kd, logit-matching, hkd, hkd+kd."""
     dataset: str | None = None
     """digits, a TFDS dataset by name, or a .npz file; by default the teacher's."""
     temperature: float = 4.0
     """Temperature of the soft targets (kd); inf is allowed."""
     weights: dict[str, float] = dataclasses.field(default_factory=dict)
     """Weights that replace or join the recipe's: `--weights ce 1 kd 0.5`."""
+    equal_means: bool = False
+    """Start student and teacher with class means of zero in their classifiers, so that
+    every mean logit is zero: then kd at infinite temperature is logit-matching."""
     hkd: HolisticOptions = HolisticOptions()
 
 
@@ -148,6 +151,22 @@ class Data:
 
 
 @dataclasses.dataclass(frozen=True)
+class Verify:
+    """Check every theorem by machine and print the certificate."""
+
+    only: tuple[str, ...] = ()
+    """Statements to check, such as T3; by default all."""
+    cases: int = 100_000
+    """Random cases of T3 and T4; the other statements take fixed numbers."""
+    dtype: Literal["float64", "float32", "bfloat16"] = "float64"
+    """Dtype of logits and networks; below float64, what rounding leaves is shown."""
+    seed: int = 0
+    """Source of all randomness."""
+    out: Path | None = None
+    """Folder for certificate.json, certificate.md and plots."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Quickstart:
     """Distil handwritten digits in a minute: alone, KD and HKD+KD compared."""
 
@@ -161,16 +180,20 @@ COMMANDS: dict[type, str] = {
     Train: "jaxkd.cli._train",
     Distill: "jaxkd.cli._distill",
     Evaluate: "jaxkd.cli._evaluate",
+    Verify: "jaxkd.cli._verify",
     Data: "jaxkd.cli._data",
     Quickstart: "jaxkd.cli._quickstart",
 }
 """The module whose ``run(options, arguments)`` carries a command out."""
 
 
-def parse(arguments: Sequence[str]) -> Train | Distill | Evaluate | Data | Quickstart:
+Command = Train | Distill | Evaluate | Verify | Data | Quickstart
+
+
+def parse(arguments: Sequence[str]) -> Command:
     """Parses a command line; exits with code 2 if it is malformed."""
     return tyro.cli(
-        Train | Distill | Evaluate | Data | Quickstart,
+        Command,
         prog="jaxkd",
         description="Knowledge distillation for JAX.",
         args=arguments,

@@ -23,7 +23,7 @@ def draw_history(path: Path, history: Sequence[Record]) -> None:
         part = name.removeprefix("train/")
         if part != name and "/" not in part and part != "accuracy":
             losses.plot(epochs, [r.get(name, np.nan) for r in history], label=part)
-    losses.set(xlabel="epoch", ylabel="training loss (nats)", yscale="log")
+    losses.set(xlabel="epoch", ylabel="training loss", yscale="log")
     for name in ("train/accuracy", "test/accuracy"):
         values = [100 * r.get(name, np.nan) for r in history]
         accuracies.plot(epochs, values, label=name.removesuffix("/accuracy"))

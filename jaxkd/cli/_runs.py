@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import nnx
 
-from jaxkd import __version__, models, training
+from jaxkd import __version__, _json, models, training
 from jaxkd._errors import InvalidInputError
 from jaxkd.data import ImageDataset, Normalization
 
@@ -104,7 +104,7 @@ def make_config(
     packages = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         "command": " ".join(["jaxkd", *arguments]),
-        "options": json.loads(json.dumps(options, default=str)),
+        "options": json.loads(_json.dumps(options, default=str)),
         "network": dataclasses.asdict(network),
         "normalization": {
             "mean": np.asarray(normalization.mean, float).tolist(),
@@ -144,7 +144,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     temporary = path.with_suffix(".tmp")
     try:
         with temporary.open("w") as file:
-            file.write(json.dumps(content, indent=2) + "\n")
+            file.write(_json.dumps(content, indent=2) + "\n")
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -181,7 +181,7 @@ def load_network(run: Path) -> LoadedNetwork:
 
 def _read_config(run: Path) -> dict[str, Any]:
     try:
-        return json.loads((run / CONFIG).read_text())
+        return _json.strict(json.loads((run / CONFIG).read_text()))
     except FileNotFoundError:
         raise InvalidInputError(f"{run} is no run folder: it has no {CONFIG}") from None
     except json.JSONDecodeError as error:

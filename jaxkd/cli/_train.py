@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from flax import nnx
 from rich.console import Console
 
-from jaxkd import data, distillers, training
+from jaxkd import data, distillers, models, training
 from jaxkd._errors import InvalidInputError
 from jaxkd.cli import _plots, _runs
 from jaxkd.cli._options import DataOptions, Distill, Train
@@ -35,6 +36,14 @@ def load_dataset(name: str, options: DataOptions) -> data.ImageDataset:
     return dataclasses.replace(dataset, augmentation=augmentation)
 
 
+def centered(network: nnx.Module, role: str) -> nnx.Module:
+    """The network with class means of zero in its classifier (``--equal-means``)."""
+    try:
+        return models.center_classifier(network)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"--equal-means, {role}: {error}") from None
+
+
 def train_network(
     options: Train | Distill,
     arguments: list[str],
@@ -42,6 +51,8 @@ def train_network(
     dataset: data.ImageDataset,
     distiller: distillers.Distiller,
     teacher: training.FrozenNetwork | None,
+    *,
+    equal_means: bool = False,
 ) -> None:
     """Runs one training job; nothing is written before everything is checked."""
     console = Console()
@@ -51,8 +62,11 @@ def train_network(
     steps = data.steps_per_epoch(len(dataset.train.labels), options.batch_size)
     if options.epochs < 1:
         raise InvalidInputError(f"--epochs must be at least 1, got {options.epochs}")
+    build = network.build
+    if equal_means:
+        build = lambda rngs: centered(network.build(rngs), "student")
     program = training.compile_program(
-        network.build,
+        build,
         dataset,
         distiller,
         optimizer=training.published_sgd(

@@ -6,6 +6,11 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
+from jaxkd.losses._invariance import (
+    SCORE_TRANSFORMATIONS,
+    Declaration,
+    Transformation,
+)
 
 
 def info_nce(
@@ -72,6 +77,16 @@ def info_nce(
     m = jax.lax.stop_gradient(jnp.max(x, axis=-1, initial=0.0))
     others = jnp.sum(jnp.exp(x - m[..., None]), axis=-1)
     return m + jnp.log1p(jnp.expm1(-m) + others)
+
+
+INFO_NCE = Declaration(
+    info_nce,
+    SCORE_TRANSFORMATIONS,
+    invariant=frozenset(
+        {Transformation.SCORE_SHIFT, Transformation.NEGATIVE_PERMUTATION}
+    ),
+    settings={"temperature": 0.5},
+)
 
 
 def _broadcast_to(log_weight: Array, shape: tuple[int, ...]) -> Array:

@@ -7,6 +7,11 @@ from jaxtyping import Array, ArrayLike, Float, Real
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
 from jaxkd.losses._divergence import soft_target_divergence
+from jaxkd.losses._invariance import (
+    LOGIT_TRANSFORMATIONS,
+    Declaration,
+    Transformation,
+)
 
 
 def soft_target_kl(
@@ -76,6 +81,19 @@ def soft_target_kl(
     )
 
 
+SOFT_TARGET_KL = Declaration(
+    soft_target_kl,
+    LOGIT_TRANSFORMATIONS,
+    invariant=frozenset(
+        {
+            Transformation.STUDENT_SHIFT,
+            Transformation.COMMON_SHIFT,
+            Transformation.CLASS_PERMUTATION,
+        }
+    ),
+)
+
+
 def logit_matching(
     student_logits: Float[ArrayLike, "*batch classes"],
     teacher_logits: Float[ArrayLike, "*batch classes"],
@@ -122,6 +140,15 @@ def logit_matching(
     return 0.5 * jnp.mean(jnp.square(student - teacher), axis=-1)
 
 
+_SEES_THE_MEAN = frozenset(
+    {Transformation.COMMON_SHIFT, Transformation.CLASS_PERMUTATION}
+)
+
+LOGIT_MATCHING = Declaration(
+    logit_matching, LOGIT_TRANSFORMATIONS, invariant=_SEES_THE_MEAN
+)
+
+
 def mean_gap(
     student_logits: Float[ArrayLike, "*batch classes"],
     teacher_logits: Float[ArrayLike, "*batch classes"],
@@ -165,6 +192,9 @@ def mean_gap(
     """
     student, teacher = _prepare(student_logits, teacher_logits, stop_teacher_gradient)
     return 0.5 * jnp.square(jnp.mean(student - teacher, axis=-1))
+
+
+MEAN_GAP = Declaration(mean_gap, LOGIT_TRANSFORMATIONS, invariant=_SEES_THE_MEAN)
 
 
 def _prepare(

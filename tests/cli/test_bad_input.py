@@ -66,6 +66,7 @@ def test_train_refuses(tmp_path, quadrants, capsys, arguments, says):
         (["--hkd.num-negatives", "31"], "num_negatives"),
         (["--method", "kd", "--hkd.neighbors", "4"], "has no part 'hkd'"),
         (["--method", "hkd", "--temperature", "2"], "has no part 'kd'"),
+        (["--method", "logit-matching", "--temperature", "2"], "has no part 'kd'"),
         (["--weights", "nothing", "1"], "unknown part of a recipe 'nothing'"),
     ],
 )

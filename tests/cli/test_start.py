@@ -15,10 +15,11 @@ def modules_after(code):
     return set(result.stdout.splitlines()[-1].split())
 
 
-def test_help_imports_no_jax():
+@pytest.mark.parametrize("command", ["distill", "verify"])
+def test_help_imports_no_jax(command):
     code = (
         "from jaxkd import cli\n"
-        "try:\n    cli.main(['distill', '--help'])\nexcept SystemExit: pass"
+        f"try:\n    cli.main(['{command}', '--help'])\nexcept SystemExit: pass"
     )
     assert not {"jax", "flax", "numpy", "matplotlib"} & modules_after(code)
 
@@ -34,7 +35,14 @@ def test_losses_need_no_flax():
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["nothing"], ["train"], ["distill", "--temperature", "hot"]]
+    "arguments",
+    [
+        [],
+        ["nothing"],
+        ["train"],
+        ["distill", "--temperature", "hot"],
+        ["verify", "--dtype", "int8"],
+    ],
 )
 def test_a_malformed_command_line_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:

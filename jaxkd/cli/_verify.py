@@ -1,0 +1,20 @@
+"""``jaxkd verify``."""
+
+import sys
+
+import proofs_checks
+from jaxkd.cli._options import Verify
+
+
+def run(options: Verify, arguments: list[str]) -> None:
+    """Checks the theorems; exits with 1 if a check fails."""
+    del arguments
+    code = proofs_checks.main_from_options(
+        only=options.only,
+        cases=options.cases,
+        dtype=options.dtype,
+        seed=options.seed,
+        out=options.out,
+    )
+    if code != 0:
+        sys.exit(code)

@@ -1,0 +1,301 @@
+"""Trains a student by distillation and by logits matching at once, step by step."""
+
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, DTypeLike, Float, Int
+
+from jaxkd import distillers, models, training
+from proofs_checks._evidence import Settings
+from proofs_checks._programs import compile_together, numerics
+
+CLASSES = 5
+EXAMPLES, BATCH = 64, 8
+
+PyTree = Any
+Build = Callable[[int, DTypeLike, nnx.Rngs], nnx.Module]
+Means = Callable[[nnx.Module, nnx.Module], tuple[nnx.Module, nnx.Module]]
+
+
+class ResidualNet(nnx.Module):
+    """One residual block with batch normalisation, global pooling, a linear classifier.
+
+    Args:
+        width: Channels.
+        dtype: Dtype of the computation.
+        rngs: Randomness for the initial parameters.
+    """
+
+    def __init__(self, width: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        wide = jnp.float64 if dtype == jnp.float64 else jnp.float32
+        self.block = models.BasicBlock(1, width, stride=2, dtype=dtype, rngs=rngs)
+        self.classifier = nnx.Linear(
+            width, CLASSES, dtype=dtype, param_dtype=wide, rngs=rngs
+        )
+        self.dtype = dtype
+
+    def __call__(self, images: Float[Array, "b h w 1"]) -> models.ModelOutput:
+        """Classifies images."""
+        x = nnx.relu(self.block(images.astype(self.dtype)))
+        embedding = jnp.mean(x, axis=(1, 2))
+        return models.ModelOutput(self.classifier(embedding), embedding)
+
+
+class Network(NamedTuple):
+    """A kind of network.
+
+    Attributes:
+        name: In words.
+        size: Height and width of its images.
+        widths: Of the student and of the teacher.
+        build: ``(width, dtype, rngs) -> module``.
+    """
+
+    name: str
+    size: int
+    widths: tuple[int, int]
+    build: Build
+
+
+def _mlp(width: int, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.Module:
+    return models.MLP(16, (width,), num_classes=CLASSES, dtype=dtype, rngs=rngs)
+
+
+def _residual(width: int, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.Module:
+    return ResidualNet(width, dtype=dtype, rngs=rngs)
+
+
+MLP = Network("MLP", 4, (8, 12), _mlp)
+CONV = Network("conv net", 6, (3, 4), _residual)
+
+
+class Run(NamedTuple):
+    """One training.
+
+    Attributes:
+        network: Kind of student and teacher.
+        optimizer: Its name and a function that builds it.
+        means: Prepares student and teacher.
+        offset: The mean logit that both are prepared to have.
+    """
+
+    network: Network
+    optimizer: tuple[str, Callable[[], optax.GradientTransformation]]
+    means: tuple[str, Means]
+    offset: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        return f"{self.network.name}, {self.optimizer[0]}, {self.means[0]}"
+
+
+class Course(NamedTuple):
+    """What became of a run.
+
+    Attributes:
+        difference: Largest difference between the students' parameters after each step.
+        mean_logit: Largest distance of a student's mean logit from the run's offset, at
+            each step.
+        logit: Largest logit of a student.
+        moved: Largest change of a parameter over the whole training.
+    """
+
+    difference: np.ndarray
+    mean_logit: np.ndarray
+    logit: float
+    moved: float
+
+
+class _Task(NamedTuple):
+    """The arguments of a step."""
+
+    kd: training.TrainState
+    lm: training.TrainState
+    teacher: PyTree
+    images: Float[Array, "examples height width 1"]
+    labels: Int[Array, " examples"]
+    rows: Int[Array, " batch"]
+
+
+Step = Callable[..., tuple[training.TrainState, training.TrainState, dict[str, Array]]]
+
+
+def train(runs: Sequence[Run], settings: Settings, *, steps: int) -> list[Course]:
+    """Trains students from the same state by both losses.
+
+    Runs of one network and optimizer share a program: only their parameters differ.
+
+    Args:
+        runs: What to train.
+        settings: Dtype and seed.
+        steps: Number of steps.
+
+    Returns:
+        One course for each run.
+    """
+    networks = list(dict.fromkeys(run.network for run in runs))
+    pairs = dict(zip(networks, _build(networks, settings), strict=True))
+    with numerics(settings):
+        prepared = [_prepare(run, *pairs[run.network], settings) for run in runs]
+    kinds = [(run.network, run.optimizer) for run in runs]
+    programs = dict(zip(kinds, prepared, strict=True))
+    compiled = compile_together(list(programs.values()), settings)
+    steppers = dict(zip(programs, compiled, strict=True))
+    order = _order(settings.seed, steps)
+
+    def course(i: int) -> Course:
+        _, task = prepared[i]
+        with numerics(settings):
+            return _follow(steppers[kinds[i]], task, order, runs[i].offset)
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(course, range(len(runs))))
+
+
+def _order(seed: int, steps: int) -> Int[np.ndarray, "steps batch"]:
+    """Rows of the examples, each once an epoch."""
+    rng = np.random.default_rng((seed, 1))
+    epochs = -(-steps * BATCH // EXAMPLES)
+    rows = np.concatenate([rng.permutation(EXAMPLES) for _ in range(epochs)])
+    return rows[: steps * BATCH].reshape(steps, BATCH).astype(np.int32)
+
+
+def _build(
+    networks: Sequence[Network], settings: Settings
+) -> list[tuple[PyTree, PyTree]]:
+    """Student and teacher of each kind, split, with random parameters.
+
+    As one program: operation by operation, drawing them takes longer than training.
+    """
+    dtype = settings.array_dtype
+
+    def build(network: Network, keys: Array) -> list[nnx.Module]:
+        pairs = zip(network.widths, keys, strict=True)
+        return [network.build(width, dtype, nnx.Rngs(key)) for width, key in pairs]
+
+    def draw(network: Network, keys: Array) -> list[PyTree]:
+        return [nnx.state(module) for module in build(network, keys)]
+
+    with numerics(settings):
+        keys = [
+            jax.random.split(jax.random.key(settings.seed + network.size))
+            for network in networks
+        ]
+    draws = [functools.partial(draw, network) for network in networks]
+    programs = [(d, (k,)) for d, k in zip(draws, keys, strict=True)]
+    compiled = compile_together(programs, settings)
+    pairs = []
+    for network, program, key in zip(networks, compiled, keys, strict=True):
+        with numerics(settings):
+            abstract = nnx.eval_shape(functools.partial(build, network), key)
+        graphs = [nnx.graphdef(module) for module in abstract]
+        student, teacher = zip(graphs, program(key), strict=True)
+        pairs.append((student, teacher))
+    return pairs
+
+
+def _prepare(
+    run: Run, student: PyTree, teacher: PyTree, settings: Settings
+) -> tuple[Step, _Task]:
+    rng = np.random.default_rng((settings.seed, run.network.size))
+    shape = (EXAMPLES, run.network.size, run.network.size, 1)
+    images = jnp.asarray(rng.normal(size=shape), jnp.float32)
+    labels = jnp.asarray(rng.integers(0, CLASSES, EXAMPLES, np.int32))
+
+    student = nnx.merge(*student, copy=True)  # runs share what was built
+    teacher = nnx.merge(*teacher, copy=True)
+    # Logits of about one; those of a network that was not trained are smaller.
+    teacher.classifier.kernel[...] *= 5.0
+    student, teacher = run.means[1](student, teacher)
+    frozen = training.freeze(teacher)
+
+    abstract = jax.ShapeDtypeStruct((BATCH, *shape[1:]), jnp.float32)
+    spec = distillers.Spec(
+        student=nnx.eval_shape(lambda m, x: m(x), student, abstract),
+        teacher=jax.eval_shape(frozen.apply, frozen.variables, abstract),
+        num_classes=CLASSES,
+        labels=np.asarray(labels),
+    )
+    optimizer = run.optimizer[1]()
+    objectives = [
+        _watched(objective, settings.compute_dtype)
+        for objective in (
+            distillers.soft_targets(temperature=jnp.inf),
+            distillers.logit_matching(),
+        )
+    ]
+    kd, lm = (
+        training.init_train_state(student, o, spec, optimizer, key=jax.random.key(0))
+        for o in objectives
+    )
+    graphdef = nnx.graphdef(student)
+    kd_step, lm_step = (
+        training.make_train_step(graphdef, o, optimizer, teacher=frozen)
+        for o in objectives
+    )
+
+    def step(kd, lm, teacher, images, labels, rows):
+        examples = training.Examples(images[rows], labels[rows], rows)
+        kd, kd_metrics = kd_step(kd, teacher, examples)
+        lm, lm_metrics = lm_step(lm, teacher, examples)
+        seen = {
+            "difference": _distance(kd.student, lm.student),
+            "lowest_mean": jnp.minimum(kd_metrics["lowest"], lm_metrics["lowest"]),
+            "highest_mean": jnp.maximum(kd_metrics["highest"], lm_metrics["highest"]),
+            "logit": jnp.maximum(kd_metrics["largest"], lm_metrics["largest"]),
+        }
+        return kd, lm, seen
+
+    rows = jnp.arange(BATCH, dtype=jnp.int32)
+    return step, _Task(kd, lm, frozen.variables, images, labels, rows)
+
+
+def _watched(distiller: distillers.Distiller, dtype: np.dtype) -> distillers.Distiller:
+    """Adds the range of the student's mean logits, and its largest logit."""
+
+    def loss(params, extra, student, teacher, batch):
+        per_example, extra, metrics = distiller.loss(
+            params, extra, student, teacher, batch
+        )
+        logits = student.logits.astype(dtype)
+        means = jnp.mean(logits, axis=-1)
+        watched = {
+            "lowest": jnp.min(means),
+            "highest": jnp.max(means),
+            "largest": jnp.max(jnp.abs(logits)),
+        }
+        return per_example, extra, metrics | watched
+
+    return distiller._replace(loss=loss)
+
+
+def _distance(tree: PyTree, other: PyTree) -> Float[Array, ""]:
+    """The largest difference of a number."""
+    gaps = jax.tree.map(lambda x, y: jnp.max(jnp.abs(x - y)), tree, other)
+    return jax.tree.reduce(jnp.maximum, gaps)
+
+
+def _follow(step: Step, task: _Task, order: np.ndarray, offset: float) -> Course:
+    kd, lm, *rest, _ = task
+    seen = []
+    for rows in order:
+        kd, lm, found = step(kd, lm, *rest, rows)
+        seen.append(found)
+    curves = {
+        name: np.array([found[name] for found in seen], np.float64) for name in seen[0]
+    }
+    means = curves["lowest_mean"] - offset, curves["highest_mean"] - offset
+    return Course(
+        difference=curves["difference"],
+        mean_logit=np.maximum(*np.abs(means)),
+        logit=float(curves["logit"].max()),
+        moved=float(_distance(kd.student, task.kd.student)),
+    )

@@ -1,0 +1,275 @@
+r"""T10. From equal means, KD at infinite temperature and logits matching are one.
+
+**Statement.** Let the classifier of a student be linear, :math:`z = hW + b`, with
+class sums :math:`W\mathbf 1 = 0` and :math:`\mathbf 1^\top b = Cm`, and let the
+teacher's mean logit be :math:`m` for every input. If the optimizer of the classifier
+conserves class sums (T9), then training by distillation at infinite temperature (KD)
+and by logits matching (LM) goes **the same way**: equal parameters after every step,
+whatever the optimizer of the other layers, on mini-batches, with batch normalisation.
+With :math:`m = 0` weight decay may be added. So a student and a teacher with centred
+classifiers, which compute the same probabilities as before, need no zero-mean
+normalisation of logits.
+
+**Proof.** By induction over the steps. The losses differ by the gap
+:math:`\frac12 \bar d^2` of the means (T4), so their gradients with respect to the
+logits differ by :math:`\bar d \mathbf 1 / C`. The student's mean logit is
+:math:`(h W\mathbf 1 + \mathbf 1^\top b)/C = m`, the teacher's is :math:`m`: hence
+:math:`\bar d = 0`, the gradients agree in all parameters, and with equal optimizer
+states so do the next parameters and states. The gradient sums to zero over the classes,
+as that of KD does, so the class sums stay (T9), and the hypothesis holds again.
+
+**What does not suffice.** Means that agree at the start alone: if
+:math:`W\mathbf 1 \ne 0` the student's mean logit moves with its features :math:`h`, and
+the teacher's does not. Nor a mean :math:`m \ne 0` with weight decay, which shrinks the
+student's; nor one centred network of two; nor Adam on the classifier.
+
+KD on its own never sees the means (T1), so its student computes the same probabilities,
+centred or not: it is LM that needs equal means.
+
+**Measured.** Both trainings run from the same state in lockstep. In exact arithmetic
+they are equal; rounding parts them by its own size, not more. Adam divides by the root
+of squared gradients, so below the classifier it magnifies what rounding did to
+small ones: float32 does not keep that case.
+
+Source: after Chen et al. 2021 (arXiv 2109.06458), abstract; derivation ours.
+"""
+
+import functools
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxkd import models
+from proofs_checks._evidence import (
+    Check,
+    Evidence,
+    Settings,
+    Tolerance,
+    Worst,
+    claim,
+    control,
+)
+from proofs_checks._lockstep import CONV, MLP, Course, Run, train
+from proofs_checks._optimizers import body_and_head
+
+STEPS = 500
+
+SAME = Tolerance(float64=1e-10, float32=1e-5, bfloat16=None)
+"""Of a parameter, at every step."""
+
+SAME_BELOW = Tolerance(float64=1e-10, float32=None, bfloat16=None)
+"""Likewise, with Adam below the classifier."""
+
+ZERO = Tolerance(float64=1e-12, float32=1e-4, bfloat16=None)
+"""Of a mean logit, relative to the largest logit."""
+
+PARTED = 1e-4
+"""What a parameter's difference must exceed if an assumption is missing."""
+
+OFFSET = 0.3
+
+Model = Any  # a network whose classifier is linear
+Pair = tuple[Model, Model]
+Runs = tuple[Run, ...]
+
+
+def _both_centred(student: Model, teacher: Model) -> Pair:
+    return models.center_classifier(student), models.center_classifier(teacher)
+
+
+def _student_centred(student: Model, teacher: Model) -> Pair:
+    return models.center_classifier(student), teacher
+
+
+def _teacher_centred(student: Model, teacher: Model) -> Pair:
+    return student, models.center_classifier(teacher)
+
+
+def _as_they_are(student: Model, teacher: Model) -> Pair:
+    return student, teacher
+
+
+def _constant(student: Model, teacher: Model) -> Pair:
+    pair = _both_centred(student, teacher)
+    for network in pair:
+        network.classifier.bias[...] += OFFSET
+    return pair
+
+
+def _equal_at_the_start(student: Model, teacher: Model) -> Pair:
+    """A wider teacher that has the student's features, and its class means on them."""
+    teacher = models.center_classifier(teacher)
+    (theirs,), (ours,) = teacher.layers, student.layers
+    width = ours.bias.shape[0]
+    theirs.kernel[...] = theirs.kernel[...].at[:, :width].set(ours.kernel[...])
+    theirs.bias[...] = theirs.bias[...].at[:width].set(ours.bias[...])
+    head = student.classifier
+    means = jnp.mean(head.kernel[...], axis=-1, keepdims=True)
+    kernel = teacher.classifier.kernel[...]
+    teacher.classifier.kernel[...] = kernel.at[:width].add(means)
+    teacher.classifier.bias[...] += jnp.mean(head.bias[...])
+    return student, teacher
+
+
+CENTRED = ("both centred", _both_centred)
+UNEQUAL = ("neither centred", _as_they_are)
+STUDENT = ("student centred", _student_centred)
+TEACHER = ("teacher centred", _teacher_centred)
+CONSTANT = (f"both means {OFFSET}", _constant)
+AT_START = ("means equal at the start", _equal_at_the_start)
+
+SGD = ("SGD", lambda: optax.sgd(0.1))
+DECAY = (
+    "momentum with L2",
+    lambda: optax.chain(optax.add_decayed_weights(5e-3), optax.sgd(0.03, momentum=0.9)),
+)
+SPLIT = (
+    "Adam, but SGD on the classifier",
+    lambda: body_and_head(optax.adam(1e-3), optax.sgd(0.1)),
+)
+ADAM = ("Adam", lambda: optax.adam(1e-3))
+
+_UNIT = "largest difference of a parameter"
+
+COVERED: Runs = (
+    Run(MLP, SGD, CENTRED),
+    Run(MLP, DECAY, CENTRED),
+    Run(MLP, SGD, CONSTANT, OFFSET),
+    Run(CONV, SGD, CENTRED),
+    Run(CONV, DECAY, CENTRED),
+)
+
+COVERED_BELOW: Runs = (Run(MLP, SPLIT, CENTRED), Run(CONV, SPLIT, CENTRED))
+
+CONTROLS: dict[str, Runs] = {
+    "neither network centred": (Run(MLP, SGD, UNEQUAL), Run(CONV, SGD, UNEQUAL)),
+    "one of the two centred": (
+        Run(MLP, SGD, STUDENT),
+        Run(MLP, SGD, TEACHER),
+        Run(CONV, SGD, STUDENT),
+    ),
+    "Adam on the classifier": (Run(MLP, ADAM, CENTRED), Run(CONV, ADAM, CENTRED)),
+    "means equal at the start alone": (Run(MLP, SGD, AT_START),),
+    "equal means other than zero, with weight decay": (
+        Run(MLP, DECAY, CONSTANT, OFFSET),
+    ),
+}
+
+ALL: Runs = (*COVERED, *COVERED_BELOW, *itertools.chain(*CONTROLS.values()))
+
+
+UNUSUAL: Runs = tuple(run for run in ALL if run.means in (CONSTANT, AT_START))
+"""Plotted beside those of the conv net."""
+
+
+@functools.lru_cache(maxsize=8)
+def courses(
+    settings: Settings, runs: Runs = ALL, steps: int = STEPS
+) -> dict[Run, Course]:
+    """Trains; claims and controls share it."""
+    return dict(zip(runs, train(runs, settings, steps=steps), strict=True))
+
+
+def claims(settings: Settings, steps: int = STEPS) -> Iterator[Evidence]:
+    """Yields evidence that both trainings go the same way."""
+    found = courses(settings, steps=steps)
+    yield claim(
+        f"equal parameters after each of {steps} steps, SGD and momentum",
+        _apart(found, COVERED),
+        SAME,
+        settings,
+        unit=_UNIT,
+        table=_table(found),
+        series={
+            run.name: course.difference
+            for run, course in found.items()
+            if run.network is CONV or run in UNUSUAL
+        },
+    )
+    yield claim(
+        "likewise, Adam on all but the classifier",
+        _apart(found, COVERED_BELOW),
+        SAME_BELOW,
+        settings,
+        unit=_UNIT,
+    )
+    means = Worst()
+    for run in (*COVERED, *COVERED_BELOW):
+        mean = found[run].mean_logit / found[run].logit
+        means.add(mean, lambda step, run=run: _place(run, step))
+    yield claim(
+        "mean logits of both students stay at the teacher's",
+        means,
+        ZERO,
+        settings,
+        unit="of the largest logit",
+    )
+
+
+def controls(settings: Settings, steps: int = STEPS) -> Iterator[Evidence]:
+    """Yields evidence that the trainings part where an assumption is missing."""
+    found = courses(settings, steps=steps)
+    for text, runs in CONTROLS.items():
+        largest = {run: found[run].difference.max() for run in runs}
+        yield control(text, _least(largest), PARTED, unit=_UNIT)
+    moved = {run: course.moved for run, course in found.items()}
+    yield control(
+        "students that do not learn", _least(moved), 0.1, unit="change of a parameter"
+    )
+
+
+def _apart(found: Mapping[Run, Course], runs: Runs) -> Worst:
+    worst = Worst()
+    for run in runs:
+        worst.add(found[run].difference, lambda step, run=run: _place(run, step))
+    return worst
+
+
+def _least(values: Mapping[Run, float]) -> Worst:
+    """The smallest; what is not a number counts as nothing."""
+    numbers = {run: np.nan_to_num(x, posinf=0.0) for run, x in values.items()}
+    least = min(numbers, key=lambda run: numbers[run])
+    worst = Worst()
+    worst.add(numbers[least], lambda _: {"run": least.name})
+    worst.cases = len(numbers)
+    return worst
+
+
+def _place(run: Run, step: int) -> dict[str, Any]:
+    return {"run": run.name, "step": step + 1}
+
+
+def _table(found: Mapping[Run, Course]) -> tuple[dict[str, Any], ...]:
+    """A row for every run."""
+    same = {*COVERED, *COVERED_BELOW}
+    return tuple(
+        {
+            "network": run.network.name,
+            "optimizer": run.optimizer[0],
+            "means": run.means[0],
+            "trajectories": "same" if run in same else "part",
+            "after 1 step": float(course.difference[0]),
+            "at the end": float(course.difference[-1]),
+            "largest": float(course.difference.max()),
+            "mean logit off by": float(course.mean_logit.max()),
+        }
+        for run, course in found.items()
+    )
+
+
+CHECK = Check(
+    name="T10",
+    title="Equal-mean initialization",
+    statement="W 1 = 0, mean(b) = mean(v) = m: KD at T = inf and LM train alike",
+    assumptions=(
+        "the classifier is linear",
+        "its optimizer conserves class sums (T9)",
+        "m = 0 if there is weight decay",
+    ),
+    claims=claims,
+    controls=controls,
+)

@@ -1,0 +1,234 @@
+r"""T13. The holistic encoder.
+
+**Statement.**
+
+1. Permuting a batch permutes its nearest-neighbour graph and its graph embeddings.
+2. A constant added to a row of logits changes no neighbour.
+3. Every row of the memory bank that was updated has norm one; no other is touched.
+4. The four-term loss is the sum of its parts.
+5. With as many negatives as there are, drawing them ("sampled", "shared") and taking
+   all of them ("all") are the same loss.
+
+**Why.** 1: cosine similarity, the mean over neighbours and the encoder's linear map
+treat all examples alike. 2: the graph sees softmax alone. 3: by construction. 4: the
+terms are added. 5: a sample without replacement of everything is everything, and the
+weights K/N of "all" are one.
+
+References:
+    Zhou et al., `Distilling Holistic Knowledge with Graph Neural Networks
+    <https://arxiv.org/abs/2108.05507>`_, 2021; statements ours.
+"""
+
+import functools
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxkd import distillers, graphs, heads, memory
+from jaxkd.models import ModelOutput
+from proofs_checks._evidence import (
+    Check,
+    Evidence,
+    Settings,
+    Tolerance,
+    Worst,
+    claim,
+    control,
+)
+
+_TRIALS, _BATCH, _CLASSES, _DIM, _NEIGHBORS = 100, 32, 10, 16, 8
+_ROWS, _LOSS_TRIALS = 200, 5
+_GRAPH = Tolerance(float64=0.0, float32=0.0, bfloat16=0.0)
+_EMBEDDING = Tolerance(float64=1e-13, float32=1e-5, bfloat16=1e-5)
+_LOSS = Tolerance(float64=1e-12, float32=1e-5, bfloat16=1e-5)
+
+_neighbors = jax.jit(functools.partial(graphs.nearest_neighbors, k=_NEIGHBORS))
+
+
+def _encoder(settings: Settings) -> heads.GraphEncoder:
+    encoder = heads.GraphEncoder(_DIM, rngs=nnx.Rngs(settings.seed))
+    state = nnx.state(encoder)
+    wide = jax.tree.map(lambda x: x.astype(settings.compute_dtype), state)
+    nnx.update(encoder, wide)
+    return encoder
+
+
+def _graph_deviations(settings: Settings):
+    """Of the graph and embeddings under permutation, of the graph under shifts."""
+    encoder = _encoder(settings)
+    encode = jax.jit(lambda h, near: encoder(h, near))
+    permuted, embedded, shifted, tilted = Worst(), Worst(), Worst(), Worst()
+    for trial in range(_TRIALS):
+        rng = np.random.default_rng((settings.seed, 13, trial))
+        # A grid of bfloat16 numbers, so that a shift is exact in every dtype.
+        logits = np.round(rng.normal(0, 3, (_BATCH, _CLASSES)) * 8) / 8
+        features = rng.normal(size=(_BATCH, _DIM)).astype(settings.compute_dtype)
+        near = np.asarray(_neighbors(settings.cast(logits)))
+
+        def describe(_, trial=trial):
+            return {"trial": trial}
+
+        order = rng.permutation(_BATCH)
+        place = order.argsort()
+        after = np.asarray(_neighbors(settings.cast(logits[order])))
+        permuted.add(_differing(after, place[near[order]]), describe)
+        error = (
+            np.asarray(encode(features[order], after))
+            - np.asarray(encode(features, near))[order]
+        )
+        embedded.add(np.abs(error).max(), describe)
+        constant = rng.integers(-3, 4, (_BATCH, 1))
+        after = np.asarray(_neighbors(settings.cast(logits + constant)))
+        shifted.add(_differing(after, near), describe)
+        uneven = logits.copy()
+        uneven[:, 0] += constant[:, 0]
+        after = np.asarray(_neighbors(settings.cast(uneven)))
+        tilted.add(_differing(after, near), describe)
+    return permuted, embedded, shifted, tilted
+
+
+def _differing(a: np.ndarray, b: np.ndarray) -> float:
+    """Share of examples whose sets of neighbours differ."""
+    return float((np.sort(a, -1) != np.sort(b, -1)).any(-1).mean())
+
+
+def _bank_deviations(settings: Settings) -> tuple[Worst, Worst]:
+    norms, others = Worst(), Worst()
+    dtype = settings.compute_dtype
+    for trial in range(_TRIALS):
+        key = jax.random.fold_in(jax.random.key(settings.seed), trial)
+        rng = np.random.default_rng((settings.seed, 13, 1, trial))
+        bank = memory.init_bank(key, rows=_ROWS, dim=_DIM, dtype=dtype)
+        rows = rng.choice(_ROWS, _BATCH, replace=False).astype(np.int32)
+        new = rng.normal(size=(2, _BATCH, _DIM)).astype(dtype)
+        after = memory.update(bank, rows, *new)
+        rest = np.setdiff1d(np.arange(_ROWS), rows)
+        for table, before in zip(after, bank, strict=True):
+            lengths = np.linalg.norm(np.asarray(table, np.float64)[rows], axis=-1)
+            moved = np.asarray(table)[rest] != np.asarray(before)[rest]
+            norms.add(np.abs(lengths - 1).max(), lambda _, t=trial: {"trial": t})
+            others.add(moved.mean(), lambda _, t=trial: {"trial": t})
+    return norms, others
+
+
+@functools.cache
+def _method(bank_dtype: str, **options) -> distillers.Distiller:
+    return distillers.holistic(
+        dim=_DIM, neighbors=_NEIGHBORS, bank_dtype=bank_dtype, **options
+    )
+
+
+@functools.cache
+def _compiled(method: distillers.Distiller):
+    return jax.jit(method.loss)
+
+
+@functools.cache
+def _losses(settings: Settings, *, share: float = 1.0, **options) -> np.ndarray:
+    """Per-example losses of a few batches, of classes of equal size.
+
+    Args:
+        settings: Of the certificate.
+        share: Number of negatives, as a share of all there are.
+        **options: Of the distiller.
+    """
+    dtype = settings.compute_dtype
+    method = _method(dtype.name, **options)
+    labels = (np.arange(_ROWS) % _CLASSES).astype(np.int32)
+
+    def outputs(rng):
+        def network(width):
+            return ModelOutput(
+                jnp.asarray(settings.cast(rng.normal(0, 3, (_BATCH, _CLASSES)))),
+                jnp.asarray(rng.normal(size=(_BATCH, width)), dtype),
+            )
+
+        return network(24), network(40)
+
+    shapes = outputs(np.random.default_rng(0))
+    spec = distillers.Spec(*shapes, num_classes=_CLASSES, labels=labels)
+    params, extra = method.init(nnx.Rngs(settings.seed), spec)
+    params = jax.tree.map(lambda x: x.astype(dtype), params)
+    count = jnp.int32(share * int(extra.num_negatives))
+    extra = extra._replace(num_negatives=count)
+    loss = _compiled(method)
+    values = []
+    for trial in range(_LOSS_TRIALS):
+        rng = np.random.default_rng((settings.seed, 13, 2, trial))
+        student, teacher = outputs(rng)
+        rows = rng.choice(_ROWS, _BATCH, replace=False).astype(np.int32)
+        batch = distillers.Batch(
+            jnp.zeros((_BATCH, 1, 1, 1)),
+            jnp.asarray(labels[rows]),
+            jnp.asarray(rows),
+            jax.random.key(trial),
+        )
+        value, extra, _ = loss(params, extra, student, teacher, batch)
+        values.append(np.asarray(value, np.float64))
+    return np.stack(values)
+
+
+def _relative(a: np.ndarray, b: np.ndarray) -> Worst:
+    worst = Worst()
+    worst.add((np.abs(a - b) / np.abs(b)).max(-1), lambda trial: {"trial": int(trial)})
+    return worst
+
+
+def claims(settings: Settings) -> Iterator[Evidence]:
+    """All five."""
+    permuted, embedded, shifted, _ = _graph_deviations(settings)
+    unit = "share of examples whose neighbours differ"
+    text = "permuting the batch permutes the graph"
+    yield claim(text, permuted, _GRAPH, settings, unit=unit)
+    text = "permuting the batch permutes the graph embeddings"
+    yield claim(text, embedded, _EMBEDDING, settings, unit="largest error")
+    text = "a constant added to a row of logits changes no neighbour"
+    yield claim(text, shifted, _GRAPH, settings, unit=unit)
+    norms, others = _bank_deviations(settings)
+    text = "updated rows of the bank have norm 1"
+    yield claim(text, norms, _EMBEDDING, settings, unit="|norm - 1|")
+    text = "the other rows are untouched"
+    yield claim(text, others, _GRAPH, settings, unit="share of numbers that moved")
+
+    everything = _losses(settings, negatives="all")
+    parts = _losses(settings, negatives="all", graph_weight=0.0) + _losses(
+        settings, negatives="all", embedding_weight=0.0
+    )
+    text = "plain terms + graph terms = the four-term loss"
+    yield claim(
+        text, _relative(parts, everything), _LOSS, settings, unit="relative error"
+    )
+    for name in ("sampled", "shared"):
+        drawn = _losses(settings, negatives=name)
+        yield claim(
+            f"as many negatives as there are: {name} = all",
+            _relative(drawn, everything),
+            _LOSS,
+            settings,
+            unit="relative error",
+        )
+
+
+def controls(settings: Settings) -> Iterator[Evidence]:
+    """A shift of one class alone, and fewer negatives than there are."""
+    *_, tilted = _graph_deviations(settings)
+    unit = "share of examples whose neighbours differ"
+    text = "an unequal constant added to one class"
+    yield control(text, tilted, 0.0, unit=unit)
+    fewer = _losses(settings, share=0.25, negatives="sampled")
+    everything = _losses(settings, share=0.25, negatives="all")
+    text = "a quarter of the negatives: sampled = all"
+    yield control(text, _relative(fewer, everything), 1e-3, unit="relative error")
+
+
+CHECK = Check(
+    name="T13",
+    title="Holistic encoder",
+    statement="graph, bank and contrast keep their symmetries and their sums",
+    assumptions=("no ties among similarities", "classes of equal size for 5"),
+    claims=claims,
+    controls=controls,
+)

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from proofs_checks import Settings, Tolerance, Verdict
+from proofs_checks._evidence import Worst, claim, control
+
+TOLERANCE = Tolerance(float64=1e-3, float32=1e-1, bfloat16=None)
+
+
+def worst_of(*deviations):
+    worst = Worst()
+    for number, some in enumerate(deviations):
+        worst.add(some, lambda row, block=number: {"block": block, "row": row})
+    return worst
+
+
+def test_the_worst_case_is_kept_with_its_place():
+    worst = worst_of([0.1, 0.3], [0.2, 0.5, 0.4], [0.5])
+    assert (worst.cases, worst.measured, worst.where) == (
+        6,
+        0.5,
+        {"block": 1, "row": 1},
+    )
+
+
+def test_nan_counts_as_infinitely_bad():
+    worst = worst_of([0.1], [np.nan, 0.2], [np.inf])
+    assert worst.measured == np.inf
+    assert worst.where == {"block": 1, "row": 0}
+
+
+@pytest.mark.parametrize(
+    "dtype, verdict",
+    [
+        ("float64", Verdict.FAILS),
+        ("float32", Verdict.HOLDS),
+        ("bfloat16", Verdict.LOST),
+    ],
+)
+def test_a_claim_is_judged_by_the_tolerance_of_its_dtype(dtype, verdict):
+    settings = Settings(dtype=dtype)
+    evidence = claim("text", worst_of([0.01]), TOLERANCE, settings, unit="error")
+    assert evidence.verdict is verdict
+
+
+@pytest.mark.parametrize(
+    "deviation, verdict", [(0.01, Verdict.NOT_REFUTED), (0.2, Verdict.REFUTED)]
+)
+def test_a_control_has_to_exceed_its_bound(deviation, verdict):
+    evidence = control("text", worst_of([deviation]), 0.1, unit="error")
+    assert evidence.verdict is verdict
+
+
+def test_only_broken_claims_and_controls_that_hold_are_failures():
+    failures = {verdict for verdict in Verdict if verdict.failure}
+    assert failures == {Verdict.FAILS, Verdict.NOT_REFUTED}
