@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,9 @@ from proofs_checks.t12_info_nce import estimates
 
 _GREY = "0.45"
 
+Picture = Callable[[Axes, Certificate], None]
+Corner = Literal["upper right", "upper left", "lower right", "center right"]
+
 
 def draw(certificate: Certificate, folder: Path) -> list[Path]:
     """Draws the pictures of those statements that the certificate holds.
@@ -31,7 +35,7 @@ def draw(certificate: Certificate, folder: Path) -> list[Path]:
     Returns:
         The files.
     """
-    pictures: dict[str, tuple[str, Callable[[Axes, Certificate], None], str]] = {
+    pictures: dict[str, tuple[str, Picture, Corner]] = {
         "T3": ("band", _band, "upper right"),
         "T4": ("exact_form", _exact_form, "upper left"),
         "T5": ("expansion", _expansion, "upper right"),
