@@ -120,9 +120,10 @@ class Worst:
         """
         values = np.atleast_1d(np.asarray(deviations, np.float64))
         values = np.where(np.isnan(values), np.inf, values)
+        first = self.cases == 0
         self.cases += len(values)
         position = int(values.argmax())
-        if values[position] > self.measured or not self.where:
+        if first or values[position] > self.measured:
             self.measured = float(values[position])
             self.where = dict(describe(position))
 

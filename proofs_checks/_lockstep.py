@@ -20,6 +20,8 @@ CLASSES = 5
 EXAMPLES, BATCH = 64, 8
 
 PyTree = Any
+Step = Callable[..., tuple[list[Array], Float[Array, " numbers"]]]
+NamedOptimizer = tuple[str, Callable[[], optax.GradientTransformation]]
 Build = Callable[[int, DTypeLike, nnx.Rngs], nnx.Module]
 Means = Callable[[nnx.Module, nnx.Module], tuple[nnx.Module, nnx.Module]]
 
@@ -87,7 +89,7 @@ class Run(NamedTuple):
     """
 
     network: Network
-    optimizer: tuple[str, Callable[[], optax.GradientTransformation]]
+    optimizer: NamedOptimizer
     means: tuple[str, Means]
     offset: float = 0.0
 
@@ -115,23 +117,42 @@ class Course(NamedTuple):
 
 
 class _Task(NamedTuple):
-    """The arguments of a step."""
+    """The arguments of a step, flat: modules' states take long to flatten each time.
 
-    kd: training.TrainState
-    lm: training.TrainState
-    teacher: PyTree
+    Attributes:
+        students: Both training states.
+        teacher: The teacher's variables.
+        images: All examples.
+        labels: Theirs.
+        rows: Those of the step.
+    """
+
+    students: list[Array]
+    teacher: list[Array]
     images: Float[Array, "examples height width 1"]
     labels: Int[Array, " examples"]
     rows: Int[Array, " batch"]
 
 
-Step = Callable[..., tuple[training.TrainState, training.TrainState, dict[str, Array]]]
+class _Prepared(NamedTuple):
+    """A run before it starts.
+
+    Attributes:
+        step: The function of a task, not compiled.
+        task: Its first arguments.
+        tree: Structure of the students.
+    """
+
+    step: Step
+    task: _Task
+    tree: Any
 
 
 def train(runs: Sequence[Run], settings: Settings, *, steps: int) -> list[Course]:
     """Trains students from the same state by both losses.
 
-    Runs of one network and optimizer share a program: only their parameters differ.
+    The runs of one kind of network share a program, which takes longer to compile than
+    to run: parameters, and which optimizer it is, are data.
 
     Args:
         runs: What to train.
@@ -143,21 +164,50 @@ def train(runs: Sequence[Run], settings: Settings, *, steps: int) -> list[Course
     """
     networks = list(dict.fromkeys(run.network for run in runs))
     pairs = dict(zip(networks, _build(networks, settings), strict=True))
+    optimizers = list(dict.fromkeys(run.optimizer for run in runs))
     with numerics(settings):
-        prepared = [_prepare(run, *pairs[run.network], settings) for run in runs]
-    kinds = [(run.network, run.optimizer) for run in runs]
-    programs = dict(zip(kinds, prepared, strict=True))
-    compiled = compile_together(list(programs.values()), settings)
-    steppers = dict(zip(programs, compiled, strict=True))
+        prepared = [
+            _prepare(run, *pairs[run.network], optimizers, settings) for run in runs
+        ]
+    of_network = {run.network: p for run, p in zip(runs, prepared, strict=True)}
+    programs = [(step, task) for step, task, _ in of_network.values()]
+    compiled = compile_together(programs, settings)
+    steppers = dict(zip(of_network, compiled, strict=True))
     order = _order(settings.seed, steps)
 
-    def course(i: int) -> Course:
-        _, task = prepared[i]
+    def course(run: Run, prepared: _Prepared) -> Course:
         with numerics(settings):
-            return _follow(steppers[kinds[i]], task, order, runs[i].offset)
+            return _follow(steppers[run.network], prepared, order, run.offset)
 
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(course, range(len(runs))))
+        return list(pool.map(course, runs, prepared))
+
+
+def _one_of(
+    optimizers: Sequence[NamedOptimizer], chosen: NamedOptimizer
+) -> optax.GradientTransformation:
+    """An optimizer whose state says which of several it is."""
+    made = [make() for _, make in optimizers]
+
+    def init(params):
+        states = tuple(optimizer.init(params) for optimizer in made)
+        return jnp.asarray(optimizers.index(chosen), jnp.int32), states
+
+    def update(updates, state, params=None):
+        number, states = state
+
+        def branch(i):
+            def update_one():
+                changed, after = made[i].update(updates, states[i], params)
+                return changed, (*states[:i], after, *states[i + 1 :])
+
+            return update_one
+
+        branches = [branch(i) for i in range(len(made))]
+        updates, states = jax.lax.switch(number, branches)
+        return updates, (number, states)
+
+    return optax.GradientTransformation(init, update)
 
 
 def _order(seed: int, steps: int) -> Int[np.ndarray, "steps batch"]:
@@ -203,8 +253,12 @@ def _build(
 
 
 def _prepare(
-    run: Run, student: PyTree, teacher: PyTree, settings: Settings
-) -> tuple[Step, _Task]:
+    run: Run,
+    student: PyTree,
+    teacher: PyTree,
+    optimizers: Sequence[NamedOptimizer],
+    settings: Settings,
+) -> _Prepared:
     rng = np.random.default_rng((settings.seed, run.network.size))
     shape = (EXAMPLES, run.network.size, run.network.size, 1)
     images = jnp.asarray(rng.normal(size=shape), jnp.float32)
@@ -224,7 +278,7 @@ def _prepare(
         num_classes=CLASSES,
         labels=np.asarray(labels),
     )
-    optimizer = run.optimizer[1]()
+    optimizer = _one_of(optimizers, run.optimizer)
     objectives = [
         _watched(objective, settings.compute_dtype)
         for objective in (
@@ -242,20 +296,26 @@ def _prepare(
         for o in objectives
     )
 
-    def step(kd, lm, teacher, images, labels, rows):
+    students, tree = jax.tree.flatten((kd, lm))
+    variables, variables_tree = jax.tree.flatten(frozen.variables)
+
+    def step(students, variables, images, labels, rows):
+        kd, lm = jax.tree.unflatten(tree, students)
+        variables = jax.tree.unflatten(variables_tree, variables)
         examples = training.Examples(images[rows], labels[rows], rows)
-        kd, kd_metrics = kd_step(kd, teacher, examples)
-        lm, lm_metrics = lm_step(lm, teacher, examples)
-        seen = {
-            "difference": _distance(kd.student, lm.student),
-            "lowest_mean": jnp.minimum(kd_metrics["lowest"], lm_metrics["lowest"]),
-            "highest_mean": jnp.maximum(kd_metrics["highest"], lm_metrics["highest"]),
-            "logit": jnp.maximum(kd_metrics["largest"], lm_metrics["largest"]),
-        }
-        return kd, lm, seen
+        kd, kd_seen = kd_step(kd, variables, examples)
+        lm, lm_seen = lm_step(lm, variables, examples)
+        seen = [
+            _distance(kd.student, lm.student),
+            jnp.minimum(kd_seen["lowest"], lm_seen["lowest"]),
+            jnp.maximum(kd_seen["highest"], lm_seen["highest"]),
+            jnp.maximum(kd_seen["largest"], lm_seen["largest"]),
+        ]
+        return jax.tree.leaves((kd, lm)), jnp.stack(seen)
 
     rows = jnp.arange(BATCH, dtype=jnp.int32)
-    return step, _Task(kd, lm, frozen.variables, images, labels, rows)
+    task = _Task(students, variables, images, labels, rows)
+    return _Prepared(step, task, tree)
 
 
 def _watched(distiller: distillers.Distiller, dtype: np.dtype) -> distillers.Distiller:
@@ -283,19 +343,20 @@ def _distance(tree: PyTree, other: PyTree) -> Float[Array, ""]:
     return jax.tree.reduce(jnp.maximum, gaps)
 
 
-def _follow(step: Step, task: _Task, order: np.ndarray, offset: float) -> Course:
-    kd, lm, *rest, _ = task
+def _follow(
+    step: Step, prepared: _Prepared, order: np.ndarray, offset: float
+) -> Course:
+    students, *rest, _ = prepared.task
     seen = []
     for rows in order:
-        kd, lm, found = step(kd, lm, *rest, rows)
+        students, found = step(students, *rest, rows)
         seen.append(found)
-    curves = {
-        name: np.array([found[name] for found in seen], np.float64) for name in seen[0]
-    }
-    means = curves["lowest_mean"] - offset, curves["highest_mean"] - offset
+    difference, lowest, highest, logit = np.stack(seen, axis=1, dtype=np.float64)
+    start, _ = jax.tree.unflatten(prepared.tree, prepared.task.students)
+    end, _ = jax.tree.unflatten(prepared.tree, students)
     return Course(
-        difference=curves["difference"],
-        mean_logit=np.maximum(*np.abs(means)),
-        logit=float(curves["logit"].max()),
-        moved=float(_distance(kd.student, task.kd.student)),
+        difference=difference,
+        mean_logit=np.maximum(np.abs(lowest - offset), np.abs(highest - offset)),
+        logit=float(logit.max()),
+        moved=float(_distance(start.student, end.student)),
     )

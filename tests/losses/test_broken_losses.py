@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from logit_cases import EVERYWHERE, MODERATE, UNTEMPERED, Domain
 from logit_properties import check
 
+pytestmark = pytest.mark.slow
+
 # Where the bounds on the distance from the limit are narrow.
 WARM = dataclasses.replace(MODERATE, temperatures=st.just(512.0))
 HOT = dataclasses.replace(

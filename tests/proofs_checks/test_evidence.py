@@ -23,6 +23,13 @@ def test_the_worst_case_is_kept_with_its_place():
     )
 
 
+def test_a_worst_case_without_a_description_is_kept_too():
+    worst = Worst()
+    for deviation in (0.3, 0.1):
+        worst.add(deviation, lambda row: {})
+    assert worst.measured == 0.3
+
+
 def test_nan_counts_as_infinitely_bad():
     worst = worst_of([0.1], [np.nan, 0.2], [np.inf])
     assert worst.measured == np.inf

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -168,3 +170,19 @@ def test_both_losses_are_the_librarys(monkeypatch):
     (course,) = _lockstep.train(SHORT[:1], SETTINGS, steps=1)
     assert len(seen) == 2
     assert course.difference[0] > 1e-4
+
+
+@pytest.mark.parametrize("chosen", [0, 1])
+def test_an_optimizer_chosen_by_its_state_is_that_optimizer(chosen):
+    named = [("momentum", lambda: optax.sgd(0.1, 0.9)), ("Adam", lambda: optax.adam(1))]
+    several, alone = _lockstep._one_of(named, named[chosen]), named[chosen][1]()
+    params = {"a": jnp.ones(3), "b": jnp.zeros((2, 2))}
+    states = several.init(params), alone.init(params)
+    for step in range(3):
+        grads = jax.tree.map(lambda x, s=step: jnp.cos(x + float(s)), params)
+        with jax.numpy_dtype_promotion("standard"):
+            ours, state = several.update(grads, states[0], params)
+            expected, other = alone.update(grads, states[1], params)
+        states = state, other
+        close = functools.partial(np.testing.assert_allclose, rtol=1e-6)
+        jax.tree.map(close, ours, expected)
