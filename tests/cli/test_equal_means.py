@@ -9,6 +9,8 @@ from support import build_mlp, make_dataset
 from jaxkd import cli, data, models, training
 from jaxkd.models import _registry
 
+pytestmark = pytest.mark.slow
+
 KD = ("--method", "kd", "--epochs", "5", "--weight-decay", "0.01")
 AT_INFINITY = ("--method", "kd", "--weights", "ce", "0", "kd", "1")
 AT_INFINITY += ("--temperature", "inf", "--epochs", "5")
