@@ -50,7 +50,7 @@ SCALED: dict[str, tuple[float, Divergence]] = {
 }
 """The divergences with the factor that makes f''(1) one."""
 
-_SIZES = (2, 3, 30)
+_SIZES = (2, 30)
 _TEMPERATURES = (100.0, 1000.0)
 _TOLERANCE = Tolerance(float64=1e-12, float32=1e-5, bfloat16=1e-5)
 _RATE = Tolerance(float64=2.0, float32=2.0, bfloat16=2.0)

@@ -41,7 +41,7 @@ from proofs_checks._evidence import (
 )
 
 _CASES = 4000
-_SIZES = (3, 10, 100)
+_SIZES = (10, 100)
 _TOLERANCE = Tolerance(float64=1e-11, float32=1e-5, bfloat16=1e-5)
 
 
