@@ -34,10 +34,6 @@ class Settings(NamedTuple):
         """The dtype that losses compute in: at least float32."""
         return np.dtype("float64" if self.dtype == "float64" else "float32")
 
-    def rounded(self, x: Any) -> np.ndarray:
-        """Float64 numbers that the dtype can hold, so that references are exact."""
-        return np.asarray(x, self.array_dtype).astype(np.float64)
-
     def cast(self, x: Any) -> np.ndarray:
         """An array in the dtype."""
         return np.asarray(x).astype(self.array_dtype)
