@@ -59,6 +59,36 @@ class DistillerState(NamedTuple):
     extra: PyTree
 
 
+Loss = Callable[
+    [PyTree, PyTree, ModelOutput, Any, Batch],
+    tuple[Float[Array, " batch"], PyTree, Metrics],
+]
+
+
+def _keep(params: PyTree, extra: PyTree) -> DistillerState:
+    return DistillerState(params, extra)
+
+
+class Pretraining(NamedTuple):
+    """A stage before training, with an objective of its own.
+
+    What its loss does not reach, the stage leaves as it is, weight decay included.
+
+    Attributes:
+        epochs: How long it lasts.
+        loss: As :attr:`Distiller.loss`.
+        trains_student: Whether the student takes part. Otherwise its parameters and
+            batch statistics stay as they are, and only heads are trained.
+        finish: ``(params, extra) -> DistillerState`` that training starts with: the
+            place to move what is trained no more from ``params`` to ``extra``.
+    """
+
+    epochs: int
+    loss: Loss
+    trains_student: bool = True
+    finish: Callable[[PyTree, PyTree], DistillerState] = _keep
+
+
 class Distiller(NamedTuple):
     """A distillation method as a pair of pure functions.
 
@@ -68,30 +98,72 @@ class Distiller(NamedTuple):
             metrics)``; one value per example, the next ``extra``, and scalars worth
             watching. The training step takes the mean of the values. ``teacher`` is
             None in plain training; a method that reads it refuses that in ``init``.
+        pretraining: A stage before, for methods that have two. It starts from what
+            ``init`` gives.
     """
 
     init: Callable[[nnx.Rngs, Spec], DistillerState]
-    loss: Callable[
-        [PyTree, PyTree, ModelOutput, Any, Batch],
-        tuple[Float[Array, " batch"], PyTree, Metrics],
-    ]
+    loss: Loss
+    pretraining: Pretraining | None = None
+
+
+def require_output(spec: Spec, method: str) -> ModelOutput:
+    """The teacher's abstract output, whatever its classes.
+
+    Raises:
+        ValueError: If there is no teacher.
+    """
+    if spec.teacher is None:
+        raise InvalidInputError(f"{method} needs a teacher, but none was given")
+    return spec.teacher
+
+
+def require_stages(
+    spec: Spec, method: str, *, preactivations: bool = False, equal: bool = True
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The abstract feature maps of student and teacher, from the stem on.
+
+    Args:
+        spec: What is known of the networks.
+        method: Its name, for the message.
+        preactivations: Whether to return the maps before their activation.
+        equal: Whether both networks must have equally many.
+
+    Raises:
+        ValueError: If there is no teacher, a network gives no feature maps beyond the
+            stem's, or their numbers differ.
+    """
+    teacher = require_output(spec, method)
+    kind = "preactivations" if preactivations else "stages"
+    maps = getattr(spec.student, kind), getattr(teacher, kind)
+    for name, found in zip(("student", "teacher"), maps, strict=True):
+        if len(found) < 2:
+            raise InvalidInputError(
+                f"{method} compares feature maps, but the {name}'s output has "
+                f"{len(found)} {kind}; choose a network that returns them"
+            )
+    if equal and len(maps[0]) != len(maps[1]):
+        raise InvalidInputError(
+            f"{method} compares the networks stage by stage, but the student has "
+            f"{len(maps[0])} and the teacher {len(maps[1])}"
+        )
+    return maps
 
 
 def require_teacher(spec: Spec, method: str) -> ModelOutput:
-    """The teacher's abstract output.
+    """The teacher's abstract output, for methods that compare logits.
 
     Raises:
         ValueError: If there is no teacher, or it has other classes than the student.
     """
-    if spec.teacher is None:
-        raise InvalidInputError(f"{method} needs a teacher, but none was given")
+    teacher_output = require_output(spec, method)
     student, teacher = (
         spec.student.logits.shape[-1],
-        spec.teacher.logits.shape[-1],
+        teacher_output.logits.shape[-1],
     )
     if student != teacher:
         raise InvalidInputError(
             f"{method} compares logits, but the student has {student} classes and the "
             f"teacher {teacher}"
         )
-    return spec.teacher
+    return teacher_output

@@ -2,6 +2,7 @@
 
 from jaxkd.losses._contrastive import INFO_NCE
 from jaxkd.losses._contrastive import info_nce as info_nce
+from jaxkd.losses._invariance import Arguments as Arguments
 from jaxkd.losses._invariance import Declaration as Declaration
 from jaxkd.losses._invariance import Transformation as Transformation
 from jaxkd.losses._logits import LOGIT_MATCHING, MEAN_GAP, SOFT_TARGET_KL

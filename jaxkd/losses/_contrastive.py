@@ -7,7 +7,7 @@ from jaxtyping import Array, ArrayLike, Float, Real
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
 from jaxkd.losses._invariance import (
-    SCORE_TRANSFORMATIONS,
+    Arguments,
     Declaration,
     Transformation,
 )
@@ -81,7 +81,7 @@ def info_nce(
 
 INFO_NCE = Declaration(
     info_nce,
-    SCORE_TRANSFORMATIONS,
+    Arguments.SCORES,
     invariant=frozenset(
         {Transformation.SCORE_SHIFT, Transformation.NEGATIVE_PERMUTATION}
     ),

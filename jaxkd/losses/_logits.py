@@ -8,7 +8,7 @@ from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
 from jaxkd.losses._divergence import soft_target_divergence
 from jaxkd.losses._invariance import (
-    LOGIT_TRANSFORMATIONS,
+    Arguments,
     Declaration,
     Transformation,
 )
@@ -83,7 +83,7 @@ def soft_target_kl(
 
 SOFT_TARGET_KL = Declaration(
     soft_target_kl,
-    LOGIT_TRANSFORMATIONS,
+    Arguments.LOGITS,
     invariant=frozenset(
         {
             Transformation.STUDENT_SHIFT,
@@ -144,9 +144,7 @@ _SEES_THE_MEAN = frozenset(
     {Transformation.COMMON_SHIFT, Transformation.CLASS_PERMUTATION}
 )
 
-LOGIT_MATCHING = Declaration(
-    logit_matching, LOGIT_TRANSFORMATIONS, invariant=_SEES_THE_MEAN
-)
+LOGIT_MATCHING = Declaration(logit_matching, Arguments.LOGITS, invariant=_SEES_THE_MEAN)
 
 
 def mean_gap(
@@ -194,7 +192,7 @@ def mean_gap(
     return 0.5 * jnp.square(jnp.mean(student - teacher, axis=-1))
 
 
-MEAN_GAP = Declaration(mean_gap, LOGIT_TRANSFORMATIONS, invariant=_SEES_THE_MEAN)
+MEAN_GAP = Declaration(mean_gap, Arguments.LOGITS, invariant=_SEES_THE_MEAN)
 
 
 def _prepare(

@@ -1,0 +1,3 @@
+from zoo._case import Case
+
+CASES: tuple[Case, ...] = ()
