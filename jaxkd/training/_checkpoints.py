@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,8 +106,7 @@ class Checkpoints:
             _write_checksums(self.directory / str(step))
         # Depending on where the write fails, Orbax and TensorStore raise any of these.
         except (OSError, ValueError, RuntimeError) as error:
-            for unfinished in self.directory.glob("*.orbax-checkpoint-tmp*"):
-                shutil.rmtree(unfinished, ignore_errors=True)
+            _remove_unfinished(self.directory)
             last = self.latest()
             kept = "there is no older one" if last is None else f"step {last} is kept"
             raise CheckpointError(
@@ -179,6 +179,23 @@ class Checkpoints:
             ) from error
         result = {k: _unflatten(items[k], tree) for k, tree in like.items()}
         return {**result, "record": record}
+
+
+def _remove_unfinished(directory: Path) -> None:
+    """Removes what a failed save has left.
+
+    Orbax's threads may write on for a moment after the error: until nothing has come
+    back for a while, but no longer than a few seconds, try again.
+    """
+    quiet = 0
+    for _ in range(50):
+        unfinished = list(directory.glob("*.orbax-checkpoint-tmp*"))
+        quiet = 0 if unfinished else quiet + 1
+        if quiet == 3:
+            return
+        for folder in unfinished:
+            shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.1)
 
 
 def _parts(loop: LoopState) -> dict[str, PyTree]:

@@ -49,7 +49,8 @@ exact = losses.soft_target_kl
     "broken, name",
     [
         (no_factor, "T3"),
-        (cancelling, "T5"),
+        (cancelling, "T3"),
+        (a_thousandth_more, "T5"),
         (reversed_roles, "T6"),
         (sees_the_mean, "T1"),
         (a_thousandth_more, "T2"),
