@@ -50,16 +50,31 @@ class Inputs(NamedTuple):
     teacher: tuple[np.ndarray, ...]
     labels: tuple[np.ndarray, ...] = ()
 
-    def map(self, function: Callable[[np.ndarray], np.ndarray]) -> "Inputs":
-        """Does the same to student and teacher."""
-        student = tuple(map(function, self.student))
-        return self._replace(
-            student=student, teacher=tuple(map(function, self.teacher))
-        )
+    def map(
+        self, function: Callable[..., np.ndarray], *drawn: tuple[np.ndarray, ...]
+    ) -> "Inputs":
+        """Does the same to student and teacher, with what was drawn for each array."""
+        teacher = tuple(map(function, self.teacher, *drawn))
+        return self.map_student(function, *drawn)._replace(teacher=teacher)
 
-    def map_student(self, function: Callable[[np.ndarray], np.ndarray]) -> "Inputs":
+    def map_student(
+        self, function: Callable[..., np.ndarray], *drawn: tuple[np.ndarray, ...]
+    ) -> "Inputs":
         """Leaves the teacher alone."""
-        return self._replace(student=tuple(map(function, self.student)))
+        return self._replace(student=tuple(map(function, self.student, *drawn)))
+
+    def drawn_for_student(
+        self, draw: Callable[[np.ndarray], np.ndarray]
+    ) -> tuple[np.ndarray, ...]:
+        """One draw for each of the student's arrays, the same for equal widths.
+
+        Arrays of one width live in one space, so that they are transformed alike.
+        """
+        by_width: dict[int, np.ndarray] = {}
+        for f in self.student:
+            if f.shape[-1] not in by_width:
+                by_width[f.shape[-1]] = draw(f)
+        return tuple(by_width[f.shape[-1]] for f in self.student)
 
 
 Order = np.ndarray | None
@@ -125,53 +140,52 @@ def _example_scale(x: Inputs, rng: Draw) -> Transformed:
     return x.map_student(lambda f: np.moveaxis(np.moveaxis(f, 0, -1) * a, -1, 0)), None
 
 
-def _vector(rng: Draw, like: np.ndarray) -> np.ndarray:
-    return rng.uniform(1.0, 2.0, like.shape[-1])
+def _add(f: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    return f + vector
+
+
+def _vectors(x: Inputs, rng: Draw) -> tuple[np.ndarray, ...]:
+    return x.drawn_for_student(lambda f: rng.uniform(1.0, 2.0, f.shape[-1]))
 
 
 def _student_translation(x: Inputs, rng: Draw) -> Transformed:
-    return x.map_student(lambda f: f + _vector(rng, f)), None
+    return x.map_student(_add, _vectors(x, rng)), None
 
 
 def _translation(x: Inputs, rng: Draw) -> Transformed:
-    vectors = [_vector(rng, f) for f in x.student]
-    return Inputs(
-        tuple(f + v for f, v in zip(x.student, vectors, strict=True)),
-        tuple(f + v for f, v in zip(x.teacher, vectors, strict=True)),
-    ), None
+    return x.map(_add, _vectors(x, rng)), None
+
+
+def _reorder(f: np.ndarray, order: np.ndarray) -> np.ndarray:
+    return f[..., order]
+
+
+def _orders(x: Inputs, rng: Draw) -> tuple[np.ndarray, ...]:
+    return x.drawn_for_student(lambda f: rng.permutation(f.shape[-1]))
 
 
 def _student_channels(x: Inputs, rng: Draw) -> Transformed:
     # Not the identity, nor any order that a small case might have by chance.
-    return x.map_student(lambda f: f[..., np.roll(_some_order(rng, f), 1)]), None
-
-
-def _some_order(rng: Draw, like: np.ndarray) -> np.ndarray:
-    return rng.permutation(like.shape[-1])
+    orders = tuple(np.roll(order, 1) for order in _orders(x, rng))
+    return x.map_student(_reorder, orders), None
 
 
 def _channels(x: Inputs, rng: Draw) -> Transformed:
-    orders = [_some_order(rng, f) for f in x.student]
-    return Inputs(
-        tuple(f[..., order] for f, order in zip(x.student, orders, strict=True)),
-        tuple(f[..., order] for f, order in zip(x.teacher, orders, strict=True)),
-    ), None
+    return x.map(_reorder, _orders(x, rng)), None
 
 
-def _orthogonal(rng: Draw, like: np.ndarray) -> np.ndarray:
-    return np.linalg.qr(rng.normal(size=(like.shape[-1],) * 2))[0]
+def _orthogonal(x: Inputs, rng: Draw) -> tuple[np.ndarray, ...]:
+    return x.drawn_for_student(
+        lambda f: np.linalg.qr(rng.normal(size=(f.shape[-1],) * 2))[0]
+    )
 
 
 def _student_rotation(x: Inputs, rng: Draw) -> Transformed:
-    return x.map_student(lambda f: f @ _orthogonal(rng, f)), None
+    return x.map_student(np.matmul, _orthogonal(x, rng)), None
 
 
 def _rotation(x: Inputs, rng: Draw) -> Transformed:
-    maps = [_orthogonal(rng, f) for f in x.student]
-    return Inputs(
-        tuple(f @ q for f, q in zip(x.student, maps, strict=True)),
-        tuple(f @ q for f, q in zip(x.teacher, maps, strict=True)),
-    ), None
+    return x.map(np.matmul, _orthogonal(x, rng)), None
 
 
 def _positions(x: Inputs, rng: Draw) -> Transformed:
@@ -225,6 +239,9 @@ def _arguments(kind: Arguments, rng: Draw) -> Inputs:
         case Arguments.EMBEDDINGS:
             student, teacher = pair(10, 6)
             inputs = (student,), (teacher,)
+        case Arguments.EMBEDDING_PAIRS:
+            (first_s, first_t), (second_s, second_t) = pair(10, 6), pair(10, 6)
+            inputs = (first_s, second_s), (first_t, second_t)
         case Arguments.FEATURE_MAPS:
             student, teacher = pair(8, 3, 3, 5)
             inputs = (student,), (teacher,)

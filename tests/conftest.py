@@ -1,13 +1,24 @@
 """Every test runs with strict dtypes, no rank promotion and checked shapes."""
 
 import os
+import shutil
+import tempfile
 
 # Before JAX starts: CPU only, so that a test never takes an accelerator by accident.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-
 import jax
 import pytest
 from jaxtyping import install_import_hook
+
+# Many tests train the same small networks, some in processes of their own: all workers
+# and processes of a session share what XLA has compiled. Nothing outlives the session.
+_CACHE = "JAX_COMPILATION_CACHE_DIR"
+_own_cache = None
+if _CACHE not in os.environ:
+    _own_cache = os.environ[_CACHE] = tempfile.mkdtemp(prefix="jaxkd-tests-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    jax.config.update("jax_compilation_cache_dir", _own_cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 # Shapes and dtypes of every annotated function are checked at run time. The hook must
 # be in place before the first import of a jaxkd module.
@@ -15,6 +26,12 @@ install_import_hook(["jaxkd", "proofs_checks"], "beartype.beartype")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_unconfigure():
+    """Removes the compiled programs when the process that made the folder ends."""
+    if _own_cache is not None:
+        shutil.rmtree(_own_cache, ignore_errors=True)
 
 
 @pytest.fixture

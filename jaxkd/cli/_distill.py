@@ -1,6 +1,7 @@
 """``jaxkd distill``."""
 
 import dataclasses
+import json
 from typing import Any
 
 from jaxkd import data, distillers, training
@@ -13,9 +14,13 @@ from jaxkd.cli._train import centered, load_dataset, train_network
 def run(options: Distill, arguments: list[str]) -> None:
     """Trains a student with the help of a trained teacher."""
     _runs.check_out(options.out, resume=options.resume)
-    distiller = distillers.recipe(
-        options.method, weights=options.weights, settings=_settings(options)
-    )
+    settings = _settings(options)
+    try:
+        distiller = distillers.recipe(
+            options.method, weights=options.weights, settings=settings
+        )
+    except TypeError as error:  # a number where a word belongs, or the reverse
+        raise InvalidInputError(f"--settings: {error}") from error
     teacher = _runs.load_network(options.teacher)
     source = options.dataset or teacher.dataset
     dataset = load_dataset(source, options.data)
@@ -67,4 +72,23 @@ def _settings(options: Distill) -> dict[str, dict[str, Any]]:
     }
     if holistic:
         settings["hkd"] = holistic
+    for key, text in options.settings.items():
+        part, dot, name = key.partition(".")
+        if not dot:
+            raise InvalidInputError(
+                f"--settings: {key!r} must be the name of a part, a dot and the name "
+                "of one of its settings, such as crd.dim"
+            )
+        own = settings.setdefault(part, {})
+        if name in own:
+            raise InvalidInputError(f"--settings: {key} is set twice")
+        own[name] = _value(text)
     return settings
+
+
+def _value(text: str) -> Any:
+    """A number, a truth value, null or a list as JSON has them; else the text."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return float(text) if text in ("inf", "nan") else text

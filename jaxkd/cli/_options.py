@@ -109,13 +109,15 @@ class Distill(_TrainingOptions):
     teacher: Path
     """The teacher's run folder."""
     method: str = "hkd+kd"
-    """The recipe: kd, logit-matching, hkd, hkd+kd."""
+    """The recipe; `jaxkd methods` lists them. Most also come with kd: crd+kd."""
     dataset: str | None = None
     """digits, a TFDS dataset by name, or a .npz file; by default the teacher's."""
     temperature: float = 4.0
     """Temperature of the soft targets (kd); inf is allowed."""
     weights: dict[str, float] = dataclasses.field(default_factory=dict)
     """Weights that replace or join the recipe's: `--weights ce 1 kd 0.5`."""
+    settings: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Settings of the recipe's parts: `--settings crd.dim 64 rkd.angle_weight 25`."""
     equal_means: bool = False
     """Start student and teacher with class means of zero in their classifiers, so that
     every mean logit is zero: then kd at infinite temperature is logit-matching."""
@@ -151,6 +153,11 @@ class Data:
 
 
 @dataclasses.dataclass(frozen=True)
+class Methods:
+    """List the methods of distillation: their parts, weights and settings."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Verify:
     """Check every theorem by machine and print the certificate."""
 
@@ -180,6 +187,7 @@ COMMANDS: dict[type, str] = {
     Train: "jaxkd.cli._train",
     Distill: "jaxkd.cli._distill",
     Evaluate: "jaxkd.cli._evaluate",
+    Methods: "jaxkd.cli._methods",
     Verify: "jaxkd.cli._verify",
     Data: "jaxkd.cli._data",
     Quickstart: "jaxkd.cli._quickstart",
@@ -187,7 +195,7 @@ COMMANDS: dict[type, str] = {
 """The module whose ``run(options, arguments)`` carries a command out."""
 
 
-Command = Train | Distill | Evaluate | Verify | Data | Quickstart
+Command = Train | Distill | Evaluate | Methods | Verify | Data | Quickstart
 
 
 def parse(arguments: Sequence[str]) -> Command:

@@ -65,12 +65,14 @@ def train_network(
     build = network.build
     if equal_means:
         build = lambda rngs: centered(network.build(rngs), "student")
+    optimizer = dataclasses.asdict(options.optimizer)
     program = training.compile_program(
         build,
         dataset,
         distiller,
-        optimizer=training.published_sgd(
-            options.epochs * steps, **dataclasses.asdict(options.optimizer)
+        optimizer=training.published_sgd(options.epochs * steps, **optimizer),
+        pretraining_optimizer=training.published_sgd(
+            options.epochs * steps, **{**optimizer, "milestones": ()}
         ),
         batch_size=options.batch_size,
         teacher=teacher,
@@ -78,20 +80,20 @@ def train_network(
     checkpoints = training.Checkpoints(
         options.out / "checkpoints", every_steps=options.checkpoint_every
     )
-    loop = program.start(options.seed)
-
     identity = dataclasses.asdict(options)
     for harmless in ("out", "resume", "checkpoint_every"):
         identity.pop(harmless)
     config = _runs.make_config(
         identity, arguments, network, source, dataset, program.normalization
     )
+    loop = None
     history: list[dict[str, Any]] = []
     resumed_at = 0
     if options.resume:
         _runs.check_same_experiment(options.out, config)
-        if checkpoints.latest() is not None:
-            loop, record = checkpoints.restore(loop)
+        latest = checkpoints.latest()
+        if latest is not None:
+            loop, record = checkpoints.restore(program.like(latest))
             history = record["history"]
             resumed_at = int(loop.train.step)
         console.print(f"resuming {options.out} at step {resumed_at}", highlight=False)
@@ -103,7 +105,7 @@ def train_network(
     try:
         loop, history = training.fit(
             program,
-            loop,
+            program.start(options.seed) if loop is None else loop,
             epochs=options.epochs,
             checkpoints=checkpoints,
             history=history,

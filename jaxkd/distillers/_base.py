@@ -30,6 +30,25 @@ class Batch(NamedTuple):
     key: PRNGKeyArray
 
 
+class Classifier(NamedTuple):
+    """A linear layer that makes logits of embeddings.
+
+    Attributes:
+        kernel: Its matrix.
+        bias: What it adds; zeros if it has none.
+    """
+
+    kernel: Float[Array, "features classes"]
+    bias: Float[Array, " classes"]
+
+    def __call__(
+        self, embedding: Float[Array, "batch features"]
+    ) -> Float[Array, "batch classes"]:
+        """The logits, in the embedding's dtype."""
+        kernel, bias = (x.astype(embedding.dtype) for x in self)
+        return embedding @ kernel + bias[None]
+
+
 class Spec(NamedTuple):
     """What a distiller may know before the first step.
 
@@ -39,12 +58,15 @@ class Spec(NamedTuple):
             teacher (plain training).
         num_classes: Number of classes.
         labels: Labels of the whole training set, in row order.
+        classifier: The teacher's, if it is known to be linear: for methods that use
+            it again.
     """
 
     student: ModelOutput
     teacher: ModelOutput | None
     num_classes: int
     labels: Int[np.ndarray, " rows"]
+    classifier: Classifier | None = None
 
 
 class DistillerState(NamedTuple):
@@ -116,6 +138,21 @@ def require_output(spec: Spec, method: str) -> ModelOutput:
     if spec.teacher is None:
         raise InvalidInputError(f"{method} needs a teacher, but none was given")
     return spec.teacher
+
+
+def require_classifier(spec: Spec, method: str) -> Classifier:
+    """The teacher's classifier.
+
+    Raises:
+        ValueError: If there is no teacher, or its classifier is not known.
+    """
+    require_output(spec, method)
+    if spec.classifier is None:
+        raise InvalidInputError(
+            f"{method} uses the teacher's classifier, but the teacher has no "
+            "nnx.Linear in the attribute 'classifier'"
+        )
+    return spec.classifier
 
 
 def require_stages(

@@ -1,6 +1,5 @@
 """Holistic distillation: individual and relational knowledge, contrasted as one."""
 
-import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,14 +14,12 @@ from jaxkd import _checks, graphs, memory
 from jaxkd._errors import InvalidInputError, unknown_name
 from jaxkd._numerics import l2_normalize
 from jaxkd.distillers._base import Distiller, DistillerState
+from jaxkd.distillers._sampling import (
+    check_contrast_labels,
+    choose_sampler,
+    count_negatives,
+)
 from jaxkd.heads import HolisticHeads, bind_heads, init_heads
-
-_MOST_NEGATIVES = 16384  # as published; the default where there are so many
-_SAMPLERS = {
-    "all": memory.all_negatives,
-    "sampled": memory.sampled_negatives,
-    "shared": memory.shared_negatives,
-}
 
 
 class HolisticState(NamedTuple):
@@ -131,7 +128,7 @@ def holistic(
         raise unknown_name("negatives_from", negatives_from, ("own", "cross"))
     if not jnp.issubdtype(bank_dtype, jnp.floating):
         raise TypeError(f"bank_dtype must be floating point, got {bank_dtype!r}")
-    sampler = _sampler(negatives, num_negatives)
+    sampler = choose_sampler(negatives, num_negatives)
     weight_of = {
         "student_embedding": embedding_weight,
         "teacher_embedding": embedding_weight,
@@ -159,8 +156,8 @@ def holistic(
         if spec.teacher is None:
             raise InvalidInputError("holistic needs a teacher, but none was given")
         labels = np.asarray(spec.labels)
-        _check_labels(labels, spec.student.logits.shape[-1])
-        count = _count_negatives(labels, num_negatives)
+        check_contrast_labels(labels, spec.student.logits.shape[-1], "holistic")
+        count = count_negatives(labels, num_negatives)
         params, _ = init_heads(make_heads(spec.student, spec.teacher), rngs)
         bank = memory.init_bank(rngs.params(), len(labels), dim, dtype=bank_dtype)
         extra = HolisticState(bank, jnp.asarray(labels, jnp.int32), jnp.int32(count))
@@ -227,50 +224,3 @@ def _check_weights(**weights: float | int) -> None:
         raise InvalidInputError(
             f"{' and '.join(weights)} are both 0: nothing is left to train"
         )
-
-
-def _sampler(
-    negatives: str | Callable[..., memory.Negatives], num_negatives: int | None
-) -> Callable[..., memory.Negatives]:
-    """The sampler of that name, or the one given."""
-    if num_negatives is not None:
-        _checks.check_at_least(1, num_negatives=num_negatives)
-    if callable(negatives):
-        return negatives
-    if negatives not in _SAMPLERS:
-        raise unknown_name("negatives", negatives, _SAMPLERS)
-    sampler = _SAMPLERS[negatives]
-    if negatives == "shared":
-        # How many rows are read has to be known before there are labels.
-        return functools.partial(sampler, num_rows=num_negatives or _MOST_NEGATIVES)
-    return sampler
-
-
-def _check_labels(labels: Int[np.ndarray, " rows"], num_classes: int) -> None:
-    """Raises unless the labels are classes of the student's, and of more than one."""
-    if labels.min() < 0 or labels.max() >= num_classes:
-        raise InvalidInputError(
-            f"the student tells {num_classes} classes apart, but the training labels "
-            f"reach from {labels.min()} to {labels.max()}"
-        )
-    if labels.min() == labels.max():
-        raise InvalidInputError(
-            "holistic contrasts examples of different classes, but all "
-            f"{len(labels)} training labels are {labels[0]}"
-        )
-
-
-def _count_negatives(labels: Int[np.ndarray, " rows"], requested: int | None) -> int:
-    """How many negatives each example gets, so that every class finds as many."""
-    classes, sizes = np.unique(labels, return_counts=True)
-    largest = sizes.argmax()
-    fewest = int(len(labels) - sizes[largest])
-    if requested is None:
-        return min(_MOST_NEGATIVES, fewest)
-    if requested > fewest:
-        raise InvalidInputError(
-            f"num_negatives is {requested}, but class {classes[largest]} holds "
-            f"{sizes[largest]} of the {len(labels)} training examples, which leaves "
-            f"{fewest} of other classes; ask for at most {fewest}"
-        )
-    return requested

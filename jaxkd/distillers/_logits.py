@@ -1,5 +1,7 @@
 """Methods that read logits alone and keep no state."""
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, DTypeLike, Float, Real
@@ -65,20 +67,12 @@ def soft_targets(*, temperature: Real[ArrayLike, ""] = 4.0) -> Distiller:
         <https://arxiv.org/abs/1503.02531>`_, 2015, Sec. 2.
     """
     _checks.check_positive(temperature=temperature)
-
-    def init(rngs, spec):
-        require_teacher(spec, "soft_targets")
-        return _stateless(rngs, spec)
-
-    def loss(params, extra, student, teacher, batch):
-        del params, batch
-        per_example = losses.soft_target_kl(
-            student.logits, teacher.logits, temperature=temperature
-        )
-        agreement = _agreement(student, teacher, per_example.dtype)
-        return per_example, extra, {"agreement": agreement}
-
-    return Distiller(init, loss)
+    return from_logits(
+        "soft_targets",
+        lambda student, teacher, labels: losses.soft_target_kl(
+            student, teacher, temperature=temperature
+        ),
+    )
 
 
 def logit_matching() -> Distiller:
@@ -115,6 +109,33 @@ def logit_matching() -> Distiller:
             "mean_gap": jnp.mean(losses.mean_gap(*logits)),
         }
         return per_example, extra, metrics
+
+    return Distiller(init, loss)
+
+
+def from_logits(
+    name: str, loss_of_logits: Callable[[Array, Array, Array], Float[Array, " batch"]]
+) -> Distiller:
+    """A distiller without parameters or state, from a loss of logits.
+
+    Args:
+        name: Of the method, for messages.
+        loss_of_logits: ``(student_logits, teacher_logits, labels) -> per_example``.
+
+    Returns:
+        A distiller; its metric ``agreement`` is the share of examples on which student
+        and teacher predict the same class.
+    """
+
+    def init(rngs, spec):
+        require_teacher(spec, name)
+        return _stateless(rngs, spec)
+
+    def loss(params, extra, student, teacher, batch):
+        del params
+        per_example = loss_of_logits(student.logits, teacher.logits, batch.labels)
+        agreement = _agreement(student, teacher, per_example.dtype)
+        return per_example, extra, {"agreement": agreement}
 
     return Distiller(init, loss)
 

@@ -3,12 +3,14 @@
 import functools
 import math
 import operator
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxkd._errors import InvalidInputError
-from jaxkd.distillers._base import Distiller, DistillerState
+from jaxkd.distillers._base import Distiller, DistillerState, Loss, Pretraining
 
 
 def weighted(**parts: tuple[float, Distiller]) -> Distiller:
@@ -51,16 +53,66 @@ def weighted(**parts: tuple[float, Distiller]) -> Distiller:
             extra={name: state.extra for name, state in states.items()},
         )
 
-    def loss(params, extra, student, teacher, batch):
-        losses, next_extra, metrics = [], {}, {}
-        for index, (name, (weight, part)) in enumerate(active.items()):
-            own = batch._replace(key=jax.random.fold_in(batch.key, index))
-            value, next_extra[name], details = part.loss(
-                params[name], extra[name], student, teacher, own
-            )
-            losses.append(weight * value)
-            metrics[name] = jnp.mean(value)
-            metrics |= {f"{name}/{key}": detail for key, detail in details.items()}
-        return functools.reduce(operator.add, losses), next_extra, metrics
+    def combine(terms):
+        """The loss from ``{name: (weight, the part's loss)}``."""
 
-    return Distiller(init, loss)
+        def loss(params, extra, student, teacher, batch):
+            losses, next_extra, metrics = [], dict(extra), {}
+            for index, name in enumerate(active):
+                if name not in terms:
+                    continue
+                weight, part_loss = terms[name]
+                own = batch._replace(key=jax.random.fold_in(batch.key, index))
+                value, next_extra[name], details = part_loss(
+                    params[name], extra[name], student, teacher, own
+                )
+                losses.append(weight * value)
+                metrics[name] = jnp.mean(value)
+                metrics |= {f"{name}/{key}": detail for key, detail in details.items()}
+            return functools.reduce(operator.add, losses), next_extra, metrics
+
+        return loss
+
+    return Distiller(
+        init,
+        combine({name: (weight, part.loss) for name, (weight, part) in active.items()}),
+        _pretraining({name: part for name, (_, part) in active.items()}, combine),
+    )
+
+
+def _pretraining(
+    parts: dict[str, Distiller], combine: Callable[[dict[str, Any]], Loss]
+) -> Pretraining | None:
+    """The stages of the parts that have one, gone through together."""
+    stages = {
+        name: part.pretraining
+        for name, part in parts.items()
+        if part.pretraining is not None
+    }
+    if not stages:
+        return None
+    lengths = {name: stage.epochs for name, stage in stages.items()}
+    if len(set(lengths.values())) > 1:
+        raise InvalidInputError(
+            "parts that are pretrained go through it together, so their "
+            f"pretraining_epochs must be the same, got {lengths}"
+        )
+
+    def finish(params, extra):
+        states = {
+            name: stages[name].finish(params[name], extra[name])
+            if name in stages
+            else DistillerState(params[name], extra[name])
+            for name in parts
+        }
+        return DistillerState(
+            params={name: state.params for name, state in states.items()},
+            extra={name: state.extra for name, state in states.items()},
+        )
+
+    return Pretraining(
+        epochs=next(iter(lengths.values())),
+        loss=combine({name: (1.0, stage.loss) for name, stage in stages.items()}),
+        trains_student=any(stage.trains_student for stage in stages.values()),
+        finish=finish,
+    )

@@ -37,6 +37,7 @@ class Arguments(enum.Enum):
     LABELED_LOGITS = "logits of student and teacher, labels"
     SCORES = "scores of a positive and of negatives"
     EMBEDDINGS = "embeddings of student and teacher"
+    EMBEDDING_PAIRS = "two embeddings of the student and two of the teacher"
     FEATURE_MAPS = "feature maps of student and teacher"
     FEATURE_MAP_PAIRS = "two feature maps of the student and two of the teacher"
 
@@ -72,6 +73,7 @@ TRANSFORMATIONS: Mapping[Arguments, tuple[Transformation, ...]] = {
         Transformation.BATCH_PERMUTATION,
     ),
     Arguments.EMBEDDINGS: _EMBEDDINGS,
+    Arguments.EMBEDDING_PAIRS: _EMBEDDINGS,
     Arguments.FEATURE_MAPS: (*_EMBEDDINGS, Transformation.POSITION_PERMUTATION),
     Arguments.FEATURE_MAP_PAIRS: (*_EMBEDDINGS, Transformation.POSITION_PERMUTATION),
 }

@@ -1,17 +1,16 @@
 """Losses that compare the logits of student and teacher."""
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Real
+from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
 from jaxkd import _checks
-from jaxkd._errors import InvalidInputError
 from jaxkd.losses._divergence import soft_target_divergence
 from jaxkd.losses._invariance import (
     Arguments,
     Declaration,
     Transformation,
 )
+from jaxkd.losses._logit_inputs import Logits, prepare_logits
 
 
 def soft_target_kl(
@@ -19,6 +18,7 @@ def soft_target_kl(
     teacher_logits: Float[ArrayLike, "*batch classes"],
     *,
     temperature: Real[ArrayLike, ""] = 4.0,
+    where: Bool[ArrayLike, "..."] | None = None,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, "*batch"]:
     r"""Kullback-Leibler divergence from softened teacher to softened student.
@@ -40,16 +40,18 @@ def soft_target_kl(
     probabilities too small for the dtype make up the result: then it is off by about
     as many times the smallest normal number as there are classes, and may be zero.
 
-    A class that both networks mask with ``-inf`` takes no part. One that only the
-    student masks makes the loss infinite; one that only the teacher masks has
-    :math:`p_c = 0` and counts in :math:`q`, so the loss is infinite at
-    :math:`T = \infty` alone. A row without any unmasked class gives NaN.
+    A class that both networks mask with ``-inf`` takes no part, as with ``where``. One
+    that only the student masks makes the loss infinite; one that only the teacher masks
+    has :math:`p_c = 0` and counts in :math:`q`, so the loss is infinite at
+    :math:`T = \infty` alone. A row whose logits are all ``-inf`` gives NaN.
 
     Args:
         student_logits: Unnormalised log-probabilities :math:`z^s`.
         teacher_logits: Unnormalised log-probabilities :math:`z^t`.
         temperature: Softening temperature :math:`T > 0`; ``inf`` is allowed. It may be
             traced, and learned: the loss is differentiable in it.
+        where: Classes that take part, of a shape that broadcasts to that of the
+            logits. A row without any has loss zero and no gradient.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -57,9 +59,9 @@ def soft_target_kl(
         reduces it.
 
     Raises:
-        TypeError: If the logits are not floating point.
-        ValueError: If the shapes differ or have no classes, or if a concrete
-            temperature is not positive.
+        TypeError: If the logits are not floating point, or ``where`` is not boolean.
+        ValueError: If the shapes do not fit together or have no classes, or if a
+            concrete temperature is not positive.
 
     Example:
         >>> import jax.numpy as jnp
@@ -74,7 +76,9 @@ def soft_target_kl(
         Hinton et al., `Distilling the Knowledge in a Neural Network
         <https://arxiv.org/abs/1503.02531>`_, 2015, Sec. 2.
     """
-    student, teacher = _prepare(student_logits, teacher_logits, stop_teacher_gradient)
+    student, teacher = prepare_logits(
+        student_logits, teacher_logits, where, stop_teacher_gradient
+    ).masked()
     _checks.check_positive(temperature=temperature)
     return soft_target_divergence(
         student, teacher, jnp.asarray(temperature, student.dtype)
@@ -98,6 +102,7 @@ def logit_matching(
     student_logits: Float[ArrayLike, "*batch classes"],
     teacher_logits: Float[ArrayLike, "*batch classes"],
     *,
+    where: Bool[ArrayLike, "..."] | None = None,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, "*batch"]:
     r"""Half the mean squared difference of the logits.
@@ -113,6 +118,8 @@ def logit_matching(
     Args:
         student_logits: Finite logits :math:`z^s`.
         teacher_logits: Finite logits :math:`z^t`.
+        where: Classes that take part, of a shape that broadcasts to that of the
+            logits. A row without any has loss zero and no gradient.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -120,8 +127,8 @@ def logit_matching(
         caller reduces it.
 
     Raises:
-        TypeError: If the logits are not floating point.
-        ValueError: If the shapes differ or have no classes.
+        TypeError: If the logits are not floating point, or ``where`` is not boolean.
+        ValueError: If the shapes do not fit together or have no classes.
 
     Example:
         >>> import jax.numpy as jnp
@@ -136,8 +143,10 @@ def logit_matching(
         Knowledge in a Neural Network <https://arxiv.org/abs/1503.02531>`_, 2015,
         Sec. 2.1.
     """
-    student, teacher = _prepare(student_logits, teacher_logits, stop_teacher_gradient)
-    return 0.5 * jnp.mean(jnp.square(student - teacher), axis=-1)
+    logits = prepare_logits(
+        student_logits, teacher_logits, where, stop_teacher_gradient
+    )
+    return 0.5 * _mean(jnp.square(logits.student - logits.teacher), logits)
 
 
 _SEES_THE_MEAN = frozenset(
@@ -151,6 +160,7 @@ def mean_gap(
     student_logits: Float[ArrayLike, "*batch classes"],
     teacher_logits: Float[ArrayLike, "*batch classes"],
     *,
+    where: Bool[ArrayLike, "..."] | None = None,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, "*batch"]:
     r"""Half the squared difference of the mean logits.
@@ -167,6 +177,8 @@ def mean_gap(
     Args:
         student_logits: Finite logits :math:`z^s`.
         teacher_logits: Finite logits :math:`z^t`.
+        where: Classes that take part, of a shape that broadcasts to that of the
+            logits. A row without any has loss zero and no gradient.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -174,8 +186,8 @@ def mean_gap(
         caller reduces it.
 
     Raises:
-        TypeError: If the logits are not floating point.
-        ValueError: If the shapes differ or have no classes.
+        TypeError: If the logits are not floating point, or ``where`` is not boolean.
+        ValueError: If the shapes do not fit together or have no classes.
 
     Example:
         >>> import jax.numpy as jnp
@@ -188,23 +200,18 @@ def mean_gap(
         After Chen et al., `Exploring the Connection between Knowledge Distillation and
         Logits Matching <https://arxiv.org/abs/2109.06458>`_, 2021.
     """
-    student, teacher = _prepare(student_logits, teacher_logits, stop_teacher_gradient)
-    return 0.5 * jnp.square(jnp.mean(student - teacher, axis=-1))
+    logits = prepare_logits(
+        student_logits, teacher_logits, where, stop_teacher_gradient
+    )
+    return 0.5 * jnp.square(_mean(logits.student - logits.teacher, logits))
 
 
 MEAN_GAP = Declaration(mean_gap, Arguments.LOGITS, invariant=_SEES_THE_MEAN)
 
 
-def _prepare(
-    student_logits: ArrayLike, teacher_logits: ArrayLike, stop_teacher_gradient: bool
-) -> tuple[Array, Array]:
-    student, teacher = _checks.common_float_arrays(
-        student_logits=student_logits, teacher_logits=teacher_logits
-    )
-    _checks.check_same_shape(student_logits=student, teacher_logits=teacher)
-    if student.ndim == 0 or student.shape[-1] == 0:
-        raise InvalidInputError(
-            "student_logits and teacher_logits must have at least one class on their "
-            f"last axis, got shape {student.shape}"
-        )
-    return student, jax.lax.stop_gradient(teacher) if stop_teacher_gradient else teacher
+def _mean(x: Float[Array, "*batch classes"], logits: Logits) -> Float[Array, "*batch"]:
+    """Over the classes that take part; ``x`` is zero elsewhere."""
+    if logits.where is None:
+        return jnp.mean(x, axis=-1)
+    count = jnp.sum(logits.where, axis=-1, dtype=x.dtype)
+    return jnp.sum(x, axis=-1) / jnp.maximum(count, 1.0)

@@ -5,6 +5,7 @@ from jaxkd.memory._bank import init_bank as init_bank
 from jaxkd.memory._bank import read as read
 from jaxkd.memory._bank import update as update
 from jaxkd.memory._contrast import negative_log_sum_exp as negative_log_sum_exp
+from jaxkd.memory._contrast import negative_softplus_sum as negative_softplus_sum
 from jaxkd.memory._negatives import Negatives as Negatives
 from jaxkd.memory._negatives import Sampler as Sampler
 from jaxkd.memory._negatives import Window as Window

@@ -71,6 +71,82 @@ def negative_log_sum_exp(
         <https://arxiv.org/abs/1805.02867>`_, 2018; Dao et al., `FlashAttention
         <https://arxiv.org/abs/2205.14135>`_, 2022.
     """
+    anchors, table, chunk_size = _prepare(
+        anchors, table, negatives, temperature, chunk_size
+    )
+    value = _log_sum_exp(anchors, table, negatives, chunk_size)
+    return value + jnp.broadcast_to(
+        negatives.log_weight.astype(value.dtype), value.shape
+    )
+
+
+def negative_softplus_sum(
+    anchors: Float[ArrayLike, "*anchors batch dim"],
+    table: Float[ArrayLike, "rows dim"],
+    negatives: Negatives,
+    *,
+    temperature: Real[ArrayLike, ""] = 1.0,
+    offset: Real[ArrayLike, ""] = 0.0,
+    chunk_size: int | None = None,
+) -> Float[Array, "*anchors batch"]:
+    r"""Sum of the softplus of each anchor's scores with its negatives.
+
+    With anchors :math:`a_i`, rows :math:`M_j`, weights :math:`w_i` and
+    :math:`\mathrm{softplus}(x) = \log(1 + e^x)`,
+
+    .. math::
+        \ell_i = w_i \sum_{j \in S_i} \mathrm{softplus}(a_i \cdot M_j/\tau - o),
+        \qquad
+        \nabla_{a_i} \ell_i = \frac{w_i}{\tau} \sum_{j \in S_i}
+            \sigma(a_i \cdot M_j/\tau - o)\, M_j.
+
+    What noise-contrastive estimation asks of its negatives, in the same single pass as
+    :func:`negative_log_sum_exp`; the table and the offset are constants for the
+    gradient.
+
+    Args:
+        anchors: Embeddings of the batch; leading axes as in
+            :func:`negative_log_sum_exp`.
+        table: The rows of the bank.
+        negatives: Which rows are negatives of which example.
+        temperature: Divides the scores, :math:`\tau > 0`.
+        offset: What is taken from the scores after that, :math:`o`.
+        chunk_size: Rows a chunk. By default what is fast on the device.
+
+    Returns:
+        One value per anchor, in nats, at least float32; zero without negatives.
+
+    Raises:
+        TypeError: If anchors or table are not floating point.
+        ValueError: If batch or width do not match, or a concrete temperature is not
+            positive, or the chunk size is less than 1.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxkd import memory
+        >>> labels = jnp.array([0, 1, 1])
+        >>> negatives = memory.all_negatives(
+        ...     jax.random.key(0), labels[:1], labels, num_negatives=2, num_classes=2
+        ... )
+        >>> anchors, table = jnp.ones((1, 4)), jnp.zeros((3, 4))
+        >>> print(memory.negative_softplus_sum(anchors, table, negatives).round(4))
+        [1.3863]
+
+    References:
+        Gutmann and Hyvärinen, `Noise-contrastive estimation
+        <https://proceedings.mlr.press/v9/gutmann10a.html>`_, 2010.
+    """
+    anchors, table, chunk_size = _prepare(
+        anchors, table, negatives, temperature, chunk_size
+    )
+    offset = jax.lax.stop_gradient(jnp.asarray(offset, anchors.dtype))
+    value = _softplus_sum(anchors, table, negatives, offset, chunk_size)
+    weight = jnp.exp(negatives.log_weight.astype(value.dtype))
+    return value * jnp.broadcast_to(weight, value.shape)
+
+
+def _prepare(anchors, table, negatives, temperature, chunk_size):
+    """Checks the arguments; scales the anchors, makes the table a constant."""
     anchors = _checks.as_float_array(anchors, "anchors")
     table = jnp.asarray(table)
     if not jnp.issubdtype(table.dtype, jnp.floating):
@@ -91,16 +167,8 @@ def negative_log_sum_exp(
         on_cpu = jax.default_backend() == "cpu"
         chunk_size = _CHUNK_ROWS_CPU if on_cpu else _CHUNK_ROWS
     _checks.check_at_least(1, chunk_size=chunk_size)
-
-    value = _log_sum_exp(
-        anchors / jnp.asarray(temperature, anchors.dtype),
-        jax.lax.stop_gradient(table),
-        negatives,
-        min(chunk_size, candidates),
-    )
-    return value + jnp.broadcast_to(
-        negatives.log_weight.astype(value.dtype), value.shape
-    )
+    scaled = anchors / jnp.asarray(temperature, anchors.dtype)
+    return scaled, jax.lax.stop_gradient(table), min(chunk_size, candidates)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
@@ -127,19 +195,10 @@ class _Carry(NamedTuple):
 
 def _stream(anchors, table, negatives, chunk_size, *, with_mean):
     """The log-sum-exp and, if asked, the softmax mean of the rows."""
-    dtype, shape = anchors.dtype, anchors.shape
-    flat = anchors.reshape(-1, shape[-1])
-    negatives = negatives.tile(flat.shape[0] // shape[-2])
+    dtype, anchor_count = anchors.dtype, anchors.size // anchors.shape[-1]
 
-    def add_chunk(carry, start, size):
-        part = negatives.part(start, size)
-        if part.rows is None:
-            rows = jax.lax.dynamic_slice_in_dim(table, start, size)
-        else:
-            rows = table[part.rows]
-        rows = rows.astype(dtype)
-        # Rows come first: XLA vectorises reductions over a leading axis.
-        scores = jnp.where(part.mask(), rows @ flat.T, -jnp.inf)
+    def add_chunk(carry, scores, mask, rows):
+        scores = jnp.where(mask, scores, -jnp.inf)
         peak = jnp.maximum(carry.peak, jnp.max(scores, axis=0))
         shrink = jnp.exp(carry.peak - peak)
         terms = jnp.exp(scores - peak[None, :])
@@ -151,19 +210,80 @@ def _stream(anchors, table, negatives, chunk_size, *, with_mean):
 
     # A finite start keeps the differences defined while an anchor has no negative.
     carry = _Carry(
-        peak=jnp.full(flat.shape[:1], jnp.finfo(dtype).min, dtype),
-        total=jnp.zeros(flat.shape[:1], dtype),
-        mean=jnp.zeros(flat.shape, dtype) if with_mean else None,
+        peak=jnp.full((anchor_count,), jnp.finfo(dtype).min, dtype),
+        total=jnp.zeros((anchor_count,), dtype),
+        mean=jnp.zeros((anchor_count, anchors.shape[-1]), dtype) if with_mean else None,
     )
+    carry = _over_chunks(anchors, table, negatives, chunk_size, carry, add_chunk)
+    value = (carry.peak + jnp.log(carry.total)).reshape(anchors.shape[:-1])
+    if carry.mean is None:
+        return value, None
+    mean = carry.mean / jnp.where(carry.total == 0, 1, carry.total)[:, None]
+    return value, mean.reshape(anchors.shape)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
+def _softplus_sum(anchors, table, negatives, offset, chunk_size):
+    return _stream_softplus(anchors, table, negatives, offset, chunk_size)
+
+
+@_softplus_sum.defjvp
+def _softplus_sum_jvp(chunk_size, primals, tangents):
+    anchors, table, negatives, offset = primals
+    value, slope = _stream_softplus(
+        anchors, table, negatives, offset, chunk_size, with_slope=True
+    )
+    return value, jnp.sum(slope * tangents[0], axis=-1)
+
+
+def _stream_softplus(
+    anchors, table, negatives, offset, chunk_size, *, with_slope=False
+):
+    """The sum of softplus and, if asked, its gradient."""
+    total = jnp.zeros((anchors.size // anchors.shape[-1],), anchors.dtype)
+    if not with_slope:
+
+        def add_value(total, scores, mask, rows):
+            del rows
+            terms = jnp.where(mask, jax.nn.softplus(scores - offset), 0.0)
+            return total + jnp.sum(terms, axis=0)
+
+        total = _over_chunks(anchors, table, negatives, chunk_size, total, add_value)
+        return total.reshape(anchors.shape[:-1])
+
+    def add_both(carry, scores, mask, rows):
+        total, slope = carry
+        scores = scores - offset
+        terms = jnp.where(mask, jax.nn.softplus(scores), 0.0)
+        pull = jnp.where(mask, jax.nn.sigmoid(scores), 0.0)
+        return total + jnp.sum(terms, axis=0), slope + pull.T @ rows
+
+    slope = jnp.zeros((total.shape[0], anchors.shape[-1]), anchors.dtype)
+    total, slope = _over_chunks(
+        anchors, table, negatives, chunk_size, (total, slope), add_both
+    )
+    return total.reshape(anchors.shape[:-1]), slope.reshape(anchors.shape)
+
+
+def _over_chunks(anchors, table, negatives, chunk_size, carry, add):
+    """Folds ``add(carry, scores, mask, rows)`` over chunks of the candidates."""
+    flat = anchors.reshape(-1, anchors.shape[-1])
+    negatives = negatives.tile(flat.shape[0] // anchors.shape[-2])
+
+    def add_chunk(carry, start, size):
+        part = negatives.part(start, size)
+        if part.rows is None:
+            rows = jax.lax.dynamic_slice_in_dim(table, start, size)
+        else:
+            rows = table[part.rows]
+        rows = rows.astype(anchors.dtype)
+        # Rows come first: XLA vectorises reductions over a leading axis.
+        return add(carry, rows @ flat.T, part.mask(), rows)
+
     chunks, remainder = divmod(negatives.candidate_labels.shape[0], chunk_size)
     carry = jax.lax.fori_loop(
         0, chunks, lambda i, c: add_chunk(c, i * chunk_size, chunk_size), carry
     )
     if remainder:
         carry = add_chunk(carry, chunks * chunk_size, remainder)
-
-    value = (carry.peak + jnp.log(carry.total)).reshape(shape[:-1])
-    if carry.mean is None:
-        return value, None
-    mean = carry.mean / jnp.where(carry.total == 0, 1, carry.total)[:, None]
-    return value, mean.reshape(shape)
+    return carry

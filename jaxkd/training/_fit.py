@@ -36,7 +36,8 @@ def fit(
     Args:
         program: The compiled experiment.
         loop: ``program.start(seed)``, or a restored checkpoint. It is donated.
-        epochs: Epochs of the whole run, those before a resume included.
+        epochs: Epochs of the whole run, those before a resume included and those of a
+            pretraining stage not.
         checkpoints: Where to save after each epoch (and within, if it says so).
         history: Records of the epochs before a resume.
         on_epoch: Called with each epoch's record, before its checkpoint.
@@ -48,7 +49,9 @@ def fit(
     Returns:
         The final state, and one record per epoch: ``epoch``, ``step``, ``seconds``,
         ``images_per_second`` (without compilation), ``train/...`` means over the
-        epoch, ``test/accuracy`` and ``test/loss`` where evaluated.
+        epoch, ``test/accuracy`` and ``test/loss`` where evaluated. Epochs of a
+        pretraining stage come first, count on, and are not evaluated; ``stage`` tells
+        which is which in a run that has two.
 
     Raises:
         DivergenceError: If a loss is not finite. Checkpoints are only ever taken of
@@ -58,6 +61,8 @@ def fit(
     records = list(history)
     step = int(jax.device_get(loop.train.step))
     per_epoch = program.steps_per_epoch
+    first_epochs = program.pretraining_epochs
+    epochs += first_epochs
     progress = FitProgress(
         console or Console(quiet=True),
         description,
@@ -73,11 +78,16 @@ def fit(
             )
             totals = jax.device_get(loop.monitor.totals)
             record: Record = {"epoch": epoch + 1, "step": step, **speed}
+            if first_epochs:
+                record["stage"] = "pretraining" if epoch < first_epochs else "training"
             record |= {
                 f"train/{name}": total / per_epoch
                 for name, total in _as_floats(totals).items()
             }
-            if (epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs:
+            in_training = epoch + 1 - first_epochs
+            if in_training == epochs - first_epochs or (
+                in_training > 0 and in_training % evaluate_every == 0
+            ):
                 evaluation = program.evaluate(loop)
                 record["test/accuracy"] = evaluation.accuracy
                 record["test/loss"] = evaluation.loss
@@ -85,6 +95,8 @@ def fit(
             progress.epoch(record)
             if on_epoch is not None:
                 on_epoch(record)
+            if step == program.pretraining_steps:  # never, without such a stage
+                loop = program.begin_training(loop)
             if checkpoints is not None:
                 checkpoints.save(step, loop, {"history": records})
     return loop, records
@@ -102,16 +114,16 @@ def _run_epoch(
     per_epoch, per_call = program.steps_per_epoch, program.steps_per_call
     end = (step // per_epoch + 1) * per_epoch
     every = None if checkpoints is None else checkpoints.every_steps
-    order = program.order(loop)
+    order, stage = program.order(loop), program.stage(step)
     started, first = time.perf_counter(), step
     timed_from = None
     while step < end:
         stop = end if every is None else min(end, (step // every + 1) * every)
         if stop - step >= per_call > 1:
-            loop, report = program.advance_many(loop, order)
+            loop, report = stage.advance_many(loop, order)
             step += per_call
         else:
-            loop, report = program.advance(loop, order)
+            loop, report = stage.advance(loop, order)
             step += 1
         if timed_from is None:  # compilation is not speed
             jax.block_until_ready(report)

@@ -9,6 +9,9 @@ from jaxkd import _json
 
 Record = dict[str, Any]
 
+# How numbers that JSON cannot say are written.
+_NOT_IN_JSON = ("nan", "inf", "-inf")
+
 
 class MetricsWriter:
     """Appends every epoch's record to ``metrics.jsonl`` and to an event file.
@@ -62,7 +65,7 @@ def read_metrics(path: Path) -> list[Record]:
         except json.JSONDecodeError:
             break
         records.append(
-            {k: float(v) if isinstance(v, str) else v for k, v in record.items()}
+            {k: float(v) if v in _NOT_IN_JSON else v for k, v in record.items()}
         )
     return records
 

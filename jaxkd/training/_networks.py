@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import ArrayLike
 
 from jaxkd.data import Normalization, normalize
+from jaxkd.distillers import Classifier
 from jaxkd.models import ModelOutput
 
 Apply = Callable[[Any, jax.Array], ModelOutput]
@@ -21,10 +22,13 @@ class FrozenNetwork(NamedTuple):
         apply: ``(variables, images) -> ModelOutput``; images are as stored (uint8, or
             floats in ``[0, 1]``), NHWC.
         variables: The network's parameters, statistics and normalisation.
+        classifier: The linear layer that makes its logits, if the network has one in
+            the attribute ``classifier``: for methods that use it again.
     """
 
     apply: Apply
     variables: Any
+    classifier: Classifier | None = None
 
 
 def inference_view(network: nnx.Module) -> nnx.Module:
@@ -67,7 +71,19 @@ def freeze(
         module = nnx.merge(graphdef, variables["state"])
         return module(network_inputs(images, variables["normalization"]))
 
-    return FrozenNetwork(apply, {"state": state, "normalization": normalization})
+    variables = {"state": state, "normalization": normalization}
+    return FrozenNetwork(apply, variables, _classifier(network))
+
+
+def _classifier(network: nnx.Module) -> Classifier | None:
+    found = getattr(network, "classifier", None)
+    if not isinstance(found, nnx.Linear):
+        return None
+    kernel = found.kernel.get_value()  # perhaps abstract
+    bias = found.bias
+    if bias is None:
+        return Classifier(kernel, jnp.zeros(kernel.shape[-1:], kernel.dtype))
+    return Classifier(kernel, bias.get_value())
 
 
 def network_inputs(images: ArrayLike, normalization: Normalization | None) -> jax.Array:

@@ -1,6 +1,7 @@
 """An experiment compiled once: resident data, the step, evaluation, any seed."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,8 +29,10 @@ from jaxkd.training._step import (
     Examples,
     Metrics,
     TrainState,
+    TrainStep,
     init_train_state,
     make_train_step,
+    trainable,
 )
 
 
@@ -62,16 +65,40 @@ class Report(NamedTuple):
     failed_metrics: Metrics
 
 
+Advance = Callable[[LoopState, Array], tuple[LoopState, Report]]
+
+
+class Stage(NamedTuple):
+    """The compiled steps of a stage of training.
+
+    Attributes:
+        advance: ``(LoopState, order) -> (LoopState, Report)``, one step; the state is
+            donated.
+        advance_many: The same for ``steps_per_call`` steps in one dispatch.
+        scratch_bytes: ``(LoopState, order) -> int``: the memory that one step takes
+            beside its arguments, as XLA plans it. Compiles the step anew.
+    """
+
+    advance: Advance
+    advance_many: Advance
+    scratch_bytes: Callable[[LoopState, Array], int]
+
+
 @dataclasses.dataclass(frozen=True)
 class Program:
     """The compiled functions of one experiment.
 
+    A distiller with a pretraining stage has two stages, whose states differ in what is
+    trained; both count in the same steps and epochs.
+
     Attributes:
-        start: ``seed -> LoopState``.
+        start: ``seed -> LoopState`` before the first stage.
+        begin_training: ``LoopState -> LoopState``: from the end of pretraining to the
+            beginning of training, with a new optimizer state.
         order: ``LoopState -> rows`` in the order of the current epoch.
-        advance: ``(LoopState, order) -> (LoopState, Report)``, one step; the state is
-            donated.
-        advance_many: The same for ``steps_per_call`` steps in one dispatch.
+        training: The steps of training.
+        pretraining: The steps of the stage before, if there is one.
+        pretraining_epochs: How long that lasts; 0 without.
         evaluate: ``LoopState -> Evaluation`` on the whole test set.
         student: ``LoopState -> nnx.Module``, for use outside.
         steps_per_epoch: Batches in an epoch, the filled-up last one included.
@@ -81,15 +108,35 @@ class Program:
     """
 
     start: Callable[[int], LoopState]
+    begin_training: Callable[[LoopState], LoopState]
     order: Callable[[LoopState], Array]
-    advance: Callable[[LoopState, Array], tuple[LoopState, Report]]
-    advance_many: Callable[[LoopState, Array], tuple[LoopState, Report]]
+    training: Stage
+    pretraining: Stage | None
+    pretraining_epochs: int
     evaluate: Callable[[LoopState], Evaluation]
     student: Callable[[LoopState], nnx.Module]
     steps_per_epoch: int
     batch_size: int
     steps_per_call: int
     normalization: Normalization
+
+    @property
+    def pretraining_steps(self) -> int:
+        """Steps before training proper."""
+        return self.pretraining_epochs * self.steps_per_epoch
+
+    def stage(self, step: int) -> Stage:
+        """The stage that the step after ``step`` steps belongs to."""
+        if self.pretraining is not None and step < self.pretraining_steps:
+            return self.pretraining
+        return self.training
+
+    def like(self, step: int) -> LoopState:
+        """The abstract state after ``step`` steps: what a checkpoint restores to."""
+        abstract = jax.eval_shape(self.start, 0)
+        if self.pretraining is not None and step >= self.pretraining_steps:
+            abstract = jax.eval_shape(self.begin_training, abstract)
+        return abstract
 
 
 def default_steps_per_call() -> int:
@@ -103,6 +150,7 @@ def compile_program(
     distiller: Distiller,
     *,
     optimizer: optax.GradientTransformation,
+    pretraining_optimizer: optax.GradientTransformation | None = None,
     batch_size: int = 64,
     teacher: FrozenNetwork | None = None,
     normalization: Normalization | None = None,
@@ -116,6 +164,8 @@ def compile_program(
         dataset: Training and test images; they are kept on the device.
         distiller: The objective.
         optimizer: Any optax optimizer.
+        pretraining_optimizer: Of the distiller's pretraining stage, if it has one; by
+            default the same. Each stage begins with a new optimizer state.
         batch_size: Examples per step. The last batch of an epoch is filled up with the
             epoch's first examples.
         teacher: The frozen teacher, if the distiller needs one.
@@ -144,14 +194,19 @@ def compile_program(
     module = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
     graphdef = nnx.graphdef(module)
     spec = _make_spec(module, dataset, teacher, normalization, batch_size)
-    step = make_train_step(
+    make_step = functools.partial(
+        make_train_step,
         graphdef,
         distiller,
-        optimizer,
         teacher=teacher,
         normalization=normalization,
         augmentation=augmentation,
     )
+    step = first_step = make_step(optimizer)
+    first_optimizer, stage = optimizer, distiller.pretraining
+    if stage is not None:
+        first_optimizer = pretraining_optimizer or optimizer
+        first_step = make_step(first_optimizer, pretraining=True)
     split = jax.device_put(
         train._replace(images=np.asarray(train.images), labels=train.labels)
     )
@@ -160,26 +215,39 @@ def compile_program(
         rows = batch_rows(order, position, batch_size)
         return Examples(split.images[rows], split.labels[rows], rows)
 
-    def advance(loop: LoopState, variables, split, order):
-        position = loop.train.step % epoch_steps
-        train, metrics = step(
-            loop.train, variables, examples_at(split, order, position)
+    def compile_stage(step: TrainStep) -> Stage:
+        def advance(loop: LoopState, variables, split, order):
+            position = loop.train.step % epoch_steps
+            train, metrics = step(
+                loop.train, variables, examples_at(split, order, position)
+            )
+            monitor = _observe(loop.monitor, metrics, loop.train.step, position == 0)
+            report = Report(metrics, monitor.failed_step, monitor.failed_metrics)
+            return LoopState(train, monitor), report
+
+        def advance_many(loop: LoopState, variables, split, order):
+            def body(loop, _):
+                return advance(loop, variables, split, order)
+
+            loop, reports = jax.lax.scan(body, loop, length=steps_per_call)
+            return loop, jax.tree.map(lambda x: x[-1], reports)
+
+        one = jax.jit(advance, donate_argnames="loop")
+        many = jax.jit(advance_many, donate_argnames="loop")
+
+        def scratch_bytes(loop, order):
+            lowered = one.lower(loop, teacher_variables, split, order)
+            analysis = lowered.compile().memory_analysis()
+            return 0 if analysis is None else analysis.temp_size_in_bytes
+
+        return Stage(
+            lambda loop, order: one(loop, teacher_variables, split, order),
+            lambda loop, order: many(loop, teacher_variables, split, order),
+            scratch_bytes,
         )
-        monitor = _observe(loop.monitor, metrics, loop.train.step, position == 0)
-        report = Report(metrics, monitor.failed_step, monitor.failed_metrics)
-        return LoopState(train, monitor), report
 
-    def advance_many(loop: LoopState, variables, split, order):
-        def body(loop, _):
-            return advance(loop, variables, split, order)
-
-        loop, reports = jax.lax.scan(body, loop, length=steps_per_call)
-        return loop, jax.tree.map(lambda x: x[-1], reports)
-
-    def start(seed):
-        student_key, run_key = jax.random.split(jax.random.key(seed))
-        student = build(nnx.Rngs(student_key))
-        train = init_train_state(student, distiller, spec, optimizer, key=run_key)
+    def observed(train: TrainState, step: TrainStep) -> LoopState:
+        """A state with nothing seen yet."""
         order = jnp.arange(len(spec.labels))
         _, metrics = jax.eval_shape(
             lambda: step(train, teacher_variables, examples_at(split, order, 0))
@@ -187,13 +255,25 @@ def compile_program(
         zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
         return LoopState(train, Monitor(zeros, jnp.full((), -1, jnp.int32), zeros))
 
+    def start(seed):
+        student_key, run_key = jax.random.split(jax.random.key(seed))
+        student = build(nnx.Rngs(student_key))
+        train = init_train_state(student, distiller, spec, first_optimizer, key=run_key)
+        return observed(train, first_step)
+
+    def begin_training(loop):
+        train = loop.train
+        if stage is not None:
+            heads, extra = stage.finish(train.heads, train.extra)
+            train = train._replace(heads=heads, extra=extra)
+        train = train._replace(opt_state=optimizer.init(trainable(train)))
+        return observed(train, step)
+
     # Initialisation runs once, and optimising its many random draws takes XLA:CPU
     # longer than the first epoch of a small run.
     quick = jax.default_backend() == "cpu"
-    start = jax.jit(
-        start,
-        compiler_options={"xla_backend_optimization_level": 0} if quick else None,
-    )
+    compiler_options = {"xla_backend_optimization_level": 0} if quick else None
+    start = jax.jit(start, compiler_options=compiler_options)
 
     @jax.jit
     def order(key, step):
@@ -201,8 +281,6 @@ def compile_program(
 
     frozen = freeze(module, normalization)
     evaluator = make_evaluator(frozen.apply, dataset.test)
-    compiled = jax.jit(advance, donate_argnames="loop")
-    compiled_many = jax.jit(advance_many, donate_argnames="loop")
     device_normalization = jax.device_put(normalization)
 
     def variables_of(loop: LoopState) -> dict[str, Any]:
@@ -211,11 +289,11 @@ def compile_program(
 
     return Program(
         start=start,
+        begin_training=jax.jit(begin_training, compiler_options=compiler_options),
         order=lambda loop: order(loop.train.key, loop.train.step),
-        advance=lambda loop, order: compiled(loop, teacher_variables, split, order),
-        advance_many=lambda loop, order: compiled_many(
-            loop, teacher_variables, split, order
-        ),
+        training=compile_stage(step),
+        pretraining=None if stage is None else compile_stage(first_step),
+        pretraining_epochs=0 if stage is None else stage.epochs,
         evaluate=lambda loop: evaluator(variables_of(loop)),
         student=lambda loop: nnx.merge(
             graphdef, loop.train.student, loop.train.rest, copy=True
@@ -249,6 +327,7 @@ def _make_spec(
         teacher=teacher_output,
         num_classes=dataset.num_classes,
         labels=np.asarray(dataset.train.labels),
+        classifier=None if teacher is None else teacher.classifier,
     )
 
 

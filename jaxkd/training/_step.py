@@ -9,6 +9,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Int, PRNGKeyArray, Shaped
 
+from jaxkd._errors import InvalidInputError
 from jaxkd.data import Augmentation, Normalization, augment
 from jaxkd.distillers import Batch, Distiller, DistillerState, Spec
 from jaxkd.training._networks import FrozenNetwork, network_inputs
@@ -105,6 +106,7 @@ def make_train_step(
     teacher: FrozenNetwork | None = None,
     normalization: Normalization | None = None,
     augmentation: Augmentation | None = None,
+    pretraining: bool = False,
 ) -> TrainStep:
     """Builds the training step; the caller compiles it and donates the state.
 
@@ -120,12 +122,22 @@ def make_train_step(
         normalization: Applied to the student's images after augmentation; without it,
             the student sees floats in ``[0, 1]``.
         augmentation: Applied to the images of student and teacher alike.
+        pretraining: Whether to build the step of the distiller's first stage instead.
+            Parameters that its loss does not reach stay as they are, weight decay
+            included.
 
     Returns:
         ``(state, teacher_variables, examples) -> (state, metrics)``. Metrics are
-        scalars: ``loss``, ``accuracy`` (of the student on the augmented batch) and the
-        distiller's own.
+        scalars: ``loss``, ``accuracy`` (of the student on the augmented batch; not in
+        pretraining) and the distiller's own.
+
+    Raises:
+        ValueError: If pretraining is asked of a distiller that has none.
     """
+    stage = distiller.pretraining if pretraining else None
+    if pretraining and stage is None:
+        raise InvalidInputError("distiller has no pretraining stage to build a step of")
+    loss_of = distiller.loss if stage is None else stage.loss
 
     def step(state: TrainState, teacher_variables: PyTree, examples: Examples):
         augment_key, distiller_key = jax.random.split(
@@ -143,27 +155,32 @@ def make_train_step(
         batch = Batch(images, examples.labels, examples.rows, distiller_key)
 
         def objective(params):
-            student = nnx.merge(graphdef, params["student"], state.rest, copy=True)
+            trained = params["student"]
+            if stage is not None and not stage.trains_student:
+                trained = jax.lax.stop_gradient(trained)
+            student = nnx.merge(graphdef, trained, state.rest, copy=True)
             output = student(inputs)
-            per_example, extra, metrics = distiller.loss(
+            per_example, extra, metrics = loss_of(
                 params["heads"], state.extra, output, teacher_output, batch
             )
             rest = nnx.state(student, nnx.Not(nnx.Param))
             loss = jnp.mean(per_example)
-            labels = examples.labels
-            correct = output.logits.argmax(-1).astype(labels.dtype) == labels
-            metrics = {
-                "loss": loss,
-                "accuracy": jnp.mean(correct, dtype=loss.dtype),
-                **metrics,
-            }
-            return loss, (rest, extra, metrics)
+            if stage is None:
+                labels = examples.labels
+                correct = output.logits.argmax(-1).astype(labels.dtype) == labels
+                accuracy = jnp.mean(correct, dtype=loss.dtype)
+                metrics = {"accuracy": accuracy, **metrics}
+            elif not stage.trains_student:
+                rest = state.rest
+            return loss, (rest, extra, {"loss": loss, **metrics})
 
         params: Any = trainable(state)
         grads, (rest, extra, metrics) = jax.grad(objective, has_aux=True)(params)
         # optax's schedules and bias corrections mix integer counts with floats.
         with jax.numpy_dtype_promotion("standard"):
             updates, opt_state = optimizer.update(grads, state.opt_state, params)
+            if stage is not None:
+                updates = jax.tree.map(_where_reached, grads, updates)
             params = optax.apply_updates(params, updates)
         new_state = TrainState(
             student=params["student"],
@@ -177,3 +194,8 @@ def make_train_step(
         return new_state, metrics
 
     return step
+
+
+def _where_reached(gradient: Array, update: Array) -> Array:
+    """The update of a parameter whose gradient is not zero throughout."""
+    return jnp.where(jnp.any(gradient != 0), update, jnp.zeros_like(update))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
+from reference import crd as crd_reference
 from reference import logits as reference
 
 from jaxkd import losses
@@ -159,3 +160,50 @@ def test_weights_that_do_not_broadcast_are_an_error_that_names_both(scores):
 def test_temperature_must_be_positive_and_finite(scores, temperature):
     with pytest.raises(InvalidInputError, match="temperature must be"):
         info_nce(temperature)(*scores)
+
+
+NCE = {"normalizer": 3.0, "noise_probability": 0.05, "temperature": 0.5}
+
+
+def nce(positive, negatives):
+    return losses.noise_contrastive(positive, negatives, **NCE)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit, jax.vmap])
+def test_noise_contrastive_matches_its_definition(scores, transform):
+    wide = [np.float64(x) for x in scores]
+    expected = crd_reference.noise_contrastive(*wide, **NCE)
+    np.testing.assert_allclose(transform(nce)(*wide), expected, rtol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_slope_of_noise_contrastive_is_the_posterior_of_the_noise(scores):
+    positive, negatives = (np.float64(x) for x in scores)
+    total = lambda *x: nce(*x).sum()
+    gradients = jax.grad(total, argnums=(0, 1))(positive, negatives)
+    noise = negatives.shape[1] * NCE["noise_probability"] + 1e-7
+    p, p_k = (np.exp(x / 0.5) / NCE["normalizer"] for x in (positive, negatives))
+    np.testing.assert_allclose(gradients[0], -noise / (p + noise) / 0.5, rtol=1e-12)
+    np.testing.assert_allclose(gradients[1], p_k / (p_k + noise) / 0.5, rtol=1e-12)
+
+
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_noise_contrastive_is_finite_at_extreme_scores(sign):
+    x = jnp.full(2, sign * 1e4), jnp.full((2, 3), -sign * 1e4)
+    total = lambda *x: nce(*x).sum()
+    results = jax.value_and_grad(total, argnums=(0, 1))(*x)
+    assert all(np.isfinite(r).all() for r in jax.tree.leaves(results))
+
+
+def test_noise_contrastive_computes_bfloat16_in_float32(scores):
+    low = [jnp.asarray(x, jnp.bfloat16) for x in scores]
+    value = nce(*low)
+    assert value.dtype == jnp.float32
+    np.testing.assert_array_equal(value, nce(*(x.astype(jnp.float32) for x in low)))
+
+
+@pytest.mark.parametrize("name", sorted(NCE))
+def test_noise_contrastive_refuses_a_setting_that_is_not_positive(scores, name):
+    with pytest.raises(InvalidInputError, match=f"{name} must be positive"):
+        losses.noise_contrastive(*scores, **{**NCE, name: 0.0})

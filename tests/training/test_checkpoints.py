@@ -30,7 +30,7 @@ def program():
 def loop(program):
     loop = program.start(0)
     for _ in range(2):
-        loop, _ = program.advance(loop, program.order(loop))
+        loop, _ = program.training.advance(loop, program.order(loop))
     return loop
 
 

@@ -87,7 +87,7 @@ def test_the_loop_makes_no_implicit_transfer(holistic):
 
 def test_the_step_donates_its_state(holistic):
     loop = holistic.start(0)
-    holistic.advance(loop, holistic.order(loop))
+    holistic.training.advance(loop, holistic.order(loop))
     kept = [x.shape for x in jax.tree.leaves(loop.train) if not x.is_deleted()]
     assert kept == []
 
@@ -95,8 +95,8 @@ def test_the_step_donates_its_state(holistic):
 def test_the_report_of_a_step_outlives_the_next(plain):
     loop = plain.start(0)
     order = plain.order(loop)
-    loop, report = plain.advance(loop, order)
-    plain.advance(loop, order)
+    loop, report = plain.training.advance(loop, order)
+    plain.training.advance(loop, order)
     assert np.isfinite(float(report.metrics["loss"]))
 
 
@@ -121,7 +121,7 @@ def test_epochs_come_in_different_orders(plain):
     loop = plain.start(0)
     first = plain.order(loop)
     for _ in range(plain.steps_per_epoch):
-        loop, _ = plain.advance(loop, first)
+        loop, _ = plain.training.advance(loop, first)
     assert np.any(np.asarray(plain.order(loop)) != np.asarray(first))
 
 
@@ -137,7 +137,7 @@ def test_the_history_holds_the_mean_of_each_epochs_metrics(plain):
     loop = plain.start(0)
     losses = []
     for _ in range(2 * plain.steps_per_epoch):
-        loop, report = plain.advance(loop, plain.order(loop))
+        loop, report = plain.training.advance(loop, plain.order(loop))
         losses.append(float(report.metrics["loss"]))
     _, history = training.fit(plain, plain.start(0), epochs=2)
     means = np.reshape(losses, (2, -1)).mean(axis=1)

@@ -67,7 +67,7 @@ def test_an_mlp_takes_the_step_that_float64_arithmetic_gives():
 
     loss, grads = by_hand(before)
     expected = jax.tree.map(lambda p, g: p - 0.1 * g, before, grads)
-    loop, report = program.advance(loop, order)
+    loop, report = program.training.advance(loop, order)
     np.testing.assert_allclose(report.metrics["loss"], loss, rtol=1e-12)
     assert dtypes(loop.train.student) == {np.dtype("float64")}
     for ours, theirs in zip(arrays(loop.train.student), arrays(expected), strict=True):

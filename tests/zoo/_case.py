@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """A loss with settings, its definition, and arguments to compare them on.
 
@@ -22,6 +22,8 @@ class Case:
         settings: Keyword arguments.
         degenerate: Arguments for which value and gradients must be finite, by a name
             that says what is special about them.
+        teacher_gradient: Whether the loss has a gradient in the teacher's arguments;
+            one that sees their signs alone has not.
         label: Tells cases of one loss apart.
     """
 
@@ -32,6 +34,7 @@ class Case:
     trained: tuple[int, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     degenerate: Mapping[str, tuple[np.ndarray, ...]] = field(default_factory=dict)
+    teacher_gradient: bool = True
     label: str = ""
 
     def __str__(self) -> str:

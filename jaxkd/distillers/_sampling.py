@@ -1,0 +1,66 @@
+"""Choices that the methods with a memory bank share."""
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Int
+
+from jaxkd import _checks, memory
+from jaxkd._errors import InvalidInputError, unknown_name
+
+_MOST_NEGATIVES = 16384  # as published; the default where there are so many
+_SAMPLERS = {
+    "all": memory.all_negatives,
+    "sampled": memory.sampled_negatives,
+    "shared": memory.shared_negatives,
+}
+
+
+def choose_sampler(
+    negatives: str | Callable[..., memory.Negatives], num_negatives: int | None
+) -> Callable[..., memory.Negatives]:
+    """The sampler of that name, or the one given."""
+    if num_negatives is not None:
+        _checks.check_at_least(1, num_negatives=num_negatives)
+    if callable(negatives):
+        return negatives
+    if negatives not in _SAMPLERS:
+        raise unknown_name("negatives", negatives, _SAMPLERS)
+    sampler = _SAMPLERS[negatives]
+    if negatives == "shared":
+        # How many rows are read has to be known before there are labels.
+        return functools.partial(sampler, num_rows=num_negatives or _MOST_NEGATIVES)
+    return sampler
+
+
+def check_contrast_labels(
+    labels: Int[np.ndarray, " rows"], num_classes: int, method: str
+) -> None:
+    """Raises unless the labels are classes of the student's, and of more than one."""
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise InvalidInputError(
+            f"the student tells {num_classes} classes apart, but the training labels "
+            f"reach from {labels.min()} to {labels.max()}"
+        )
+    if labels.min() == labels.max():
+        raise InvalidInputError(
+            f"{method} contrasts examples of different classes, but all "
+            f"{len(labels)} training labels are {labels[0]}"
+        )
+
+
+def count_negatives(labels: Int[np.ndarray, " rows"], requested: int | None) -> int:
+    """How many negatives each example gets, so that every class finds as many."""
+    classes, sizes = np.unique(labels, return_counts=True)
+    largest = sizes.argmax()
+    fewest = int(len(labels) - sizes[largest])
+    if requested is None:
+        return min(_MOST_NEGATIVES, fewest)
+    if requested > fewest:
+        raise InvalidInputError(
+            f"num_negatives is {requested}, but class {classes[largest]} holds "
+            f"{sizes[largest]} of the {len(labels)} training examples, which leaves "
+            f"{fewest} of other classes; ask for at most {fewest}"
+        )
+    return requested

@@ -1,0 +1,95 @@
+"""The regressor of variational information distillation."""
+
+import math
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, ArrayLike, DTypeLike, Float
+
+from jaxkd import _checks
+from jaxkd._errors import InvalidInputError
+from jaxkd.heads._convolution import convolution
+
+_LEAST_VARIANCE = 1e-5  # what the loss adds to a learned variance, as published
+
+
+class VariationalRegressor(nnx.Module):
+    r"""Predicts the teacher's features from the student's, with a variance a channel.
+
+    The mean is three 1x1 convolutions without bias, the first two with a ReLU and as
+    many channels as the teacher's map. The variance of channel c is
+    :math:`\log(1 + e^{\lambda_c}) + 10^{-5}`.
+
+    Args:
+        in_channels: Channels of the student's feature maps.
+        out_channels: Channels of the teacher's.
+        initial_variance: What all variances are in the beginning.
+        dtype: Dtype of parameters and computation.
+        rngs: Randomness for the initial parameters.
+
+    Attributes:
+        log_scale: :math:`\lambda`, the third argument of
+            :func:`jaxkd.losses.variational_information`.
+
+    Raises:
+        ValueError: If the initial variance is not above 1e-5 and finite.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxkd import heads
+        >>> regressor = heads.VariationalRegressor(3, 5, rngs=nnx.Rngs(0))
+        >>> regressor(jnp.ones((2, 4, 4, 3))).shape, regressor.log_scale.shape
+        ((2, 4, 4, 5), (5,))
+
+    References:
+        Ahn et al., `Variational Information Distillation for Knowledge Transfer
+        <https://arxiv.org/abs/1904.05835>`_, 2019, Sec. 2.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        initial_variance: float | int = 5.0,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        _checks.check_at_least(1, in_channels=in_channels, out_channels=out_channels)
+        check_variance(initial_variance)
+        widths = in_channels, out_channels, out_channels, out_channels
+        self.convs = nnx.List(
+            [
+                convolution(
+                    widths[i],
+                    widths[i + 1],
+                    (1, 1),
+                    use_bias=False,
+                    dtype=dtype,
+                    rngs=rngs,
+                )
+                for i in range(3)
+            ]
+        )
+        excess = initial_variance - _LEAST_VARIANCE
+        # The inverse of softplus; no exponential, which overflows.
+        start = excess + math.log(-math.expm1(-excess))
+        self.log_scale = nnx.Param(jnp.full(out_channels, start, dtype))
+
+    def __call__(self, x: Float[ArrayLike, "b h w c"]) -> Float[Array, "b h w out"]:
+        """The means for a batch of the student's feature maps."""
+        y = _checks.as_float_array(x, "x")
+        y = nnx.relu(self.convs[0](y))
+        y = nnx.relu(self.convs[1](y))
+        return self.convs[2](y)
+
+
+def check_variance(initial_variance: float | int) -> None:
+    """Raises ``ValueError`` unless a variance can start there."""
+    _checks.check_finite_positive(initial_variance=initial_variance)
+    if initial_variance <= _LEAST_VARIANCE:
+        raise InvalidInputError(
+            f"initial_variance must be above {_LEAST_VARIANCE:g}, the least there is, "
+            f"got {initial_variance}"
+        )
