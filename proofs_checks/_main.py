@@ -12,6 +12,7 @@ from rich.table import Table
 from jaxkd import InvalidInputError
 from proofs_checks import certificate as certificates
 from proofs_checks._evidence import Settings
+from proofs_checks.t14_invariance import invariance_table
 
 DTYPES = ("float64", "float32", "bfloat16")
 
@@ -120,6 +121,8 @@ def main_from_options(
                     highlight=False,
                     soft_wrap=True,
                 )
+    if "T14" in only:
+        console.print(_invariances())
     if out is not None:
         _write(found, out, console)
     for line in found.failures():
@@ -129,6 +132,17 @@ def main_from_options(
     else:
         console.print("no certificate: see the lines above")
     return 0 if found.holds else 1
+
+
+def _invariances() -> Table:
+    table = Table(title="what each loss does not see", show_lines=True)
+    for column in ("loss", "invariant to", "reordered with", "changed by"):
+        table.add_column(column)
+    for row in invariance_table():
+        table.add_row(
+            *(row[k] for k in ("loss", "invariant", "equivariant", "changes"))
+        )
+    return table
 
 
 def _write(found: certificates.Certificate, out: Path, console: Console) -> None:

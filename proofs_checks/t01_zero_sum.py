@@ -7,7 +7,7 @@ r"""T1. The logit gradient of a shift-invariant loss sums to zero.
 is :math:`\mathbf 1^\top \nabla\ell(z)`, and the function is constant. Softmax does not
 change when a constant is added to all logits, so the statement holds for cross-entropy,
 for distillation at every temperature, for any mixture of the two, and for the teacher's
-side as well.
+side as well; and for every loss of logits that declares the invariance (T14).
 
 **Where it stops.** Logits matching sees the constant: its gradient sums to
 :math:`\overline{d}`, the mean of :math:`d = z - v`. Independent sigmoids see it too.
@@ -17,11 +17,13 @@ Source: after Chen et al. 2021 (arXiv 2109.06458), abstract; derivation ours.
 
 from collections.abc import Iterator
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from jaxkd import losses
+from jaxkd.losses import Arguments, Transformation
 from proofs_checks import _plain, _symbolic
 from proofs_checks._cases import (
     SIZES,
@@ -97,6 +99,38 @@ def _largest_sums(
     return by_student, by_teacher
 
 
+def _declared_losses(settings: Settings) -> tuple[Worst, list[str]]:
+    """The same sum for every loss of logits that declares this invariance (T14)."""
+    worst, names = Worst(), []
+    for declaration in losses.INVARIANCES:
+        if Transformation.STUDENT_SHIFT not in declaration.invariant:
+            continue
+        name = declaration.loss.__name__
+        names.append(name)
+        labeled = declaration.arguments is Arguments.LABELED_LOGITS
+
+        def total(student, teacher, labels, declaration=declaration, labeled=labeled):
+            arguments = (student, teacher, labels) if labeled else (student, teacher)
+            return jnp.sum(declaration.loss(*arguments, **declaration.settings))
+
+        gradient_of = jax.jit(jax.grad(total))
+        for trial in range(20):
+            rng = np.random.default_rng((settings.seed, 1, trial))
+            logits = settings.cast(rng.normal(0, 3, (2, 32, 10)))
+            labels = jnp.asarray(rng.integers(0, 10, 32, dtype=np.int32))
+            gradient = np.asarray(gradient_of(*logits, labels), np.float64)
+            size = 1.0 + np.abs(gradient).sum(-1)
+            worst.add(
+                np.abs(gradient.sum(-1)) / size,
+                lambda row, name=name, trial=trial: {
+                    "loss": name,
+                    "trial": trial,
+                    "row": row,
+                },
+            )
+    return worst, names
+
+
 def claims(settings: Settings) -> Iterator[Evidence]:
     """The sum vanishes for every softmax loss; for LM it is the mean of d."""
     relative = "|sum of gradient| / sum of |gradient|"
@@ -138,6 +172,16 @@ def claims(settings: Settings) -> Iterator[Evidence]:
         _TOLERANCE,
         settings,
         unit="|sum of gradient - mean(d)| / mean |d|",
+    )
+
+    worst, names = _declared_losses(settings)
+    yield claim(
+        f"the {len(names)} losses that declare shift invariance",
+        worst,
+        _TOLERANCE,
+        settings,
+        unit="|sum of gradient| / (1 + sum of |gradient|)",
+        detail=", ".join(names),
     )
 
     def sums(s):

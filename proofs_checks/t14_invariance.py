@@ -37,6 +37,9 @@ from proofs_checks._evidence import (
 
 _CLASSES, _TRIALS = 7, 20
 _TOLERANCE = Tolerance(float64=1e-11, float32=1e-4, bfloat16=2e-1)
+# Jumps where the best match of two singular vectors changes, which rounding the
+# arguments to three digits does.
+_MATCHING_TOLERANCE = _TOLERANCE._replace(bfloat16=None)
 # What must fail has to fail by more than rounding explains.
 _VISIBLE = 1e-2
 
@@ -324,7 +327,9 @@ def claims(settings: Settings) -> Iterator[Evidence]:
             yield claim(
                 f"{declaration.loss.__name__}: {len(tried)} declared symmetries hold",
                 worst,
-                _TOLERANCE,
+                _MATCHING_TOLERANCE
+                if declaration.loss is losses.singular_value
+                else _TOLERANCE,
                 settings,
                 unit="change / largest value",
                 table=table,
@@ -355,25 +360,21 @@ def invariance_table() -> tuple[dict[str, str], ...]:
     """The declarations as rows: a loss, and what it does and does not see."""
 
     def text(transformations: Any) -> str:
-        return "; ".join(t.value for t in transformations) or "-"
+        names = (t.name.lower().replace("_", " ") for t in transformations)
+        return ", ".join(names) or "-"
 
-    return tuple(
-        {
+    def row(declaration: Declaration) -> dict[str, str]:
+        declared = _declared(declaration)
+        every = declaration.transformations
+        return {
             "loss": declaration.loss.__name__,
-            "invariant": text(
-                t for t in declaration.transformations if t in declaration.invariant
-            ),
-            "equivariant": text(
-                t for t in declaration.transformations if t in declaration.equivariant
-            ),
-            "changes": text(
-                t
-                for t in declaration.transformations
-                if t not in _declared(declaration)
-            ),
+            "of": declaration.arguments.value,
+            "invariant": text(t for t in every if t in declaration.invariant),
+            "equivariant": text(t for t in every if t in declaration.equivariant),
+            "changes": text(t for t in every if t not in declared),
         }
-        for declaration in losses.INVARIANCES
-    )
+
+    return tuple(map(row, losses.INVARIANCES))
 
 
 CHECK = Check(

@@ -14,6 +14,7 @@ a head has not moved.
 """
 
 import argparse
+import inspect
 import json
 import math
 import os
@@ -32,7 +33,6 @@ from rich.table import Table
 from jaxkd import data, distillers, models, training
 
 BATCH = 64
-TWO_STAGES = ("ab", "ft", "fsp")
 
 
 def build(name: str, width: int):
@@ -51,7 +51,7 @@ def train_teacher(dataset: data.ImageDataset, width: int) -> training.FrozenNetw
         optimizer=optax.sgd(0.05, momentum=0.9),
         batch_size=BATCH,
     )
-    loop, history = training.fit(program, program.start(0), epochs=3)
+    loop, history = training.fit(program, program.start(0), epochs=10)
     print(f"teacher: test accuracy {history[-1]['test/accuracy']:.1%}", flush=True)
     return training.freeze(program.student(loop), program.normalization)
 
@@ -74,14 +74,14 @@ def run(
     settings = {
         part: {"pretraining_epochs": 1}
         for part in distillers.RECIPES[name]
-        if part in TWO_STAGES
+        if "pretraining_epochs" in inspect.signature(distillers.PARTS[part]).parameters
     }
     program = training.compile_program(
         build("resnet8", width),
         dataset,
         distillers.recipe(name, settings=settings),
         # Without weight decay, which would move what no gradient reaches.
-        optimizer=optax.sgd(0.05, momentum=0.9),
+        optimizer=optax.sgd(0.01, momentum=0.9),
         batch_size=BATCH,
         teacher=teacher,
     )

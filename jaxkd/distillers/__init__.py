@@ -6,6 +6,7 @@ from jaxkd.distillers._base import Distiller as Distiller
 from jaxkd.distillers._base import DistillerState as DistillerState
 from jaxkd.distillers._base import Pretraining as Pretraining
 from jaxkd.distillers._base import Spec as Spec
+from jaxkd.distillers._base import Views as Views
 from jaxkd.distillers._base import require_classifier as require_classifier
 from jaxkd.distillers._base import require_output as require_output
 from jaxkd.distillers._base import require_stages as require_stages
@@ -58,6 +59,8 @@ from jaxkd.distillers._relations import probabilistic_transfer as probabilistic_
 from jaxkd.distillers._relations import relational as relational
 from jaxkd.distillers._relations import similarity_preserving as similarity_preserving
 from jaxkd.distillers._review import review as review
+from jaxkd.distillers._self_supervised import rotations as rotations
+from jaxkd.distillers._self_supervised import self_supervised as self_supervised
 from jaxkd.distillers._semantic import semantic_calibration as semantic_calibration
 from jaxkd.distillers._srrl import softmax_regression as softmax_regression
 from jaxkd.distillers._two_stage import activation_boundary as activation_boundary

@@ -14,6 +14,18 @@ PyTree = Any
 Metrics = dict[str, Array]
 
 
+class Views(NamedTuple):
+    """What the networks make of a batch's further images (:attr:`Distiller.views`).
+
+    Attributes:
+        student: The student's output for them, in their order.
+        teacher: The teacher's, or None where there is no teacher (plain training).
+    """
+
+    student: ModelOutput
+    teacher: ModelOutput | None
+
+
 class Batch(NamedTuple):
     """One training batch as distillers see it.
 
@@ -22,12 +34,15 @@ class Batch(NamedTuple):
         labels: Class numbers.
         rows: Row numbers of the examples in the training set (banks need them).
         key: Randomness of this step; derived from the run's seed and the step.
+        views: The networks' outputs for the images that :attr:`Distiller.views` makes
+            of these, or None if the distiller has no views.
     """
 
     images: Shaped[Array, "batch height width channels"]
     labels: Int[Array, " batch"]
     rows: Int[Array, " batch"]
     key: PRNGKeyArray
+    views: Views | None = None
 
 
 class Classifier(NamedTuple):
@@ -122,11 +137,18 @@ class Distiller(NamedTuple):
             None in plain training; a method that reads it refuses that in ``init``.
         pretraining: A stage before, for methods that have two. It starts from what
             ``init`` gives.
+        views: Makes further images of a batch's augmented ones, before normalisation:
+            ``[batch, h, w, c]`` to ``[views*batch, h, w, c]`` of the same dtype. Both
+            networks see them in the same forward pass as the batch, in both stages,
+            so that batch statistics are those of all images together. ``student`` and
+            ``teacher`` stay the outputs for the batch; those for the views are in
+            :attr:`Batch.views`.
     """
 
     init: Callable[[nnx.Rngs, Spec], DistillerState]
     loss: Loss
     pretraining: Pretraining | None = None
+    views: Callable[[Array], Array] | None = None
 
 
 def require_output(spec: Spec, method: str) -> ModelOutput:

@@ -40,6 +40,8 @@ from jaxkd.distillers._relations import (
     similarity_preserving,
 )
 from jaxkd.distillers._review import review
+from jaxkd.distillers._self_supervised import self_supervised
+from jaxkd.distillers._semantic import semantic_calibration
 from jaxkd.distillers._srrl import softmax_regression
 from jaxkd.distillers._two_stage import activation_boundary, factor_transfer
 from jaxkd.distillers._weighted import weighted
@@ -72,12 +74,14 @@ PARTS: dict[str, Callable[..., Distiller]] = {
     "review": review,
     "ickd": inter_channel_correlation,
     "srrl": softmax_regression,
+    "semckd": semantic_calibration,
     # Relations among examples.
     "sp": similarity_preserving,
     "rkd": relational,
     "pkt": probabilistic_transfer,
     "cc": correlation_congruence,
     "cck": correlation_congruence_kernel,
+    "sskd": self_supervised,
     # Contrast against a memory bank.
     "crd": contrastive_representation,
     "hkd": holistic,
@@ -103,6 +107,7 @@ _BESIDE_CROSS_ENTROPY: dict[str, float] = {
     "review": 1.0,
     "ickd": 2.5,
     "srrl": 1.0,
+    "semckd": 400.0,
     "sp": 3000.0,
     "rkd": 1.0,
     "pkt": 30000.0,
@@ -122,6 +127,7 @@ RECIPES: dict[str, dict[str, float]] = {
     "ce": {"ce": 1.0},
     "kd": {"ce": 0.1, "kd": 0.9},
     "logit-matching": {"lm": 1.0},
+    "sskd": {"ce": 0.1, "kd": 0.9, "sskd": 1.0},
     **_METHODS,
     **{f"{name}+kd": {**parts, "kd": 1.0} for name, parts in _METHODS.items()},
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from jaxkd._errors import InvalidInputError
 from jaxkd.distillers._base import Distiller, DistillerState, Loss, Pretraining
@@ -18,7 +19,8 @@ def weighted(**parts: tuple[float, Distiller]) -> Distiller:
 
     A part of weight zero is left out altogether: it costs nothing and trains nothing.
     Each part draws its own randomness and keeps its own parameters and state, under
-    its name.
+    its name. Views of the images are shared: all parts that want any must have the
+    same function.
 
     Args:
         **parts: ``name=(weight, distiller)``.
@@ -28,7 +30,8 @@ def weighted(**parts: tuple[float, Distiller]) -> Distiller:
         part's name, and the part's own metrics as ``name/metric``.
 
     Raises:
-        ValueError: If a weight is not finite, or no part has a weight.
+        ValueError: If a weight is not finite, no part has a weight, or parts differ in
+            their ``pretraining_epochs`` or views.
 
     Example:
         >>> from jaxkd import distillers
@@ -77,7 +80,23 @@ def weighted(**parts: tuple[float, Distiller]) -> Distiller:
         init,
         combine({name: (weight, part.loss) for name, (weight, part) in active.items()}),
         _pretraining({name: part for name, (_, part) in active.items()}, combine),
+        _views({name: part for name, (_, part) in active.items()}),
     )
+
+
+def _views(parts: dict[str, Distiller]) -> Callable[[Array], Array] | None:
+    """The one function of all parts that have views."""
+    wanted = {n: part.views for n, part in parts.items() if part.views is not None}
+    if not wanted:
+        return None
+    (first, views), *others = wanted.items()
+    for name, other in others:
+        if other is not views:
+            raise InvalidInputError(
+                f"parts share one function that makes views, but those of {first} and "
+                f"{name} differ; give both the same function"
+            )
+    return views
 
 
 def _pretraining(

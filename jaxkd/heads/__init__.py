@@ -10,6 +10,7 @@ from jaxkd.heads._functional import rest_of as rest_of
 from jaxkd.heads._fusion import AttentionFusion as AttentionFusion
 from jaxkd.heads._graph_encoder import GraphEncoder as GraphEncoder
 from jaxkd.heads._holistic import HolisticHeads as HolisticHeads
+from jaxkd.heads._projection import Projection as Projection
 from jaxkd.heads._regressor import Regressor as Regressor
 from jaxkd.heads._semantic import CrossLayerProjection as CrossLayerProjection
 from jaxkd.heads._semantic import SimilarityEmbedding as SimilarityEmbedding

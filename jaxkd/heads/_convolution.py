@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float
 
+from jaxkd.heads._initializers import uniform
+
 
 def convolution(
     in_channels: int,
@@ -23,7 +25,7 @@ def convolution(
 
     This is PyTorch's default, weights and biases alike.
     """
-    init = _uniform(1 / math.sqrt(in_channels * math.prod(kernel_size)))
+    init = uniform(1 / math.sqrt(in_channels * math.prod(kernel_size)))
     return nnx.Conv(
         in_channels,
         out_channels,
@@ -45,6 +47,7 @@ def transposed_convolution(
     kernel_size: int,
     *,
     stride: int = 1,
+    use_bias: bool = True,
     dtype: DTypeLike,
     rngs: nnx.Rngs,
 ) -> nnx.ConvTranspose:
@@ -55,13 +58,14 @@ def transposed_convolution(
     where n counts the *outputs* of an input, which is PyTorch's default. Along height
     and width the kernel is PyTorch's in reverse.
     """
-    init = _uniform(1 / math.sqrt(out_channels * kernel_size**2))
+    init = uniform(1 / math.sqrt(out_channels * kernel_size**2))
     return nnx.ConvTranspose(
         in_channels,
         out_channels,
         (kernel_size, kernel_size),
         strides=stride,
         padding="SAME",
+        use_bias=use_bias,
         dtype=dtype,
         param_dtype=dtype,
         kernel_init=init,
@@ -93,13 +97,3 @@ def normalized(
     # Flax widens float64 "to at least float32", which strict promotion refuses.
     with jax.numpy_dtype_promotion("standard"):
         return norm(x)
-
-
-def _uniform(limit: float) -> nnx.Initializer:
-    """Draws from ``[-limit, limit)``."""
-
-    def init(key, shape, dtype=float, out_sharding=None):
-        del out_sharding
-        return jax.random.uniform(key, shape, dtype, -limit, limit)
-
-    return init

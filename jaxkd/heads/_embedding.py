@@ -2,22 +2,12 @@
 
 import math
 
-import jax
 from flax import nnx
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxkd import _checks
 from jaxkd._numerics import l2_normalize
-
-
-def _uniform(limit: float) -> nnx.Initializer:
-    """Draws from ``[-limit, limit)``."""
-
-    def init(key, shape, dtype=float, out_sharding=None):
-        del out_sharding
-        return jax.random.uniform(key, shape, dtype, -limit, limit)
-
-    return init
+from jaxkd.heads._initializers import uniform
 
 
 class Embedding(nnx.Module):
@@ -38,7 +28,7 @@ class Embedding(nnx.Module):
         self, in_features: int, dim: int, *, normalize: bool = True, rngs: nnx.Rngs
     ):
         _checks.check_at_least(1, in_features=in_features, dim=dim)
-        init = _uniform(1 / math.sqrt(in_features))
+        init = uniform(1 / math.sqrt(in_features))
         self.linear = nnx.Linear(
             in_features, dim, kernel_init=init, bias_init=init, rngs=rngs
         )

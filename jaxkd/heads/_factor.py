@@ -32,13 +32,13 @@ class _Layers(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.convs, self.norms = nnx.List(), nnx.List()
+        # Before a normalisation, which takes the mean out, it would have no gradient.
+        options = {"use_bias": not normalize, "dtype": dtype, "rngs": rngs}
         for width, out in itertools.pairwise(widths):
             if transposed:
-                conv = transposed_convolution(width, out, 3, dtype=dtype, rngs=rngs)
+                conv = transposed_convolution(width, out, 3, **options)
             else:
-                conv = convolution(
-                    width, out, (3, 3), padding=1, dtype=dtype, rngs=rngs
-                )
+                conv = convolution(width, out, (3, 3), padding=1, **options)
             self.convs.append(conv)
             if normalize:
                 self.norms.append(batch_norm(out, dtype=dtype, rngs=rngs))

@@ -25,8 +25,8 @@ class Regressor(nnx.Module):
     - 4x4, transposed, with stride 2 and padding 1 if it is half the teacher's;
     - without padding, of size 1 + student's - teacher's, if it is as large or larger.
 
-    Weights and biases start as PyTorch's do: uniform, within one over the root of the
-    number of inputs (of the transposed convolution: outputs).
+    Weights start as PyTorch's do: uniform, within one over the root of the number of
+    inputs (of the transposed convolution: outputs).
 
     Args:
         student_shape: ``(height, width, channels)`` of the student's maps.
@@ -66,7 +66,9 @@ class Regressor(nnx.Module):
         _check_shape("teacher_shape", teacher_shape)
         height, width, channels = student_shape
         target_height, target_width, out = teacher_shape
-        options = {"dtype": dtype, "rngs": rngs}
+        norm = {"dtype": dtype, "rngs": rngs}
+        # A bias would have no gradient: the normalisation takes the mean out.
+        options = {"use_bias": False, **norm}
         if (height, width) == (2 * target_height, 2 * target_width):
             self.conv = convolution(
                 channels, out, (3, 3), stride=2, padding=1, **options
@@ -82,7 +84,7 @@ class Regressor(nnx.Module):
                 f"of it, got {height}x{width} and {target_height}x{target_width}; "
                 "choose another stage or another pair of networks"
             )
-        self.norm = batch_norm(out, **options)
+        self.norm = batch_norm(out, **norm)
         self.activate = activate
 
     def __call__(

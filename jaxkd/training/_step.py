@@ -11,7 +11,8 @@ from jaxtyping import Array, Int, PRNGKeyArray, Shaped
 
 from jaxkd._errors import InvalidInputError
 from jaxkd.data import Augmentation, Normalization, augment
-from jaxkd.distillers import Batch, Distiller, DistillerState, Spec
+from jaxkd.distillers import Batch, Distiller, DistillerState, Spec, Views
+from jaxkd.models import ModelOutput
 from jaxkd.training._networks import FrozenNetwork, network_inputs
 
 PyTree = Any
@@ -112,6 +113,8 @@ def make_train_step(
 
     Augmentation, the frozen teacher's forward pass, the student's forward and backward
     pass, the distiller's graph, sampling and bank, and the optimizer are one program.
+    If the distiller has views of the images, each network sees batch and views in one
+    forward pass; the accuracy is that on the batch alone.
 
     Args:
         graphdef: The student's static part (``nnx.split``).
@@ -132,12 +135,14 @@ def make_train_step(
         pretraining) and the distiller's own.
 
     Raises:
-        ValueError: If pretraining is asked of a distiller that has none.
+        ValueError: If pretraining is asked of a distiller that has none. From the step,
+            while tracing, if the distiller's views do not fit the images.
     """
     stage = distiller.pretraining if pretraining else None
     if pretraining and stage is None:
         raise InvalidInputError("distiller has no pretraining stage to build a step of")
     loss_of = distiller.loss if stage is None else stage.loss
+    views_of = distiller.views
 
     def step(state: TrainState, teacher_variables: PyTree, examples: Examples):
         augment_key, distiller_key = jax.random.split(
@@ -146,12 +151,15 @@ def make_train_step(
         images = examples.images
         if augmentation is not None:
             images = augment(augment_key, images, augmentation)
-        teacher_output = None
+        seen = images if views_of is None else _with_views(images, views_of)
+        teacher_output = teacher_views = None
         if teacher is not None:
             teacher_output = jax.lax.stop_gradient(
-                teacher.apply(teacher_variables, images)
+                teacher.apply(teacher_variables, seen)
             )
-        inputs = network_inputs(images, normalization)
+            if views_of is not None:
+                teacher_output, teacher_views = _split(teacher_output, len(images))
+        inputs = network_inputs(seen, normalization)
         batch = Batch(images, examples.labels, examples.rows, distiller_key)
 
         def objective(params):
@@ -159,9 +167,12 @@ def make_train_step(
             if stage is not None and not stage.trains_student:
                 trained = jax.lax.stop_gradient(trained)
             student = nnx.merge(graphdef, trained, state.rest, copy=True)
-            output = student(inputs)
+            output, given = student(inputs), batch
+            if views_of is not None:
+                output, student_views = _split(output, len(images))
+                given = batch._replace(views=Views(student_views, teacher_views))
             per_example, extra, metrics = loss_of(
-                params["heads"], state.extra, output, teacher_output, batch
+                params["heads"], state.extra, output, teacher_output, given
             )
             rest = nnx.state(student, nnx.Not(nnx.Param))
             loss = jnp.mean(per_example)
@@ -199,3 +210,22 @@ def make_train_step(
 def _where_reached(gradient: Array, update: Array) -> Array:
     """The update of a parameter whose gradient is not zero throughout."""
     return jnp.where(jnp.any(gradient != 0), update, jnp.zeros_like(update))
+
+
+def _with_views(images: Array, views_of: Callable[[Array], Array]) -> Array:
+    """The images and then their views."""
+    views = views_of(images)
+    fits = views.ndim == images.ndim and views.shape[1:] == images.shape[1:]
+    if not fits or len(views) % len(images) or views.dtype != images.dtype:
+        raise InvalidInputError(
+            "distiller.views must return a multiple of the images it is given, of "
+            f"their size and dtype, got {views.dtype}{list(views.shape)} for "
+            f"{images.dtype}{list(images.shape)}"
+        )
+    return jnp.concatenate([images, views])
+
+
+def _split(output: ModelOutput, rows: int) -> tuple[ModelOutput, ModelOutput]:
+    """The output for the batch, and that for its views."""
+    first = jax.tree.map(lambda x: x[:rows], output)
+    return first, jax.tree.map(lambda x: x[rows:], output)

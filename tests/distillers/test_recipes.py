@@ -13,6 +13,15 @@ ROWS = 40
 LABELS = np.arange(ROWS) % 5
 
 
+def abstract_outputs():
+    """Networks of equal stages and widths, which is what every method can take."""
+    shapes = ((8, 8, 4), (8, 8, 4), (4, 4, 8), (2, 2, 16))
+    stages = tuple(jax.ShapeDtypeStruct((10, *s), jnp.float32) for s in shapes)
+    logits = jax.ShapeDtypeStruct((10, 5), jnp.float32)
+    embedding = jax.ShapeDtypeStruct((10, 16), jnp.float32)
+    return ModelOutput(logits, embedding, stages, stages)
+
+
 def parts_and_total(name, **overrides):
     """Runs one step of a recipe; returns its metrics and its mean loss."""
     rng = np.random.default_rng(0)
@@ -77,3 +86,45 @@ def test_an_unknown_part_is_refused():
 def test_settings_that_would_do_nothing_are_refused():
     with pytest.raises(ValueError, match="has no part 'hkd'"):
         distillers.recipe("kd", settings={"hkd": {"neighbors": 4}})
+
+
+@pytest.mark.parametrize("name", distillers.RECIPES)
+def test_every_recipe_gives_one_value_per_example_in_each_of_its_stages(name):
+    output = abstract_outputs()
+    distiller = distillers.recipe(name)
+    classifier = distillers.Classifier(jnp.zeros((16, 5)), jnp.zeros(5))
+    spec = distillers.Spec(output, output, 5, LABELS, classifier)
+    rows = jax.ShapeDtypeStruct((10,), jnp.int32)
+    images = jax.ShapeDtypeStruct((10, 8, 8, 1), jnp.uint8)
+
+    def both(images, rows, output):
+        params, extra = distiller.init(nnx.Rngs(0), spec)
+        batch = distillers.Batch(images, rows, rows, jax.random.key(0))
+        if distiller.views is not None:
+            views = jax.tree.map(lambda x: jnp.concatenate([x] * 3), output)
+            batch = batch._replace(views=distillers.Views(views, views))
+        values = []
+        if distiller.pretraining is not None:
+            value, extra, _ = distiller.pretraining.loss(
+                params, extra, output, output, batch
+            )
+            values.append(value)
+            params, extra = distiller.pretraining.finish(params, extra)
+        values.append(distiller.loss(params, extra, output, output, batch)[0])
+        return values
+
+    values = jax.eval_shape(both, images, rows, output)
+    stages = 1 + (distiller.pretraining is not None)
+    assert [value.shape for value in values] == [(10,)] * stages
+
+
+def test_published_methods_come_alone_and_with_kd():
+    alone = {name for name in distillers.RECIPES if "+" not in name}
+    assert alone - {"ce", "kd", "logit-matching", "sskd"} == {
+        name.removesuffix("+kd") for name in distillers.RECIPES if "+" in name
+    }
+
+
+def test_an_unknown_setting_is_answered_with_the_nearest_name():
+    with pytest.raises(ValueError, match=r"unknown setting of crd 'dims'.*'dim'"):
+        distillers.recipe("crd", settings={"crd": {"dims": 4}})

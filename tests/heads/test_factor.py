@@ -13,7 +13,8 @@ from jaxkd._errors import InvalidInputError
 def by_definition(layers, x, *, normalize):
     """3x3 convolutions with zero padding, normalisation and leaky ReLU."""
     for i, conv in enumerate(layers.convs):
-        kernel, bias = np.float64(conv.kernel[...]), np.float64(conv.bias[...])
+        kernel = np.float64(conv.kernel[...])
+        bias = 0.0 if normalize else np.float64(conv.bias[...])
         y = np.zeros((*x.shape[:3], kernel.shape[-1])) + bias
         for b, c, d in np.ndindex(len(x), *kernel.shape[2:]):
             y[b, ..., d] += scipy.signal.correlate2d(

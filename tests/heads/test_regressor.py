@@ -48,14 +48,14 @@ def normalize(y):
     return (y - mean) / np.sqrt(variance + 1e-5)
 
 
-def convolve(x, kernel, bias, stride, padding):
+def convolve(x, kernel, stride, padding):
     """Convolution by its definition, one output after the other."""
     x = np.pad(np.float64(x), ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     height, width = kernel.shape[:2]
     rows = range(0, x.shape[1] - height + 1, stride)
     columns = range(0, x.shape[2] - width + 1, stride)
     patch = lambda i, j: x[:, i : i + height, j : j + width]
-    return bias + np.stack(
+    return np.stack(
         [
             np.stack([np.einsum("bhwc,hwcd->bd", patch(i, j), kernel) for j in columns])
             for i in rows
@@ -72,10 +72,8 @@ def test_it_is_convolution_normalisation_and_relu(
 ):
     regressor = build((size, size, 2), (target, target, 3), activate=activate)
     x = random_maps(4, size, size, 2)
-    kernel, bias = (
-        np.float64(v[...]) for v in (regressor.conv.kernel, regressor.conv.bias)
-    )
-    expected = normalize(convolve(x, kernel, bias, stride, padding))
+    kernel = np.float64(regressor.conv.kernel[...])
+    expected = normalize(convolve(x, kernel, stride, padding))
     if activate:
         expected = np.maximum(expected, 0)
     np.testing.assert_allclose(apply(regressor, x), expected, rtol=1e-4, atol=1e-5)
@@ -92,7 +90,7 @@ def test_the_transposed_convolution_spreads_every_input_over_4x4_outputs():
             full[:, 2 * i : 2 * i + 4, 2 * j : 2 * j + 4] += np.einsum(
                 "bc,hwcd->bhwd", x[:, i, j], kernel
             )
-    cut = full[:, 1:-1, 1:-1] + np.float64(regressor.conv.bias[...])  # the padding
+    cut = full[:, 1:-1, 1:-1]  # the padding
     np.testing.assert_allclose(
         apply(regressor, x), normalize(cut), rtol=1e-4, atol=1e-5
     )
@@ -106,9 +104,8 @@ def test_weights_start_uniform_within_one_over_the_root_of_the_fan(size, target,
     # Of 40 inputs a position, and of the transposed convolution 60 outputs.
     conv = build((*size, 40), (*target, 60)).conv
     limit = 1 / np.sqrt(fan)
-    kernel, bias = np.asarray(conv.kernel[...]), np.asarray(conv.bias[...])
-    for values in (kernel, bias):
-        assert 0.9 * limit < np.abs(values).max() <= limit
+    kernel = np.asarray(conv.kernel[...])
+    assert 0.9 * limit < np.abs(kernel).max() <= limit
     np.testing.assert_allclose(kernel.std(), limit / np.sqrt(3), rtol=0.05)
 
 
