@@ -45,7 +45,7 @@ def compile_together(
     Returns:
         The compiled functions.
     """
-    options = _compiler_options()
+    options = compiler_options()
 
     def compiled(program):
         function, arguments = program
@@ -58,7 +58,7 @@ def compile_together(
 
 
 @functools.cache
-def _compiler_options() -> dict[str, Any] | None:
+def compiler_options() -> dict[str, Any] | None:
     """Those of the options that this version of the compiler knows."""
     if jax.default_backend() != "cpu":
         return None

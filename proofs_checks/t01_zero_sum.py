@@ -42,6 +42,7 @@ from proofs_checks._evidence import (
     claim,
     control,
 )
+from proofs_checks._programs import compiler_options
 
 _CASES = 10_000
 _TOLERANCE = Tolerance(float64=1e-12, float32=1e-5, bfloat16=2e-2)
@@ -113,7 +114,7 @@ def _declared_losses(settings: Settings) -> tuple[Worst, list[str]]:
             arguments = (student, teacher, labels) if labeled else (student, teacher)
             return jnp.sum(declaration.loss(*arguments, **declaration.settings))
 
-        gradient_of = jax.jit(jax.grad(total))
+        gradient_of = jax.jit(jax.grad(total), compiler_options=compiler_options())
         for trial in range(20):
             rng = np.random.default_rng((settings.seed, 1, trial))
             logits = settings.cast(rng.normal(0, 3, (2, 32, 10)))

@@ -34,6 +34,7 @@ from proofs_checks._evidence import (
     claim,
     control,
 )
+from proofs_checks._programs import compiler_options
 
 _CLASSES, _TRIALS = 7, 20
 _TOLERANCE = Tolerance(float64=1e-11, float32=1e-4, bfloat16=2e-1)
@@ -300,7 +301,9 @@ def deviation(
 def _compiled(
     loss: Callable[..., jax.Array], settings: tuple[tuple[str, Any], ...]
 ) -> Any:
-    return jax.jit(functools.partial(loss, **dict(settings)))
+    # Small arrays, many programs: compiling is what takes time.
+    function = functools.partial(loss, **dict(settings))
+    return jax.jit(function, compiler_options=compiler_options())
 
 
 def _values(loss: Any, x: Inputs, settings: Settings) -> np.ndarray:
