@@ -1,0 +1,85 @@
+import inspect
+
+import pytest
+from cli_arguments import distill_arguments
+
+from jaxkd import cli, distillers, training
+
+
+def refusal(arguments, capsys):
+    """The one line that a refused command prints."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_every_recipe_and_every_setting_is_listed(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    cli.main(["methods"])
+    words = set(capsys.readouterr().out.replace(",", " ").split())
+    assert set(distillers.RECIPES) <= words
+    settings = {
+        setting
+        for build in distillers.PARTS.values()
+        for setting in inspect.signature(build).parameters
+    }
+    assert settings <= words
+
+
+def test_a_setting_reaches_its_part(tmp_path, teacher, monkeypatch):
+    given = {}
+
+    class Reached(Exception):
+        pass
+
+    def crd(**settings):
+        given.update(settings)
+        raise Reached
+
+    crd.__signature__ = inspect.signature(distillers.contrastive_representation)
+    monkeypatch.setitem(distillers.PARTS, "crd", crd)
+    more = ("--method", "crd+kd", "--settings", "crd.dim", "16", "crd.negatives", "all")
+    with pytest.raises(Reached):
+        cli.main(distill_arguments(teacher, tmp_path / "run", *more))
+    assert given == {"dim": 16, "negatives": "all"}
+
+
+@pytest.mark.parametrize(
+    "method, setting, message",
+    [
+        ("crd", ("dim", "16"), "the name of a part, a dot and the name"),
+        ("crd", ("crd.dims", "16"), "unknown setting of crd 'dims'; did you mean"),
+        ("crd", ("crd.dim", "wide"), "--settings: "),
+        ("crd", ("rkd.angle_weight", "1"), "has no part 'rkd'"),
+        ("fsp", ("fsp.pretraining_epochs", "0"), "must be at least 1, got 0"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_refused(
+    tmp_path, teacher, capsys, method, setting, message
+):
+    arguments = distill_arguments(
+        teacher, tmp_path / "run", "--method", method, "--settings", *setting
+    )
+    assert message in refusal(arguments, capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_method_that_needs_feature_maps_refuses_networks_without(
+    tmp_path, teacher, capsys
+):
+    arguments = distill_arguments(teacher, tmp_path / "run", "--method", "at")
+    assert "the student's output has 0 stages" in refusal(arguments, capsys)
+
+
+def test_a_method_of_two_stages_is_trained_and_resumed(tmp_path, teacher):
+    more = ("--method", "sskd", "--settings", "sskd.pretraining_epochs", "1")
+    arguments = distill_arguments(teacher, tmp_path / "run", *more)
+    cli.main(arguments)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    stages = [r["stage"] for r in training.read_metrics(metrics)]
+    assert stages == ["pretraining", "training", "training"]
+    before = metrics.read_bytes()
+    cli.main([*arguments, "--resume"])
+    assert metrics.read_bytes() == before
