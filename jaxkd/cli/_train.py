@@ -80,13 +80,14 @@ def train_network(
     checkpoints = training.Checkpoints(
         options.out / "checkpoints", every_steps=options.checkpoint_every
     )
+    loop = program.start(options.seed)
+
     identity = dataclasses.asdict(options)
     for harmless in ("out", "resume", "checkpoint_every"):
         identity.pop(harmless)
     config = _runs.make_config(
         identity, arguments, network, source, dataset, program.normalization
     )
-    loop = None
     history: list[dict[str, Any]] = []
     resumed_at = 0
     if options.resume:
@@ -105,7 +106,7 @@ def train_network(
     try:
         loop, history = training.fit(
             program,
-            program.start(options.seed) if loop is None else loop,
+            loop,
             epochs=options.epochs,
             checkpoints=checkpoints,
             history=history,

@@ -177,8 +177,9 @@ def recipe(
                 f"{', '.join(key for key, weight in mixture.items() if weight)}"
             )
         known = inspect.signature(PARTS[part]).parameters
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in known.values())
         for setting in own:
-            if setting not in known:
+            if setting not in known and not takes_any:
                 raise unknown_name(f"setting of {part}", setting, known)
     return weighted(
         **{
