@@ -17,6 +17,7 @@ import jax
 
 from jaxkd import InvalidInputError
 from proofs_checks import (
+    _markdown,
     t01_zero_sum,
     t02_mean_value,
     t03_two_sided_bound,
@@ -290,16 +291,17 @@ def to_markdown(certificate: Certificate, plots: Sequence[str] = ()) -> str:
             "",
             f"Assumes: {'; '.join(check.assumptions)}. {result.seconds:.1f} s.",
             "",
-            "| claim | verdict | cases | measured | bound | unit |",
-            "|---|---|---|---|---|---|",
+            *_markdown.header(
+                ("claim", "verdict", "cases", "measured", "bound", "unit")
+            ),
         ]
         lines += [_row(evidence, "") for evidence in result.claims]
         lines += [_row(evidence, "control: ") for evidence in result.controls]
         details = [e for e in result.evidence if e.detail]
-        lines += ["", *(f"- {_escape(e.claim)}: {_escape(e.detail)}" for e in details)]
+        lines += ["", *(f"- {e.claim}: {e.detail}" for e in details)]
         for evidence in result.evidence:
             if evidence.table:
-                lines += ["", *_table(evidence.table)]
+                lines += ["", *_markdown.table(evidence.table)]
     return "\n".join(lines) + "\n"
 
 
@@ -312,26 +314,7 @@ def _row(evidence: Evidence, prefix: str) -> str:
         "none" if evidence.bound is None else f"{evidence.bound:.0e}",
         evidence.unit,
     )
-    return "| " + " | ".join(_escape(cell) for cell in cells) + " |"
-
-
-def _table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    rows = list(rows)
-    lines = [
-        "| " + " | ".join(map(_escape, rows[0])) + " |",
-        "|---" * len(rows[0]) + "|",
-    ]
-    for row in rows:
-        cells = (
-            f"{value:.3g}" if isinstance(value, float) else str(value)
-            for value in row.values()
-        )
-        lines.append("| " + " | ".join(map(_escape, cells)) + " |")
-    return lines
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|")
+    return _markdown.row(cells)
 
 
 def summary(result: Result) -> tuple[str, str, str, str, str]:

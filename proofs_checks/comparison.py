@@ -1,0 +1,101 @@
+"""Certificates side by side: ``python -m proofs_checks.comparison FOLDER ...``."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from proofs_checks import _markdown
+from proofs_checks._evidence import Verdict
+
+_COMMANDS = """\
+```sh
+jaxkd verify --out certificate                      # float64, the identities
+jaxkd verify --dtype float32 --out certificate32    # what floating point keeps
+jaxkd verify --dtype bfloat16 --out certificate16
+```"""
+
+_LEGEND = (
+    '"measured" is the worst deviation over all cases, in the unit of the last column; '
+    'the bound that it has to keep is in brackets. "lost" says that rounding does not '
+    "keep the statement in that dtype, and how far off it is. Claims of exactness in "
+    "bfloat16 concern logits that were rounded to bfloat16: the loss itself computes "
+    "in float32. Made by `python -m proofs_checks.comparison`."
+)
+
+
+def page(certificates: Sequence[Mapping[str, Any]], about: str) -> str:
+    """A Markdown page with a column for each certificate.
+
+    Args:
+        certificates: The contents of their ``certificate.json``, all of the same
+            statements; details and tables are those of the first.
+        about: A paragraph on how they were made.
+    """
+    lines = ["# The certificate", "", "What `jaxkd verify` found, once in each dtype:"]
+    lines += ["", _COMMANDS, "", about, ""]
+    lines += [_verdicts(certificate) for certificate in certificates]
+    lines += ["", _LEGEND]
+    dtypes = [certificate["settings"]["dtype"] for certificate in certificates]
+    every_result = zip(*(c["results"] for c in certificates), strict=True)
+    for results in every_result:
+        lines += ["", f"## {results[0]['name']} {results[0]['title']}", ""]
+        lines += _markdown.header(["claim", *dtypes, "cases", "unit"])
+        for kind, prefix in (("claims", ""), ("controls", "*must fail:* ")):
+            for row in zip(*(result[kind] for result in results), strict=True):
+                cells = [prefix + row[0]["claim"], *map(_cell, row)]
+                cells += [f"{row[0]['cases']:,}", row[0]["unit"]]
+                lines.append(_markdown.row(cells))
+        for evidence in _evidence(results[0]):
+            if evidence["detail"]:
+                lines += ["", f"{evidence['claim']}: {evidence['detail']}"]
+            if evidence["table"]:
+                lines += ["", *_markdown.table(evidence["table"])]
+    return "\n".join(lines) + "\n"
+
+
+def _evidence(result: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield from result["claims"]
+    yield from result["controls"]
+
+
+def _verdicts(certificate: Mapping[str, Any]) -> str:
+    claims = [e for r in certificate["results"] for e in r["claims"]]
+    controls = [e for r in certificate["results"] for e in r["controls"]]
+    holds = sum(e["verdict"] == Verdict.HOLDS.value for e in claims)
+    lost = sum(e["verdict"] == Verdict.LOST.value for e in claims)
+    refuted = sum(e["verdict"] == Verdict.REFUTED.value for e in controls)
+    rounding = f", {lost} lost to rounding" if lost else ""
+    return (
+        f"- {certificate['settings']['dtype']}: of {len(claims)} claims {holds} hold"
+        f"{rounding}; {refuted} of {len(controls)} controls fail, as they must."
+    )
+
+
+def _cell(evidence: Mapping[str, Any]) -> str:
+    measured = f"{float(evidence['measured']):.1e}"
+    if evidence["verdict"] == Verdict.LOST.value:
+        return f"{measured} (lost)"
+    bound = evidence["bound"]
+    if bound is None or evidence["verdict"] == Verdict.REFUTED.value:
+        return measured
+    return f"{measured} ({float(bound):g})"
+
+
+def main() -> None:
+    """Prints the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
+    parser.add_argument("--about", default="", help="how they were made")
+    options = parser.parse_args()
+    certificates = [
+        json.loads((folder / "certificate.json").read_text())
+        for folder in options.folders
+    ]
+    sys.stdout.write(page(certificates, options.about))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+import copy
+import json
+
+import pytest
+
+from proofs_checks import comparison
+from proofs_checks._evidence import Check, Evidence, Settings, Verdict
+from proofs_checks.certificate import Certificate, Result, to_json
+
+
+def evidence(claim, verdict, measured, bound, **more):
+    return Evidence(claim, verdict, 1500, measured, bound, "|error|", **more)
+
+
+@pytest.fixture
+def certificates():
+    check = Check("T0", "Nothing", "0 = 0", ("none",), lambda s: (), lambda s: ())
+    found = []
+    for dtype, last in (("float64", Verdict.HOLDS), ("bfloat16", Verdict.LOST)):
+        claims = (
+            evidence("a | b", Verdict.HOLDS, 1e-16, 1e-13, detail="tightest: 0.9"),
+            evidence(
+                "c",
+                last,
+                3e-3,
+                None if last is Verdict.LOST else 1e-2,
+                table=({"K": 3},),
+            ),
+        )
+        controls = (evidence("d", Verdict.REFUTED, 0.5, 0.1),)
+        result = Result(check, claims, controls, 1.0)
+        certificate = Certificate(Settings(dtype), {}, (result,))
+        found.append(json.loads(to_json(certificate)))
+    return found
+
+
+def test_a_row_holds_what_each_dtype_measured_and_the_bound(certificates):
+    page = comparison.page(certificates, "Made on a machine.")
+    assert "| claim | float64 | bfloat16 | cases | unit |\n" in page
+    assert (
+        "| a \\| b | 1.0e-16 (1e-13) | 1.0e-16 (1e-13) | 1,500 | \\|error\\| |" in page
+    )
+    assert "| c | 3.0e-03 (0.01) | 3.0e-03 (lost) | 1,500 | \\|error\\| |" in page
+    assert "| *must fail:* d | 5.0e-01 | 5.0e-01 | 1,500 | \\|error\\| |" in page
+
+
+def test_it_counts_what_holds_and_keeps_details_and_tables_of_the_first(certificates):
+    page = comparison.page(certificates, "Made on a machine.")
+    assert "float64: of 2 claims 2 hold; 1 of 1 controls fail" in page
+    assert "bfloat16: of 2 claims 1 hold, 1 lost to rounding; 1 of 1" in page
+    assert page.count("tightest: 0.9") == 1
+    assert page.count("| K |\n|---|\n| 3 |") == 1
+
+
+def test_certificates_of_different_statements_are_refused(certificates):
+    shorter = copy.deepcopy(certificates[1])
+    shorter["results"] = []
+    with pytest.raises(ValueError, match="shorter"):
+        comparison.page([certificates[0], shorter], "")
