@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax.numpy as jnp
 from flax import nnx
@@ -12,6 +12,7 @@ from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
 from jaxkd.models._layers import (
     ConvNorm,
+    TorchLayer,
     as_images,
     check_image_size,
     compute_dtype,
@@ -58,6 +59,14 @@ class BasicBlock(nnx.Module):
         """Maps activated channels-last features to the next pre-activation."""
         residual = x if self.skip is None else self.skip(x)
         return self.conv2(nnx.relu(self.conv1(x))) + residual
+
+    def torch_layers(self, name: str) -> Iterator[TorchLayer]:
+        """The layers by their names in the published checkpoints, in their order."""
+        yield from self.conv1.torch_layers(f"{name}.conv1", f"{name}.bn1")
+        yield from self.conv2.torch_layers(f"{name}.conv2", f"{name}.bn2")
+        if self.skip is not None:
+            skip = f"{name}.downsample"
+            yield from self.skip.torch_layers(f"{skip}.0", f"{skip}.1")
 
 
 class CifarResNet(nnx.Module):
@@ -167,3 +176,11 @@ class CifarResNet(nnx.Module):
         return ModelOutput(
             self.classifier(embedding), embedding, tuple(stages), tuple(preactivations)
         )
+
+    def torch_layers(self) -> Iterator[TorchLayer]:
+        """The layers by their names in the published checkpoints, in their order."""
+        yield from self.stem.torch_layers("conv1", "bn1")
+        for i, blocks in enumerate(self.stages, start=1):
+            for j, block in enumerate(blocks):
+                yield from block.torch_layers(f"layer{i}.{j}")
+        yield "fc", self.classifier

@@ -1,6 +1,7 @@
 """Layers and checks that the networks of the zoo share."""
 
 import math
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,9 @@ from flax import nnx
 from jaxtyping import Array, ArrayLike, DTypeLike, Float
 
 from jaxkd._errors import InvalidInputError
+
+# A layer, or a bare parameter, and its name in the published PyTorch checkpoints.
+TorchLayer = tuple[str, nnx.Module | nnx.Param]
 
 _kaiming_normal = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 # Uniform within ±1/sqrt(fan_in).
@@ -77,6 +81,11 @@ class ConvNorm(nnx.Module):
         # Flax widens float64 "to at least float32", which strict promotion refuses.
         with jax.numpy_dtype_promotion("standard"):
             return self.norm(y).astype(y.dtype)
+
+    def torch_layers(self, conv: str, norm: str) -> Iterator[TorchLayer]:
+        """The two layers under their names."""
+        yield conv, self.conv
+        yield norm, self.norm
 
 
 def linear(
