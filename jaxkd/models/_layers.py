@@ -13,20 +13,54 @@ from jaxkd._errors import InvalidInputError
 # A layer, or a bare parameter, and its name in the published PyTorch checkpoints.
 TorchLayer = tuple[str, nnx.Module | nnx.Param]
 
-_kaiming_normal = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
+kaiming_normal = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 # Uniform within ±1/sqrt(fan_in).
 _torch_linear = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
-class ConvNorm(nnx.Module):
-    """A convolution without bias, then batch normalisation.
+class BatchNorm(nnx.BatchNorm):
+    """Batch normalisation over all axes but the channels, in at least float32.
 
-    The normalisation runs in at least float32, whatever the convolution's dtype:
-    statistics of bfloat16 activations lose their digits otherwise, and XLA fuses the
-    conversions. So do its parameters and statistics: float32, or float64 with a
-    float64 convolution.
+    Statistics of bfloat16 activations lose their digits otherwise, and XLA fuses the
+    conversions. Parameters and statistics are float32, or float64 with float64.
     The running variance is the population variance of the batch (PyTorch stores the
     unbiased one, larger by n/(n-1) with n = batch · height · width).
+
+    Args:
+        channels: Channels of the input.
+        dtype: Dtype of the network's computation, and of the output.
+        rngs: Required by Flax; scale and bias start at one and zero.
+    """
+
+    def __init__(self, channels: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        stored = parameter_dtype(dtype)
+        super().__init__(
+            channels,
+            momentum=0.9,
+            epsilon=1e-5,
+            dtype=stored,
+            param_dtype=stored,
+            rngs=rngs,
+        )
+        # Flax makes the statistics float32, whatever the dtypes.
+        self.mean = nnx.BatchStat(jnp.zeros(channels, stored))
+        self.var = nnx.BatchStat(jnp.ones(channels, stored))
+
+    def __call__(
+        self,
+        x: Float[Array, "... c"],
+        use_running_average: bool | None = None,
+        *,
+        mask: Array | None = None,
+    ) -> Float[Array, "... c"]:
+        """Normalises channels-last features; the rest is Flax's."""
+        # Flax widens float64 "to at least float32", which strict promotion refuses.
+        with jax.numpy_dtype_promotion("standard"):
+            return super().__call__(x, use_running_average, mask=mask).astype(x.dtype)
+
+
+class ConvNorm(nnx.Module):
+    """A convolution, then batch normalisation.
 
     Args:
         in_channels: Channels of the input.
@@ -35,6 +69,11 @@ class ConvNorm(nnx.Module):
         stride: Spatial stride.
         padding: Zeros added on each side; explicit, because "SAME" pads a strided
             convolution on one side only, unlike the published networks.
+        groups: Groups of channels that are convolved apart.
+        use_bias: Whether the convolution has a bias, which the normalisation then takes
+            out again: some published networks do, and their checkpoints hold it.
+        kernel_init: Initializer of the kernel; by default Kaiming normal (fan-out).
+        bias_init: Initializer of the convolution's bias.
         dtype: Dtype of the convolution and of the output.
         rngs: Randomness for the initial kernel.
     """
@@ -47,40 +86,32 @@ class ConvNorm(nnx.Module):
         *,
         stride: int = 1,
         padding: int = 0,
+        groups: int = 1,
+        use_bias: bool = False,
+        kernel_init: nnx.Initializer = kaiming_normal,
+        bias_init: nnx.Initializer = nnx.initializers.zeros,
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        stored = parameter_dtype(dtype)
         self.conv = nnx.Conv(
             in_channels,
             out_channels,
             (kernel_size, kernel_size),
             strides=stride,
             padding=padding,
-            use_bias=False,
+            feature_group_count=groups,
+            use_bias=use_bias,
             dtype=dtype,
-            param_dtype=stored,
-            kernel_init=_kaiming_normal,
+            param_dtype=parameter_dtype(dtype),
+            kernel_init=kernel_init,
+            bias_init=bias_init,
             rngs=rngs,
         )
-        self.norm = nnx.BatchNorm(
-            out_channels,
-            momentum=0.9,
-            epsilon=1e-5,
-            dtype=stored,
-            param_dtype=stored,
-            rngs=rngs,
-        )
-        # Flax makes the statistics float32, whatever the dtypes.
-        self.norm.mean = nnx.BatchStat(jnp.zeros(out_channels, stored))
-        self.norm.var = nnx.BatchStat(jnp.ones(out_channels, stored))
+        self.norm = BatchNorm(out_channels, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         """Convolves and normalises channels-last feature maps."""
-        y = self.conv(x)
-        # Flax widens float64 "to at least float32", which strict promotion refuses.
-        with jax.numpy_dtype_promotion("standard"):
-            return self.norm(y).astype(y.dtype)
+        return self.norm(self.conv(x))
 
     def torch_layers(self, conv: str, norm: str) -> Iterator[TorchLayer]:
         """The two layers under their names."""
