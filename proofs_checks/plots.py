@@ -23,6 +23,7 @@ _GREY = "0.45"
 
 Picture = Callable[[Axes, Certificate], None]
 Corner = Literal["upper right", "upper left", "lower right", "center right"]
+Place = Corner | tuple[float, float]  # of the legend: a corner, or its lower left
 
 
 def draw(certificate: Certificate, folder: Path) -> list[Path]:
@@ -35,13 +36,13 @@ def draw(certificate: Certificate, folder: Path) -> list[Path]:
     Returns:
         The files.
     """
-    pictures: dict[str, tuple[str, Picture, Corner]] = {
+    pictures: dict[str, tuple[str, Picture, Place]] = {
         "T3": ("band", _band, "upper right"),
         "T4": ("exact_form", _exact_form, "upper left"),
         "T5": ("expansion", _expansion, "upper right"),
         "T7": ("divergences", _divergences, "upper right"),
         "T9": ("mean_logit", _mean_logit, "center right"),
-        "T10": ("trajectories", _trajectories, "center right"),
+        "T10": ("trajectories", _trajectories, (0.42, 0.35)),
         "T12": ("information", _information, "lower right"),
     }
     files = []
