@@ -98,7 +98,7 @@ def test_a_student_with_its_teachers_classifier_is_built_again_from_its_config()
     kernel, bias = jnp.ones((6, 3)), jnp.ones(3)
     trained = models.ReusedClassifier(own, 16, kernel, bias, rngs=nnx.Rngs(0))
     again = _runs.NetworkConfig(**dataclasses.asdict(config.trained_as(trained)))
-    shapes = lambda module: jax.tree.map(jnp.shape, nnx.state(module).to_pure_dict())
+    shapes = lambda module: jax.tree.map(jnp.shape, nnx.to_pure_dict(nnx.state(module)))
     assert shapes(again.abstract()) == shapes(trained)
     assert config.trained_as(own) == config
 
