@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -28,6 +29,8 @@ class NetworkConfig:
         compute_dtype: Dtype of its arithmetic.
         num_classes: Number of classes.
         image_shape: Height, width, channels.
+        reused_features: How many features the teacher's classifier reads, where the
+            student predicts with that (:class:`jaxkd.models.ReusedClassifier`).
     """
 
     model: str
@@ -35,6 +38,7 @@ class NetworkConfig:
     compute_dtype: str
     num_classes: int
     image_shape: tuple[int, int, int]
+    reused_features: int | None = None
 
     @classmethod
     def for_dataset(
@@ -47,7 +51,7 @@ class NetworkConfig:
         )
 
     def build(self, rngs: nnx.Rngs) -> nnx.Module:
-        """Makes the network with fresh parameters."""
+        """Makes the network with fresh parameters, without a teacher's classifier."""
         return models.build(
             self.model,
             num_classes=self.num_classes,
@@ -56,6 +60,31 @@ class NetworkConfig:
             dtype=np.dtype(self.compute_dtype) if self.compute_dtype else None,
             rngs=rngs,
         )
+
+    def trained_as(self, network: nnx.Module) -> "NetworkConfig":
+        """How to build the network again that a method has made of this one."""
+        if isinstance(network, models.ReusedClassifier):
+            return dataclasses.replace(self, reused_features=network.features)
+        return self
+
+    def abstract(self) -> nnx.Module:
+        """The network that was trained, as shapes to load a checkpoint into."""
+
+        def build():
+            network = self.build(nnx.Rngs(0))
+            if self.reused_features is None:
+                return network
+            images = jnp.zeros((1, *self.image_shape))
+            return models.ReusedClassifier(
+                network,
+                network(images).stages[-1].shape[-1],
+                jnp.zeros((self.reused_features, self.num_classes)),
+                jnp.zeros(self.num_classes),
+                dtype=np.dtype(self.compute_dtype),
+                rngs=nnx.Rngs(0),
+            )
+
+        return nnx.eval_shape(build)
 
 
 class LoadedNetwork(NamedTuple):
@@ -170,7 +199,7 @@ def load_network(run: Path) -> LoadedNetwork:
         )
     stored = config["network"]
     network = NetworkConfig(**{**stored, "image_shape": tuple(stored["image_shape"])})
-    module = nnx.eval_shape(lambda: network.build(nnx.Rngs(0)))
+    module = network.abstract()
     checkpoints.restore_network(module)
     mean, std = (np.float32(config["normalization"][k]) for k in ("mean", "std"))
     normalization = Normalization(mean, std)

@@ -63,6 +63,11 @@ def train_network(
     if options.epochs < 1:
         raise InvalidInputError(f"--epochs must be at least 1, got {options.epochs}")
     build = network.build
+    if equal_means and distiller.student is not None:
+        raise InvalidInputError(
+            "--equal-means centres the student's classifier, but this method's student "
+            "predicts with another one; leave the option out"
+        )
     if equal_means:
         build = lambda rngs: centered(network.build(rngs), "student")
     optimizer = dataclasses.asdict(options.optimizer)
@@ -81,6 +86,7 @@ def train_network(
         options.out / "checkpoints", every_steps=options.checkpoint_every
     )
     loop = program.start(options.seed)
+    network = network.trained_as(program.student(loop))
 
     identity = dataclasses.asdict(options)
     for harmless in ("out", "resume", "checkpoint_every"):

@@ -58,6 +58,7 @@ from jaxkd.distillers._relations import (
 from jaxkd.distillers._relations import probabilistic_transfer as probabilistic_transfer
 from jaxkd.distillers._relations import relational as relational
 from jaxkd.distillers._relations import similarity_preserving as similarity_preserving
+from jaxkd.distillers._reused import reused_classifier as reused_classifier
 from jaxkd.distillers._review import review as review
 from jaxkd.distillers._self_supervised import rotations as rotations
 from jaxkd.distillers._self_supervised import self_supervised as self_supervised

@@ -143,12 +143,18 @@ class Distiller(NamedTuple):
             so that batch statistics are those of all images together. ``student`` and
             ``teacher`` stay the outputs for the batch; those for the views are in
             :attr:`Batch.views`.
+        student: ``(network, spec, rngs) -> network``: makes the network that is trained
+            and used of the one that was asked for, where a method changes how the
+            student predicts. What it adds belongs to the student, so evaluation,
+            checkpoints and exports hold it. ``spec`` is that of the given network;
+            ``init`` and ``loss`` see the outputs of the one that is made.
     """
 
     init: Callable[[nnx.Rngs, Spec], DistillerState]
     loss: Loss
     pretraining: Pretraining | None = None
     views: Callable[[Array], Array] | None = None
+    student: Callable[[nnx.Module, Spec, nnx.Rngs], nnx.Module] | None = None
 
 
 def require_output(spec: Spec, method: str) -> ModelOutput:

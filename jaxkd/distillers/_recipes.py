@@ -39,6 +39,7 @@ from jaxkd.distillers._relations import (
     relational,
     similarity_preserving,
 )
+from jaxkd.distillers._reused import reused_classifier
 from jaxkd.distillers._review import review
 from jaxkd.distillers._self_supervised import self_supervised
 from jaxkd.distillers._semantic import semantic_calibration
@@ -75,6 +76,7 @@ PARTS: dict[str, Callable[..., Distiller]] = {
     "ickd": inter_channel_correlation,
     "srrl": softmax_regression,
     "semckd": semantic_calibration,
+    "simkd": reused_classifier,
     # Relations among examples.
     "sp": similarity_preserving,
     "rkd": relational,
@@ -128,6 +130,7 @@ RECIPES: dict[str, dict[str, float]] = {
     "kd": {"ce": 0.1, "kd": 0.9},
     "logit-matching": {"lm": 1.0},
     "sskd": {"ce": 0.1, "kd": 0.9, "sskd": 1.0},
+    "simkd": {"simkd": 1.0},
     **_METHODS,
     **{f"{name}+kd": {**parts, "kd": 1.0} for name, parts in _METHODS.items()},
 }

@@ -20,7 +20,7 @@ def weighted(**parts: tuple[float, Distiller]) -> Distiller:
     A part of weight zero is left out altogether: it costs nothing and trains nothing.
     Each part draws its own randomness and keeps its own parameters and state, under
     its name. Views of the images are shared: all parts that want any must have the
-    same function.
+    same function. One part at most may change the student's network.
 
     Args:
         **parts: ``name=(weight, distiller)``.
@@ -31,7 +31,7 @@ def weighted(**parts: tuple[float, Distiller]) -> Distiller:
 
     Raises:
         ValueError: If a weight is not finite, no part has a weight, or parts differ in
-            their ``pretraining_epochs`` or views.
+            their ``pretraining_epochs`` or views, or two of them change the student.
 
     Example:
         >>> from jaxkd import distillers
@@ -76,12 +76,25 @@ def weighted(**parts: tuple[float, Distiller]) -> Distiller:
 
         return loss
 
+    unweighted = {name: part for name, (_, part) in active.items()}
     return Distiller(
         init,
         combine({name: (weight, part.loss) for name, (weight, part) in active.items()}),
-        _pretraining({name: part for name, (_, part) in active.items()}, combine),
-        _views({name: part for name, (_, part) in active.items()}),
+        _pretraining(unweighted, combine),
+        _views(unweighted),
+        _student(unweighted),
     )
+
+
+def _student(parts: dict[str, Distiller]) -> Any:
+    """What the one part makes of the student's network that changes it."""
+    makers = {n: part.student for n, part in parts.items() if part.student is not None}
+    if len(makers) > 1:
+        raise InvalidInputError(
+            "one part at most may change the student's network, but "
+            f"{' and '.join(makers)} do"
+        )
+    return next(iter(makers.values()), None)
 
 
 def _views(parts: dict[str, Distiller]) -> Callable[[Array], Array] | None:

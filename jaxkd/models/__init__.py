@@ -7,3 +7,4 @@ from jaxkd.models._mlp import MLP as MLP
 from jaxkd.models._output import ModelOutput as ModelOutput
 from jaxkd.models._registry import build as build
 from jaxkd.models._registry import names as names
+from jaxkd.models._reused import ReusedClassifier as ReusedClassifier

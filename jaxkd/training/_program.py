@@ -192,8 +192,13 @@ def compile_program(
     teacher_variables = None if teacher is None else jax.device_put(teacher.variables)
 
     module = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
-    graphdef = nnx.graphdef(module)
     spec = _make_spec(module, dataset, teacher, normalization, batch_size)
+    if (remake := distiller.student) is not None:
+        given, given_spec = build, spec
+        build = lambda rngs: remake(given(rngs), given_spec, rngs)
+        module = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+        spec = _make_spec(module, dataset, teacher, normalization, batch_size)
+    graphdef = nnx.graphdef(module)
     make_step = functools.partial(
         make_train_step,
         graphdef,

@@ -1,9 +1,16 @@
+import dataclasses
 import inspect
+import json
+import shutil
 
+import jax
+import jax.numpy as jnp
 import pytest
-from cli_arguments import distill_arguments
+from cli_arguments import distill_arguments, train_arguments
+from flax import nnx
 
-from jaxkd import cli, distillers, training
+from jaxkd import cli, distillers, models, training
+from jaxkd.cli import _runs
 
 
 def refusal(arguments, capsys):
@@ -83,3 +90,37 @@ def test_a_method_of_two_stages_is_trained_and_resumed(tmp_path, teacher):
     before = metrics.read_bytes()
     cli.main([*arguments, "--resume"])
     assert metrics.read_bytes() == before
+
+
+def test_a_student_with_its_teachers_classifier_is_built_again_from_its_config():
+    config = _runs.NetworkConfig("resnet8", 4, "float32", 3, (8, 8, 1))
+    own = config.build(nnx.Rngs(0))
+    kernel, bias = jnp.ones((6, 3)), jnp.ones(3)
+    trained = models.ReusedClassifier(own, 16, kernel, bias, rngs=nnx.Rngs(0))
+    again = _runs.NetworkConfig(**dataclasses.asdict(config.trained_as(trained)))
+    shapes = lambda module: jax.tree.map(jnp.shape, nnx.to_pure_dict(nnx.state(module)))
+    assert shapes(again.abstract()) == shapes(trained)
+    assert config.trained_as(own) == config
+
+
+@pytest.mark.slow
+def test_a_student_with_its_teachers_classifier_is_evaluated_without_it(
+    tmp_path, quadrants, capsys
+):
+    network = ("--model", "resnet8", "--width", "4", "--epochs", "1")
+    teacher, run = tmp_path / "teacher", tmp_path / "run"
+    cli.main(train_arguments(quadrants, teacher, *network))
+    cli.main(distill_arguments(teacher, run, *network, "--method", "simkd"))
+    shutil.rmtree(teacher)
+    capsys.readouterr()
+    cli.main(["evaluate", str(run)])
+    last = json.loads((run / "summary.json").read_text())["test_accuracy_last"]
+    assert f"test accuracy {last:.2%}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_equal_means_are_refused_where_the_students_classifier_is_not_used(
+    tmp_path, teacher, capsys
+):
+    more = ("--method", "simkd", "--equal-means")
+    arguments = distill_arguments(teacher, tmp_path / "run", *more)
+    assert "predicts with another one" in refusal(arguments, capsys)
