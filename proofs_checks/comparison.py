@@ -12,9 +12,9 @@ from proofs_checks._evidence import Verdict
 
 _COMMANDS = """\
 ```sh
-jaxkd verify --out certificate                      # float64, the identities
-jaxkd verify --dtype float32 --out certificate32    # what floating point keeps
-jaxkd verify --dtype bfloat16 --out certificate16
+jaxkd verify --out certificate    # float64: the identities
+jaxkd verify --dtype float32 --cases 20000 --out certificate32
+jaxkd verify --dtype bfloat16 --cases 20000 --out certificate16
 ```"""
 
 _LEGEND = (
