@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from jaxkd import models
@@ -33,12 +34,12 @@ def leaves(model, kind):
     }
 
 
-def published(name, size=32):
-    """Abstract output and parameter count of a network at 100 classes, RGB, batch 2."""
+def published(name, size=32, classes=100):
+    """Abstract output (RGB images, batch 2) and parameter count of a network."""
 
     def apply(x):
         model = models.build(
-            name, num_classes=100, image_shape=(size, size, 3), rngs=nnx.Rngs(0)
+            name, num_classes=classes, image_shape=(size, size, 3), rngs=nnx.Rngs(0)
         )
         return evaluate(model, x)[0], nnx.state(model, nnx.Param)
 
@@ -51,7 +52,8 @@ def move_from_identity(module, seed=1):
     rng = np.random.default_rng(seed)
     state = nnx.state(module)
     moved = jax.tree.map(
-        lambda p: p + jnp.asarray(rng.uniform(0.1, 0.5, p.shape), p.dtype), state
+        lambda p: jnp.asarray(p + rng.uniform(0.1, 0.5, p.shape), p.dtype),
+        jax.tree.map(np.asarray, state),
     )
     nnx.update(module, moved)
 
@@ -61,6 +63,29 @@ def assert_gradient_reaches_every_parameter(model, x):
     for path, leaf in nnx.to_flat_state(grads):
         assert np.isfinite(leaf[...]).all(), path
         assert np.abs(leaf[...]).max() > 0, path
+
+
+def assert_convolutions_start_kaiming_normal(model):
+    for path, kernel in leaves(model, nnx.Param).items():
+        if kernel.ndim != 4:
+            continue
+        height, width, _, out_channels = kernel.shape
+        expected = np.sqrt(2 / (height * width * out_channels))
+        # The standard deviation of n normal draws is itself known to 1/sqrt(2n).
+        tolerance = 4 / np.sqrt(2 * kernel.size)
+        assert kernel.std() == pytest.approx(expected, rel=tolerance), path
+        if kernel.size > 10_000:  # Untruncated: 0.3% of normal draws pass 3 sigma.
+            assert np.abs(kernel).max() > 3 * expected, path
+
+
+def names_of(construct):
+    """The names of the published layers; each variable must be in one of them."""
+    model = nnx.eval_shape(construct)
+    names, layers = zip(*model.torch_layers(), strict=True)
+    variables = [v for layer in layers for v in jax.tree.leaves(nnx.state(layer))]
+    state = jax.tree.leaves(nnx.state(model, (nnx.Param, nnx.BatchStat)))
+    assert sorted(map(id, variables)) == sorted(map(id, state))
+    return names
 
 
 def convolve(x, kernel, stride, padding):
@@ -92,3 +117,14 @@ def norm(x, layer):
 
 def conv_norm(x, layer, stride, padding):
     return norm(conv(x, layer.conv, stride, padding), layer.norm)
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def max_pool(x, size):
+    """Maxima of whole windows that do not overlap; what is left over is dropped."""
+    height, width = (n // size for n in x.shape[1:3])
+    x = x[:, : height * size, : width * size]
+    return x.reshape(len(x), height, size, width, size, -1).max((2, 4))
