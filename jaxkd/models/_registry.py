@@ -14,6 +14,7 @@ from jaxkd.models._layers import SMALLEST_IMAGE, check_image_size
 from jaxkd.models._mlp import MLP
 from jaxkd.models._residual import BasicBlock, Block, Bottleneck
 from jaxkd.models._resnet import ResNet
+from jaxkd.models._wide_resnet import WideResNet
 
 ImageShape = tuple[int, int, int]
 
@@ -51,6 +52,11 @@ def _resnet(
     return _staged(network, widths)
 
 
+def _wide_resnet(depth: int, factor: int) -> _Constructor:
+    widths = (16, 16 * factor, 32 * factor, 64 * factor)
+    return _staged(functools.partial(WideResNet, depth), widths)
+
+
 def _mlp(hidden_layers: int, size: int) -> _Constructor:
     def construct(*, num_classes, image_shape, width, dtype, rngs):
         return MLP(
@@ -82,6 +88,10 @@ _MODELS: dict[str, _Constructor] = {
     "resnet18": _resnet(BasicBlock, (2, 2, 2, 2)),
     "resnet34": _resnet(BasicBlock, (3, 4, 6, 3)),
     "resnet50": _resnet(Bottleneck, (3, 4, 6, 3)),
+    "wrn_16_1": _wide_resnet(16, 1),
+    "wrn_16_2": _wide_resnet(16, 2),
+    "wrn_40_1": _wide_resnet(40, 1),
+    "wrn_40_2": _wide_resnet(40, 2),
 }
 
 
