@@ -9,5 +9,6 @@ from jaxkd.models._registry import names as names
 from jaxkd.models._residual import BasicBlock as BasicBlock
 from jaxkd.models._residual import Bottleneck as Bottleneck
 from jaxkd.models._resnet import ResNet as ResNet
+from jaxkd.models._vgg import VGG as VGG
 from jaxkd.models._wide_resnet import PreActivationBlock as PreActivationBlock
 from jaxkd.models._wide_resnet import WideResNet as WideResNet

@@ -14,6 +14,7 @@ from jaxkd.models._layers import SMALLEST_IMAGE, check_image_size
 from jaxkd.models._mlp import MLP
 from jaxkd.models._residual import BasicBlock, Block, Bottleneck
 from jaxkd.models._resnet import ResNet
+from jaxkd.models._vgg import VGG
 from jaxkd.models._wide_resnet import WideResNet
 
 ImageShape = tuple[int, int, int]
@@ -57,6 +58,10 @@ def _wide_resnet(depth: int, factor: int) -> _Constructor:
     return _staged(functools.partial(WideResNet, depth), widths)
 
 
+def _vgg(*depths: int) -> _Constructor:
+    return _staged(functools.partial(VGG, depths), (64, 128, 256, 512, 512))
+
+
 def _mlp(hidden_layers: int, size: int) -> _Constructor:
     def construct(*, num_classes, image_shape, width, dtype, rngs):
         return MLP(
@@ -92,6 +97,11 @@ _MODELS: dict[str, _Constructor] = {
     "wrn_16_2": _wide_resnet(16, 2),
     "wrn_40_1": _wide_resnet(40, 1),
     "wrn_40_2": _wide_resnet(40, 2),
+    "vgg8": _vgg(1, 1, 1, 1, 1),
+    "vgg11": _vgg(1, 1, 2, 2, 2),
+    "vgg13": _vgg(2, 2, 2, 2, 2),
+    "vgg16": _vgg(2, 2, 3, 3, 3),
+    "vgg19": _vgg(2, 2, 4, 4, 4),
 }
 
 
