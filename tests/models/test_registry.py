@@ -38,7 +38,6 @@ def test_models_suit_the_image_shape_and_number_of_classes(name):
     [
         ("resnet8", (4, 4, 8, 16)),
         ("resnet8x4", (4, 8, 16, 32)),
-        ("resnet18", (4, 4, 8, 16, 32)),
         ("ResNet50", (4, 16, 32, 64, 128)),
         ("wrn_16_2", (4, 8, 16, 32)),
         ("vgg8", (4, 8, 16, 32, 32)),
