@@ -1,10 +1,15 @@
 """The model zoo. Every model returns a :class:`ModelOutput`."""
 
 from jaxkd.models._center import center_classifier as center_classifier
-from jaxkd.models._cifar_resnet import BasicBlock as BasicBlock
 from jaxkd.models._cifar_resnet import CifarResNet as CifarResNet
 from jaxkd.models._mlp import MLP as MLP
 from jaxkd.models._output import ModelOutput as ModelOutput
 from jaxkd.models._registry import build as build
 from jaxkd.models._registry import names as names
+from jaxkd.models._residual import BasicBlock as BasicBlock
+from jaxkd.models._residual import Bottleneck as Bottleneck
+from jaxkd.models._resnet import ResNet as ResNet
 from jaxkd.models._reused import ReusedClassifier as ReusedClassifier
+from jaxkd.models._vgg import VGG as VGG
+from jaxkd.models._wide_resnet import PreActivationBlock as PreActivationBlock
+from jaxkd.models._wide_resnet import WideResNet as WideResNet

@@ -16,7 +16,8 @@ class ModelOutput(NamedTuple):
         stages: Feature maps (NHWC) from the stem to the last stage, after the
             activation. Empty for models without stages.
         preactivations: The same maps before their activation; the zoo's networks give
-            the stem's after it, as the published benchmarks do.
+            the stem's after it, as the published benchmarks do. Networks of
+            pre-activation blocks have another convention: see :class:`WideResNet`.
     """
 
     logits: Float[Array, "batch classes"]

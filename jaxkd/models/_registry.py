@@ -1,16 +1,21 @@
 """The networks by name. A new one is a file beside this one and a row below."""
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from flax import nnx
 from jaxtyping import DTypeLike
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError, unknown_name
-from jaxkd.models._cifar_resnet import SMALLEST_IMAGE, CifarResNet
-from jaxkd.models._layers import check_image_size
+from jaxkd.models._cifar_resnet import CifarResNet
+from jaxkd.models._layers import SMALLEST_IMAGE, check_image_size
 from jaxkd.models._mlp import MLP
+from jaxkd.models._residual import BasicBlock, Block, Bottleneck
+from jaxkd.models._resnet import ResNet
+from jaxkd.models._vgg import VGG
+from jaxkd.models._wide_resnet import WideResNet
 
 ImageShape = tuple[int, int, int]
 
@@ -18,13 +23,14 @@ ImageShape = tuple[int, int, int]
 _Constructor = Callable[..., nnx.Module]
 
 
-def _cifar_resnet(depth: int, widths: tuple[int, int, int, int]) -> _Constructor:
+def _staged(network: Callable[..., nnx.Module], widths: Sequence[int]) -> _Constructor:
+    """Builds a network that takes the channels of its stages; ``width`` scales them."""
+
     def construct(*, num_classes, image_shape, width, dtype, rngs):
         check_image_size(*image_shape[:2], smallest=SMALLEST_IMAGE)
-        stem = widths[0] if width is None else width
-        return CifarResNet(
-            depth,
-            tuple(channels * stem // widths[0] for channels in widths),
+        first = widths[0] if width is None else width
+        return network(
+            tuple(channels * first // widths[0] for channels in widths),
             num_classes=num_classes,
             in_channels=image_shape[-1],
             dtype=dtype,
@@ -32,6 +38,28 @@ def _cifar_resnet(depth: int, widths: tuple[int, int, int, int]) -> _Constructor
         )
 
     return construct
+
+
+def _cifar_resnet(depth: int, widths: Sequence[int]) -> _Constructor:
+    return _staged(functools.partial(CifarResNet, depth), widths)
+
+
+def _resnet(
+    block: type[Block], depths: Sequence[int], *, small_images: bool = False
+) -> _Constructor:
+    expansion = 4 if block is Bottleneck else 1
+    widths = (64, *(expansion * channels for channels in (64, 128, 256, 512)))
+    network = functools.partial(ResNet, block, depths, small_images=small_images)
+    return _staged(network, widths)
+
+
+def _wide_resnet(depth: int, factor: int) -> _Constructor:
+    widths = (16, 16 * factor, 32 * factor, 64 * factor)
+    return _staged(functools.partial(WideResNet, depth), widths)
+
+
+def _vgg(*depths: int) -> _Constructor:
+    return _staged(functools.partial(VGG, depths), (64, 128, 256, 512, 512))
 
 
 def _mlp(hidden_layers: int, size: int) -> _Constructor:
@@ -61,6 +89,19 @@ _MODELS: dict[str, _Constructor] = {
     "resnet110": _cifar_resnet(110, _NARROW),
     "resnet8x4": _cifar_resnet(8, _WIDE),
     "resnet32x4": _cifar_resnet(32, _WIDE),
+    "ResNet50": _resnet(Bottleneck, (3, 4, 6, 3), small_images=True),
+    "resnet18": _resnet(BasicBlock, (2, 2, 2, 2)),
+    "resnet34": _resnet(BasicBlock, (3, 4, 6, 3)),
+    "resnet50": _resnet(Bottleneck, (3, 4, 6, 3)),
+    "wrn_16_1": _wide_resnet(16, 1),
+    "wrn_16_2": _wide_resnet(16, 2),
+    "wrn_40_1": _wide_resnet(40, 1),
+    "wrn_40_2": _wide_resnet(40, 2),
+    "vgg8": _vgg(1, 1, 1, 1, 1),
+    "vgg11": _vgg(1, 1, 2, 2, 2),
+    "vgg13": _vgg(2, 2, 2, 2, 2),
+    "vgg16": _vgg(2, 2, 3, 3, 3),
+    "vgg19": _vgg(2, 2, 4, 4, 4),
 }
 
 
@@ -81,11 +122,13 @@ def build(
     """Builds a network by name.
 
     Args:
-        name: One of :func:`names`.
+        name: One of :func:`names`, which are the published ones: ``"ResNet50"`` is for
+            small images (CIFAR), ``"resnet50"`` for large ones (ImageNet).
         num_classes: Number of logits.
         image_shape: Height, width and channels of the images.
-        width: Channels of the stem in place of the network's own; all stages scale
-            along. Size of the hidden layers for ``"mlp"``.
+        width: Channels of the stem (of the first stage if there is none) in place of
+            the network's own; all stages scale along. Size of the hidden layers for
+            ``"mlp"``.
         dtype: Dtype of the computation and of the output, float32 if None. Parameters
             and statistics are float64 with float64 (which takes ``jax_enable_x64``),
             else float32.

@@ -3,6 +3,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from model_support import (
+    assert_convolutions_start_kaiming_normal,
+    assert_gradient_reaches_every_parameter,
+    convolve,
+    evaluate,
+    images,
+    leaves,
+    published,
+    train,
+)
 
 from jaxkd import models
 from jaxkd._errors import InvalidInputError
@@ -31,39 +41,10 @@ def tiny(channels=3, dtype=None, widths=(4, 4, 4, 4)):  # Few shapes to compile.
     )
 
 
-@jax.jit
-def train(model, x):
-    """One pass in training mode: the output and the model with its new statistics."""
-    return model(x), model
-
-
-@jax.jit
-def evaluate(model, x):
-    model = nnx.view(model, use_running_average=True)
-    return model(x), model
-
-
-def images(*shape, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
-
-
-def leaves(model, kind):
-    return {
-        "/".join(map(str, path)): np.asarray(leaf[...])
-        for path, leaf in nnx.to_flat_state(nnx.state(model, kind))
-    }
-
-
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameter_count_and_feature_shapes_are_the_published_ones(name):
-    def apply(x):
-        model = models.build(
-            name, num_classes=100, image_shape=(32, 32, 3), rngs=nnx.Rngs(0)
-        )
-        return evaluate(model, x)[0], nnx.state(model, nnx.Param)
-
-    output, params = jax.eval_shape(apply, jnp.zeros((2, 32, 32, 3)))
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == PARAMETERS[name]
+    output, parameters = published(name)
+    assert parameters == PARAMETERS[name]
     stem, *widths = (32, 64, 128, 256) if name.endswith("x4") else (16, 16, 32, 64)
     maps = [(2, 32, 32, stem)]
     maps += [(2, s, s, c) for s, c in zip((32, 16, 8), widths, strict=True)]
@@ -71,58 +52,6 @@ def test_parameter_count_and_feature_shapes_are_the_published_ones(name):
     assert [stage.shape for stage in output.preactivations] == maps
     assert output.embedding.shape == (2, widths[-1])
     assert output.logits.shape == (2, 100)
-
-
-def convolve(x, kernel, stride, padding):
-    """Cross-correlation by its definition, NHWC and HWIO, float64."""
-    size = kernel.shape[0]
-    x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    height, width = ((n - size) // stride + 1 for n in x.shape[1:3])
-    out = np.zeros((x.shape[0], height, width, kernel.shape[-1]))
-    for i in range(height):
-        for j in range(width):
-            top, left = i * stride, j * stride
-            window = x[:, top : top + size, left : left + size, :]
-            out[:, i, j] = np.einsum("bhwc,hwco->bo", window, kernel)
-    return out
-
-
-def conv_norm(x, layer, stride, padding):
-    kernel, scale, bias, mean, var = (
-        np.asarray(p[...], np.float64)
-        for p in (
-            layer.conv.kernel,
-            layer.norm.scale,
-            layer.norm.bias,
-            layer.norm.mean,
-            layer.norm.var,
-        )
-    )
-    y = convolve(x, kernel, stride, padding)
-    return (y - mean) / np.sqrt(var + 1e-5) * scale + bias
-
-
-@pytest.mark.parametrize("stride, out_channels", [(1, 4), (1, 5), (2, 5)])
-def test_basic_block_matches_its_definition_in_float64(stride, out_channels):
-    block = models.BasicBlock(
-        4, out_channels, stride=stride, dtype=jnp.float32, rngs=nnx.Rngs(0)
-    )
-    rng = np.random.default_rng(1)
-    state = nnx.state(block)  # Statistics and affine parameters away from 0 and 1.
-    moved = jax.tree.map(
-        lambda p: p + jnp.asarray(rng.uniform(0.1, 0.5, p.shape), jnp.float32), state
-    )
-    nnx.update(block, moved)
-    x = images(2, 9, 8, 4)
-
-    x64 = np.asarray(x, np.float64)
-    hidden = np.maximum(conv_norm(x64, block.conv1, stride, 1), 0)
-    skip = x64 if block.skip is None else conv_norm(x64, block.skip, stride, 0)
-    expected = conv_norm(hidden, block.conv2, 1, 1) + skip
-
-    assert (block.skip is None) == (stride == 1 and out_channels == 4)
-    actual, _ = evaluate(block, x)
-    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_stages_are_the_rectified_preactivations():
@@ -188,16 +117,7 @@ def test_running_statistics_take_a_tenth_of_the_batch():
 
 def test_convolutions_start_kaiming_normal_with_fan_out():
     model = tiny(widths=(32, 32, 32, 64))
-    kernels = {p: k for p, k in leaves(model, nnx.Param).items() if k.ndim == 4}
-    assert len(kernels) == 9
-    for path, kernel in kernels.items():
-        height, width, _, out_channels = kernel.shape
-        expected = np.sqrt(2 / (height * width * out_channels))
-        # The standard deviation of n normal draws is itself known to 1/sqrt(2n).
-        tolerance = 4 / np.sqrt(2 * kernel.size)
-        assert kernel.std() == pytest.approx(expected, rel=tolerance), path
-        if kernel.size > 10_000:  # Untruncated: 0.3% of normal draws pass 3 sigma.
-            assert np.abs(kernel).max() > 3 * expected, path
+    assert_convolutions_start_kaiming_normal(model)
 
 
 def test_batch_norms_start_as_the_identity():
@@ -221,12 +141,7 @@ def test_classifier_starts_uniform_within_the_root_of_fan_in():
 
 
 def test_gradient_reaches_every_parameter():
-    model = tiny()
-    x = images(2, 8, 8, 3)
-    grads = jax.jit(nnx.grad(lambda m: (m(x).logits ** 2).sum()))(model)
-    for path, leaf in nnx.to_flat_state(grads):
-        assert np.isfinite(leaf[...]).all(), path
-        assert np.abs(leaf[...]).max() > 0, path
+    assert_gradient_reaches_every_parameter(tiny(), images(2, 8, 8, 3))
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
@@ -252,19 +167,6 @@ def test_float64_computes_and_stores_float64_throughout():
         assert (leaf != leaf.astype(np.float32)).any(), path
     output, _ = evaluate(model, images(2, 8, 8, 3))
     assert output.logits.dtype == np.float64
-
-
-@pytest.mark.usefixtures("x64")
-def test_a_float64_block_matches_its_definition_to_the_last_digits():
-    block = models.BasicBlock(4, 5, stride=2, dtype=jnp.float64, rngs=nnx.Rngs(0))
-    rng = np.random.default_rng(1)
-    moved = jax.tree.map(lambda p: p + rng.uniform(0.1, 0.5, p.shape), nnx.state(block))
-    nnx.update(block, moved)
-    x = rng.normal(size=(2, 9, 8, 4))
-    hidden = np.maximum(conv_norm(x, block.conv1, 2, 1), 0)
-    expected = conv_norm(hidden, block.conv2, 1, 1) + conv_norm(x, block.skip, 2, 0)
-    actual, _ = evaluate(block, x)
-    np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.usefixtures("x64")
@@ -327,7 +229,7 @@ def test_integer_images_are_refused():
     [
         (10, (4, 4, 8, 16), {}, "6n"),
         (2, (4, 4, 8, 16), {}, "at least 8"),
-        (8, (4, 8, 16), {}, "four numbers"),
+        (8, (4, 8, 16), {}, r"widths must hold 4"),
         (8, (4, 4, 0, 16), {}, r"widths\[2\]"),
         (8, (4, 4, 8, 16), {"num_classes": 0}, "num_classes"),
         (8, (4, 4, 8, 16), {"in_channels": 0}, "in_channels"),

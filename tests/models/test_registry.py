@@ -20,10 +20,13 @@ def output_of(name, **settings):
 def test_names_are_the_networks_of_the_benchmarks_and_the_mlp():
     depths = (8, 14, 20, 32, 44, 56, 110)
     names = {f"resnet{depth}" for depth in depths} | {"resnet8x4", "resnet32x4", "mlp"}
+    names |= {"ResNet50", "resnet18", "resnet34", "resnet50"}
+    names |= {"wrn_16_1", "wrn_16_2", "wrn_40_1", "wrn_40_2"}
+    names |= {f"vgg{depth}" for depth in (8, 11, 13, 16, 19)}
     assert set(models.names()) == names
 
 
-@pytest.mark.parametrize("name", ["mlp", "resnet8", "resnet8x4"])
+@pytest.mark.parametrize("name", ["mlp", "resnet8", "resnet18", "wrn_16_1", "vgg8"])
 def test_models_suit_the_image_shape_and_number_of_classes(name):
     output = output_of(name, image_shape=(12, 8, 2), num_classes=7)
     assert isinstance(output, models.ModelOutput)
@@ -31,7 +34,14 @@ def test_models_suit_the_image_shape_and_number_of_classes(name):
 
 
 @pytest.mark.parametrize(
-    "name, widths", [("resnet8", (4, 4, 8, 16)), ("resnet8x4", (4, 8, 16, 32))]
+    "name, widths",
+    [
+        ("resnet8", (4, 4, 8, 16)),
+        ("resnet8x4", (4, 8, 16, 32)),
+        ("ResNet50", (4, 16, 32, 64, 128)),
+        ("wrn_16_2", (4, 8, 16, 32)),
+        ("vgg8", (4, 8, 16, 32, 32)),
+    ],
 )
 def test_width_scales_every_stage(name, widths):
     output = output_of(name, width=4)
