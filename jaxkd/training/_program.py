@@ -168,7 +168,8 @@ def compile_program(
             default the same. Each stage begins with a new optimizer state.
         batch_size: Examples per step. The last batch of an epoch is filled up with the
             epoch's first examples.
-        teacher: The frozen teacher, if the distiller needs one.
+        teacher: The frozen teacher, if the distiller needs one
+            (:func:`freeze_teacher`).
         normalization: Of the student's images; by default the training set's
             statistics.
         augmentation: Of both networks' images; by default the dataset's own.
