@@ -81,7 +81,8 @@ def freeze(
     graphdef, state = nnx.split(inference_view(network))
 
     def apply(variables, images):
-        module = nnx.merge(graphdef, variables["state"])
+        # The copy may count what it draws, and does so for itself alone.
+        module = nnx.merge(graphdef, variables["state"], copy=True)
         output = module(network_inputs(images, variables["normalization"]))
         return check_output(output, type(network).__name__)
 
