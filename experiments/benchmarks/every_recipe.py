@@ -53,7 +53,7 @@ def train_teacher(dataset: data.ImageDataset, width: int) -> training.FrozenNetw
     )
     loop, history = training.fit(program, program.start(0), epochs=10)
     print(f"teacher: test accuracy {history[-1]['test/accuracy']:.1%}", flush=True)
-    return training.freeze(program.student(loop), program.normalization)
+    return training.freeze_teacher(program.student(loop), program.normalization)
 
 
 def leaves(tree: Any) -> dict[str, jax.Array]:

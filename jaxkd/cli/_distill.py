@@ -28,7 +28,7 @@ def run(options: Distill, arguments: list[str]) -> None:
     module = teacher.module
     if options.equal_means:
         module = centered(module, "teacher")
-    frozen = training.freeze(module, teacher.normalization)
+    frozen = training.freeze_teacher(module, teacher.normalization)
     train_network(
         options,
         arguments,

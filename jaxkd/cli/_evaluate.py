@@ -20,7 +20,7 @@ def run(options: Evaluate, arguments: list[str]) -> None:
         cache_dir=options.cache_dir,
     )
     check_fits(loaded, dataset)
-    frozen = training.freeze(loaded.module, loaded.normalization)
+    frozen = training.freeze_teacher(loaded.module, loaded.normalization)
     evaluator = training.make_evaluator(frozen.apply, dataset.test)
     evaluator(frozen.variables)  # compiles, so that the time below is the network's
     started = time.perf_counter()

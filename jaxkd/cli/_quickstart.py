@@ -45,7 +45,7 @@ def run(options: Quickstart, arguments: list[str]) -> None:
 
     teacher = _train(console, "teacher", teacher_network, digits, "ce", TEACHER_EPOCHS)
     _save(out / "teacher", arguments, teacher_network, digits, teacher)
-    frozen = training.freeze(
+    frozen = training.freeze_teacher(
         teacher.program.student(teacher.loop), teacher.program.normalization
     )
 

@@ -33,7 +33,7 @@ def softmax_regression() -> Distiller:
 
     Raises:
         ValueError: From ``init``, if there is no teacher, its classifier is not known
-            (see :func:`jaxkd.training.freeze`), or the classes differ.
+            (see :func:`jaxkd.training.freeze_teacher`), or the classes differ.
 
     Example:
         >>> from jaxkd import distillers

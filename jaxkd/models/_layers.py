@@ -94,6 +94,32 @@ def convolution(
     )
 
 
+class FoldedNorm(nnx.Module):
+    """Where a batch normalisation stood that its convolution does the work of.
+
+    The identity in inference mode. Batch statistics are gone, so that training such a
+    network would be training another one: outside inference mode it refuses to work.
+    """
+
+    def __init__(self):
+        self.use_running_average = False
+
+    def set_view(self, use_running_average: bool | None = None) -> None:
+        """Called by ``nnx.view``, as that of ``nnx.BatchNorm``."""
+        if use_running_average is not None:
+            self.use_running_average = use_running_average
+
+    def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... c"]:
+        """Returns what it is given."""
+        if not self.use_running_average:
+            raise InvalidInputError(
+                "a network whose batch norms are folded cannot be trained; train the "
+                "one it was made of, or call it in inference mode, through "
+                "nnx.view(model, use_running_average=True)"
+            )
+        return x
+
+
 class ConvNorm(nnx.Module):
     """A convolution, then batch normalisation.
 
@@ -141,7 +167,9 @@ class ConvNorm(nnx.Module):
             dtype=dtype,
             rngs=rngs,
         )
-        self.norm = BatchNorm(out_channels, dtype=dtype, rngs=rngs)
+        self.norm: BatchNorm | FoldedNorm = BatchNorm(
+            out_channels, dtype=dtype, rngs=rngs
+        )
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         """Convolves and normalises channels-last feature maps."""
@@ -149,6 +177,11 @@ class ConvNorm(nnx.Module):
 
     def torch_layers(self, conv: str, norm: str) -> Iterator[TorchLayer]:
         """The two layers under their names."""
+        if isinstance(self.norm, FoldedNorm):
+            raise InvalidInputError(
+                "a network whose batch norms are folded has no layers as published; "
+                "convert the one it was made of"
+            )
         yield conv, self.conv
         yield norm, self.norm
 

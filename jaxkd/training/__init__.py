@@ -10,6 +10,7 @@ from jaxkd.training._metrics import MetricsWriter as MetricsWriter
 from jaxkd.training._metrics import read_metrics as read_metrics
 from jaxkd.training._networks import FrozenNetwork as FrozenNetwork
 from jaxkd.training._networks import freeze as freeze
+from jaxkd.training._networks import freeze_teacher as freeze_teacher
 from jaxkd.training._networks import inference_view as inference_view
 from jaxkd.training._optimizers import published_sgd as published_sgd
 from jaxkd.training._program import LoopState as LoopState

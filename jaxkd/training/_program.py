@@ -24,7 +24,7 @@ from jaxkd.data import (
 )
 from jaxkd.distillers import Distiller, Spec
 from jaxkd.training._evaluate import Evaluation, make_evaluator
-from jaxkd.training._networks import FrozenNetwork, freeze
+from jaxkd.training._networks import FrozenNetwork, check_output, freeze
 from jaxkd.training._step import (
     Examples,
     Metrics,
@@ -168,7 +168,8 @@ def compile_program(
             default the same. Each stage begins with a new optimizer state.
         batch_size: Examples per step. The last batch of an epoch is filled up with the
             epoch's first examples.
-        teacher: The frozen teacher, if the distiller needs one.
+        teacher: The frozen teacher, if the distiller needs one
+            (:func:`freeze_teacher`).
         normalization: Of the student's images; by default the training set's
             statistics.
         augmentation: Of both networks' images; by default the dataset's own.
@@ -178,8 +179,9 @@ def compile_program(
         The compiled functions, good for any number of seeds.
 
     Raises:
-        ValueError: If the batch is larger than the dataset, or the distiller cannot
-            work with these networks and labels.
+        ValueError: If the batch is larger than the dataset, a network does not return
+            what every model must, or the distiller cannot work with these networks and
+            labels.
     """
     train = dataset.train
     epoch_steps = steps_per_epoch(len(train.labels), batch_size)
@@ -322,7 +324,8 @@ def _make_spec(
     images = jax.ShapeDtypeStruct((batch_size, *stored.shape[1:]), stored.dtype)
 
     def student_output(module, images):
-        return module(normalize(images, normalization))
+        output = module(normalize(images, normalization))
+        return check_output(output, f"the student ({type(module).__name__})")
 
     teacher_output = None
     if teacher is not None:
