@@ -38,7 +38,6 @@ from jaxkd.models import ModelOutput
 
 SAMPLERS = ("all", "shared", "sampled")
 PUBLISHED, PUBLISHED_SAMPLING = "published", "published + sampling"
-TEMPERATURE, MOMENTUM, SMOOTHING, NEIGHBORS = 0.07, 0.9, 0.75, 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,68 +133,29 @@ def ours(sizes: Sizes, negatives: str) -> tuple[Callable[[], None], Callable[[],
 def published(sizes: Sizes, *, sampling: bool) -> Callable[[], None]:
     """A step of the gather form, on as many threads as PyTorch takes by itself."""
     import torch
-    from torch.nn import functional
+
+    from experiments.benchmarks.published_form import HolisticObjective, NegativesOnHost
 
     inputs = Inputs(sizes)
     torch.manual_seed(0)
+    objective = HolisticObjective(sizes.rows, sizes.dim, sizes.features, sizes.features)
 
-    def normalize(x):
-        return functional.normalize(x, dim=1)
-
-    bank_s, bank_t = (normalize(torch.randn(sizes.rows, sizes.dim)) for _ in range(2))
-    embed_s, embed_t = (torch.nn.Linear(sizes.features, sizes.dim) for _ in range(2))
-    encode_s, encode_t = (torch.nn.Linear(2 * sizes.dim, sizes.dim) for _ in range(2))
-    others = [np.flatnonzero(inputs.labels != label) for label in range(sizes.classes)]
-    target = torch.zeros(sizes.batch, dtype=torch.long)
-
-    def draw(rows):
-        """K rows of other classes for each example, as the published dataset does."""
-        choose = np.random.choice
-        pools = (others[inputs.labels[row]] for row in rows)
-        return np.stack([choose(p, sizes.negatives, replace=False) for p in pools])
-
-    def encode(embeddings, logits, layer):
-        predictions = normalize(torch.softmax(logits, dim=1))
-        near = (predictions @ predictions.T).topk(NEIGHBORS, dim=1).indices
-        hop = embeddings[near].mean(dim=1)
-        return normalize(layer(torch.cat([embeddings, hop], dim=1)))
-
-    def contrast(anchor, positive, negatives):
-        attraction = (anchor * positive).sum(dim=1, keepdim=True)
-        repulsion = torch.bmm(negatives, anchor.unsqueeze(2)).squeeze(2)
-        scores = torch.cat([attraction, repulsion], dim=1) / TEMPERATURE
-        return functional.cross_entropy(scores, target)
-
-    def gather(bank, index):
-        shape = sizes.batch, sizes.negatives, sizes.dim
-        return bank.index_select(0, index.view(-1)).view(shape)
-
-    fixed = torch.from_numpy(draw(inputs()["rows"]))
+    draw = NegativesOnHost(inputs.labels, sizes.negatives)
+    fixed = draw(inputs()["rows"])
 
     def run():
         batch = {k: torch.from_numpy(v) for k, v in inputs().items()}
         rows = batch["rows"].long()
-        index = torch.from_numpy(draw(rows.numpy())) if sampling else fixed
+        index = draw(rows.numpy()) if sampling else fixed
         features = batch["student_features"].requires_grad_()
-        h_s, h_t = embed_s(features), embed_t(batch["teacher_features"])
-        h_s, h_t = normalize(h_s), normalize(h_t)
-        g_s = encode(h_s, batch["student_logits"], encode_s)
-        g_t = encode(h_t, batch["teacher_logits"], encode_t)
-        old_s, old_t = bank_s[rows], bank_t[rows]
-        smooth_s = normalize(SMOOTHING * old_s + (1 - SMOOTHING) * g_s.detach())
-        smooth_t = normalize(SMOOTHING * old_t + (1 - SMOOTHING) * g_t.detach())
-        negatives_s, negatives_t = gather(bank_s, index), gather(bank_t, index)
-        loss = (
-            contrast(h_s, old_t, negatives_s)
-            + contrast(h_t, old_s, negatives_t)
-            + contrast(g_s, smooth_t, negatives_s)
-            + contrast(g_t, smooth_s, negatives_t)
+        loss = objective(
+            (features, batch["student_logits"]),
+            (batch["teacher_features"], batch["teacher_logits"]),
+            rows,
+            index,
         )
         loss.backward()
-        with torch.no_grad():
-            for bank, old, new in ((bank_s, old_s, h_s), (bank_t, old_t, h_t)):
-                mixed = MOMENTUM * old + (1 - MOMENTUM) * new
-                bank.index_copy_(0, rows, normalize(mixed))
+        objective.remember()
 
     return run
 

@@ -13,7 +13,7 @@ from jaxkd.cli._options import Evaluate
 def run(options: Evaluate, arguments: list[str]) -> None:
     """Evaluates a trained network on its whole test set."""
     del arguments
-    loaded = _runs.load_network(options.run)
+    loaded = _runs.load_network(options.run, trial=options.trial)
     dataset = data.load(
         options.dataset or loaded.dataset,
         data_dir=options.data_dir,

@@ -85,7 +85,13 @@ class _TrainingOptions:
     batch_size: int = 64
     """Examples per step."""
     seed: int = 0
-    """Source of all randomness."""
+    """Source of the initialisation and of what a student draws for itself."""
+    data_seed: int = 0
+    """Source of the order of the data and of their augmentation."""
+    trials: int = 1
+    """Students to train side by side, with the seeds from --seed on, on the same data:
+    they share the teacher's answers. Trial i is the run of seed + i, bit for bit on
+    CPU."""
     checkpoint_every: int | None = None
     """Also save every so many steps within an epoch."""
     resume: bool = False
@@ -108,6 +114,8 @@ class Distill(_TrainingOptions):
 
     teacher: Path
     """The teacher's run folder."""
+    teacher_trial: int = 0
+    """Which of the teacher's trials, in a run of several."""
     method: str = "hkd+kd"
     """The recipe; `jaxkd methods` lists them. Most also come with kd: crd+kd."""
     dataset: str | None = None
@@ -130,6 +138,8 @@ class Evaluate:
 
     run: Positional[Path]
     """A run folder."""
+    trial: int = 0
+    """Which of the students, in a run of several trials."""
     dataset: str | None = None
     """Another dataset of the same shape; by default the run's own."""
     data_dir: Path | None = None

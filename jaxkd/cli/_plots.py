@@ -25,8 +25,15 @@ def draw_history(path: Path, history: Sequence[Record]) -> None:
             losses.plot(epochs, [r.get(name, np.nan) for r in history], label=part)
     losses.set(xlabel="epoch", ylabel="training loss", yscale="log")
     for name in ("train/accuracy", "test/accuracy"):
-        values = [100 * r.get(name, np.nan) for r in history]
-        accuracies.plot(epochs, values, label=name.removesuffix("/accuracy"))
+        values = np.array([100 * r.get(name, np.nan) for r in history])
+        (line,) = accuracies.plot(epochs, values, label=name.removesuffix("/accuracy"))
+        if "trials" in history[-1]:  # one standard deviation on either side
+            each = [100 * np.array(r["trials"].get(name, np.nan)) for r in history]
+            deviation = np.array([np.std(x, ddof=1) if x.ndim else x for x in each])
+            low, high = values - deviation, values + deviation
+            accuracies.fill_between(
+                epochs, low, high, color=line.get_color(), alpha=0.18, lw=0
+            )
     accuracies.set(xlabel="epoch", ylabel="accuracy (%)")
     for axes in (losses, accuracies):
         _tidy(axes)

@@ -111,7 +111,7 @@ def _fit(
     console: Console, name: str, program: training.Program, seed: int, epochs: int
 ) -> _Trained:
     """Trains one seed; prints one line at its end, not one per epoch."""
-    loop, history = training.fit(program, program.start(seed), epochs=epochs)
+    loop, history = training.fit(program, program.start(seed, seed), epochs=epochs)
     accuracy = history[-1]["test/accuracy"]
     console.print(f"{name:18} test accuracy {accuracy:.1%}", highlight=False)
     return _Trained(program, loop, history)

@@ -182,11 +182,16 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         raise
 
 
-def load_network(run: Path) -> LoadedNetwork:
+def load_network(run: Path, *, trial: int = 0) -> LoadedNetwork:
     """Reads the newest finished checkpoint of a run folder.
 
+    Args:
+        run: The folder.
+        trial: Which of the students, in a run of several.
+
     Raises:
-        ValueError: If the folder is not a run, or has no finished checkpoint.
+        ValueError: If the folder is not a run, has no finished checkpoint, or no such
+            trial.
     """
     if not run.is_dir():
         raise InvalidInputError(f"there is no run folder {run}")
@@ -200,7 +205,7 @@ def load_network(run: Path) -> LoadedNetwork:
     stored = config["network"]
     network = NetworkConfig(**{**stored, "image_shape": tuple(stored["image_shape"])})
     module = network.abstract()
-    checkpoints.restore_network(module)
+    checkpoints.restore_network(module, trial=trial)
     mean, std = (np.float32(config["normalization"][k]) for k in ("mean", "std"))
     normalization = Normalization(mean, std)
     return LoadedNetwork(

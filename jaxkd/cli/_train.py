@@ -1,7 +1,6 @@
 """``jaxkd train``, and what ``jaxkd distill`` shares with it."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,7 +9,7 @@ from rich.console import Console
 
 from jaxkd import data, distillers, models, training
 from jaxkd._errors import InvalidInputError
-from jaxkd.cli import _plots, _runs
+from jaxkd.cli import _plots, _runs, _summary
 from jaxkd.cli._options import DataOptions, Distill, Train
 
 
@@ -62,6 +61,8 @@ def train_network(
     steps = data.steps_per_epoch(len(dataset.train.labels), options.batch_size)
     if options.epochs < 1:
         raise InvalidInputError(f"--epochs must be at least 1, got {options.epochs}")
+    if options.trials < 1:
+        raise InvalidInputError(f"--trials must be at least 1, got {options.trials}")
     build = network.build
     if equal_means and distiller.student is not None:
         raise InvalidInputError(
@@ -81,11 +82,12 @@ def train_network(
         ),
         batch_size=options.batch_size,
         teacher=teacher,
+        trials=None if options.trials == 1 else options.trials,
     )
     checkpoints = training.Checkpoints(
         options.out / "checkpoints", every_steps=options.checkpoint_every
     )
-    loop = program.start(options.seed)
+    loop = program.start(options.seed, options.data_seed)
     network = network.trained_as(program.student(loop))
 
     identity = dataclasses.asdict(options)
@@ -123,26 +125,22 @@ def train_network(
     finally:
         writer.close()
     _plots.draw_history(options.out / "curves.png", history)
-    _finish(options.out, console, history)
+    _finish(options, console, history)
 
 
-def _finish(out: Path, console: Console, history: list[dict[str, Any]]) -> None:
+def _finish(
+    options: Train | Distill, console: Console, history: list[dict[str, Any]]
+) -> None:
     """Writes and prints what came of a run."""
-    last = history[-1]
-    best = max(history, key=lambda record: record.get("test/accuracy", 0.0))
-    summary = {
-        "test_accuracy_last": last["test/accuracy"],
-        "test_accuracy_best": best["test/accuracy"],
-        "epochs": last["epoch"],
-        "steps": last["step"],
-        "images_per_second": last["images_per_second"],
-        "device": jax.devices()[0].device_kind,
-    }
-    _runs.write_json(out / "summary.json", summary)
+    seeds = {"seed": options.seed, "data_seed": options.data_seed}
+    summary = _summary.summarize(history, **seeds)
+    summary["device"] = jax.devices()[0].device_kind
+    _runs.write_json(options.out / "summary.json", summary)
+    trials = summary["trials"]
     console.print(
-        f"test accuracy {summary['test_accuracy_last']:.2%} after the last epoch, "
-        f"best {summary['test_accuracy_best']:.2%}; "
-        f"{summary['images_per_second']:,.0f} images/s; everything is in {out}",
+        f"test accuracy {_summary.shown(trials['test_accuracy_last'])} after the last "
+        f"epoch, best {_summary.shown(trials['test_accuracy_best'])}; "
+        f"{summary['images_per_second']:,.0f} images/s; everything is in {options.out}",
         highlight=False,
         soft_wrap=True,
     )

@@ -13,9 +13,9 @@ from jaxkd.training._networks import freeze as freeze
 from jaxkd.training._networks import freeze_teacher as freeze_teacher
 from jaxkd.training._networks import inference_view as inference_view
 from jaxkd.training._optimizers import published_sgd as published_sgd
-from jaxkd.training._program import LoopState as LoopState
 from jaxkd.training._program import Program as Program
 from jaxkd.training._program import compile_program as compile_program
+from jaxkd.training._stages import LoopState as LoopState
 from jaxkd.training._step import Examples as Examples
 from jaxkd.training._step import TrainState as TrainState
 from jaxkd.training._step import init_train_state as init_train_state

@@ -18,7 +18,7 @@ from flax import nnx
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd.training._program import LoopState
+from jaxkd.training._stages import LoopState
 
 PyTree = Any
 
@@ -97,7 +97,11 @@ class Checkpoints:
         items = ocp.args.Composite(
             **{name: ocp.args.StandardSave(part) for name, part in arrays.items()},
             record=ocp.args.JsonSave(
-                {**record, "arrays": {k: _shapes(part) for k, part in arrays.items()}}
+                {
+                    **record,
+                    "arrays": {k: _shapes(part) for k, part in arrays.items()},
+                    "trials": list(loop.train.key.shape),
+                }
             ),
         )
         try:
@@ -133,40 +137,49 @@ class Checkpoints:
         )
         return LoopState(train, monitor), items["record"]
 
-    def restore_network(self, network: nnx.Module) -> dict[str, Any]:
+    def restore_network(self, network: nnx.Module, *, trial: int = 0) -> dict[str, Any]:
         """Loads the newest student's variables into a network of that architecture.
 
         Args:
             network: Updated in place; it may be abstract (``nnx.eval_shape``).
+            trial: Which of the students, in a run of several.
 
         Returns:
             The checkpoint's record.
 
         Raises:
-            ValueError: If there is none, or it belongs to another architecture.
+            ValueError: If there is none, it belongs to another architecture, or it
+                has no such trial.
         """
+        _checks.check_at_least(0, trial=trial)
         _, params, rest = nnx.split(network, nnx.Param, ...)
-        items = self._read({"student": {"parameters": params, "statistics": rest}})
+        items = self._read(
+            {"student": {"parameters": params, "statistics": rest}}, trial=trial
+        )
         nnx.update(network, *items["student"].values())
         return items["record"]
 
-    def _read(self, like: dict[str, PyTree]) -> dict[str, Any]:
+    def _read(
+        self, like: dict[str, PyTree], *, trial: int | None = None
+    ) -> dict[str, Any]:
         import orbax.checkpoint as ocp
 
         step = self.latest()
         if step is None:
             raise InvalidInputError(f"no finished checkpoint in {self.directory}")
         abstract = {name: jax.eval_shape(_flatten, tree) for name, tree in like.items()}
-        restore = {k: ocp.args.StandardRestore(v) for k, v in abstract.items()}
         try:
             _verify_checksums(self.directory / str(step))
             with self._manager(create=False) as manager:
                 record = manager.restore(
                     step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
                 )["record"]
-                stored = record.pop("arrays")
+                stored, trials = record.pop("arrays"), record.pop("trials", [])
+                if trial is not None:
+                    abstract = _of_all_trials(abstract, trials, trial)
                 for name, wanted in abstract.items():
                     _check_shapes(name, stored[name], _shapes(wanted))
+                restore = {k: ocp.args.StandardRestore(v) for k, v in abstract.items()}
                 items = manager.restore(step, args=ocp.args.Composite(**restore))
         except InvalidInputError as error:
             raise InvalidInputError(
@@ -177,6 +190,8 @@ class Checkpoints:
                 f"cannot read the checkpoint of step {step} in {self.directory} "
                 f"({_reason(error)}); delete that step's folder to use an older one"
             ) from error
+        if trial is not None and trials:
+            items = {k: {n: x[trial] for n, x in items[k].items()} for k in like}
         result = {k: _unflatten(items[k], tree) for k, tree in like.items()}
         return {**result, "record": record}
 
@@ -241,6 +256,18 @@ def _as_key(data: jax.Array, like: Any) -> jax.Array:
     kinds = []
     jax.eval_shape(lambda key: kinds.append(jax.random.key_impl(key)), like)
     return jax.random.wrap_key_data(data, impl=kinds[0])
+
+
+def _of_all_trials(abstract: PyTree, trials: list[int], trial: int) -> PyTree:
+    """The arrays that hold one trial's among others."""
+    count = trials[0] if trials else 1
+    if trial >= count:
+        raise InvalidInputError(
+            f"has no trial {trial}: its run has {count}, numbered from 0"
+        )
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((*trials, *leaf.shape), leaf.dtype), abstract
+    )
 
 
 def _shapes(arrays: dict[str, Any]) -> dict[str, list[int]]:

@@ -40,13 +40,54 @@ def make_evaluator(
     Returns:
         ``variables -> Evaluation``, reusable for any variables of that architecture.
     """
+    total = _make_total(apply, split, batch_size, None)
+    count = len(split.labels)
+
+    def run(variables: Any) -> Evaluation:
+        correct, nats = total(variables)
+        return Evaluation(float(correct) / count, float(nats) / count, count)
+
+    return run
+
+
+def make_trials_evaluator(
+    apply: Apply, split: Split, trials: int, *, batch_size: int = 256
+) -> Callable[[Any], list[Evaluation]]:
+    """Like :func:`make_evaluator`, for several networks at once.
+
+    Args:
+        apply: The networks' inference function.
+        split: The examples.
+        trials: How many networks there are.
+        batch_size: Examples per forward pass.
+
+    Returns:
+        ``variables -> [Evaluation, ...]``, where every array of the variables has a
+        leading axis of networks.
+    """
+    total = _make_total(apply, split, batch_size, trials)
+    count = len(split.labels)
+
+    def run(variables: Any) -> list[Evaluation]:
+        return [
+            Evaluation(float(correct) / count, float(nats) / count, count)
+            for correct, nats in zip(*total(variables), strict=True)
+        ]
+
+    return run
+
+
+def _make_total(
+    apply: Apply, split: Split, batch_size: int, trials: int | None
+) -> Callable[[Any], tuple[np.ndarray, np.ndarray]]:
+    """``variables -> (correct predictions, nats)``, summed over the split."""
     count = len(split.labels)
     rows, mask = padded_batches(count, min(batch_size, count))
     batches = [jax.device_put(batch) for batch in zip(rows, mask, strict=True)]
     images, labels = jax.device_put((np.asarray(split.images), split.labels))
-    zeros = jax.device_put((np.float32(0), np.float32(0)))
+    zero = np.zeros(() if trials is None else trials, np.float32)
+    zeros = jax.device_put((zero, zero))
 
-    @jax.jit
     def add_batch(totals, variables, images, labels, rows, mask):
         logits = apply(variables, images[rows]).logits.astype(jnp.float32)
         truth = labels[rows]
@@ -57,14 +98,17 @@ def make_evaluator(
             totals[1] + jnp.sum(nats, where=mask),
         )
 
-    def run(variables: Any) -> Evaluation:
+    if trials is not None:
+        add_batch = jax.vmap(add_batch, in_axes=(0, 0, None, None, None, None))
+    add_batch = jax.jit(add_batch)
+
+    def run(variables: Any) -> tuple[np.ndarray, np.ndarray]:
         totals = zeros
         for batch_rows, batch_mask in batches:
             totals = add_batch(
                 totals, variables, images, labels, batch_rows, batch_mask
             )
-        correct, nats = jax.device_get(totals)
-        return Evaluation(float(correct) / count, float(nats) / count, count)
+        return jax.device_get(totals)
 
     return run
 

@@ -1,17 +1,20 @@
 """The training loop."""
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from rich.console import Console
 
 from jaxkd import _checks
 from jaxkd._errors import DivergenceError
 from jaxkd.training._checkpoints import Checkpoints
-from jaxkd.training._program import LoopState, Program, Report
+from jaxkd.training._program import Program
 from jaxkd.training._progress import FitProgress
+from jaxkd.training._stages import LoopState, Report
 
 Record = dict[str, Any]
 
@@ -51,7 +54,9 @@ def fit(
         ``images_per_second`` (without compilation), ``train/...`` means over the
         epoch, ``test/accuracy`` and ``test/loss`` where evaluated. Epochs of a
         pretraining stage come first, count on, and are not evaluated; ``stage`` tells
-        which is which in a run that has two.
+        which is which in a run that has two. With trials, these are means over them,
+        ``trials`` holds the values of each by the same names, and images count once
+        for each student.
 
     Raises:
         DivergenceError: If a loss is not finite. Checkpoints are only ever taken of
@@ -80,17 +85,20 @@ def fit(
             record: Record = {"epoch": epoch + 1, "step": step, **speed}
             if first_epochs:
                 record["stage"] = "pretraining" if epoch < first_epochs else "training"
-            record |= {
-                f"train/{name}": total / per_epoch
-                for name, total in _as_floats(totals).items()
+            measured = {
+                f"train/{name}": [total / per_epoch for total in each]
+                for name, each in _as_lists(totals).items()
             }
             in_training = epoch + 1 - first_epochs
             if in_training == epochs - first_epochs or (
                 in_training > 0 and in_training % evaluate_every == 0
             ):
-                evaluation = program.evaluate(loop)
-                record["test/accuracy"] = evaluation.accuracy
-                record["test/loss"] = evaluation.loss
+                evaluations = program.evaluate_trials(loop)
+                measured["test/accuracy"] = [e.accuracy for e in evaluations]
+                measured["test/loss"] = [e.loss for e in evaluations]
+            record |= _means(measured)
+            if program.trials is not None:
+                record["trials"] = measured
             records.append(record)
             progress.epoch(record)
             if on_epoch is not None:
@@ -115,15 +123,16 @@ def _run_epoch(
     end = (step // per_epoch + 1) * per_epoch
     every = None if checkpoints is None else checkpoints.every_steps
     order, stage = program.order(loop), program.stage(step)
+    state = program.spread(loop)
     started, first = time.perf_counter(), step
     timed_from = None
     while step < end:
         stop = end if every is None else min(end, (step // every + 1) * every)
         if stop - step >= per_call > 1:
-            loop, report = stage.advance_many(loop, order)
+            state, report = stage.advance_many(state, order)
             step += per_call
         else:
-            loop, report = stage.advance(loop, order)
+            state, report = stage.advance(state, order)
             step += 1
         if timed_from is None:  # compilation is not speed
             jax.block_until_ready(report)
@@ -134,11 +143,16 @@ def _run_epoch(
             progress.step(step, 1 + (step - 1) // per_epoch, metrics)
         if saving:
             assert checkpoints is not None
-            checkpoints.save(step, loop, {"history": records})
+            checkpoints.save(step, program.gather(state), {"history": records})
     now = time.perf_counter()
     timed = now - (timed_from or started)
-    speed = (step - first) * program.batch_size / timed if step > first else 0.0
-    return loop, step, {"seconds": now - started, "images_per_second": speed}
+    images = (step - first) * program.batch_size * (program.trials or 1)
+    speed = images / timed if step > first else 0.0
+    return (
+        program.gather(state),
+        step,
+        {"seconds": now - started, "images_per_second": speed},
+    )
 
 
 def _healthy_metrics(
@@ -146,23 +160,33 @@ def _healthy_metrics(
 ) -> dict[str, float]:
     """The report's metrics as floats; raises if a loss was not finite."""
     metrics, failed_step, failed_metrics = jax.device_get(report)
-    if failed_step >= 0:
+    failed_steps = np.atleast_1d(failed_step)
+    if np.any(failed_steps >= 0):
+        trial = int(np.argmax(failed_steps >= 0))
+        failed = int(failed_steps[trial])
         parts = ", ".join(
-            f"{name} {value:.4g}" for name, value in _as_floats(failed_metrics).items()
+            f"{name} {each[trial]:.4g}"
+            for name, each in _as_lists(failed_metrics).items()
         )
         last = None if checkpoints is None else checkpoints.latest()
         kept = "no checkpoint" if last is None else f"last good checkpoint: step {last}"
+        which = f" in trial {trial}" if len(failed_steps) > 1 else ""
         raise DivergenceError(
-            f"the loss is not finite at step {failed_step} (epoch "
-            f"{1 + failed_step // steps_per_epoch}): {parts}; {kept}. "
+            f"the loss is not finite at step {failed}{which} (epoch "
+            f"{1 + failed // steps_per_epoch}): {parts}; {kept}. "
             "A lower learning rate often helps"
         )
-    return _as_floats(metrics)
+    return _means(_as_lists(metrics))
 
 
-def _as_floats(metrics: dict[str, Any]) -> dict[str, float]:
-    """Host floats, the loss first: compiled functions return dicts sorted by name."""
+def _as_lists(metrics: dict[str, Any]) -> dict[str, list[float]]:
+    """Host floats of each trial, the loss first: compiled functions sort by name."""
     return {
-        name: float(metrics[name])
+        name: np.atleast_1d(metrics[name]).tolist()
         for name in sorted(metrics, key=lambda name: (name != "loss", name))
     }
+
+
+def _means(measured: dict[str, list[float]]) -> dict[str, float]:
+    """The mean over the trials; of one value, that value."""
+    return {name: statistics.fmean(each) for name, each in measured.items()}

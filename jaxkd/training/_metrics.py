@@ -64,10 +64,17 @@ def read_metrics(path: Path) -> list[Record]:
             record = json.loads(line)
         except json.JSONDecodeError:
             break
-        records.append(
-            {k: float(v) if v in _NOT_IN_JSON else v for k, v in record.items()}
-        )
+        records.append(_with_floats(record))
     return records
+
+
+def _with_floats(value: Any) -> Any:
+    """The value with floats where it has their names, at any depth."""
+    if isinstance(value, dict):
+        return {key: _with_floats(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_floats(item) for item in value]
+    return float(value) if value in _NOT_IN_JSON else value
 
 
 def _line(record: Record) -> str:

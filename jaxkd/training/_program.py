@@ -3,85 +3,53 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array
 
+from jaxkd import _checks
+from jaxkd._errors import InvalidInputError
 from jaxkd.data import (
     Augmentation,
     ImageDataset,
     Normalization,
-    batch_rows,
     channel_statistics,
     epoch_order,
     normalize,
     steps_per_epoch,
 )
 from jaxkd.distillers import Distiller, Spec
-from jaxkd.training._evaluate import Evaluation, make_evaluator
+from jaxkd.training._evaluate import (
+    Evaluation,
+    make_evaluator,
+    make_trials_evaluator,
+)
 from jaxkd.training._networks import FrozenNetwork, check_output, freeze
+from jaxkd.training._stages import (
+    TRIAL_AXES,
+    LoopState,
+    Monitor,
+    Stage,
+    compile_stage,
+    stack,
+    take,
+    unstack,
+)
 from jaxkd.training._step import (
     Examples,
-    Metrics,
+    StepParts,
     TrainState,
-    TrainStep,
+    data_key_of,
     init_train_state,
-    make_train_step,
+    make_step_parts,
+    order_key,
     trainable,
 )
-
-
-class Monitor(NamedTuple):
-    """What the loop remembers on the device, so that no step waits for the host.
-
-    Attributes:
-        totals: Sums of the metrics since the epoch began.
-        failed_step: The first step whose loss was not finite, or -1.
-        failed_metrics: The metrics of that step.
-    """
-
-    totals: Metrics
-    failed_step: Int[Array, ""]
-    failed_metrics: Metrics
-
-
-class LoopState(NamedTuple):
-    """All of a run in progress: what a checkpoint holds."""
-
-    train: TrainState
-    monitor: Monitor
-
-
-class Report(NamedTuple):
-    """What one call returns for the host to look at when it has time."""
-
-    metrics: Metrics
-    failed_step: Int[Array, ""]
-    failed_metrics: Metrics
-
-
-Advance = Callable[[LoopState, Array], tuple[LoopState, Report]]
-
-
-class Stage(NamedTuple):
-    """The compiled steps of a stage of training.
-
-    Attributes:
-        advance: ``(LoopState, order) -> (LoopState, Report)``, one step; the state is
-            donated.
-        advance_many: The same for ``steps_per_call`` steps in one dispatch.
-        scratch_bytes: ``(LoopState, order) -> int``: the memory that one step takes
-            beside its arguments, as XLA plans it. Compiles the step anew.
-    """
-
-    advance: Advance
-    advance_many: Advance
-    scratch_bytes: Callable[[LoopState, Array], int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,33 +60,50 @@ class Program:
     trained; both count in the same steps and epochs.
 
     Attributes:
-        start: ``seed -> LoopState`` before the first stage.
+        start: ``(seed, data_seed=0) -> LoopState`` before the first stage. Trial ``i``
+            has the seed ``seed + i``; the data seed is that of all.
         begin_training: ``LoopState -> LoopState``: from the end of pretraining to the
             beginning of training, with a new optimizer state.
+        like: ``steps taken -> LoopState`` of abstract arrays: what a checkpoint
+            restores to.
         order: ``LoopState -> rows`` in the order of the current epoch.
+        spread: ``LoopState ->`` what ``advance`` takes: the same, unless trials are
+            trained in turns; then the state given is deleted.
+        gather: Its inverse; what it is given can be used on.
         training: The steps of training.
         pretraining: The steps of the stage before, if there is one.
         pretraining_epochs: How long that lasts; 0 without.
-        evaluate: ``LoopState -> Evaluation`` on the whole test set.
-        student: ``LoopState -> nnx.Module``, for use outside.
+        evaluate_trials: ``LoopState -> [Evaluation, ...]`` on the whole test set, one
+            for each trial; one without trials.
+        student: ``(LoopState, trial=0) -> nnx.Module``, for use outside.
         steps_per_epoch: Batches in an epoch, the filled-up last one included.
         batch_size: Examples in a batch.
         steps_per_call: Steps that ``advance_many`` takes.
         normalization: What the student's images go through.
+        trials: How many students are trained; None for one, whose state has no such
+            axis.
     """
 
-    start: Callable[[int], LoopState]
+    start: Callable[..., LoopState]
     begin_training: Callable[[LoopState], LoopState]
+    like: Callable[[int], LoopState]
     order: Callable[[LoopState], Array]
+    spread: Callable[[LoopState], Any]
+    gather: Callable[[Any], LoopState]
     training: Stage
     pretraining: Stage | None
     pretraining_epochs: int
-    evaluate: Callable[[LoopState], Evaluation]
-    student: Callable[[LoopState], nnx.Module]
+    evaluate_trials: Callable[[LoopState], list[Evaluation]]
+    student: Callable[..., nnx.Module]
     steps_per_epoch: int
     batch_size: int
     steps_per_call: int
     normalization: Normalization
+    trials: int | None
+
+    def evaluate(self, loop: LoopState) -> Evaluation:
+        """Evaluates the student, or that of the first trial, on the whole test set."""
+        return self.evaluate_trials(loop)[0]
 
     @property
     def pretraining_steps(self) -> int:
@@ -130,13 +115,6 @@ class Program:
         if self.pretraining is not None and step < self.pretraining_steps:
             return self.pretraining
         return self.training
-
-    def like(self, step: int) -> LoopState:
-        """The abstract state after ``step`` steps: what a checkpoint restores to."""
-        abstract = jax.eval_shape(self.start, 0)
-        if self.pretraining is not None and step >= self.pretraining_steps:
-            abstract = jax.eval_shape(self.begin_training, abstract)
-        return abstract
 
 
 def default_steps_per_call() -> int:
@@ -156,6 +134,8 @@ def compile_program(
     normalization: Normalization | None = None,
     augmentation: Augmentation | None = None,
     steps_per_call: int | None = None,
+    fused: bool | None = None,
+    trials: int | None = None,
 ) -> Program:
     """Prepares an experiment: data on the device, functions traced once.
 
@@ -174,14 +154,22 @@ def compile_program(
             statistics.
         augmentation: Of both networks' images; by default the dataset's own.
         steps_per_call: Steps per dispatch; by default 1 on CPU and 16 elsewhere.
+        fused: Whether a step is one compiled function, and trials an axis of it; by
+            default so, except for single steps on CPU. There the teacher's pass is a
+            function of its own, followed by one call of the student's step for each
+            trial: a convolution over several trials' weights is slow on CPU, and trial
+            ``i`` has the bits of a run alone.
+        trials: How many students to train side by side, from consecutive seeds. They
+            see the same images, augmentation included, and share the teacher's pass.
+            None is one student, whose state has no axis of trials.
 
     Returns:
         The compiled functions, good for any number of seeds.
 
     Raises:
         ValueError: If the batch is larger than the dataset, a network does not return
-            what every model must, or the distiller cannot work with these networks and
-            labels.
+            what every model must, the distiller cannot work with these networks and
+            labels, or a setting is out of range.
     """
     train = dataset.train
     epoch_steps = steps_per_epoch(len(train.labels), batch_size)
@@ -189,8 +177,19 @@ def compile_program(
         normalization = channel_statistics(train.images)
     if augmentation is None:
         augmentation = dataset.augmentation
+    if trials is not None:
+        _checks.check_at_least(1, trials=trials)
     if steps_per_call is None:
-        steps_per_call = min(default_steps_per_call(), epoch_steps)
+        usual = 1 if fused is False else default_steps_per_call()
+        steps_per_call = min(usual, epoch_steps)
+    _checks.check_at_least(1, steps_per_call=steps_per_call)
+    if fused is None:
+        fused = jax.default_backend() != "cpu" or steps_per_call > 1
+    if steps_per_call > 1 and not fused:
+        raise InvalidInputError(
+            "steps_per_call must be 1 where a step is not fused into one function, "
+            f"got {steps_per_call}"
+        )
     teacher_variables = None if teacher is None else jax.device_put(teacher.variables)
 
     module = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
@@ -201,114 +200,151 @@ def compile_program(
         module = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
         spec = _make_spec(module, dataset, teacher, normalization, batch_size)
     graphdef = nnx.graphdef(module)
-    make_step = functools.partial(
-        make_train_step,
+    make_parts = functools.partial(
+        make_step_parts,
         graphdef,
         distiller,
         teacher=teacher,
         normalization=normalization,
         augmentation=augmentation,
     )
-    step = first_step = make_step(optimizer)
+    parts = first_parts = make_parts(optimizer)
     first_optimizer, stage = optimizer, distiller.pretraining
     if stage is not None:
         first_optimizer = pretraining_optimizer or optimizer
-        first_step = make_step(first_optimizer, pretraining=True)
+        first_parts = make_parts(first_optimizer, pretraining=True)
     split = jax.device_put(
         train._replace(images=np.asarray(train.images), labels=train.labels)
     )
+    make_stage = functools.partial(
+        compile_stage,
+        variables=teacher_variables,
+        split=split,
+        batch_size=batch_size,
+        epoch_steps=epoch_steps,
+        steps_per_call=steps_per_call,
+        fused=fused,
+        trials=trials,
+    )
 
-    def examples_at(split, order, position) -> Examples:
-        rows = batch_rows(order, position, batch_size)
-        return Examples(split.images[rows], split.labels[rows], rows)
-
-    def compile_stage(step: TrainStep) -> Stage:
-        def advance(loop: LoopState, variables, split, order):
-            position = loop.train.step % epoch_steps
-            train, metrics = step(
-                loop.train, variables, examples_at(split, order, position)
-            )
-            monitor = _observe(loop.monitor, metrics, loop.train.step, position == 0)
-            report = Report(metrics, monitor.failed_step, monitor.failed_metrics)
-            return LoopState(train, monitor), report
-
-        def advance_many(loop: LoopState, variables, split, order):
-            def body(loop, _):
-                return advance(loop, variables, split, order)
-
-            loop, reports = jax.lax.scan(body, loop, length=steps_per_call)
-            return loop, jax.tree.map(lambda x: x[-1], reports)
-
-        one = jax.jit(advance, donate_argnames="loop")
-        many = jax.jit(advance_many, donate_argnames="loop")
-
-        def scratch_bytes(loop, order):
-            lowered = one.lower(loop, teacher_variables, split, order)
-            analysis = lowered.compile().memory_analysis()
-            return 0 if analysis is None else analysis.temp_size_in_bytes
-
-        return Stage(
-            lambda loop, order: one(loop, teacher_variables, split, order),
-            lambda loop, order: many(loop, teacher_variables, split, order),
-            scratch_bytes,
-        )
-
-    def observed(train: TrainState, step: TrainStep) -> LoopState:
+    def observed(train: TrainState, parts: StepParts) -> LoopState:
         """A state with nothing seen yet."""
-        order = jnp.arange(len(spec.labels))
-        _, metrics = jax.eval_shape(
-            lambda: step(train, teacher_variables, examples_at(split, order, 0))
-        )
+        rows = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+
+        def first_step(rows):
+            examples = Examples(split.images[rows], split.labels[rows], rows)
+            lesson = parts.prepare(
+                train.data_key, train.step, teacher_variables, examples
+            )
+            return parts.learn(train, lesson)
+
+        _, metrics = jax.eval_shape(first_step, rows)
         zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
         return LoopState(train, Monitor(zeros, jnp.full((), -1, jnp.int32), zeros))
 
-    def start(seed):
+    def start_one(seed, data_seed):
         student_key, run_key = jax.random.split(jax.random.key(seed))
-        student = build(nnx.Rngs(student_key))
-        train = init_train_state(student, distiller, spec, first_optimizer, key=run_key)
-        return observed(train, first_step)
+        train = init_train_state(
+            build(nnx.Rngs(student_key)),
+            distiller,
+            spec,
+            first_optimizer,
+            key=run_key,
+            data_key=data_key_of(jax.random.key(data_seed)),
+        )
+        return observed(train, first_parts)
 
-    def begin_training(loop):
+    def begin_one(loop):
         train = loop.train
         if stage is not None:
             heads, extra = stage.finish(train.heads, train.extra)
             train = train._replace(heads=heads, extra=extra)
         train = train._replace(opt_state=optimizer.init(trainable(train)))
-        return observed(train, step)
+        return observed(train, parts)
 
     # Initialisation runs once, and optimising its many random draws takes XLA:CPU
     # longer than the first epoch of a small run.
     quick = jax.default_backend() == "cpu"
     compiler_options = {"xla_backend_optimization_level": 0} if quick else None
-    start = jax.jit(start, compiler_options=compiler_options)
+    start_one = jax.jit(start_one, compiler_options=compiler_options)
+    whole = fused or trials is None  # advance takes the state as it is
+    begin_all = begin_one
+    if fused and trials is not None:
+        begin_all = jax.vmap(begin_one, in_axes=(TRIAL_AXES,), out_axes=TRIAL_AXES)
+    begin_one, begin_all = (
+        jax.jit(begin, compiler_options=compiler_options)
+        for begin in (begin_one, begin_all)
+    )
+
+    def start(seed: int, data_seed: int = 0) -> LoopState:
+        if trials is None:
+            return start_one(seed, data_seed)
+        return stack([start_one(seed + trial, data_seed) for trial in range(trials)])
+
+    def begin_training(loop: LoopState) -> LoopState:
+        if whole:
+            return begin_all(loop)
+        return stack([begin_one(trial) for trial in unstack(loop, trials)])
+
+    def like(step: int) -> LoopState:
+        abstract = jax.eval_shape(start_one, 0, 0)
+        if stage is not None and step >= stage.epochs * epoch_steps:
+            abstract = jax.eval_shape(begin_one, abstract)
+        if trials is None:
+            return abstract
+        return jax.eval_shape(stack, [abstract] * trials)
+
+    def spread(loop: LoopState) -> Any:
+        if whole:
+            return loop
+        each = unstack(loop, trials)
+        jax.tree.map(lambda leaf: leaf.delete(), loop)
+        return each
 
     @jax.jit
-    def order(key, step):
-        return epoch_order(key, len(spec.labels), step // epoch_steps)
+    def order(data_key, step):
+        epoch = step // epoch_steps
+        return epoch_order(order_key(data_key), len(spec.labels), epoch)
 
     frozen = freeze(module, normalization)
-    evaluator = make_evaluator(frozen.apply, dataset.test)
-    device_normalization = jax.device_put(normalization)
+    seen_through, evaluator = normalization, make_evaluator(frozen.apply, dataset.test)
+    if fused and trials is not None:
+        seen_through = jax.tree.map(lambda x: np.stack([x] * trials), normalization)
+        evaluator = make_trials_evaluator(frozen.apply, dataset.test, trials)
+    seen_through = jax.device_put(seen_through)
 
-    def variables_of(loop: LoopState) -> dict[str, Any]:
+    def evaluation(loop: LoopState) -> Any:
         state = nnx.merge_state(loop.train.student, loop.train.rest)
-        return {"state": state, "normalization": device_normalization}
+        return evaluator({"state": state, "normalization": seen_through})
+
+    def evaluate_trials(loop: LoopState) -> list[Evaluation]:
+        if trials is None:
+            return [evaluation(loop)]
+        if fused:
+            return evaluation(loop)
+        return [evaluation(take(loop, trial)) for trial in range(trials)]
+
+    def student(loop: LoopState, trial: int = 0) -> nnx.Module:
+        train = (loop if trials is None else take(loop, trial)).train
+        return nnx.merge(graphdef, train.student, train.rest, copy=True)
 
     return Program(
         start=start,
-        begin_training=jax.jit(begin_training, compiler_options=compiler_options),
-        order=lambda loop: order(loop.train.key, loop.train.step),
-        training=compile_stage(step),
-        pretraining=None if stage is None else compile_stage(first_step),
+        begin_training=begin_training,
+        like=like,
+        order=lambda loop: order(loop.train.data_key, loop.train.step),
+        spread=spread,
+        gather=lambda state: state if whole else stack(state),
+        training=make_stage(parts),
+        pretraining=None if stage is None else make_stage(first_parts),
         pretraining_epochs=0 if stage is None else stage.epochs,
-        evaluate=lambda loop: evaluator(variables_of(loop)),
-        student=lambda loop: nnx.merge(
-            graphdef, loop.train.student, loop.train.rest, copy=True
-        ),
+        evaluate_trials=evaluate_trials,
+        student=student,
         steps_per_epoch=epoch_steps,
         batch_size=batch_size,
         steps_per_call=steps_per_call,
         normalization=normalization,
+        trials=trials,
     )
 
 
@@ -336,23 +372,4 @@ def _make_spec(
         num_classes=dataset.num_classes,
         labels=np.asarray(dataset.train.labels),
         classifier=None if teacher is None else teacher.classifier,
-    )
-
-
-def _observe(
-    monitor: Monitor, metrics: Metrics, step: Array, first: Bool[Array, ""]
-) -> Monitor:
-    """Adds a step's metrics; remembers the first step whose loss is not finite."""
-    totals = {
-        name: jnp.where(first, value, monitor.totals[name] + value)
-        for name, value in metrics.items()
-    }
-    fails = (monitor.failed_step < 0) & ~jnp.isfinite(metrics["loss"])
-    return Monitor(
-        totals=totals,
-        failed_step=jnp.where(fails, step, monitor.failed_step),
-        failed_metrics={
-            name: jnp.where(fails, value, monitor.failed_metrics[name])
-            for name, value in metrics.items()
-        },
     )

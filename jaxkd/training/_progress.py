@@ -1,5 +1,6 @@
 """What a person sees while a run goes on."""
 
+import statistics
 import time
 from types import TracebackType
 from typing import Any
@@ -82,6 +83,9 @@ class FitProgress:
         }
         test = record.get("test/accuracy")
         shown = "" if test is None else f"  test accuracy {test:.2%}"
+        trials = record.get("trials", {}).get("test/accuracy", ())
+        if len(trials) > 1:
+            shown += f" ± {statistics.stdev(trials):.2%}, mean of {len(trials)}"
         self._console.print(
             f"{self._description}  epoch {record['epoch']}/{self._epochs}"
             f"  {_brief(parts)}{shown}  {record['images_per_second']:,.0f} images/s",

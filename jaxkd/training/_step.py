@@ -18,6 +18,9 @@ from jaxkd.training._networks import FrozenNetwork, network_inputs
 PyTree = Any
 Metrics = dict[str, Array]
 
+# Sets the data's randomness apart from all other that a run draws from its seed.
+_DATA_STREAM = 0x64617461
+
 
 class TrainState(NamedTuple):
     """Everything that training changes, and nothing else.
@@ -28,8 +31,11 @@ class TrainState(NamedTuple):
         rest: The student's other variables: batch statistics, dropout counters.
         extra: The distiller's banks and constants.
         opt_state: The optimizer's state.
+        key: The student's own randomness (drawing of negatives, say); every step folds
+            its number into it.
+        data_key: Randomness of the data: their order and augmentation. Students with
+            the same one see the same images, and so can share a teacher's answers.
         step: Number of steps taken.
-        key: The run's randomness; every step folds its number into it.
     """
 
     student: PyTree
@@ -37,8 +43,9 @@ class TrainState(NamedTuple):
     rest: PyTree
     extra: PyTree
     opt_state: PyTree
-    step: Int[Array, ""]
     key: PRNGKeyArray
+    data_key: PRNGKeyArray
+    step: Int[Array, ""]
 
 
 class Examples(NamedTuple):
@@ -55,7 +62,55 @@ class Examples(NamedTuple):
     rows: Int[Array, " batch"]
 
 
+class Lesson(NamedTuple):
+    """What a step computes once, however many students learn from it.
+
+    Attributes:
+        images: The augmented images, before normalisation.
+        labels: Class numbers.
+        rows: Row numbers in the training set.
+        inputs: What students are given: images and views, normalised.
+        teacher: The teacher's output for the images, or None without a teacher.
+        teacher_views: Its output for the views, or None without.
+    """
+
+    images: Shaped[Array, "batch height width channels"]
+    labels: Int[Array, " batch"]
+    rows: Int[Array, " batch"]
+    inputs: Shaped[Array, "inputs height width channels"]
+    teacher: ModelOutput | None
+    teacher_views: ModelOutput | None
+
+
 TrainStep = Callable[[TrainState, PyTree, Examples], tuple[TrainState, Metrics]]
+
+
+class StepParts(NamedTuple):
+    """A training step in two parts: ``step = learn(state, prepare(...))``.
+
+    Attributes:
+        prepare: ``(data_key, step, teacher_variables, examples) -> Lesson``:
+            augmentation and the teacher's forward pass.
+        learn: ``(state, lesson) -> (state, metrics)``: everything else.
+    """
+
+    prepare: Callable[[PRNGKeyArray, Array, PyTree, Examples], Lesson]
+    learn: Callable[[TrainState, Lesson], tuple[TrainState, Metrics]]
+
+
+def data_key_of(key: PRNGKeyArray) -> PRNGKeyArray:
+    """The randomness of the data, apart from whatever else is drawn from a key."""
+    return jax.random.fold_in(key, _DATA_STREAM)
+
+
+def order_key(data_key: PRNGKeyArray) -> PRNGKeyArray:
+    """The randomness of the epochs' orders."""
+    return jax.random.split(data_key)[0]
+
+
+def augmentation_key(data_key: PRNGKeyArray, step: Int[Array, ""]) -> PRNGKeyArray:
+    """The randomness of one step's augmentation."""
+    return jax.random.fold_in(jax.random.split(data_key)[1], step)
 
 
 def trainable(state: TrainState) -> PyTree:
@@ -70,6 +125,7 @@ def init_train_state(
     optimizer: optax.GradientTransformation,
     *,
     key: PRNGKeyArray,
+    data_key: PRNGKeyArray | None = None,
 ) -> TrainState:
     """The state before the first step.
 
@@ -78,8 +134,9 @@ def init_train_state(
         distiller: The objective.
         spec: What the distiller may know of networks and data.
         optimizer: Any optax optimizer.
-        key: Source of the heads' initialisation, the order of the data, augmentation
-            and sampling.
+        key: Source of the heads' initialisation and of the student's own randomness.
+        data_key: Source of the order of the data and of augmentation; by default made
+            of ``key``.
 
     Returns:
         A state that shares no buffer with ``student``, so that it may be donated.
@@ -87,6 +144,8 @@ def init_train_state(
     _, params, rest = nnx.split(student, nnx.Param, ...)
     params, rest = jax.tree.map(jnp.copy, (params, rest))
     heads_key, key = jax.random.split(key)
+    if data_key is None:
+        data_key = data_key_of(key)
     heads: DistillerState = distiller.init(nnx.Rngs(heads_key), spec)
     return TrainState(
         student=params,
@@ -94,8 +153,9 @@ def init_train_state(
         rest=rest,
         extra=heads.extra,
         opt_state=optimizer.init({"student": params, "heads": heads.params}),
-        step=jnp.zeros((), jnp.int32),
         key=key,
+        data_key=jnp.copy(data_key),
+        step=jnp.zeros((), jnp.int32),
     )
 
 
@@ -138,29 +198,65 @@ def make_train_step(
         ValueError: If pretraining is asked of a distiller that has none. From the step,
             while tracing, if the distiller's views do not fit the images.
     """
+    prepare, learn = make_step_parts(
+        graphdef,
+        distiller,
+        optimizer,
+        teacher=teacher,
+        normalization=normalization,
+        augmentation=augmentation,
+        pretraining=pretraining,
+    )
+
+    def step(state: TrainState, teacher_variables: PyTree, examples: Examples):
+        return learn(
+            state, prepare(state.data_key, state.step, teacher_variables, examples)
+        )
+
+    return step
+
+
+def make_step_parts(
+    graphdef: nnx.GraphDef,
+    distiller: Distiller,
+    optimizer: optax.GradientTransformation,
+    *,
+    teacher: FrozenNetwork | None = None,
+    normalization: Normalization | None = None,
+    augmentation: Augmentation | None = None,
+    pretraining: bool = False,
+) -> StepParts:
+    """The step of :func:`make_train_step` in two parts, the first for all students.
+
+    The second is a function of one student's state: with ``jax.vmap`` over the states
+    of several, they learn from one lesson.
+    """
     stage = distiller.pretraining if pretraining else None
     if pretraining and stage is None:
         raise InvalidInputError("distiller has no pretraining stage to build a step of")
     loss_of = distiller.loss if stage is None else stage.loss
     views_of = distiller.views
 
-    def step(state: TrainState, teacher_variables: PyTree, examples: Examples):
-        augment_key, distiller_key = jax.random.split(
-            jax.random.fold_in(state.key, state.step)
-        )
-        images = examples.images
+    def prepare(
+        data_key: PRNGKeyArray, step: Array, teacher_variables: PyTree, given: Examples
+    ) -> Lesson:
+        images = given.images
         if augmentation is not None:
-            images = augment(augment_key, images, augmentation)
+            key = augmentation_key(data_key, step)
+            images = augment(key, images, augmentation)
         seen = images if views_of is None else _with_views(images, views_of)
-        teacher_output = teacher_views = None
+        output = views = None
         if teacher is not None:
-            teacher_output = jax.lax.stop_gradient(
-                teacher.apply(teacher_variables, seen)
-            )
+            output = jax.lax.stop_gradient(teacher.apply(teacher_variables, seen))
             if views_of is not None:
-                teacher_output, teacher_views = _split(teacher_output, len(images))
+                output, views = _split(output, len(images))
         inputs = network_inputs(seen, normalization)
-        batch = Batch(images, examples.labels, examples.rows, distiller_key)
+        return Lesson(images, given.labels, given.rows, inputs, output, views)
+
+    def learn(state: TrainState, lesson: Lesson) -> tuple[TrainState, Metrics]:
+        images, labels, rows, inputs, teacher_output, teacher_views = lesson
+        key = jax.random.fold_in(state.key, state.step)
+        batch = Batch(images, labels, rows, key)
 
         def objective(params):
             trained = params["student"]
@@ -177,7 +273,6 @@ def make_train_step(
             rest = nnx.state(student, nnx.Not(nnx.Param))
             loss = jnp.mean(per_example)
             if stage is None:
-                labels = examples.labels
                 correct = output.logits.argmax(-1).astype(labels.dtype) == labels
                 accuracy = jnp.mean(correct, dtype=loss.dtype)
                 metrics = {"accuracy": accuracy, **metrics}
@@ -193,18 +288,16 @@ def make_train_step(
             if stage is not None:
                 updates = jax.tree.map(_where_reached, grads, updates)
             params = optax.apply_updates(params, updates)
-        new_state = TrainState(
+        return state._replace(
             student=params["student"],
             heads=params["heads"],
             rest=rest,
             extra=extra,
             opt_state=opt_state,
             step=state.step + 1,
-            key=state.key,
-        )
-        return new_state, metrics
+        ), metrics
 
-    return step
+    return StepParts(prepare, learn)
 
 
 def _where_reached(gradient: Array, update: Array) -> Array:

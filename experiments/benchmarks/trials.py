@@ -1,0 +1,233 @@
+"""Several trials of HKD+KD in one program, as runs of their own, and in PyTorch.
+
+A resnet32x4 teaches resnet8x4s (as published: batch 64, 32x32 colour images, 50,000
+bank rows, 16,384 negatives; random images, no augmentation). In each round every
+variant takes one step of all trials, in turns; time is the median over rounds.
+
+    python -m experiments.benchmarks.trials
+    python -m experiments.benchmarks.trials --rounds 3 --only jaxkd-trials torch-runs
+    python -m experiments.benchmarks.trials --smoke
+
+`jaxkd-trials` is `compile_program(trials=...)`, `jaxkd-runs` the same seeds as runs of
+their own. `torch-runs` is the published form in plain PyTorch, run by run; in
+`torch-shared`, which is nobody's published form, its trials share the teacher's pass
+too. PyTorch's negatives are drawn once, before the clock starts: data-loading workers
+could hide that work. jaxkd's are drawn in every step.
+"""
+
+import argparse
+import dataclasses
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from flax import nnx
+
+from jaxkd import data, distillers, models, training
+
+Round = Callable[[], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """The job: CIFAR-100 as published."""
+
+    trials: int = 5
+    rows: int = 50_000
+    classes: int = 100
+    batch: int = 64
+    negatives: int = 16_384
+    dim: int = 128
+    image: int = 32
+    teacher_depth: int = 32
+    student_depth: int = 8
+    widths: tuple[int, ...] = (32, 64, 128, 256)
+
+
+SMOKE = Sizes(2, 300, 10, 16, 100, 16, 8, 14, 8, (4, 4, 8, 16))
+
+
+def make_dataset(sizes: Sizes) -> data.ImageDataset:
+    """Random images and labels."""
+    rng = np.random.default_rng(0)
+
+    def split(rows):
+        shape = (rows, sizes.image, sizes.image, 3)
+        images = rng.integers(0, 256, shape, dtype=np.uint8)
+        return data.Split(images, (np.arange(rows) % sizes.classes).astype(np.int32))
+
+    return data.ImageDataset(
+        name="random",
+        train=split(sizes.rows),
+        test=split(sizes.batch),
+        num_classes=sizes.classes,
+        class_names=tuple(map(str, range(sizes.classes))),
+        augmentation=data.Augmentation(crop_padding=0, flip=False),
+        fingerprint="random",
+    )
+
+
+def jaxkd_network(sizes: Sizes, depth: int):
+    """A builder of one of the two networks."""
+    return lambda rngs: models.CifarResNet(
+        depth, sizes.widths, num_classes=sizes.classes, rngs=rngs
+    )
+
+
+def jaxkd_round(sizes: Sizes, *, together: bool) -> Round:
+    """One step of all trials by jaxkd."""
+    dataset = make_dataset(sizes)
+    holistic = {"num_negatives": sizes.negatives, "dim": sizes.dim}
+    teacher = jaxkd_network(sizes, sizes.teacher_depth)(nnx.Rngs(0))
+    program = training.compile_program(
+        jaxkd_network(sizes, sizes.student_depth),
+        dataset,
+        distillers.recipe("hkd+kd", settings={"hkd": holistic}),
+        optimizer=training.published_sgd(1000),
+        batch_size=sizes.batch,
+        teacher=training.freeze(teacher, data.channel_statistics(dataset.train.images)),
+        steps_per_call=1,
+        trials=sizes.trials if together else None,
+    )
+    seeds = [0] if together else range(sizes.trials)
+    states = [program.start(seed) for seed in seeds]
+    order = program.order(states[0])
+    states = [program.spread(state) for state in states]
+
+    def run() -> None:
+        for i, state in enumerate(states):
+            states[i], _ = program.training.advance(state, order)
+            if not together:  # runs of their own do not overlap
+                jax.block_until_ready(states[i])
+        jax.block_until_ready(states)
+
+    return run
+
+
+def torch_round(sizes: Sizes, *, shared: bool) -> Round:
+    """One step of all trials by PyTorch."""
+    import torch
+    from torch.nn import functional
+
+    from experiments.benchmarks.published_form import (
+        CifarResNet,
+        HolisticObjective,
+        NegativesOnHost,
+    )
+
+    torch.manual_seed(0)
+    dataset = make_dataset(sizes)
+    labels = dataset.train.labels
+
+    def network(depth):
+        made = CifarResNet(depth, sizes.widths, sizes.classes, channels=3)
+        count = sum(p.numel() for p in made.parameters())
+        ours = nnx.eval_shape(lambda: jaxkd_network(sizes, depth)(nnx.Rngs(0)))
+        params = jax.tree.leaves(nnx.state(ours, nnx.Param))
+        if count != sum(p.size for p in params):
+            raise AssertionError(f"the networks of depth {depth} differ")
+        return made
+
+    teacher = network(sizes.teacher_depth).eval()
+    students = [network(sizes.student_depth) for _ in range(sizes.trials)]
+    width = sizes.widths[-1]
+    objectives = [
+        HolisticObjective(sizes.rows, sizes.dim, width, width) for _ in students
+    ]
+    optimizers = [
+        torch.optim.SGD(
+            [*student.parameters(), *objective.parameters()],
+            lr=0.05,
+            momentum=0.9,
+            weight_decay=5e-4,
+        )
+        for student, objective in zip(students, objectives, strict=True)
+    ]
+    fixed = np.arange(sizes.batch)
+    negatives = NegativesOnHost(labels, sizes.negatives)(fixed)
+    mean, std = (
+        torch.from_numpy(np.asarray(x)).view(1, 3, 1, 1)
+        for x in data.channel_statistics(dataset.train.images)
+    )
+
+    def batch():
+        stored = np.ascontiguousarray(dataset.train.images[fixed].transpose(0, 3, 1, 2))
+        images = (torch.from_numpy(stored).float() / 255 - mean) / std
+        return images, torch.from_numpy(labels[fixed]).long(), torch.from_numpy(fixed)
+
+    @torch.no_grad()
+    def ask(images):
+        return teacher(images)
+
+    def run() -> None:
+        images, truth, rows = batch()
+        answer = ask(images) if shared else None
+        for student, objective, optimizer in zip(
+            students, objectives, optimizers, strict=True
+        ):
+            taught = answer if shared else ask(images)
+            features, logits = student(images)
+            softened = functional.kl_div(
+                functional.log_softmax(logits / 4, dim=1),
+                functional.softmax(taught[1] / 4, dim=1),
+                reduction="batchmean",
+            )
+            loss = (
+                functional.cross_entropy(logits, truth)
+                + 16 * softened
+                + 3 * objective((features, logits), taught, rows, negatives)
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            objective.remember()
+
+    return run
+
+
+VARIANTS: dict[str, Callable[[Sizes], Round]] = {
+    "jaxkd-trials": lambda sizes: jaxkd_round(sizes, together=True),
+    "jaxkd-runs": lambda sizes: jaxkd_round(sizes, together=False),
+    "torch-runs": lambda sizes: torch_round(sizes, shared=False),
+    "torch-shared": lambda sizes: torch_round(sizes, shared=True),
+}
+
+
+def main() -> None:
+    """Measures and prints a table."""
+    parser = argparse.ArgumentParser(description="Times several trials of HKD+KD.")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--trials", type=int, help="by default 5, or 2 with --smoke")
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes")
+    arguments = parser.parse_args()
+    sizes = SMOKE if arguments.smoke else Sizes()
+    if arguments.trials is not None:
+        sizes = dataclasses.replace(sizes, trials=arguments.trials)
+    has_torch = importlib.util.find_spec("torch") is not None
+    names = [n for n in arguments.only if has_torch or not n.startswith("torch")]
+    rounds = {name: VARIANTS[name](sizes) for name in names}
+    for run in rounds.values():  # compiles, and warms up
+        run()
+    seconds = {name: [] for name in names}
+    for _ in range(arguments.rounds):
+        for name, run in rounds.items():
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    images = sizes.trials * sizes.batch
+    print(f"{sizes}\njax {jax.__version__} on {jax.default_backend()}\n")
+    print("| variant | s for a step of all trials | images/s | jaxkd-trials is |")
+    print("|---|---|---|---|")
+    ours = median.get("jaxkd-trials")
+    for name, value in median.items():
+        ratio = "-" if ours is None else f"{value / ours:.2f} times as fast"
+        print(f"| {name} | {value:.3f} | {images / value:,.1f} | {ratio} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""One stage of training, compiled: for one student, or for several trials at once."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from jaxkd.data import Split, batch_rows
+from jaxkd.training._step import Examples, Lesson, Metrics, StepParts, TrainState
+
+PyTree = Any
+
+
+class Monitor(NamedTuple):
+    """What the loop remembers on the device, so that no step waits for the host.
+
+    Attributes:
+        totals: Sums of the metrics since the epoch began.
+        failed_step: The first step whose loss was not finite, or -1.
+        failed_metrics: The metrics of that step.
+    """
+
+    totals: Metrics
+    failed_step: Int[Array, "*trials"]
+    failed_metrics: Metrics
+
+
+class LoopState(NamedTuple):
+    """All of a run in progress: what a checkpoint holds.
+
+    With trials, every array has a leading axis of them, but for what they share: the
+    step and the randomness of the data.
+    """
+
+    train: TrainState
+    monitor: Monitor
+
+
+class Report(NamedTuple):
+    """What one call returns for the host to look at when it has time.
+
+    With trials, each is an array of one value a trial, or a list of them.
+    """
+
+    metrics: Metrics
+    failed_step: Any
+    failed_metrics: Metrics
+
+
+Advance = Callable[[Any, Array], tuple[Any, Report]]
+
+
+class Stage(NamedTuple):
+    """The compiled steps of a stage of training.
+
+    Attributes:
+        advance: ``(LoopState, order) -> (LoopState, Report)``, one step; the state is
+            donated. With trials, the state is what :attr:`Program.spread` gives.
+        advance_many: The same for ``steps_per_call`` steps in one dispatch.
+        scratch_bytes: ``(LoopState, order) -> int``: the memory that one step takes
+            beside its arguments, as XLA plans it. Compiles the step anew.
+    """
+
+    advance: Advance
+    advance_many: Advance
+    scratch_bytes: Callable[[Any, Array], int]
+
+
+def _trial_axes() -> Any:
+    train: Any = dict.fromkeys(TrainState._fields, 0)
+    monitor: Any = 0
+    return LoopState(TrainState(**{**train, "data_key": None, "step": None}), monitor)
+
+
+TRIAL_AXES = _trial_axes()
+"""Where the axis of the trials is; None for what they share."""
+
+
+def _own(loop: LoopState) -> LoopState:
+    """What a trial has to itself, with nothing in the place of what all share."""
+    nothing: Any = None
+    return loop._replace(train=loop.train._replace(data_key=nothing, step=nothing))
+
+
+def _with_shared(loop: LoopState, source: LoopState) -> LoopState:
+    """The same with what all share, copied from another state."""
+    shared = jnp.copy(source.train.data_key), jnp.copy(source.train.step)
+    return loop._replace(train=loop.train._replace(data_key=shared[0], step=shared[1]))
+
+
+@jax.jit
+def stack(loops: Sequence[LoopState]) -> LoopState:
+    """The states of trials as one."""
+    own = [_own(loop) for loop in loops]
+    whole = jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)
+    return _with_shared(whole, loops[0])
+
+
+@functools.partial(jax.jit, static_argnames="trial")
+def take(loop: LoopState, trial: int) -> LoopState:
+    """The state of one trial, in buffers of its own."""
+    own = jax.tree.map(lambda leaf: leaf[trial], _own(loop))
+    return _with_shared(own, loop)
+
+
+@functools.partial(jax.jit, static_argnames="trials")
+def unstack(loop: LoopState, trials: int) -> tuple[LoopState, ...]:
+    """The states of all trials, in buffers of their own."""
+    return tuple(take(loop, trial) for trial in range(trials))
+
+
+def compile_stage(
+    parts: StepParts,
+    variables: PyTree,
+    split: Split,
+    *,
+    batch_size: int,
+    epoch_steps: int,
+    steps_per_call: int,
+    fused: bool,
+    trials: int | None,
+) -> Stage:
+    """Compiles the steps of a stage.
+
+    Args:
+        parts: The step.
+        variables: The teacher's.
+        split: The training set, on the device.
+        batch_size: Examples in a batch.
+        epoch_steps: Batches in an epoch.
+        steps_per_call: Steps that ``advance_many`` takes.
+        fused: Whether a step is one compiled function, over all trials by
+            ``jax.vmap``, or two: one makes the lesson, the other is called for each
+            trial in turn.
+        trials: How many trials there are, or None for one student without that axis.
+
+    Returns:
+        The stage.
+    """
+
+    def prepare(data_key, step, variables, split, order) -> Lesson:
+        rows = batch_rows(order, step % epoch_steps, batch_size)
+        examples = Examples(split.images[rows], split.labels[rows], rows)
+        return parts.prepare(data_key, step, variables, examples)
+
+    def learn(loop: LoopState, lesson: Lesson) -> tuple[LoopState, Report]:
+        step = loop.train.step
+        train, metrics = parts.learn(loop.train, lesson)
+        monitor = _observe(loop.monitor, metrics, step, step % epoch_steps == 0)
+        report = Report(metrics, monitor.failed_step, monitor.failed_metrics)
+        return LoopState(train, monitor), report
+
+    build = _fused if fused else _in_turns
+    return build(prepare, learn, variables, split, steps_per_call, trials)
+
+
+def _fused(
+    prepare, learn, variables, split, steps_per_call: int, trials: int | None
+) -> Stage:
+    """Everything in one compiled function: no dispatch but one."""
+    learn_all = learn
+    if trials is not None:
+        axes = (TRIAL_AXES, None)
+        learn_all = jax.vmap(learn, in_axes=axes, out_axes=(TRIAL_AXES, 0))
+
+    def advance(loop, variables, split, order):
+        train = loop.train
+        lesson = prepare(train.data_key, train.step, variables, split, order)
+        return learn_all(loop, lesson)
+
+    def advance_many(loop, variables, split, order):
+        def body(loop, _):
+            return advance(loop, variables, split, order)
+
+        loop, reports = jax.lax.scan(body, loop, length=steps_per_call)
+        return loop, jax.tree.map(lambda x: x[-1], reports)
+
+    one = jax.jit(advance, donate_argnames="loop")
+    many = jax.jit(advance_many, donate_argnames="loop")
+    return Stage(
+        lambda loop, order: one(loop, variables, split, order),
+        lambda loop, order: many(loop, variables, split, order),
+        lambda loop, order: _scratch(one, loop, variables, split, order),
+    )
+
+
+def _in_turns(
+    prepare, learn, variables, split, steps_per_call: int, trials: int | None
+) -> Stage:
+    """The lesson by one compiled function, each student's step by another.
+
+    All trials are steps of the very function that a student alone takes, so that a
+    trial is that student, bit for bit; and it is compiled once, however many they are.
+    """
+    make_lesson = jax.jit(prepare)
+    one = jax.jit(learn, donate_argnames="loop")
+
+    def lesson_of(train: TrainState, order: Array) -> Lesson:
+        return make_lesson(train.data_key, train.step, variables, split, order)
+
+    def advance(loop, order):
+        if trials is None:
+            return one(loop, lesson_of(loop.train, order))
+        lesson = lesson_of(loop[0].train, order)
+        stepped = [one(trial, lesson) for trial in loop]
+        reports = [report for _, report in stepped]
+        return (
+            tuple(trial for trial, _ in stepped),
+            jax.tree.map(lambda *values: list(values), *reports),
+        )
+
+    def advance_many(loop, order):
+        for _ in range(steps_per_call - 1):
+            loop, _ = advance(loop, order)
+        return advance(loop, order)
+
+    def scratch_bytes(loop, order):
+        first = loop if trials is None else loop[0]
+        train = first.train
+        data = train.data_key, train.step, variables, split, order
+        lesson = jax.eval_shape(make_lesson, *data)
+        return max(_scratch(make_lesson, *data), _scratch(one, first, lesson))
+
+    return Stage(advance, advance_many, scratch_bytes)
+
+
+def _scratch(compiled: Any, *arguments: Any) -> int:
+    analysis = compiled.lower(*arguments).compile().memory_analysis()
+    return 0 if analysis is None else analysis.temp_size_in_bytes
+
+
+def _observe(
+    monitor: Monitor, metrics: Metrics, step: Array, first: Bool[Array, ""]
+) -> Monitor:
+    """Adds a step's metrics; remembers the first step whose loss is not finite."""
+    totals = {
+        name: jnp.where(first, value, monitor.totals[name] + value)
+        for name, value in metrics.items()
+    }
+    fails = (monitor.failed_step < 0) & ~jnp.isfinite(metrics["loss"])
+    return Monitor(
+        totals=totals,
+        failed_step=jnp.where(fails, step, monitor.failed_step),
+        failed_metrics={
+            name: jnp.where(fails, value, monitor.failed_metrics[name])
+            for name, value in metrics.items()
+        },
+    )

@@ -1,0 +1,107 @@
+import json
+import shutil
+import statistics
+
+import numpy as np
+import pytest
+from cli_arguments import distill_arguments, train_arguments
+from flax import nnx
+from support import assert_bitwise_equal, build_mlp
+
+from jaxkd import cli, training
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory, teacher):
+    """The run folder of three students side by side."""
+    out = tmp_path_factory.mktemp("runs") / "trials"
+    cli.main(distill_arguments(teacher, out, "--method", "kd", "--trials", "3"))
+    return out
+
+
+def student(run, trial=0):
+    network = build_mlp(hidden=8)(nnx.Rngs(0))
+    checkpoints = training.Checkpoints(run / "checkpoints")
+    checkpoints.restore_network(network, trial=trial)
+    return nnx.state(network)
+
+
+def test_a_trial_is_the_run_of_its_seed_alone(tmp_path, teacher, trials):
+    alone = tmp_path / "alone"
+    cli.main(distill_arguments(teacher, alone, "--method", "kd", "--seed", "2"))
+    assert_bitwise_equal(student(trials, 2), student(alone))
+    mine, its = (
+        training.read_metrics(run / "metrics.jsonl") for run in (trials, alone)
+    )
+    for record, single in zip(mine, its, strict=True):
+        assert record["trials"]["train/loss"][2] == single["train/loss"]
+
+
+def test_the_summary_has_mean_and_deviation_of_last_and_best_epoch(trials):
+    summary = json.loads((trials / "summary.json").read_text())
+    history = training.read_metrics(trials / "metrics.jsonl")
+    table = np.array([record["trials"]["test/accuracy"] for record in history])
+    for name, values in (("last", table[-1]), ("best", table.max(axis=0))):
+        result = summary["trials"][f"test_accuracy_{name}"]
+        assert result["values"] == values.tolist()
+        assert summary[f"test_accuracy_{name}"] == pytest.approx(values.mean())
+        assert result["std"] == pytest.approx(statistics.stdev(values.tolist()))
+    assert summary["trials"]["seeds"] == [0, 1, 2]
+
+
+def test_any_trial_can_be_evaluated_and_the_first_is_by_default(trials, capsys):
+    last = training.read_metrics(trials / "metrics.jsonl")[-1]
+    for trial in (None, 0, 2):
+        more = () if trial is None else ("--trial", str(trial))
+        cli.main(["evaluate", str(trials), *more])
+        accuracy = last["trials"]["test/accuracy"][trial or 0]
+        assert f"test accuracy {accuracy:.2%}" in capsys.readouterr().out
+
+
+def test_any_trial_can_teach(tmp_path, quadrants, trials, monkeypatch):
+    given = []
+
+    class Reached(Exception):
+        pass
+
+    def freeze(module, normalization):
+        given.append(nnx.state(module))
+        raise Reached
+
+    monkeypatch.setattr(training, "freeze", freeze)
+    with pytest.raises(Reached):
+        cli.main(distill_arguments(trials, tmp_path / "run", "--teacher-trial", "1"))
+    assert_bitwise_equal(given[0], student(trials, 1))
+
+
+def test_trials_resume(tmp_path, teacher, trials):
+    run = tmp_path / "run"
+    shutil.copytree(trials, run)
+    shutil.rmtree(run / "checkpoints" / "6")
+    more = ("--method", "kd", "--trials", "3", "--resume")
+    cli.main(distill_arguments(teacher, run, *more))
+    for trial in range(3):
+        assert_bitwise_equal(student(run, trial), student(trials, trial))
+
+
+def refusal(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([str(a) for a in arguments])
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_a_trial_that_there_is_not_is_refused(tmp_path, teacher, trials, capsys):
+    says = "has no trial 3: its run has 3"
+    assert says in refusal(["evaluate", trials, "--trial", "3"], capsys)
+    more = ("--teacher-trial", "1")
+    line = refusal(distill_arguments(teacher, tmp_path / "run", *more), capsys)
+    assert "has no trial 1: its run has 1" in line
+
+
+def test_no_trials_are_refused(tmp_path, quadrants, capsys):
+    out = tmp_path / "run"
+    line = refusal(train_arguments(quadrants, out, "--trials", "0"), capsys)
+    assert "--trials must be at least 1" in line
+    assert not out.exists()
