@@ -68,7 +68,7 @@ def test_any_trial_can_teach(tmp_path, quadrants, trials, monkeypatch):
         given.append(nnx.state(module))
         raise Reached
 
-    monkeypatch.setattr(training, "freeze", freeze)
+    monkeypatch.setattr(training, "freeze_teacher", freeze)
     with pytest.raises(Reached):
         cli.main(distill_arguments(trials, tmp_path / "run", "--teacher-trial", "1"))
     assert_bitwise_equal(given[0], student(trials, 1))
