@@ -1,21 +1,25 @@
 """Layers and checks that the networks of the zoo share."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, ArrayLike, DTypeLike, Float
 
+from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
+
+# Below 8x8, the last stages of the networks see little but their own padding.
+SMALLEST_IMAGE = 8
 
 # A layer, or a bare parameter, and its name in the published PyTorch checkpoints.
 TorchLayer = tuple[str, nnx.Module | nnx.Param]
 
 kaiming_normal = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
-# Uniform within ±1/sqrt(fan_in).
-_torch_linear = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+# Uniform within ±1/sqrt(fan_in): how PyTorch starts linear layers and convolutions.
+torch_uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class BatchNorm(nnx.BatchNorm):
@@ -59,6 +63,37 @@ class BatchNorm(nnx.BatchNorm):
             return super().__call__(x, use_running_average, mask=mask).astype(x.dtype)
 
 
+def convolution(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    groups: int = 1,
+    use_bias: bool = False,
+    kernel_init: nnx.Initializer = kaiming_normal,
+    bias_init: nnx.Initializer = nnx.initializers.zeros,
+    dtype: DTypeLike,
+    rngs: nnx.Rngs,
+) -> nnx.Conv:
+    """A convolution; see :class:`ConvNorm` for what the arguments mean."""
+    return nnx.Conv(
+        in_channels,
+        out_channels,
+        (kernel_size, kernel_size),
+        strides=stride,
+        padding=padding,
+        feature_group_count=groups,
+        use_bias=use_bias,
+        dtype=dtype,
+        param_dtype=parameter_dtype(dtype),
+        kernel_init=kernel_init,
+        bias_init=bias_init,
+        rngs=rngs,
+    )
+
+
 class ConvNorm(nnx.Module):
     """A convolution, then batch normalisation.
 
@@ -93,18 +128,17 @@ class ConvNorm(nnx.Module):
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        self.conv = nnx.Conv(
+        self.conv = convolution(
             in_channels,
             out_channels,
-            (kernel_size, kernel_size),
-            strides=stride,
+            kernel_size,
+            stride=stride,
             padding=padding,
-            feature_group_count=groups,
+            groups=groups,
             use_bias=use_bias,
-            dtype=dtype,
-            param_dtype=parameter_dtype(dtype),
             kernel_init=kernel_init,
             bias_init=bias_init,
+            dtype=dtype,
             rngs=rngs,
         )
         self.norm = BatchNorm(out_channels, dtype=dtype, rngs=rngs)
@@ -120,12 +154,18 @@ class ConvNorm(nnx.Module):
 
 
 def linear(
-    in_features: int, out_features: int, *, dtype: DTypeLike, rngs: nnx.Rngs
+    in_features: int,
+    out_features: int,
+    *,
+    kernel_init: nnx.Initializer = torch_uniform,
+    bias_init: nnx.Initializer | None = None,
+    dtype: DTypeLike,
+    rngs: nnx.Rngs,
 ) -> nnx.Linear:
-    """A linear layer, weight and bias initialised U(±1/sqrt(in_features))."""
+    """A linear layer; weight and bias start U(±1/sqrt(in_features)) unless given."""
     bound = 1 / math.sqrt(in_features)
 
-    def bias_init(key, shape, dtype):
+    def uniform(key, shape, dtype):
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return nnx.Linear(
@@ -133,8 +173,8 @@ def linear(
         out_features,
         dtype=dtype,
         param_dtype=parameter_dtype(dtype),
-        kernel_init=_torch_linear,
-        bias_init=bias_init,
+        kernel_init=kernel_init,
+        bias_init=uniform if bias_init is None else bias_init,
         rngs=rngs,
     )
 
@@ -177,6 +217,25 @@ def as_images(images: ArrayLike, dtype: DTypeLike) -> Array:
     return array.astype(dtype)
 
 
+def as_feature_map(
+    images: ArrayLike, channels: int, *, dtype: DTypeLike
+) -> Float[Array, "b h w c"]:
+    """Converts normalised channels-last images to the compute dtype.
+
+    Raises:
+        InvalidInputError: Unless they are four-dimensional, with so many channels and
+            at least 8x8 pixels.
+        TypeError: If the images are not floating point.
+    """
+    x = as_images(images, dtype)
+    if x.ndim != 4 or x.shape[-1] != channels:
+        raise InvalidInputError(
+            f"images must be [batch, height, width, {channels}], got {x.shape}"
+        )
+    check_image_size(*x.shape[1:3], smallest=SMALLEST_IMAGE)
+    return x
+
+
 def check_image_size(height: int, width: int, *, smallest: int) -> None:
     """Raises ``InvalidInputError`` unless both sides have ``smallest`` pixels."""
     if min(height, width) < smallest:
@@ -184,3 +243,14 @@ def check_image_size(height: int, width: int, *, smallest: int) -> None:
             f"images must be at least {smallest}x{smallest} pixels for this network, "
             f"got {height}x{width}; pad or enlarge them, or use the 'mlp'"
         )
+
+
+def check_numbers(name: str, values: Sequence[int], count: int, whose: str) -> None:
+    """Raises ``InvalidInputError`` unless there are so many numbers, each positive."""
+    if len(values) != count:
+        raise InvalidInputError(
+            f"{name} must hold {count} numbers, {whose}, got {tuple(values)}"
+        )
+    _checks.check_at_least(
+        1, **{f"{name}[{i}]": value for i, value in enumerate(values)}
+    )
