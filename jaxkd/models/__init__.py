@@ -4,6 +4,11 @@ from jaxkd.models._center import center_classifier as center_classifier
 from jaxkd.models._cifar_resnet import BasicBlock as BasicBlock
 from jaxkd.models._cifar_resnet import CifarResNet as CifarResNet
 from jaxkd.models._mlp import MLP as MLP
+from jaxkd.models._mobilenet_v2 import InvertedResidual as InvertedResidual
+from jaxkd.models._mobilenet_v2 import MobileNetV2 as MobileNetV2
 from jaxkd.models._output import ModelOutput as ModelOutput
 from jaxkd.models._registry import build as build
 from jaxkd.models._registry import names as names
+from jaxkd.models._shufflenet_v1 import ShuffleNetV1 as ShuffleNetV1
+from jaxkd.models._shufflenet_v2 import ShuffleNetV2 as ShuffleNetV2
+from jaxkd.models._vit import VisionTransformer as VisionTransformer

@@ -8,6 +8,7 @@ from jaxtyping import DTypeLike
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError, unknown_name
+from jaxkd.models import _mobilenet_v2, _shufflenet_v1, _shufflenet_v2, _vit
 from jaxkd.models._cifar_resnet import SMALLEST_IMAGE, CifarResNet
 from jaxkd.models._layers import check_image_size
 from jaxkd.models._mlp import MLP
@@ -47,6 +48,74 @@ def _mlp(hidden_layers: int, size: int) -> _Constructor:
     return construct
 
 
+def _mobilenet(*, num_classes, image_shape, width, dtype, rngs) -> nnx.Module:
+    check_image_size(*image_shape[:2], smallest=SMALLEST_IMAGE)
+    published = _mobilenet_v2.STEM_CHANNELS
+    stem = published if width is None else width
+    return _mobilenet_v2.MobileNetV2(
+        stem,
+        _mobilenet_v2.LAST_CHANNELS * stem // published,
+        num_classes=num_classes,
+        in_channels=image_shape[-1],
+        dtype=dtype,
+        rngs=rngs,
+    )
+
+
+def _shufflenet(*, num_classes, image_shape, width, dtype, rngs) -> nnx.Module:
+    check_image_size(*image_shape[:2], smallest=SMALLEST_IMAGE)
+    published = _shufflenet_v1.WIDTHS
+    stem = published[0] if width is None else width
+    if stem % 12:
+        raise InvalidInputError(
+            "width must be a multiple of 12 for 'ShuffleV1', so that its groups divide "
+            f"the channels of all layers, got {stem}"
+        )
+    return _shufflenet_v1.ShuffleNetV1(
+        tuple(channels * stem // published[0] for channels in published),
+        num_classes=num_classes,
+        in_channels=image_shape[-1],
+        dtype=dtype,
+        rngs=rngs,
+    )
+
+
+def _second_shufflenet(*, num_classes, image_shape, width, dtype, rngs) -> nnx.Module:
+    check_image_size(*image_shape[:2], smallest=SMALLEST_IMAGE)
+    published, *stages = _shufflenet_v2.WIDTHS
+    stem = published if width is None else width
+    # Halves are scaled, so that the whole stays even.
+    halves = (channels // 2 * stem // published for channels in stages)
+    return _shufflenet_v2.ShuffleNetV2(
+        (stem, *(2 * half for half in halves)),
+        _shufflenet_v2.LAST_CHANNELS * stem // published,
+        num_classes=num_classes,
+        in_channels=image_shape[-1],
+        dtype=dtype,
+        rngs=rngs,
+    )
+
+
+def _transformer(channels: int, heads: int) -> _Constructor:
+    def construct(*, num_classes, image_shape, width, dtype, rngs):
+        if width is not None and width % heads:
+            raise InvalidInputError(
+                f"width must be a multiple of {heads}, this transformer's number of "
+                f"attention heads, got {width}"
+            )
+        return _vit.VisionTransformer(
+            image_shape[:2],
+            channels if width is None else width,
+            heads=heads,
+            num_classes=num_classes,
+            in_channels=image_shape[-1],
+            dtype=dtype,
+            rngs=rngs,
+        )
+
+    return construct
+
+
 _NARROW = (16, 16, 32, 64)
 _WIDE = (32, 64, 128, 256)
 
@@ -61,6 +130,11 @@ _MODELS: dict[str, _Constructor] = {
     "resnet110": _cifar_resnet(110, _NARROW),
     "resnet8x4": _cifar_resnet(8, _WIDE),
     "resnet32x4": _cifar_resnet(32, _WIDE),
+    "MobileNetV2": _mobilenet,
+    "ShuffleV1": _shufflenet,
+    "ShuffleV2": _second_shufflenet,
+    "vit_ti": _transformer(192, heads=3),
+    "vit_s": _transformer(384, heads=6),
 }
 
 
@@ -85,7 +159,8 @@ def build(
         num_classes: Number of logits.
         image_shape: Height, width and channels of the images.
         width: Channels of the stem in place of the network's own; all stages scale
-            along. Size of the hidden layers for ``"mlp"``.
+            along. Size of the hidden layers for ``"mlp"``, of a token for ``"vit_ti"``
+            and ``"vit_s"``.
         dtype: Dtype of the computation and of the output, float32 if None. Parameters
             and statistics are float64 with float64 (which takes ``jax_enable_x64``),
             else float32.
