@@ -18,8 +18,8 @@ SMALLEST_IMAGE = 8
 TorchLayer = tuple[str, nnx.Module | nnx.Param]
 
 kaiming_normal = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
-# Uniform within ±1/sqrt(fan_in).
-_torch_linear = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+# Uniform within ±1/sqrt(fan_in): how PyTorch starts linear layers and convolutions.
+torch_uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class BatchNorm(nnx.BatchNorm):
@@ -190,7 +190,7 @@ def linear(
     in_features: int,
     out_features: int,
     *,
-    kernel_init: nnx.Initializer = _torch_linear,
+    kernel_init: nnx.Initializer = torch_uniform,
     bias_init: nnx.Initializer | None = None,
     dtype: DTypeLike,
     rngs: nnx.Rngs,

@@ -9,6 +9,7 @@ from jaxtyping import DTypeLike
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError, unknown_name
+from jaxkd.models import _mobilenet_v2, _shufflenet_v1, _shufflenet_v2, _vit
 from jaxkd.models._cifar_resnet import CifarResNet
 from jaxkd.models._layers import SMALLEST_IMAGE, check_image_size
 from jaxkd.models._mlp import MLP
@@ -75,6 +76,66 @@ def _mlp(hidden_layers: int, size: int) -> _Constructor:
     return construct
 
 
+def _mobilenet(*, num_classes, image_shape, width, dtype, rngs) -> nnx.Module:
+    check_image_size(*image_shape[:2], smallest=SMALLEST_IMAGE)
+    published = _mobilenet_v2.STEM_CHANNELS
+    stem = published if width is None else width
+    return _mobilenet_v2.MobileNetV2(
+        stem,
+        _mobilenet_v2.LAST_CHANNELS * stem // published,
+        num_classes=num_classes,
+        in_channels=image_shape[-1],
+        dtype=dtype,
+        rngs=rngs,
+    )
+
+
+def _shufflenet(*, width, **settings) -> nnx.Module:
+    if width is not None and width % 12:
+        raise InvalidInputError(
+            "width must be a multiple of 12 for 'ShuffleV1', so that its groups divide "
+            f"the channels of all layers, got {width}"
+        )
+    network = _staged(_shufflenet_v1.ShuffleNetV1, _shufflenet_v1.WIDTHS)
+    return network(width=width, **settings)
+
+
+def _second_shufflenet(*, num_classes, image_shape, width, dtype, rngs) -> nnx.Module:
+    check_image_size(*image_shape[:2], smallest=SMALLEST_IMAGE)
+    published, *stages = _shufflenet_v2.WIDTHS
+    stem = published if width is None else width
+    # Halves are scaled, so that the whole stays even.
+    halves = (channels // 2 * stem // published for channels in stages)
+    return _shufflenet_v2.ShuffleNetV2(
+        (stem, *(2 * half for half in halves)),
+        _shufflenet_v2.LAST_CHANNELS * stem // published,
+        num_classes=num_classes,
+        in_channels=image_shape[-1],
+        dtype=dtype,
+        rngs=rngs,
+    )
+
+
+def _transformer(channels: int, heads: int) -> _Constructor:
+    def construct(*, num_classes, image_shape, width, dtype, rngs):
+        if width is not None and width % heads:
+            raise InvalidInputError(
+                f"width must be a multiple of {heads}, this transformer's number of "
+                f"attention heads, got {width}"
+            )
+        return _vit.VisionTransformer(
+            image_shape[:2],
+            channels if width is None else width,
+            heads=heads,
+            num_classes=num_classes,
+            in_channels=image_shape[-1],
+            dtype=dtype,
+            rngs=rngs,
+        )
+
+    return construct
+
+
 _NARROW = (16, 16, 32, 64)
 _WIDE = (32, 64, 128, 256)
 
@@ -102,6 +163,11 @@ _MODELS: dict[str, _Constructor] = {
     "vgg13": _vgg(2, 2, 2, 2, 2),
     "vgg16": _vgg(2, 2, 3, 3, 3),
     "vgg19": _vgg(2, 2, 4, 4, 4),
+    "MobileNetV2": _mobilenet,
+    "ShuffleV1": _shufflenet,
+    "ShuffleV2": _second_shufflenet,
+    "vit_ti": _transformer(192, heads=3),
+    "vit_s": _transformer(384, heads=6),
 }
 
 
@@ -128,7 +194,7 @@ def build(
         image_shape: Height, width and channels of the images.
         width: Channels of the stem (of the first stage if there is none) in place of
             the network's own; all stages scale along. Size of the hidden layers for
-            ``"mlp"``.
+            ``"mlp"``, of a token for ``"vit_ti"`` and ``"vit_s"``.
         dtype: Dtype of the computation and of the output, float32 if None. Parameters
             and statistics are float64 with float64 (which takes ``jax_enable_x64``),
             else float32.

@@ -23,6 +23,7 @@ def test_names_are_the_networks_of_the_benchmarks_and_the_mlp():
     names |= {"ResNet50", "resnet18", "resnet34", "resnet50"}
     names |= {"wrn_16_1", "wrn_16_2", "wrn_40_1", "wrn_40_2"}
     names |= {f"vgg{depth}" for depth in (8, 11, 13, 16, 19)}
+    names |= {"MobileNetV2", "ShuffleV1", "ShuffleV2", "vit_ti", "vit_s"}
     assert set(models.names()) == names
 
 
@@ -46,6 +47,42 @@ def test_models_suit_the_image_shape_and_number_of_classes(name):
 def test_width_scales_every_stage(name, widths):
     output = output_of(name, width=4)
     assert tuple(stage.shape[-1] for stage in output.stages) == widths
+
+
+@pytest.mark.parametrize(
+    "name, width, channels, embedding",
+    [
+        ("MobileNetV2", 4, (4, 3, 4, 12, 40), 320),
+        ("ShuffleV1", 12, (12, 120, 240, 480), 480),
+        ("ShuffleV2", 5, (5, 24, 48, 96), 213),
+    ],
+)
+def test_width_scales_the_networks_for_small_devices(name, width, channels, embedding):
+    output = output_of(name, width=width)
+    assert tuple(stage.shape[-1] for stage in output.stages) == channels
+    assert output.embedding.shape == (2, embedding)
+
+
+def test_width_is_the_size_of_a_token_of_the_transformers():
+    output = output_of("vit_ti", width=6, image_shape=(32, 16, 1))
+    assert [stage.shape for stage in output.stages] == [(2, 2, 1, 6)] * 5
+
+
+def test_transformers_refuse_images_that_are_no_multiple_of_their_patches():
+    with pytest.raises(InvalidInputError, match="multiples of the patch size, 16"):
+        build("vit_ti", image_shape=(32, 24, 1))
+
+
+@pytest.mark.parametrize("name, multiple", [("ShuffleV1", 12), ("vit_s", 6)])
+def test_width_that_groups_or_heads_do_not_divide_is_refused(name, multiple):
+    with pytest.raises(InvalidInputError, match=f"must be a multiple of {multiple}"):
+        build(name, width=10, image_shape=(32, 32, 1))
+
+
+@pytest.mark.parametrize("name", ["MobileNetV2", "ShuffleV1", "ShuffleV2"])
+def test_small_device_networks_refuse_too_small_images_when_built(name):
+    with pytest.raises(InvalidInputError, match="at least 8x8 pixels"):
+        build(name, image_shape=(8, 7, 1))
 
 
 def test_width_is_the_hidden_size_of_the_mlp():

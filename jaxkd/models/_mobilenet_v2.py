@@ -1,0 +1,196 @@
+"""MobileNetV2 for small images, as the distillation benchmarks use it."""
+
+import functools
+from collections.abc import Iterator, Sequence
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, ArrayLike, DTypeLike, Float
+
+from jaxkd import _checks
+from jaxkd.models._layers import (
+    ConvNorm,
+    TorchLayer,
+    as_feature_map,
+    check_numbers,
+    compute_dtype,
+    linear,
+)
+from jaxkd.models._output import ModelOutput
+
+# The groups of blocks at half width, whose stem has 16 channels.
+STEM_CHANNELS, LAST_CHANNELS = 16, 1280
+_CHANNELS = (8, 12, 16, 32, 48, 80, 160)
+_BLOCKS = (1, 2, 3, 4, 3, 3, 1)
+_STRIDES = (1, 1, 2, 2, 1, 2, 1)
+_STAGE_ENDS = (1, 2, 4, 6)  # The groups whose maps the benchmarks distil.
+
+
+class InvertedResidual(nnx.Module):
+    """A narrow map widened, convolved channel by channel and projected back.
+
+    Input and output are linear, without activation. Where stride and channels allow,
+    the input is added to the output.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        stride: Spatial stride of the depthwise convolution.
+        expansion: Channels inside the block, per channel of the input. With one, too,
+            the first 1x1 convolution is there, as published in the benchmarks.
+        dtype: Dtype of the computation; parameters and statistics are float64 with
+            float64, otherwise float32.
+        rngs: Randomness for the initial parameters.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        stride: int = 1,
+        expansion: int = 6,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        conv = functools.partial(ConvNorm, dtype=dtype, rngs=rngs)
+        inner = in_channels * expansion
+        self.expand = conv(in_channels, inner, 1)
+        self.depthwise = conv(inner, inner, 3, stride=stride, padding=1, groups=inner)
+        self.project = conv(inner, out_channels, 1)
+        self.has_skip = stride == 1 and in_channels == out_channels
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        """Maps channels-last features."""
+        y = nnx.relu(self.depthwise(nnx.relu(self.expand(x))))
+        y = self.project(y)
+        return x + y if self.has_skip else y
+
+    def torch_layers(self, name: str) -> Iterator[TorchLayer]:
+        """The layers by their names in the published checkpoints, in their order."""
+        for i, layer in enumerate((self.expand, self.depthwise, self.project)):
+            # Each is followed by an activation, which has a number too.
+            yield from layer.torch_layers(
+                f"{name}.conv.{3 * i}", f"{name}.conv.{3 * i + 1}"
+            )
+
+
+class MobileNetV2(nnx.Module):
+    r"""Inverted residual blocks, at half width, for images of 32x32 pixels.
+
+    Stem, seven groups of blocks and a last 1x1 convolution, of which stem and three
+    groups halve the resolution. Activations are ReLU, not ReLU6. Convolutions start
+    Kaiming normal (fan-out), the classifier's weights normal with standard deviation
+    0.01 and its bias at zero, as published. Any image of at least 8x8 pixels and any
+    number of channels will do. Evaluate through
+    ``nnx.view(model, use_running_average=True)``.
+
+    The output's ``stages`` are the maps of the stem and of the groups 2, 3, 5 and 7.
+    The groups end without activation, so that ``preactivations`` equal ``stages``,
+    the stem's too: as published, it is the map *after* the activation. The embedding
+    is the mean of the last convolution's activations.
+
+    Args:
+        stem_channels: Channels of the stem. The groups' scale along, rounded down:
+            16 makes half of the network of Sandler et al., 32 the whole.
+        last_channels: Channels of the last convolution, which is the embedding's size.
+        num_classes: Number of logits.
+        in_channels: Channels of the images.
+        blocks: Number of blocks in each of the seven groups.
+        dtype: Dtype of the computation and of the output, float32 if None. Parameters,
+            batch statistics and the normalisation itself are float32 all the same,
+            except that with float64 (which takes ``jax_enable_x64``) all is float64.
+        rngs: Randomness for the initial parameters.
+
+    Raises:
+        InvalidInputError: If blocks, dtype or a number is unusable, and when called, if
+            the images have the wrong number of channels or fewer than 8x8 pixels.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxkd import models
+        >>> model = models.MobileNetV2(
+        ...     4, 32, num_classes=10, blocks=(1,) * 7, rngs=nnx.Rngs(0)
+        ... )
+        >>> output = model(jnp.zeros((2, 32, 32, 3)))
+        >>> output.logits.shape, output.embedding.shape
+        ((2, 10), (2, 32))
+        >>> [stage.shape[1:] for stage in output.stages]
+        [(16, 16, 4), (16, 16, 3), (8, 8, 4), (4, 4, 12), (2, 2, 40)]
+
+    References:
+        Sandler et al., `MobileNetV2: Inverted Residuals and Linear Bottlenecks
+        <https://arxiv.org/abs/1801.04381>`_, 2018, Table 2 (here with stride 1 in
+        the second group, for small images).
+    """
+
+    def __init__(
+        self,
+        stem_channels: int = STEM_CHANNELS,
+        last_channels: int = LAST_CHANNELS,
+        *,
+        num_classes: int,
+        in_channels: int = 3,
+        blocks: Sequence[int] = _BLOCKS,
+        dtype: DTypeLike | None = None,
+        rngs: nnx.Rngs,
+    ):
+        _checks.check_at_least(
+            1,
+            stem_channels=stem_channels,
+            last_channels=last_channels,
+            num_classes=num_classes,
+            in_channels=in_channels,
+        )
+        check_numbers("blocks", blocks, len(_CHANNELS), "one per group")
+        self.in_channels = in_channels
+        self.dtype = dtype = compute_dtype(dtype)
+        conv = functools.partial(ConvNorm, dtype=dtype, rngs=rngs)
+        block = functools.partial(InvertedResidual, dtype=dtype, rngs=rngs)
+        self.stem = conv(in_channels, stem_channels, 3, stride=2, padding=1)
+        self.groups = nnx.List()
+        before = stem_channels
+        for group, (base, stride) in enumerate(zip(_CHANNELS, _STRIDES, strict=True)):
+            after = max(1, base * stem_channels // STEM_CHANNELS)
+            expansion = 1 if group == 0 else 6
+            first = block(before, after, stride=stride, expansion=expansion)
+            others = [
+                block(after, after, expansion=expansion)
+                for _ in range(blocks[group] - 1)
+            ]
+            self.groups.append(nnx.List([first, *others]))
+            before = after
+        self.last = conv(before, last_channels, 1)
+        self.classifier = linear(
+            last_channels,
+            num_classes,
+            kernel_init=nnx.initializers.normal(0.01),
+            bias_init=nnx.initializers.zeros,
+            dtype=dtype,
+            rngs=rngs,
+        )
+
+    def __call__(self, images: Float[ArrayLike, "b h w c"]) -> ModelOutput:
+        """Classifies normalised channels-last images."""
+        x = as_feature_map(images, self.in_channels, dtype=self.dtype)
+        x = nnx.relu(self.stem(x))
+        stages = [x]
+        for i, blocks in enumerate(self.groups):
+            for block in blocks:
+                x = block(x)
+            if i in _STAGE_ENDS:
+                stages.append(x)
+        embedding = jnp.mean(nnx.relu(self.last(x)), axis=(1, 2))
+        return ModelOutput(
+            self.classifier(embedding), embedding, tuple(stages), tuple(stages)
+        )
+
+    def torch_layers(self) -> Iterator[TorchLayer]:
+        """The layers by their names in the published checkpoints, in their order."""
+        yield from self.stem.torch_layers("conv1.0", "conv1.1")
+        for i, blocks in enumerate(self.groups):
+            for j, block in enumerate(blocks):
+                yield from block.torch_layers(f"blocks.{i}.{j}")
+        yield from self.last.torch_layers("conv2.0", "conv2.1")
+        yield "classifier.0", self.classifier

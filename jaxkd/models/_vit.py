@@ -1,0 +1,317 @@
+"""Vision transformers."""
+
+import functools
+import math
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, ArrayLike, DTypeLike, Float
+
+from jaxkd import _checks
+from jaxkd._errors import InvalidInputError
+from jaxkd.models._layers import (
+    TorchLayer,
+    as_images,
+    compute_dtype,
+    convolution,
+    linear,
+    parameter_dtype,
+    torch_uniform,
+)
+from jaxkd.models._output import ModelOutput
+
+_EPSILON = 1e-6  # Of the layer normalisations, as published.
+_STAGES = 4
+
+# As published: the truncation there, at 100 standard deviations, never acts.
+_normal = nnx.initializers.normal(0.02)
+
+
+class LayerNorm(nnx.LayerNorm):
+    """Layer normalisation over the channels, in at least float32.
+
+    Args:
+        channels: Channels of the input.
+        dtype: Dtype of the network's computation, and of the output.
+        rngs: Required by Flax; scale and bias start at one and zero.
+    """
+
+    def __init__(self, channels: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        stored = parameter_dtype(dtype)
+        super().__init__(
+            channels,
+            epsilon=_EPSILON,
+            dtype=stored,
+            param_dtype=stored,
+            use_fast_variance=False,  # Mean of squares less squared mean: may cancel.
+            rngs=rngs,
+        )
+
+    def __call__(
+        self, x: Float[Array, "... c"], *, mask: Array | None = None
+    ) -> Float[Array, "... c"]:
+        """Normalises channels-last features; the rest is Flax's."""
+        # Flax widens float64 "to at least float32", which strict promotion refuses.
+        with jax.numpy_dtype_promotion("standard"):
+            return super().__call__(x, mask=mask).astype(x.dtype)
+
+
+class TransformerBlock(nnx.Module):
+    r"""Self-attention, then a perceptron of each token, both on normalised inputs.
+
+    .. math::
+        y = x + \mathrm{attention}(\mathrm{norm}_1(x)), \qquad
+        y + W_2 \, \mathrm{gelu}(W_1 \, \mathrm{norm}_2(y)).
+
+    Args:
+        channels: Size of a token.
+        heads: Number of attention heads; divides the channels.
+        expansion: Hidden units of the perceptron, per channel.
+        dtype: Dtype of the computation; parameters are float64 with float64, otherwise
+            float32.
+        rngs: Randomness for the initial parameters.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        heads: int,
+        expansion: int = 4,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        norm = functools.partial(LayerNorm, dtype=dtype, rngs=rngs)
+        dense = functools.partial(
+            linear,
+            kernel_init=_normal,
+            bias_init=nnx.initializers.zeros,
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.heads = heads
+        self.norm1 = norm(channels)
+        self.qkv = dense(channels, 3 * channels)
+        self.proj = dense(channels, channels)
+        self.norm2 = norm(channels)
+        self.fc1 = dense(channels, expansion * channels)
+        self.fc2 = dense(expansion * channels, channels)
+
+    def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
+        """Maps tokens to tokens."""
+        x = x + self._attention(self.norm1(x))
+        return x + self.fc2(jax.nn.gelu(self.fc1(self.norm2(x)), approximate=False))
+
+    def _attention(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
+        # Channels of qkv: first all queries, head by head, then keys, then values.
+        qkv = self.qkv(x).reshape(*x.shape[:2], 3, self.heads, -1)
+        query, key, value = jnp.unstack(qkv, axis=2)
+        y = dot_product_attention(query, key, value)
+        return self.proj(y.reshape(x.shape))
+
+    def torch_layers(self, name: str) -> Iterator[TorchLayer]:
+        """The layers by their names in the published checkpoints, in their order."""
+        yield f"{name}.norm1", self.norm1
+        yield f"{name}.attn.qkv", self.qkv
+        yield f"{name}.attn.proj", self.proj
+        yield f"{name}.norm2", self.norm2
+        yield f"{name}.mlp.fc1", self.fc1
+        yield f"{name}.mlp.fc2", self.fc2
+
+
+def dot_product_attention(
+    query: Float[Array, "b q h d"],
+    key: Float[Array, "b k h d"],
+    value: Float[Array, "b k h d"],
+) -> Float[Array, "b q h d"]:
+    """JAX's attention, and in float64 what it is by definition."""
+    if jnp.finfo(query.dtype).bits > 32:  # JAX's softmax is float32 all the same.
+        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key)
+        weights = jax.nn.softmax(scores / math.sqrt(query.shape[-1]))
+        return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+    # It widens to at least float32, which strict promotion refuses.
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.nn.dot_product_attention(query, key, value)
+
+
+class VisionTransformer(nnx.Module):
+    r"""Vision transformer: a class token attends to the patches of an image.
+
+    Patches are embedded by a strided convolution; with the class token before them and
+    learned positions added they pass the blocks and a last normalisation, after which
+    the class token is the embedding. Neither dropout nor stochastic depth.
+
+    Positions, class token and linear layers start normal with standard deviation 0.02,
+    their biases at zero, and the patches' embedding uniform within
+    :math:`\pm 1/\sqrt{\text{fan-in}}`, as in DeiT.
+
+    The output's ``stages`` are what enters the first block, as the stem, and what
+    leaves the blocks at a quarter, half, three quarters and all of the depth, before
+    the last normalisation: the patches' tokens as feature maps [batch, height / patch
+    size, width / patch size, channels], without the class token. All have the same
+    resolution. Nothing follows an activation, so ``preactivations`` equal ``stages``.
+
+    Args:
+        image_size: Height and width of the images.
+        channels: Size of a token: 192 (tiny), 384 (small).
+        patch_size: Height and width of a patch; divides those of the images.
+        depth: Number of blocks, at least 4.
+        heads: Attention heads of each block: 3 (tiny), 6 (small).
+        num_classes: Number of logits.
+        in_channels: Channels of the images.
+        dtype: Dtype of the computation and of the output, float32 if None. Parameters,
+            normalisation and softmax are float32 all the same, except that with
+            float64 (which takes ``jax_enable_x64``) all is float64.
+        rngs: Randomness for the initial parameters.
+
+    Raises:
+        InvalidInputError: If sizes, dtype or a number is unusable, and when called, if
+            the images have another shape than ``image_size`` and ``in_channels`` say.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxkd import models
+        >>> model = models.VisionTransformer(
+        ...     (32, 48), 12, heads=3, depth=4, num_classes=10, rngs=nnx.Rngs(0)
+        ... )
+        >>> output = model(jnp.zeros((2, 32, 48, 3)))
+        >>> output.logits.shape, output.embedding.shape
+        ((2, 10), (2, 12))
+        >>> [stage.shape[1:] for stage in output.stages]
+        [(2, 3, 12), (2, 3, 12), (2, 3, 12), (2, 3, 12), (2, 3, 12)]
+
+    References:
+        Dosovitskiy et al., `An Image is Worth 16x16 Words: Transformers for Image
+        Recognition at Scale <https://arxiv.org/abs/2010.11929>`_, 2021, Sec. 3.1;
+        Touvron et al., `Training Data-Efficient Image Transformers and Distillation
+        through Attention <https://arxiv.org/abs/2012.12877>`_, 2021, Table 1 (the
+        networks without distillation token).
+    """
+
+    def __init__(
+        self,
+        image_size: tuple[int, int],
+        channels: int,
+        *,
+        patch_size: int = 16,
+        depth: int = 12,
+        heads: int,
+        num_classes: int,
+        in_channels: int = 3,
+        dtype: DTypeLike | None = None,
+        rngs: nnx.Rngs,
+    ):
+        _checks.check_at_least(
+            1,
+            channels=channels,
+            patch_size=patch_size,
+            heads=heads,
+            num_classes=num_classes,
+            in_channels=in_channels,
+            **{f"image_size[{i}]": size for i, size in enumerate(image_size)},
+        )
+        _checks.check_at_least(_STAGES, depth=depth)
+        if channels % heads:
+            raise InvalidInputError(
+                f"channels must be a multiple of the number of heads, {heads}, "
+                f"got {channels}"
+            )
+        height, width = image_size
+        if height % patch_size or width % patch_size:
+            raise InvalidInputError(
+                "height and width of the images must be multiples of the patch size, "
+                f"{patch_size}, got {height}x{width}; resize, pad or crop them, or set "
+                "patch_size"
+            )
+        self.image_shape = (height, width, in_channels)
+        self.grid = (height // patch_size, width // patch_size)
+        self.dtype = dtype = compute_dtype(dtype)
+        stored = parameter_dtype(dtype)
+        tokens = 1 + self.grid[0] * self.grid[1]
+        self.class_token = nnx.Param(_normal(rngs.params(), (1, 1, channels), stored))
+        self.positions = nnx.Param(
+            _normal(rngs.params(), (1, tokens, channels), stored)
+        )
+        self.patches = _patch_embedding(
+            in_channels, channels, patch_size, dtype=dtype, rngs=rngs
+        )
+        self.blocks = nnx.List(
+            TransformerBlock(channels, heads=heads, dtype=dtype, rngs=rngs)
+            for _ in range(depth)
+        )
+        self.norm = LayerNorm(channels, dtype=dtype, rngs=rngs)
+        self.classifier = linear(
+            channels,
+            num_classes,
+            kernel_init=_normal,
+            bias_init=nnx.initializers.zeros,
+            dtype=dtype,
+            rngs=rngs,
+        )
+
+    def __call__(self, images: Float[ArrayLike, "b h w c"]) -> ModelOutput:
+        """Classifies normalised channels-last images."""
+        x = as_images(images, self.dtype)
+        if x.shape[1:] != self.image_shape:
+            height, width, channels = self.image_shape
+            raise InvalidInputError(
+                f"images must be [batch, {height}, {width}, {channels}], for this "
+                f"network has learned positions of that size, got {x.shape}"
+            )
+        x = self.patches(x)
+        x = x.reshape(x.shape[0], -1, x.shape[-1])
+        first = self.class_token[...].astype(self.dtype)
+        first = jnp.broadcast_to(first, (x.shape[0], *first.shape[1:]))
+        x = jnp.concatenate([first, x], axis=1) + self.positions[...].astype(self.dtype)
+        stages = [self._as_map(x)]
+        ends = {len(self.blocks) * i // _STAGES for i in range(1, _STAGES + 1)}
+        for i, block in enumerate(self.blocks, start=1):
+            x = block(x)
+            if i in ends:
+                stages.append(self._as_map(x))
+        embedding = self.norm(x[:, 0])
+        return ModelOutput(
+            self.classifier(embedding), embedding, tuple(stages), tuple(stages)
+        )
+
+    def _as_map(self, x: Float[Array, "b n c"]) -> Float[Array, "b h w c"]:
+        return x[:, 1:].reshape(x.shape[0], *self.grid, x.shape[-1])
+
+    def torch_layers(self) -> Iterator[TorchLayer]:
+        """The layers by their names in the published checkpoints, in their order."""
+        yield "cls_token", self.class_token
+        yield "pos_embed", self.positions
+        yield "patch_embed.proj", self.patches
+        for i, block in enumerate(self.blocks):
+            yield from block.torch_layers(f"blocks.{i}")
+        yield "norm", self.norm
+        yield "head", self.classifier
+
+
+def _patch_embedding(
+    in_channels: int,
+    channels: int,
+    patch_size: int,
+    *,
+    dtype: DTypeLike,
+    rngs: nnx.Rngs,
+) -> nnx.Conv:
+    bound = (in_channels * patch_size**2) ** -0.5
+
+    def bias_init(key, shape, dtype):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return convolution(
+        in_channels,
+        channels,
+        patch_size,
+        stride=patch_size,
+        use_bias=True,
+        kernel_init=torch_uniform,
+        bias_init=bias_init,
+        dtype=dtype,
+        rngs=rngs,
+    )
