@@ -25,28 +25,16 @@ def run(options: Convert, arguments: list[str]) -> None:
     """Makes a run folder of a checkpoint; checks everything before it writes."""
     _runs.check_out(options.out, resume=False)
     check_at_least(1, image_size=options.image_size)
+    if options.width is not None:
+        check_at_least(1, width=options.width)
     if options.model is not None and options.model not in models.names():
         raise unknown_name("model", options.model, models.names())
     state = interchange.read_state_dict(options.checkpoint)
     try:
-        found = interchange.recognise(
-            state,
-            among=None if options.model is None else (options.model,),
-            width=options.width,
-            image_size=options.image_size,
-        )
+        network, module = _network(options, state)
     except InvalidInputError as error:
         raise InvalidInputError(f"{options.checkpoint}: {error}") from None
-    normalization = _normalization(options, found.in_channels)
-    network = _runs.NetworkConfig(
-        model=found.name,
-        width=options.width,
-        compute_dtype="float32",
-        num_classes=found.num_classes,
-        image_shape=(options.image_size, options.image_size, found.in_channels),
-    )
-    module = nnx.eval_shape(lambda: network.build(nnx.Rngs(0)))
-    interchange.load_state_dict(module, state)
+    normalization = _normalization(options, network.image_shape[-1])
 
     config = _runs.make_config(
         dataclasses.asdict(options),
@@ -62,13 +50,35 @@ def run(options: Convert, arguments: list[str]) -> None:
     parameters = sum(x.size for x in jax.tree.leaves(nnx.state(module, nnx.Param)))
     mean, std = (" ".join(f"{x:g}" for x in np.asarray(y)) for y in normalization)
     Console().print(
-        f"{found.name}, {found.num_classes} classes, images of {network.image_shape}, "
-        f"mean {mean}, std {std}, {parameters:,} parameters, from "
-        f"{options.checkpoint.name} (SHA-256 {digest[:12]}...); everything is in "
-        f"{options.out}",
+        f"{network.model}, {network.num_classes} classes, "
+        f"images of {network.image_shape}, mean {mean}, std {std}, "
+        f"{parameters:,} parameters, from {options.checkpoint.name} "
+        f"(SHA-256 {digest[:12]}...); everything is in {options.out}",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _network(
+    options: Convert, state: dict[str, np.ndarray]
+) -> tuple[_runs.NetworkConfig, nnx.Module]:
+    """The network that a state dict belongs to, filled with it."""
+    found = interchange.recognise(
+        state,
+        among=None if options.model is None else (options.model,),
+        width=options.width,
+        image_size=options.image_size,
+    )
+    network = _runs.NetworkConfig(
+        model=found.name,
+        width=options.width,
+        compute_dtype="float32",
+        num_classes=found.num_classes,
+        image_shape=(options.image_size, options.image_size, found.in_channels),
+    )
+    module = nnx.eval_shape(lambda: network.build(nnx.Rngs(0)))
+    interchange.load_state_dict(module, state)
+    return network, module
 
 
 def _normalization(options: Convert, channels: int) -> Normalization:
