@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jaxkd import distillers as distillers
     from jaxkd import graphs as graphs
     from jaxkd import heads as heads
+    from jaxkd import interchange as interchange
     from jaxkd import losses as losses
     from jaxkd import memory as memory
     from jaxkd import models as models
@@ -27,6 +28,7 @@ _SUBPACKAGES = (
     "distillers",
     "graphs",
     "heads",
+    "interchange",
     "losses",
     "memory",
     "models",

@@ -22,7 +22,7 @@ def run(options: Distill, arguments: list[str]) -> None:
     except TypeError as error:  # a number where a word belongs, or the reverse
         raise InvalidInputError(f"--settings: {error}") from error
     teacher = _runs.load_network(options.teacher, trial=options.teacher_trial)
-    source = options.dataset or teacher.dataset
+    source = teacher.source(options.dataset)
     dataset = load_dataset(source, options.data)
     check_fits(teacher, dataset)
     module = teacher.module

@@ -15,7 +15,7 @@ def run(options: Evaluate, arguments: list[str]) -> None:
     del arguments
     loaded = _runs.load_network(options.run, trial=options.trial)
     dataset = data.load(
-        options.dataset or loaded.dataset,
+        loaded.source(options.dataset),
         data_dir=options.data_dir,
         cache_dir=options.cache_dir,
     )

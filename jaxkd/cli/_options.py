@@ -148,6 +148,44 @@ class Evaluate:
     """Folder for decoded images; by default $JAXKD_CACHE_DIR or ~/.cache/jaxkd."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Convert:
+    """Turn a PyTorch checkpoint into a run folder, for `distill --teacher`."""
+
+    checkpoint: Positional[Path]
+    """A .pth, .pt, .ckpt, .tar (extra `torch`) or .safetensors file."""
+    out: Path
+    """The run folder to make."""
+    model: str | None = None
+    """The network; by default the one that has exactly these names and shapes."""
+    width: int | None = None
+    """Base number of channels; by default the published one."""
+    image_size: int = 32
+    """Height and width of its images; 224 for networks made for ImageNet."""
+    mean: tuple[float, ...] | None = None
+    """Mean of each channel that it was trained with, images in [0, 1]; by default the
+    published one of CIFAR-100 (0.5071 0.4867 0.4408) for images of 3 channels."""
+    std: tuple[float, ...] | None = None
+    """Standard deviation of each channel; by default the published one of CIFAR-100
+    (0.2675 0.2565 0.2761) for images of 3 channels."""
+    dataset: str | None = None
+    """What `distill` and `evaluate` load if they are not told: a TFDS dataset by name,
+    or a .npz file."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a trained network for other programs."""
+
+    run: Positional[Path]
+    """A run folder."""
+    format: Literal["safetensors", "stablehlo", "orbax"]
+    """safetensors: weights by their PyTorch names. stablehlo: the program from stored
+    images to logits, for jax without jaxkd. orbax: weights by their Flax names."""
+    out: Path
+    """The file to make; the folder for orbax."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Data:
     """Read a dataset, decode it into the cache, and describe it."""
@@ -197,6 +235,8 @@ COMMANDS: dict[type, str] = {
     Train: "jaxkd.cli._train",
     Distill: "jaxkd.cli._distill",
     Evaluate: "jaxkd.cli._evaluate",
+    Convert: "jaxkd.cli._convert",
+    Export: "jaxkd.cli._export",
     Methods: "jaxkd.cli._methods",
     Verify: "jaxkd.cli._verify",
     Data: "jaxkd.cli._data",
@@ -205,7 +245,9 @@ COMMANDS: dict[type, str] = {
 """The module whose ``run(options, arguments)`` carries a command out."""
 
 
-Command = Train | Distill | Evaluate | Methods | Verify | Data | Quickstart
+Command = (
+    Train | Distill | Evaluate | Convert | Export | Methods | Verify | Data | Quickstart
+)
 
 
 def parse(arguments: Sequence[str]) -> Command:

@@ -137,13 +137,15 @@ def _save(
     trained: _Trained,
 ) -> None:
     """Writes a run folder that `jaxkd evaluate` and `jaxkd distill` can read."""
-    out.mkdir()
     normalization = trained.program.normalization
     config = _runs.make_config({}, arguments, network, "digits", dataset, normalization)
-    _runs.write_json(out / _runs.CONFIG, config)
-    step = trained.history[-1]["step"]
-    record = {"history": trained.history}
-    training.Checkpoints(out / "checkpoints").save(step, trained.loop, record)
+    _runs.save_network(
+        out,
+        config,
+        trained.program.student(trained.loop),
+        {"history": trained.history},
+        step=trained.history[-1]["step"],
+    )
 
 
 def _report(console: Console, options: Quickstart, results: dict[str, Any]) -> None:

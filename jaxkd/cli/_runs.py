@@ -94,15 +94,32 @@ class LoadedNetwork(NamedTuple):
         module: The network with its trained variables.
         network: How it was built.
         normalization: What its images go through.
-        dataset: What it was trained on, as ``jaxkd.data.load`` takes it.
+        dataset: What it was trained on, as ``jaxkd.data.load`` takes it; None if the
+            run does not say.
+        class_names: What its logits stand for; None if the run does not say.
         step: The step of the checkpoint that was read.
     """
 
     module: nnx.Module
     network: NetworkConfig
     normalization: Normalization
-    dataset: str
+    dataset: str | None
+    class_names: tuple[str, ...] | None
     step: int
+
+    def source(self, dataset: str | None) -> str:
+        """The dataset that was asked for, or the network's own.
+
+        Raises:
+            ValueError: If there is neither.
+        """
+        source = dataset or self.dataset
+        if source is None:
+            raise InvalidInputError(
+                "the run does not say what its network was trained on; name the data "
+                "with --dataset"
+            )
+        return source
 
 
 def check_out(out: Path, *, resume: bool) -> None:
@@ -123,12 +140,21 @@ def make_config(
     options: dict[str, Any],
     arguments: list[str],
     network: NetworkConfig,
-    source: str,
-    dataset: ImageDataset,
+    source: str | None,
+    dataset: ImageDataset | None,
     normalization: Normalization,
 ) -> dict[str, Any]:
-    """What goes into ``config.json``."""
-    if Path(source).suffix == ".npz":
+    """What goes into ``config.json``.
+
+    Args:
+        options: The command's options, by which a run that is resumed is known again.
+        arguments: The command line.
+        network: How the network is built.
+        source: The dataset's name or file; None if it is not known.
+        dataset: What was loaded from there; None if nothing was.
+        normalization: What the network's images go through.
+    """
+    if source is not None and Path(source).suffix == ".npz":
         source = str(Path(source).absolute())  # so that it is found from anywhere
     packages = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
@@ -139,13 +165,31 @@ def make_config(
             "mean": np.asarray(normalization.mean, float).tolist(),
             "std": np.asarray(normalization.std, float).tolist(),
         },
-        "dataset": {"source": source, "fingerprint": dataset.fingerprint},
+        "dataset": {
+            "source": source,
+            "fingerprint": None if dataset is None else dataset.fingerprint,
+        },
+        "class_names": None if dataset is None else list(dataset.class_names),
         "versions": {
             "jaxkd": __version__,
             "python": platform.python_version(),
             **{package: version(package) for package in packages},
         },
     }
+
+
+def save_network(
+    out: Path,
+    config: dict[str, Any],
+    module: nnx.Module,
+    record: dict[str, Any],
+    *,
+    step: int = 0,
+) -> None:
+    """Makes a run folder of a network that `evaluate` and `distill --teacher` read."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / CONFIG, config)
+    training.Checkpoints(out / "checkpoints").save_network(module, record, step=step)
 
 
 def check_same_experiment(out: Path, config: dict[str, Any]) -> None:
@@ -208,8 +252,14 @@ def load_network(run: Path, *, trial: int = 0) -> LoadedNetwork:
     checkpoints.restore_network(module, trial=trial)
     mean, std = (np.float32(config["normalization"][k]) for k in ("mean", "std"))
     normalization = Normalization(mean, std)
+    names = config.get("class_names")
     return LoadedNetwork(
-        module, network, normalization, config["dataset"]["source"], step
+        module,
+        network,
+        normalization,
+        config["dataset"]["source"],
+        None if names is None else tuple(names),
+        step,
     )
 
 

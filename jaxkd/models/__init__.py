@@ -3,6 +3,7 @@
 from jaxkd.models._center import center_classifier as center_classifier
 from jaxkd.models._cifar_resnet import CifarResNet as CifarResNet
 from jaxkd.models._fold import fold_batch_norms as fold_batch_norms
+from jaxkd.models._layers import TorchLayer as TorchLayer
 from jaxkd.models._linen import LinenNetwork as LinenNetwork
 from jaxkd.models._linen import from_linen as from_linen
 from jaxkd.models._mlp import MLP as MLP

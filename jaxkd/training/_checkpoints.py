@@ -34,7 +34,8 @@ class Checkpoints:
 
     Each holds two sets of arrays, so that a network can be loaded without the run that
     made it: ``student`` (parameters and batch statistics) and ``training`` (heads,
-    banks, optimizer, step, randomness, sums of the epoch), and a JSON record. Orbax
+    banks, optimizer, step, randomness, sums of the epoch; absent where a network was
+    saved alone), and a JSON record. Orbax
     writes into a temporary folder and renames it: what has a step's name is complete.
     Checksums of its files tell later damage.
 
@@ -91,9 +92,26 @@ class Checkpoints:
         Raises:
             CheckpointError: If it cannot be written (a full disk, say).
         """
+        self._save(step, _parts(loop), record)
+
+    def save_network(
+        self, network: nnx.Module, record: dict[str, Any], *, step: int = 0
+    ) -> None:
+        """Writes a network alone, as :meth:`restore_network` reads it.
+
+        Without a run's optimizer, heads and banks there is nothing to resume.
+
+        Raises:
+            CheckpointError: If it cannot be written (a full disk, say).
+        """
+        self._save(step, {"student": _variables(network)}, record)
+
+    def _save(
+        self, step: int, parts: dict[str, PyTree], record: dict[str, Any]
+    ) -> None:
         import orbax.checkpoint as ocp
 
-        arrays = {name: _flatten(part) for name, part in _parts(loop).items()}
+        arrays = {name: _flatten(part) for name, part in parts.items()}
         items = ocp.args.Composite(
             **{name: ocp.args.StandardSave(part) for name, part in arrays.items()},
             record=ocp.args.JsonSave(
@@ -152,10 +170,7 @@ class Checkpoints:
                 has no such trial.
         """
         _checks.check_at_least(0, trial=trial)
-        _, params, rest = nnx.split(network, nnx.Param, ...)
-        items = self._read(
-            {"student": {"parameters": params, "statistics": rest}}, trial=trial
-        )
+        items = self._read({"student": _variables(network)}, trial=trial)
         nnx.update(network, *items["student"].values())
         return items["record"]
 
@@ -178,7 +193,7 @@ class Checkpoints:
                 if trial is not None:
                     abstract = _of_all_trials(abstract, trials, trial)
                 for name, wanted in abstract.items():
-                    _check_shapes(name, stored[name], _shapes(wanted))
+                    _check_shapes(name, stored.get(name, {}), _shapes(wanted))
                 restore = {k: ocp.args.StandardRestore(v) for k, v in abstract.items()}
                 items = manager.restore(step, args=ocp.args.Composite(**restore))
         except InvalidInputError as error:
@@ -219,6 +234,11 @@ def _parts(loop: LoopState) -> dict[str, PyTree]:
         "student": {"parameters": loop.train.student, "statistics": loop.train.rest},
         "training": (loop.train._replace(student=(), rest=()), loop.monitor),
     }
+
+
+def _variables(network: nnx.Module) -> dict[str, PyTree]:
+    _, parameters, statistics = nnx.split(network, nnx.Param, ...)
+    return {"parameters": parameters, "statistics": statistics}
 
 
 def _names(tree: PyTree) -> list[str]:

@@ -15,7 +15,7 @@ def modules_after(code):
     return set(result.stdout.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("command", ["distill", "verify"])
+@pytest.mark.parametrize("command", ["distill", "convert", "verify"])
 def test_help_imports_no_jax(command):
     code = (
         "from jaxkd import cli\n"

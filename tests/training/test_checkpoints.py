@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 from support import assert_bitwise_equal, build_mlp, build_resnet, make_dataset
 
-from jaxkd import distillers, training
+from jaxkd import InvalidInputError, distillers, training
 
 
 def make_program(build):
@@ -54,6 +54,18 @@ def test_a_network_is_loaded_without_the_run_that_made_it(tmp_path, program, loo
     network = nnx.eval_shape(lambda: build_resnet()(nnx.Rngs(5)))
     training.Checkpoints(tmp_path).restore_network(network)
     assert_bitwise_equal(nnx.state(network), nnx.state(program.student(loop)))
+
+
+def test_a_network_saved_alone_is_loaded_but_not_resumed(tmp_path, program):
+    network = build_resnet()(nnx.Rngs(3))
+    checkpoints = training.Checkpoints(tmp_path)
+    checkpoints.save_network(network, {"history": []}, step=7)
+    assert checkpoints.latest() == 7
+    restored = nnx.eval_shape(lambda: build_resnet()(nnx.Rngs(5)))
+    assert checkpoints.restore_network(restored) == {"history": []}
+    assert_bitwise_equal(nnx.state(restored), nnx.state(network))
+    with pytest.raises(InvalidInputError, match=r"training .* is no such array there"):
+        checkpoints.restore(program.start(0))
 
 
 def test_a_checkpoint_of_another_architecture_is_refused_by_name(tmp_path, loop):

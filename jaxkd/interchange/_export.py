@@ -1,0 +1,196 @@
+"""Networks as files that need no jaxkd: safetensors, StableHLO, plain Orbax."""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxkd import _json
+from jaxkd._errors import InvalidInputError
+from jaxkd.interchange._state_dict import to_state_dict
+from jaxkd.training import CheckpointError, FrozenNetwork
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def export_stablehlo(
+    network: FrozenNetwork,
+    image_shape: tuple[int, int, int],
+    *,
+    platforms: Sequence[str] = PLATFORMS,
+) -> jax.export.Exported:
+    """A network's inference function as a StableHLO program with its weights in it.
+
+    Args:
+        network: What :func:`jaxkd.training.freeze` returned; its normalisation is part
+            of the program.
+        image_shape: Height, width and channels.
+        platforms: Where the program is to run.
+
+    Returns:
+        A program that maps images as stored, uint8 ``[batch, height, width,
+        channels]`` with any number of them, to float32 logits ``[batch, classes]``.
+        ``serialize()`` gives the bytes that ``jax.export.deserialize`` reads.
+
+    Raises:
+        InvalidInputError: If the network does not take such images.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxkd import interchange, models, training
+        >>> model = models.MLP(64, (32,), num_classes=10, rngs=nnx.Rngs(0))
+        >>> frozen = training.freeze(model)
+        >>> exported = interchange.export_stablehlo(frozen, (8, 8, 1))
+        >>> exported.call(jnp.zeros((3, 8, 8, 1), jnp.uint8)).shape
+        (3, 10)
+    """
+    (batch,) = jax.export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.uint8)
+
+    @jax.jit
+    def logits(images: jax.Array) -> jax.Array:
+        output = network.apply(network.variables, images)
+        return output.logits.astype(jnp.float32)
+
+    return jax.export.export(logits, platforms=platforms)(images)
+
+
+def write_stablehlo(
+    path: Path,
+    network: FrozenNetwork,
+    image_shape: tuple[int, int, int],
+    *,
+    description: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes :func:`export_stablehlo`'s program and a description beside it.
+
+    Args:
+        path: The file to make; the description has the suffix ``.json`` instead.
+        network: As for :func:`export_stablehlo`.
+        image_shape: Height, width and channels.
+        description: More to say in the description: classes, name, training data.
+
+    Returns:
+        The description's path.
+
+    Raises:
+        InvalidInputError: If either file exists.
+    """
+    path = Path(path)
+    beside = path.with_suffix(".json")
+    if beside == path:
+        raise InvalidInputError(f"{path}: the program's suffix must not be .json")
+    for file in (path, beside):
+        _check_free(file)
+    exported = export_stablehlo(network, image_shape)
+    (logits,) = exported.out_avals
+    content = {
+        "file": path.name,
+        "input": {
+            "shape": ["batch", *image_shape],
+            "dtype": "uint8",
+            "meaning": "images as stored, 0 to 255, channels last",
+        },
+        "output": {
+            "shape": ["batch", logits.shape[-1]],
+            "dtype": "float32",
+            "meaning": "logits, unnormalised log-probabilities of the classes",
+        },
+        "platforms": list(exported.platforms),
+        "needs": "pip install jax flatbuffers",
+        "load": [
+            "from jax import export",
+            f"network = export.deserialize(open({path.name!r}, 'rb').read())",
+            "logits = network.call(images)",
+        ],
+        "jax": jax.__version__,
+        **(description or {}),
+    }
+    _write(path, bytes(exported.serialize()))
+    _write(beside, (_json.dumps(content, indent=2) + "\n").encode())
+    return beside
+
+
+def write_safetensors(
+    path: Path, network: nnx.Module, *, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes a network's state dict under its PyTorch names as a safetensors file.
+
+    Args:
+        path: The file to make.
+        network: As for :func:`jaxkd.interchange.to_state_dict`.
+        metadata: Strings by name for the file's header.
+
+    Raises:
+        InvalidInputError: If the file exists or the network has no PyTorch names.
+    """
+    import safetensors.numpy
+
+    path = Path(path)
+    _check_free(path)
+    state = to_state_dict(network)
+    _write(path, safetensors.numpy.save(state, metadata=dict(metadata or {})))
+
+
+def write_orbax(path: Path, network: nnx.Module) -> None:
+    """Writes a network's arrays by name as a plain Orbax checkpoint.
+
+    ``orbax.checkpoint.StandardCheckpointer().restore(path)`` returns them as a flat
+    dict, named as in the module: ``stem.conv.kernel``. Arrays are laid out as in Flax.
+
+    Args:
+        path: The folder to make.
+        network: Any Flax NNX module.
+
+    Raises:
+        InvalidInputError: If the folder exists.
+        CheckpointError: If it cannot be written (a full disk, say).
+    """
+    import orbax.checkpoint as ocp
+
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    path = Path(path)
+    _check_free(path)
+    state = nnx.state(network, nnx.Any(nnx.Param, nnx.BatchStat))
+    arrays = {
+        ".".join(map(str, name)): variable.get_value()
+        for name, variable in nnx.to_flat_state(state)
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+            checkpointer.save(path.absolute(), args=ocp.args.StandardSave(arrays))
+    # Depending on where the write fails, Orbax and TensorStore raise any of these.
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise CheckpointError(f"could not write {path} ({reason})") from error
+
+
+def _check_free(path: Path) -> None:
+    if path.exists():
+        raise InvalidInputError(f"{path} exists already; choose another")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a file that is either whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with _removed_on_error(temporary):
+        temporary.write_bytes(content)
+        temporary.replace(path)
+
+
+@contextlib.contextmanager
+def _removed_on_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,218 @@
+import hashlib
+import json
+import os
+import re
+import sys
+
+import numpy as np
+import pytest
+import torch
+from cli_arguments import distill_arguments
+from torch_support import as_numpy, logits, resnet8
+
+from jaxkd import cli, interchange, training
+from jaxkd.cli import _runs
+
+CHANNEL = ("--mean", "0.4", "--std", "0.25", "--image-size", "8")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A checkpoint as published: of a network of 4 classes and 1 channel."""
+    path = tmp_path_factory.mktemp("published") / "ckpt_epoch_240.pth"
+    state = {f"module.{n}": x for n, x in resnet8().state_dict().items()}
+    torch.save({"epoch": 240, "model": state, "best_acc": np.float64(73.1)}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory, checkpoint, quadrants):
+    out = tmp_path_factory.mktemp("runs") / "teacher"
+    more = ("--dataset", str(quadrants), "--out", str(out))
+    cli.main(["convert", str(checkpoint), *CHANNEL, *more])
+    return out
+
+
+def refusal(capsys, *arguments):
+    """Runs a conversion that must be refused; returns its one line on stderr."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["convert", *map(str, arguments)])
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_evaluate_finds_the_accuracy_that_pytorch_has(converted, quadrants, capsys):
+    cli.main(["evaluate", str(converted)])
+    with np.load(quadrants) as arrays:
+        images = (arrays["x_test"].astype(np.float32) / 255 - 0.4) / 0.25
+        right = logits(resnet8(), images.astype(np.float32)).argmax(-1)
+        accuracy = (right == arrays["y_test"]).mean()
+    printed = capsys.readouterr().out
+    assert printed.startswith("resnet8 (step 0) on q:")
+    assert f"test accuracy {accuracy:.2%}" in printed
+
+
+def test_distill_takes_it_as_a_teacher(tmp_path, converted):
+    out = tmp_path / "student"
+    cli.main(distill_arguments(converted, out, "--method", "kd", "--epochs", "1"))
+    assert (out / "summary.json").is_file()
+
+
+def test_the_run_folder_holds_the_network_and_where_it_came_from(
+    checkpoint, converted, quadrants
+):
+    loaded = _runs.load_network(converted)
+    back = interchange.to_state_dict(loaded.module)
+    for name, array in as_numpy(resnet8().state_dict()).items():
+        if "num_batches" not in name:
+            np.testing.assert_array_equal(back[name], array, strict=True)
+    config = json.loads((converted / "config.json").read_text())
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert config["source"] == {"file": "ckpt_epoch_240.pth", "sha256": digest}
+    assert config["network"]["model"] == "resnet8"
+    assert config["network"]["num_classes"] == 4
+    assert config["network"]["image_shape"] == [8, 8, 1]
+    assert config["normalization"]["std"] == [0.25]
+    assert config["dataset"]["source"] == str(quadrants)
+
+
+def test_colour_images_get_the_published_normalisation(tmp_path, capsys):
+    path = tmp_path / "teacher.pt"
+    torch.save(resnet8(classes=5, channels=3).state_dict(), path)
+    cli.main(["convert", str(path), "--model", "resnet8", "--out", str(tmp_path / "t")])
+    printed = capsys.readouterr().out
+    assert "resnet8, 5 classes, images of (32, 32, 3)" in printed
+    loaded = _runs.load_network(tmp_path / "t")
+    mean, std = loaded.normalization
+    np.testing.assert_allclose(mean, [0.5071, 0.4867, 0.4408], rtol=1e-6)
+    np.testing.assert_allclose(std, [0.2675, 0.2565, 0.2761], rtol=1e-6)
+    assert "--dataset" in refusal_of_evaluate(tmp_path / "t", capsys)
+
+
+def refusal_of_evaluate(run, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["evaluate", str(run)])
+    assert caught.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        ([], "--mean and --std, one number for each"),
+        (["--mean", "0.5"], "must be given together"),
+        (["--mean", "0.5", "0.5", "--std", "1"], "--mean must be a number for each"),
+        (["--mean", "nan", "--std", "1"], "--mean must be a number for each"),
+        (["--mean", "0.5", "--std", "0"], "--std must be positive"),
+        (["--model", "resnet21"], "unknown model 'resnet21'; did you mean"),
+        (["--model", "resnet14"], "does not fit resnet14"),
+        (["--model", "mlp"], "has published names"),
+        (["--width", "0"], "width"),
+        (["--image-size", "0"], "image_size must be at least 1"),
+        (["--model", "resnet8", "--image-size", "4"], "at least 8x8 pixels"),
+    ],
+)
+def test_unusable_options_are_refused(tmp_path, checkpoint, capsys, arguments, says):
+    out = tmp_path / "run"
+    line = refusal(capsys, checkpoint, "--out", out, *arguments)
+    assert says in line
+    assert not out.exists()
+
+
+class Malicious:
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def break_malicious(path, state):
+    torch.save({"model": state, "x": Malicious(f"touch {path.parent}/trace")}, path)
+
+
+def break_truncated(path, state):
+    torch.save(state, path)
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def break_text(path, state):
+    path.write_text("no checkpoint")
+
+
+def break_missing_key(path, state):
+    torch.save({n: x for n, x in state.items() if n != "bn1.bias"}, path)
+
+
+def break_shape(path, state):
+    torch.save({**state, "bn1.bias": torch.zeros(17)}, path)
+
+
+def break_nan(path, state):
+    torch.save({**state, "bn1.bias": torch.full((16,), np.nan)}, path)
+
+
+def break_file(path, state):
+    del path, state
+
+
+@pytest.mark.parametrize(
+    "write, says",
+    [
+        (break_malicious, r"refused, and nothing in it was run: .*system"),
+        (break_truncated, "damaged or no PyTorch checkpoint"),
+        (break_text, "damaged or no PyTorch checkpoint"),
+        (break_missing_key, "nearest is resnet8, with 1 missing: bn1.bias"),
+        (break_shape, r"1 of another shape: bn1.bias \(\[17\], must be \[16\]\)"),
+        (break_nan, "must be finite; 1 are not: bn1.bias"),
+        (break_file, "teacher.pth does not exist"),
+    ],
+)
+def test_unusable_checkpoints_are_refused(tmp_path, capsys, write, says):
+    path, out = tmp_path / "teacher.pth", tmp_path / "run"
+    write(path, resnet8().state_dict())
+    line = refusal(capsys, path, "--out", out, *CHANNEL)
+    assert re.search(says, line)
+    assert str(path) in line
+    assert not out.exists()
+    assert not (tmp_path / "trace").exists()
+
+
+def test_an_unsupported_suffix_is_refused(tmp_path, capsys):
+    (tmp_path / "teacher.h5").touch()
+    line = refusal(capsys, tmp_path / "teacher.h5", "--out", tmp_path / "run")
+    assert "suffix must be" in line
+
+
+def test_an_existing_folder_is_not_overwritten(checkpoint, converted, capsys):
+    line = refusal(capsys, checkpoint, *CHANNEL, "--out", converted)
+    assert "exists already" in line
+
+
+def test_without_torch_the_extra_is_named(tmp_path, checkpoint, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    line = refusal(capsys, checkpoint, *CHANNEL, "--out", tmp_path / "run")
+    assert 'pip install "jaxkd-distillation[torch]"' in line
+
+
+def test_a_converted_network_cannot_be_trained_on(converted, quadrants, capsys):
+    arguments = [
+        "--dataset",
+        str(quadrants),
+        "--model",
+        "resnet8",
+        "--batch-size",
+        "16",
+    ]
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["train", *arguments, "--out", str(converted), "--resume"])
+    assert caught.value.code == 2
+    assert "was started with other settings" in capsys.readouterr().err
+
+
+def test_checkpoints_of_a_network_alone_hold_nothing_to_resume(converted):
+    checkpoints = training.Checkpoints(converted / "checkpoints")
+    assert checkpoints.latest() == 0
+    assert [p.name for p in (converted / "checkpoints").iterdir()] == ["0"]
+    assert not (converted / "checkpoints" / "0" / "training").exists()

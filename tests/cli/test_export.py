@@ -1,0 +1,93 @@
+import json
+
+import jax.export
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import safetensors
+from cli_arguments import train_arguments
+
+from jaxkd import cli, interchange, training
+from jaxkd.cli import _runs
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory, quadrants):
+    """The run folder of a resnet8 with 4 channels."""
+    out = tmp_path_factory.mktemp("runs") / "resnet"
+    more = ("--model", "resnet8", "--width", "4", "--epochs", "1")
+    cli.main(train_arguments(quadrants, out, *more))
+    return out
+
+
+def export(run, kind, out):
+    cli.main(["export", str(run), "--format", kind, "--out", str(out)])
+
+
+def refusal(capsys, run, kind, out):
+    with pytest.raises(SystemExit) as caught:
+        export(run, kind, out)
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_safetensors_come_back_through_convert_bit_for_bit(tmp_path, resnet):
+    path, back = tmp_path / "student.safetensors", tmp_path / "back"
+    export(resnet, "safetensors", path)
+    with safetensors.safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+    assert metadata["model"] == "resnet8"
+    assert metadata["width"] == "4"
+    normalization = json.loads(metadata["normalization"])
+    again = ["convert", str(path), "--model", "resnet8", "--width", "4"]
+    for name in ("mean", "std"):
+        again += [f"--{name}", *map(repr, normalization[name])]
+    cli.main([*again, "--image-size", "8", "--out", str(back)])
+    ours, theirs = _runs.load_network(resnet), _runs.load_network(back)
+    np.testing.assert_array_equal(ours.normalization, theirs.normalization, strict=True)
+    expected = interchange.to_state_dict(ours.module)
+    for name, array in interchange.to_state_dict(theirs.module).items():
+        np.testing.assert_array_equal(array, expected[name], strict=True)
+
+
+def test_stablehlo_computes_the_networks_logits(tmp_path, teacher, quadrants):
+    path = tmp_path / "teacher.stablehlo"
+    export(teacher, "stablehlo", path)
+    program = jax.export.deserialize(bytearray(path.read_bytes()))
+    with np.load(quadrants) as arrays:
+        images = arrays["x_test"]
+    loaded = _runs.load_network(teacher)
+    frozen = training.freeze(loaded.module, loaded.normalization)
+    expected = frozen.apply(frozen.variables, images).logits
+    np.testing.assert_allclose(program.call(images), expected, rtol=1e-5, atol=1e-5)
+    description = json.loads((tmp_path / "teacher.json").read_text())
+    assert description["class_names"] == ["0", "1", "2", "3"]
+    assert description["input"]["shape"] == ["batch", 8, 8, 1]
+    mean = loaded.normalization.mean
+    np.testing.assert_array_equal(
+        np.float32(description["normalization"]["mean"]), mean
+    )
+
+
+def test_orbax_alone_restores_the_arrays(tmp_path, teacher):
+    export(teacher, "orbax", tmp_path / "arrays")
+    with ocp.StandardCheckpointer() as checkpointer:
+        restored = checkpointer.restore(tmp_path / "arrays")
+    expected = _runs.load_network(teacher).module.classifier.kernel[...]
+    np.testing.assert_array_equal(restored["classifier.kernel"], expected)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "stablehlo", "orbax"])
+def test_what_exists_is_not_overwritten(tmp_path, teacher, capsys, kind):
+    (tmp_path / "out").write_text("precious")
+    line = refusal(capsys, teacher, kind, tmp_path / "out")
+    assert "exists already; choose another" in line
+    assert (tmp_path / "out").read_text() == "precious"
+
+
+def test_what_cannot_be_exported_is_refused(tmp_path, teacher, capsys):
+    out = tmp_path / "out"
+    assert "MLP has none" in refusal(capsys, teacher, "safetensors", out)
+    assert "no run folder" in refusal(capsys, tmp_path / "none", "stablehlo", out)
+    assert not out.exists()
