@@ -92,7 +92,7 @@ class Checkpoints:
         Raises:
             CheckpointError: If it cannot be written (a full disk, say).
         """
-        self._save(step, _parts(loop), record)
+        self._save(step, _parts(loop), {**record, "trials": list(loop.train.key.shape)})
 
     def save_network(
         self, network: nnx.Module, record: dict[str, Any], *, step: int = 0
@@ -115,11 +115,7 @@ class Checkpoints:
         items = ocp.args.Composite(
             **{name: ocp.args.StandardSave(part) for name, part in arrays.items()},
             record=ocp.args.JsonSave(
-                {
-                    **record,
-                    "arrays": {k: _shapes(part) for k, part in arrays.items()},
-                    "trials": list(loop.train.key.shape),
-                }
+                {**record, "arrays": {k: _shapes(part) for k, part in arrays.items()}}
             ),
         )
         try:
