@@ -12,6 +12,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Int
 
+from jaxkd._checks import check_at_least
 from jaxkd.data import (
     Augmentation,
     ImageDataset,
@@ -24,6 +25,7 @@ from jaxkd.data import (
 )
 from jaxkd.distillers import Distiller, Spec
 from jaxkd.training._evaluate import Evaluation, make_evaluator
+from jaxkd.training._guard import skip_nonfinite
 from jaxkd.training._networks import FrozenNetwork, freeze
 from jaxkd.training._step import (
     Examples,
@@ -41,13 +43,17 @@ class Monitor(NamedTuple):
 
     Attributes:
         totals: Sums of the metrics since the epoch began.
-        failed_step: The first step whose loss was not finite, or -1.
+        failed_step: The first step whose loss was not finite, or -1. Where such steps
+            are skipped, the first with which too many in a row were.
         failed_metrics: The metrics of that step.
+        skipped: How many steps have just been skipped in a row; ``()`` where none ever
+            is.
     """
 
     totals: Metrics
     failed_step: Int[Array, ""]
     failed_metrics: Metrics
+    skipped: Int[Array, ""] | tuple[()] = ()
 
 
 class LoopState(NamedTuple):
@@ -156,6 +162,7 @@ def compile_program(
     normalization: Normalization | None = None,
     augmentation: Augmentation | None = None,
     steps_per_call: int | None = None,
+    max_skipped: int = 0,
 ) -> Program:
     """Prepares an experiment: data on the device, functions traced once.
 
@@ -173,6 +180,9 @@ def compile_program(
             statistics.
         augmentation: Of both networks' images; by default the dataset's own.
         steps_per_call: Steps per dispatch; by default 1 on CPU and 16 elsewhere.
+        max_skipped: How many steps in a row may be skipped because their loss or the
+            state that they would lead to is not finite. By default none, and nothing
+            but the loss is looked at.
 
     Returns:
         The compiled functions, good for any number of seeds.
@@ -181,6 +191,7 @@ def compile_program(
         ValueError: If the batch is larger than the dataset, or the distiller cannot
             work with these networks and labels.
     """
+    check_at_least(0, max_skipped=max_skipped)
     train = dataset.train
     epoch_steps = steps_per_epoch(len(train.labels), batch_size)
     if normalization is None:
@@ -207,6 +218,8 @@ def compile_program(
     if stage is not None:
         first_optimizer = pretraining_optimizer or optimizer
         first_step = make_step(first_optimizer, pretraining=True)
+    if max_skipped:
+        step, first_step = skip_nonfinite(step), skip_nonfinite(first_step)
     split = jax.device_put(
         train._replace(images=np.asarray(train.images), labels=train.labels)
     )
@@ -221,7 +234,9 @@ def compile_program(
             train, metrics = step(
                 loop.train, variables, examples_at(split, order, position)
             )
-            monitor = _observe(loop.monitor, metrics, loop.train.step, position == 0)
+            monitor = _observe(
+                loop.monitor, metrics, loop.train.step, position == 0, max_skipped
+            )
             report = Report(metrics, monitor.failed_step, monitor.failed_metrics)
             return LoopState(train, monitor), report
 
@@ -253,7 +268,10 @@ def compile_program(
             lambda: step(train, teacher_variables, examples_at(split, order, 0))
         )
         zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
-        return LoopState(train, Monitor(zeros, jnp.full((), -1, jnp.int32), zeros))
+        never, skipped = jnp.full((), -1, jnp.int32), jnp.zeros((), jnp.int32)
+        return LoopState(
+            train, Monitor(zeros, never, zeros, skipped if max_skipped else ())
+        )
 
     def start(seed):
         student_key, run_key = jax.random.split(jax.random.key(seed))
@@ -332,14 +350,27 @@ def _make_spec(
 
 
 def _observe(
-    monitor: Monitor, metrics: Metrics, step: Array, first: Bool[Array, ""]
+    monitor: Monitor,
+    metrics: Metrics,
+    step: Array,
+    first: Bool[Array, ""],
+    max_skipped: int,
 ) -> Monitor:
     """Adds a step's metrics; remembers the first step whose loss is not finite."""
+    seen, fails, skipped = metrics, ~jnp.isfinite(metrics["loss"]), monitor.skipped
+    if max_skipped:  # a skipped step counts as one, and not in the means
+        skips = metrics["skipped"] > 0
+        seen = {
+            name: value if name == "skipped" else jnp.where(skips, 0, value)
+            for name, value in metrics.items()
+        }
+        skipped = jnp.where(skips, jnp.asarray(monitor.skipped) + 1, 0)
+        fails = skipped > max_skipped
     totals = {
         name: jnp.where(first, value, monitor.totals[name] + value)
-        for name, value in metrics.items()
+        for name, value in seen.items()
     }
-    fails = (monitor.failed_step < 0) & ~jnp.isfinite(metrics["loss"])
+    fails &= monitor.failed_step < 0
     return Monitor(
         totals=totals,
         failed_step=jnp.where(fails, step, monitor.failed_step),
@@ -347,4 +378,5 @@ def _observe(
             name: jnp.where(fails, value, monitor.failed_metrics[name])
             for name, value in metrics.items()
         },
+        skipped=skipped,
     )
