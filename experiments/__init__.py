@@ -1,0 +1,1 @@
+"""What is measured with jaxkd: programs, run with ``python -m experiments.name``."""
