@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from jaxkd._errors import DivergenceError as DivergenceError
+from jaxkd._errors import Interrupted as Interrupted
 from jaxkd._errors import InvalidInputError as InvalidInputError
 
 if TYPE_CHECKING:

@@ -13,7 +13,27 @@ class InvalidInputError(ValueError):
 
 
 class DivergenceError(ArithmeticError):
-    """Training stopped because the loss stopped being finite."""
+    """Training stopped because the loss stopped being finite.
+
+    Attributes:
+        step: How many steps led to the first state that is known to be spoilt.
+    """
+
+    def __init__(self, message: str, *, step: int):
+        super().__init__(message)
+        self.step = step
+
+
+class Interrupted(Exception):
+    """Training ended early because it was asked to; it can be continued.
+
+    Attributes:
+        step: The number of steps taken.
+    """
+
+    def __init__(self, step: int, message: str):
+        super().__init__(message)
+        self.step = step
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InvalidInputError:

@@ -1,23 +1,32 @@
 """The command line: ``jaxkd --help``.
 
 Parsing imports no JAX; a command's code is imported when it runs.
+
+Exit codes: 0 done; 1 training diverged, or a theorem's check failed; 2 the input cannot
+be used, or a file cannot be read or written; 75 a run was asked to end (SIGTERM,
+SIGINT), has saved its state, and can be continued; 128 + n ended at once by signal n.
 """
 
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
-from jaxkd._errors import DivergenceError, InvalidInputError
+from jaxkd._errors import DivergenceError, Interrupted, InvalidInputError
+from jaxkd.cli._messages import say
 from jaxkd.cli._options import COMMANDS, parse
+
+RESUMABLE = 75
+"""The exit code of a run that was interrupted and can be continued (EX_TEMPFAIL)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command.
 
-    Exits with 0, with 1 if training diverged or a theorem's check failed, and with 2 if
-    the input cannot be used or a file cannot be read or written: then one line on
-    stderr says why. Set ``JAXKD_TRACEBACK=1`` to see the whole traceback instead.
+    Where the exit code is not 0, one line on stderr says why, and how to continue if
+    that is possible. Set ``JAXKD_TRACEBACK=1`` to see the whole traceback of an error
+    instead.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = parse(arguments)
@@ -27,9 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (InvalidInputError, OSError, DivergenceError) as error:
         if os.environ.get("JAXKD_TRACEBACK"):
             raise
-        message = " ".join(str(error).split())
-        print(f"jaxkd: {message}", file=sys.stderr)
+        say(str(error))
         sys.exit(1 if isinstance(error, DivergenceError) else 2)
+    except Interrupted as interruption:
+        resume = [] if "--resume" in arguments else ["--resume"]
+        command = shlex.join(["jaxkd", *arguments, *resume])
+        say(f"{interruption}; continue with: {command}")
+        sys.exit(RESUMABLE)
     except KeyboardInterrupt:
-        print("jaxkd: interrupted; --resume continues", file=sys.stderr)
+        say("interrupted")
         sys.exit(130)

@@ -94,8 +94,14 @@ class _TrainingOptions:
     CPU."""
     checkpoint_every: int | None = None
     """Also save every so many steps within an epoch."""
+    checkpoint_minutes: float = 10.0
+    """Also save within an epoch when the last save is this long ago."""
+    on_nonfinite: Literal["stop", "skip", "back-off"] = "stop"
+    """What to do about a loss that is not finite: stop; skip the step, up to ten in a
+    row; or go back to the last checkpoint with half the learning rate, up to five
+    times."""
     resume: bool = False
-    """Continue the run in --out from its newest finished checkpoint."""
+    """Continue the run in --out from its newest intact checkpoint."""
     optimizer: Annotated[OptimizerOptions, tyro.conf.arg(name="")] = OptimizerOptions()
     data: Annotated[DataOptions, tyro.conf.arg(name="")] = DataOptions()
 

@@ -4,16 +4,21 @@ import dataclasses
 import json
 import os
 import platform
+import shlex
+import zlib
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from jaxkd import __version__, _json, models, training
 from jaxkd._errors import InvalidInputError
+from jaxkd.cli import _lock
+from jaxkd.cli._messages import say
 from jaxkd.data import ImageDataset, Normalization
 
 CONFIG = "config.json"
@@ -122,8 +127,13 @@ class LoadedNetwork(NamedTuple):
         return source
 
 
-def check_out(out: Path, *, resume: bool) -> None:
+def check_out(out: Path, *, resume: bool, held: bool = False) -> None:
     """Refuses an output folder that is taken, or that holds nothing to resume.
+
+    Args:
+        out: The folder.
+        resume: Whether a run is to be continued there.
+        held: Whether this process has its lock.
 
     Raises:
         ValueError: Naming the folder and what to do.
@@ -131,7 +141,11 @@ def check_out(out: Path, *, resume: bool) -> None:
     if resume:
         if not (out / CONFIG).is_file():
             raise InvalidInputError(f"--resume: {out} holds no run to continue")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if not held:
+            _lock.check_free(out)
+    elif out.exists() and (
+        not out.is_dir() or any(path.name != _lock.FILE for path in out.iterdir())
+    ):
         hint = "add --resume to continue it, or " if (out / CONFIG).is_file() else ""
         raise InvalidInputError(f"{out} exists already; {hint}choose another --out")
 
@@ -143,6 +157,7 @@ def make_config(
     source: str | None,
     dataset: ImageDataset | None,
     normalization: Normalization,
+    teacher: training.FrozenNetwork | None = None,
 ) -> dict[str, Any]:
     """What goes into ``config.json``.
 
@@ -153,12 +168,13 @@ def make_config(
         source: The dataset's name or file; None if it is not known.
         dataset: What was loaded from there; None if nothing was.
         normalization: What the network's images go through.
+        teacher: Who taught the network, if anybody did.
     """
     if source is not None and Path(source).suffix == ".npz":
         source = str(Path(source).absolute())  # so that it is found from anywhere
     packages = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
-        "command": " ".join(["jaxkd", *arguments]),
+        "command": shlex.join(["jaxkd", *arguments]),
         "options": json.loads(_json.dumps(options, default=str)),
         "network": dataclasses.asdict(network),
         "normalization": {
@@ -170,9 +186,11 @@ def make_config(
             "fingerprint": None if dataset is None else dataset.fingerprint,
         },
         "class_names": None if dataset is None else list(dataset.class_names),
+        "teacher": {} if teacher is None else {"fingerprint": _fingerprint(teacher)},
         "versions": {
             "jaxkd": __version__,
             "python": platform.python_version(),
+            "device": jax.devices()[0].device_kind,
             **{package: version(package) for package in packages},
         },
     }
@@ -192,24 +210,12 @@ def save_network(
     training.Checkpoints(out / "checkpoints").save_network(module, record, step=step)
 
 
-def check_same_experiment(out: Path, config: dict[str, Any]) -> None:
-    """Refuses to resume a run under other settings or on other data.
-
-    Raises:
-        ValueError: Listing what differs.
-    """
-    before = _read_config(out)
-    differences = [
-        f"{section} {key} was {before[section].get(key)!r}, is {value!r}"
-        for section in ("options", "network", "dataset")
-        for key, value in json.loads(json.dumps(config[section])).items()
-        if before[section].get(key) != value
-    ]
-    if differences:
-        raise InvalidInputError(
-            f"--resume: {out} was started with other settings: "
-            + "; ".join(differences)
-        )
+def _fingerprint(teacher: training.FrozenNetwork) -> str:
+    """A checksum of all that a teacher has learnt."""
+    checksum = 0
+    for leaf in jax.tree.leaves(teacher.variables):
+        checksum = zlib.crc32(np.asarray(leaf).tobytes(), checksum)
+    return f"{checksum:08x}"
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -227,24 +233,31 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def load_network(run: Path, *, trial: int = 0) -> LoadedNetwork:
-    """Reads the newest finished checkpoint of a run folder.
+    """Reads the newest intact checkpoint of a run folder; leaves the folder as it is.
 
     Args:
         run: The folder.
         trial: Which of the students, in a run of several.
 
     Raises:
-        ValueError: If the folder is not a run, has no finished checkpoint, or no such
+        ValueError: If the folder is not a run, has no intact checkpoint, or no such
             trial.
     """
     if not run.is_dir():
         raise InvalidInputError(f"there is no run folder {run}")
-    config = _read_config(run)
+    config = read_config(run)
     checkpoints = training.Checkpoints(run / "checkpoints")
-    step = checkpoints.latest()
-    if step is None:
+    if not checkpoints.steps():
         raise InvalidInputError(
             f"{run} has no finished checkpoint; finish its training first (--resume)"
+        )
+    checkpoints.refuse_damaged()
+    step = checkpoints.latest()
+    assert step is not None
+    for newer, reason in checkpoints.damaged():
+        say(
+            f"warning: the checkpoint of step {newer} in {run} is damaged ({reason}); "
+            f"that of step {step} is used"
         )
     stored = config["network"]
     network = NetworkConfig(**{**stored, "image_shape": tuple(stored["image_shape"])})
@@ -263,7 +276,8 @@ def load_network(run: Path, *, trial: int = 0) -> LoadedNetwork:
     )
 
 
-def _read_config(run: Path) -> dict[str, Any]:
+def read_config(run: Path) -> dict[str, Any]:
+    """Reads a run folder's ``config.json``."""
     try:
         return _json.strict(json.loads((run / CONFIG).read_text()))
     except FileNotFoundError:

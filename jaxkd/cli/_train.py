@@ -1,16 +1,23 @@
 """``jaxkd train``, and what ``jaxkd distill`` shares with it."""
 
+import contextlib
 import dataclasses
+import functools
 from typing import Any
 
 import jax
+import optax
 from flax import nnx
 from rich.console import Console
 
 from jaxkd import data, distillers, models, training
 from jaxkd._errors import InvalidInputError
-from jaxkd.cli import _plots, _runs, _summary
+from jaxkd.cli import _lock, _plots, _resume, _runs, _signals, _summary
+from jaxkd.cli._messages import say
 from jaxkd.cli._options import DataOptions, Distill, Train
+
+MAX_SKIPPED = 10
+"""How many steps in a row ``--on-nonfinite skip`` skips."""
 
 
 def run(options: Train, arguments: list[str]) -> None:
@@ -71,61 +78,102 @@ def train_network(
         )
     if equal_means:
         build = lambda rngs: centered(network.build(rngs), "student")
-    optimizer = dataclasses.asdict(options.optimizer)
+    backs_off = options.on_nonfinite == "back-off"
+    if backs_off and options.trials > 1:
+        raise InvalidInputError(
+            "--on-nonfinite back-off changes the learning rate of a run, and --trials "
+            f"{options.trials} of one run share it; train them one by one, or skip"
+        )
+
+    def optimizer(**changes: Any) -> optax.GradientTransformation:
+        settings = {**dataclasses.asdict(options.optimizer), **changes}
+        published = training.published_sgd(options.epochs * steps, **settings)
+        return training.backing_off(published) if backs_off else published
+
     program = training.compile_program(
         build,
         dataset,
         distiller,
-        optimizer=training.published_sgd(options.epochs * steps, **optimizer),
-        pretraining_optimizer=training.published_sgd(
-            options.epochs * steps, **{**optimizer, "milestones": ()}
-        ),
+        optimizer=optimizer(),
+        pretraining_optimizer=optimizer(milestones=()),
         batch_size=options.batch_size,
         teacher=teacher,
         trials=None if options.trials == 1 else options.trials,
+        max_skipped=MAX_SKIPPED if options.on_nonfinite == "skip" else 0,
     )
     checkpoints = training.Checkpoints(
-        options.out / "checkpoints", every_steps=options.checkpoint_every
+        options.out / "checkpoints",
+        every_steps=options.checkpoint_every,
+        every_minutes=options.checkpoint_minutes,
     )
     loop = program.start(options.seed, options.data_seed)
     network = network.trained_as(program.student(loop))
-
-    identity = dataclasses.asdict(options)
-    for harmless in ("out", "resume", "checkpoint_every"):
-        identity.pop(harmless)
     config = _runs.make_config(
-        identity, arguments, network, source, dataset, program.normalization
+        dataclasses.asdict(options),
+        arguments,
+        network,
+        source,
+        dataset,
+        program.normalization,
+        teacher,
     )
-    history: list[dict[str, Any]] = []
-    resumed_at = 0
-    if options.resume:
-        _runs.check_same_experiment(options.out, config)
-        latest = checkpoints.latest()
-        if latest is not None:
-            loop, record = checkpoints.restore(program.like(latest))
-            history = record["history"]
-            resumed_at = int(loop.train.step)
-        console.print(f"resuming {options.out} at step {resumed_at}", highlight=False)
-    else:
-        options.out.mkdir(parents=True, exist_ok=True)
-        _runs.write_json(options.out / _runs.CONFIG, config)
+    with _lock.hold(options.out):
+        _runs.check_out(options.out, resume=options.resume, held=True)
+        history: list[dict[str, Any]] = []
+        if options.resume:
+            _resume.check_same_experiment(options.out, config)
+            restored = _resume.restore(options.out, checkpoints, program)
+            if restored is not None:
+                loop, history = restored
+            console.print(
+                f"resuming {options.out} at step {int(loop.train.step)}",
+                highlight=False,
+            )
+        else:
+            _runs.write_json(options.out / _runs.CONFIG, config)
+        history = _fit(options, program, loop, checkpoints, history, console)
+        _plots.draw_history(options.out / "curves.png", history)
+        _finish(options, console, history)
 
-    writer = training.MetricsWriter(options.out, resumed_at=resumed_at)
-    try:
-        loop, history = training.fit(
+
+def _fit(
+    options: Train | Distill,
+    program: training.Program,
+    loop: training.LoopState,
+    checkpoints: training.Checkpoints,
+    history: list[dict[str, Any]],
+    console: Console,
+) -> list[dict[str, Any]]:
+    """Trains to the end, or until a signal comes; returns the history."""
+    writer = training.MetricsWriter(options.out, resumed_at=int(loop.train.step))
+
+    def on_back_off(back_off: training.BackOff) -> None:
+        say(
+            f"warning: {back_off.failure}; going back to step {back_off.step} with the "
+            f"learning rate times {back_off.scale:g}"
+        )
+        writer.rewind(back_off.step)
+
+    fit = training.fit
+    if options.on_nonfinite == "back-off":
+        fit = functools.partial(
+            training.fit_backing_off,
+            start=lambda: program.start(options.seed, options.data_seed),
+            on_back_off=on_back_off,
+        )
+    with contextlib.closing(writer), _signals.stop_when_asked() as stop:
+        _, history = fit(
             program,
             loop,
             epochs=options.epochs,
             checkpoints=checkpoints,
             history=history,
             on_epoch=writer,
+            stop=stop,
             console=console,
-            description=network.model,
+            description=options.model,
         )
-    finally:
-        writer.close()
-    _plots.draw_history(options.out / "curves.png", history)
-    _finish(options, console, history)
+    return history
 
 
 def _finish(

@@ -1,11 +1,18 @@
 """The training loop: one compiled step, checkpoints, metrics."""
 
+from jaxkd._errors import DivergenceError as DivergenceError
+from jaxkd._errors import Interrupted as Interrupted
+from jaxkd.training._back_off import BackOff as BackOff
+from jaxkd.training._back_off import backing_off as backing_off
+from jaxkd.training._back_off import fit_backing_off as fit_backing_off
 from jaxkd.training._checkpoints import CheckpointError as CheckpointError
 from jaxkd.training._checkpoints import Checkpoints as Checkpoints
+from jaxkd.training._checkpoints import Damage as Damage
 from jaxkd.training._evaluate import Evaluation as Evaluation
 from jaxkd.training._evaluate import evaluate as evaluate
 from jaxkd.training._evaluate import make_evaluator as make_evaluator
 from jaxkd.training._fit import fit as fit
+from jaxkd.training._guard import skip_nonfinite as skip_nonfinite
 from jaxkd.training._metrics import MetricsWriter as MetricsWriter
 from jaxkd.training._metrics import read_metrics as read_metrics
 from jaxkd.training._networks import FrozenNetwork as FrozenNetwork

@@ -1,16 +1,12 @@
 """Checkpoints of the whole run, through Orbax."""
 
-import contextlib
 import errno
-import json
 import logging
 import os
 import shutil
 import time
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,15 +14,28 @@ from flax import nnx
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
+from jaxkd.training import _checksums
 from jaxkd.training._stages import LoopState
 
 PyTree = Any
 
-_CHECKSUMS = "checksums.json"
+_UNFINISHED = "unfinished"
 
 
 class CheckpointError(OSError):
     """A checkpoint could not be written; the finished ones are untouched."""
+
+
+class Damage(NamedTuple):
+    """A finished checkpoint whose files are not what was written.
+
+    Attributes:
+        step: Its step.
+        reason: What is wrong, in a few words.
+    """
+
+    step: int
+    reason: str
 
 
 class Checkpoints:
@@ -35,56 +44,72 @@ class Checkpoints:
     Each holds two sets of arrays, so that a network can be loaded without the run that
     made it: ``student`` (parameters and batch statistics) and ``training`` (heads,
     banks, optimizer, step, randomness, sums of the epoch; absent where a network was
-    saved alone), and a JSON record. Orbax
-    writes into a temporary folder and renames it: what has a step's name is complete.
-    Checksums of its files tell later damage.
+    saved alone), and a JSON record. Orbax writes them into a folder of unfinished ones,
+    the checksums of all files join them there, and the whole is renamed: what has a
+    step's name was complete once, and its checksums tell whether it still is. What is
+    damaged is not used, and renamed rather than replaced.
 
     Args:
         directory: Created on the first save.
         keep: How many of the newest to keep.
-        every_steps: Also save within epochs, whenever the step is a multiple.
+        every_steps: Also save within epochs, whenever the step passes a multiple.
+        every_minutes: Also save within epochs, when the last save is that long ago.
 
     Raises:
         ValueError: If a setting is out of range.
     """
 
     def __init__(
-        self, directory: Path, *, keep: int = 2, every_steps: int | None = None
+        self,
+        directory: Path,
+        *,
+        keep: int = 2,
+        every_steps: int | None = None,
+        every_minutes: float | None = None,
     ):
         _checks.check_at_least(1, keep=keep)
         if every_steps is not None:
             _checks.check_at_least(1, every_steps=every_steps)
+        if every_minutes is not None:
+            _checks.check_positive(every_minutes=every_minutes)
         self.directory = Path(directory).absolute()
         self.every_steps = every_steps
+        self.every_minutes = every_minutes
         self._keep = keep
 
-    @contextlib.contextmanager
-    def _manager(self, *, create: bool) -> Iterator[Any]:
-        import orbax.checkpoint as ocp  # a third of a second, only where it is used
-
-        logging.getLogger("absl").setLevel(logging.ERROR)
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=self._keep,
-            create=create,
-            enable_async_checkpointing=False,
-            cleanup_tmp_directories=create,
-        )
-        handlers = {
-            "student": ocp.StandardCheckpointHandler(),
-            "training": ocp.StandardCheckpointHandler(),
-            "record": ocp.JsonCheckpointHandler(),
-        }
-        with ocp.CheckpointManager(
-            self.directory, options=options, item_handlers=handlers
-        ) as manager:
-            yield manager
+    def steps(self) -> list[int]:
+        """The steps of all finished checkpoints in order, damaged ones included."""
+        if not self.directory.is_dir():
+            return []
+        return sorted(int(p.name) for p in self.directory.iterdir() if _is_step(p.name))
 
     def latest(self) -> int | None:
-        """The step of the newest finished checkpoint, or None."""
-        if not self.directory.is_dir():
-            return None
-        with self._manager(create=False) as manager:
-            return manager.latest_step()
+        """The step of the newest finished checkpoint that is intact, or None."""
+        for step in reversed(self.steps()):
+            if _checksums.damage(self.directory / str(step)) is None:
+                return step
+        return None
+
+    def damaged(self) -> list[Damage]:
+        """The damaged checkpoints that are newer than :meth:`latest`, newest first."""
+        found = []
+        for step in reversed(self.steps()):
+            reason = _checksums.damage(self.directory / str(step))
+            if reason is None:
+                break
+            found.append(Damage(step, reason))
+        return found
+
+    def set_aside(self, step: int, why: str = "damaged") -> Path:
+        """Renames a checkpoint so that it is neither used nor in the way.
+
+        Returns:
+            Its new name: ``<step>.<why>``, and a number if there is one already.
+        """
+        target, number = self.directory / f"{step}.{why}", 2
+        while target.exists():
+            target, number = self.directory / f"{step}.{why}-{number}", number + 1
+        return (self.directory / str(step)).rename(target)
 
     def save(self, step: int, loop: LoopState, record: dict[str, Any]) -> None:
         """Writes a checkpoint; returns when it is complete on disk.
@@ -118,22 +143,41 @@ class Checkpoints:
                 {**record, "arrays": {k: _shapes(part) for k, part in arrays.items()}}
             ),
         )
+        unfinished = self.directory / _UNFINISHED
+        written = unfinished / str(step)
         try:
-            with self._manager(create=True) as manager:
-                manager.save(step, args=items, force=True)
-            _write_checksums(self.directory / str(step))
+            shutil.rmtree(unfinished, ignore_errors=True)  # what a kill has left
+            unfinished.mkdir(parents=True)
+            with _checkpointer() as checkpointer:
+                checkpointer.save(written, args=items)
+            _checksums.write(written)
+            self._finish(step, written)
         # Depending on where the write fails, Orbax and TensorStore raise any of these.
         except (OSError, ValueError, RuntimeError) as error:
-            _remove_unfinished(self.directory)
+            _remove(unfinished)
             last = self.latest()
             kept = "there is no older one" if last is None else f"step {last} is kept"
             raise CheckpointError(
                 f"could not write the checkpoint of step {step} to {self.directory} "
                 f"({_reason(error)}); {kept}"
             ) from error
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+    def _finish(self, step: int, written: Path) -> None:
+        """Gives a complete checkpoint its name; takes it from those too old to keep."""
+        final = self.directory / str(step)
+        for later in self.steps():
+            if later >= step and _checksums.damage(self.directory / str(later)):
+                self.set_aside(later)
+        if final.exists():
+            final.rename(written.with_name("replaced"))
+        written.rename(final)
+        for old in self.steps()[: -self._keep]:
+            # A kill amid the deletion must not leave a half of it under its name.
+            (self.directory / str(old)).rename(written.with_name(f"{old}.old"))
 
     def restore(self, like: LoopState) -> tuple[LoopState, dict[str, Any]]:
-        """Reads the newest finished checkpoint.
+        """Reads the newest finished checkpoint that is intact.
 
         Args:
             like: A state of the same experiment; gives structure, shapes and dtypes.
@@ -177,13 +221,14 @@ class Checkpoints:
 
         step = self.latest()
         if step is None:
+            self.refuse_damaged()
             raise InvalidInputError(f"no finished checkpoint in {self.directory}")
         abstract = {name: jax.eval_shape(_flatten, tree) for name, tree in like.items()}
+        folder = self.directory / str(step)
         try:
-            _verify_checksums(self.directory / str(step))
-            with self._manager(create=False) as manager:
-                record = manager.restore(
-                    step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
+            with _checkpointer() as checkpointer:
+                record = checkpointer.restore(
+                    folder, args=ocp.args.Composite(record=ocp.args.JsonRestore())
                 )["record"]
                 stored, trials = record.pop("arrays"), record.pop("trials", [])
                 if trial is not None:
@@ -191,7 +236,7 @@ class Checkpoints:
                 for name, wanted in abstract.items():
                     _check_shapes(name, stored.get(name, {}), _shapes(wanted))
                 restore = {k: ocp.args.StandardRestore(v) for k, v in abstract.items()}
-                items = manager.restore(step, args=ocp.args.Composite(**restore))
+                items = checkpointer.restore(folder, args=ocp.args.Composite(**restore))
         except InvalidInputError as error:
             raise InvalidInputError(
                 f"the checkpoint of step {step} in {self.directory} {error}"
@@ -199,15 +244,47 @@ class Checkpoints:
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise InvalidInputError(
                 f"cannot read the checkpoint of step {step} in {self.directory} "
-                f"({_reason(error)}); delete that step's folder to use an older one"
+                f"({_reason(error)}); rename that step's folder to use an older one"
             ) from error
         if trial is not None and trials:
             items = {k: {n: x[trial] for n, x in items[k].items()} for k in like}
         result = {k: _unflatten(items[k], tree) for k, tree in like.items()}
         return {**result, "record": record}
 
+    def refuse_damaged(self) -> None:
+        """Refuses to go on from nothing but damaged checkpoints.
 
-def _remove_unfinished(directory: Path) -> None:
+        Raises:
+            ValueError: If there are checkpoints, and none is intact.
+        """
+        damaged = self.damaged()
+        if not damaged or len(damaged) < len(self.steps()):
+            return
+        reasons = "; ".join(f"step {step}: {reason}" for step, reason in damaged)
+        raise InvalidInputError(
+            f"every checkpoint in {self.directory} is damaged ({reasons}); without a "
+            "copy of one, the run must start again in another folder"
+        )
+
+
+def _checkpointer() -> Any:
+    """Orbax's writer and reader of one checkpoint, for use in a ``with``."""
+    import orbax.checkpoint as ocp  # a third of a second, only where it is used
+
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    handler = ocp.CompositeCheckpointHandler(
+        student=ocp.StandardCheckpointHandler(),
+        training=ocp.StandardCheckpointHandler(),
+        record=ocp.JsonCheckpointHandler(),
+    )
+    return ocp.Checkpointer(handler)
+
+
+def _is_step(name: str) -> bool:
+    return name.isascii() and name.isdigit()
+
+
+def _remove(folder: Path) -> None:
     """Removes what a failed save has left.
 
     Orbax's threads may write on for a moment after the error: until nothing has come
@@ -215,12 +292,10 @@ def _remove_unfinished(directory: Path) -> None:
     """
     quiet = 0
     for _ in range(50):
-        unfinished = list(directory.glob("*.orbax-checkpoint-tmp*"))
-        quiet = 0 if unfinished else quiet + 1
+        quiet = 0 if folder.exists() else quiet + 1
         if quiet == 3:
             return
-        for folder in unfinished:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         time.sleep(0.1)
 
 
@@ -298,30 +373,6 @@ def _check_shapes(item: str, stored: dict[str, Any], wanted: dict[str, Any]) -> 
             raise InvalidInputError(
                 f"is of another experiment: {item} {name} is {there} there, {here} here"
             )
-
-
-def _checksums(folder: Path) -> dict[str, int]:
-    return {
-        str(path.relative_to(folder)): zlib.crc32(path.read_bytes())
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != _CHECKSUMS
-    }
-
-
-def _write_checksums(folder: Path) -> None:
-    temporary = folder / f".{_CHECKSUMS}"
-    temporary.write_text(json.dumps(_checksums(folder)))
-    temporary.replace(folder / _CHECKSUMS)
-
-
-def _verify_checksums(folder: Path) -> None:
-    """Raises if a file changed. A kill may leave a checkpoint without checksums."""
-    path = folder / _CHECKSUMS
-    if path.exists() and json.loads(path.read_text()) != _checksums(folder):
-        raise InvalidInputError(
-            "is damaged: its files are not what was written; delete that step's "
-            "folder to use an older one"
-        )
 
 
 def _reason(error: BaseException) -> str:

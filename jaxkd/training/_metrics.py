@@ -2,6 +2,8 @@
 
 import json
 import math
+import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +18,59 @@ _NOT_IN_JSON = ("nan", "inf", "-inf")
 class MetricsWriter:
     """Appends every epoch's record to ``metrics.jsonl`` and to an event file.
 
+    All is written before a call returns, by the caller's own thread: a full disk is an
+    ``OSError`` there, and no thread is left behind that waits for it.
+
     Args:
         directory: The run folder.
-        resumed_at: The step that training continues from. Later lines, written after
-            the checkpoint by a run that was interrupted, are dropped: those epochs
-            happen again.
+        resumed_at: The step that training continues from; see :meth:`rewind`.
     """
 
     def __init__(self, directory: Path, *, resumed_at: int = 0):
-        from tensorboardX import SummaryWriter  # slow to import, only used here
+        self._directory = Path(directory)
+        self._path = self._directory / "metrics.jsonl"
+        self._events = None
+        self.rewind(resumed_at)
 
-        self._path = Path(directory) / "metrics.jsonl"
-        kept = [r for r in read_metrics(self._path) if r["step"] <= resumed_at]
-        text = "".join(_line(record) for record in kept)
+    def rewind(self, step: int) -> None:
+        """Drops what was written of later steps: those epochs happen again."""
+        from tensorboardX.event_file_writer import EventsWriter  # slow to import
+
+        kept = [r for r in read_metrics(self._path) if r["step"] <= step]
         replacement = self._path.with_suffix(".tmp")
-        replacement.write_text(text)
-        replacement.replace(self._path)
-        self._events = SummaryWriter(
-            str(directory), purge_step=resumed_at + 1 if resumed_at else None
-        )
+        try:
+            replacement.write_text("".join(_line(record) for record in kept))
+            replacement.replace(self._path)
+        except OSError:
+            replacement.unlink(missing_ok=True)
+            raise
+        self.close()
+        # Event files are named after the second in which they begin.
+        prefix, names = str(self._directory / "events"), f".{uuid.uuid4().hex[:8]}"
+        self._events = EventsWriter(prefix, names)
+        if step:
+            start = {"status": "START"}
+            self._events.write_event(_event(step=step + 1, session_log=start))
+        self._events.flush()
 
     def __call__(self, record: Record) -> None:
         """Writes one record; it must have a ``step``."""
+        assert self._events is not None
         with self._path.open("a") as file:
             file.write(_line(record))
-        for name, value in record.items():
-            if isinstance(value, float) and math.isfinite(value):
-                self._events.add_scalar(name, value, record["step"])
+        values = [
+            {"tag": name, "simple_value": value}
+            for name, value in record.items()
+            if isinstance(value, float) and math.isfinite(value)
+        ]
+        self._events.write_event(_event(step=record["step"], summary={"value": values}))
         self._events.flush()
 
     def close(self) -> None:
         """Closes the event file."""
-        self._events.close()
+        if self._events is not None:
+            self._events.close()
+            self._events = None
 
 
 def read_metrics(path: Path) -> list[Record]:
@@ -79,3 +102,10 @@ def _with_floats(value: Any) -> Any:
 
 def _line(record: Record) -> str:
     return _json.dumps(record) + "\n"
+
+
+def _event(**fields: Any) -> Any:
+    """A TensorBoard event of now."""
+    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore
+
+    return Event(wall_time=time.time(), **fields)

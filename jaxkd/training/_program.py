@@ -29,6 +29,7 @@ from jaxkd.training._evaluate import (
     make_evaluator,
     make_trials_evaluator,
 )
+from jaxkd.training._guard import skip_nonfinite
 from jaxkd.training._networks import FrozenNetwork, check_output, freeze
 from jaxkd.training._stages import (
     TRIAL_AXES,
@@ -136,6 +137,7 @@ def compile_program(
     steps_per_call: int | None = None,
     fused: bool | None = None,
     trials: int | None = None,
+    max_skipped: int = 0,
 ) -> Program:
     """Prepares an experiment: data on the device, functions traced once.
 
@@ -162,6 +164,9 @@ def compile_program(
         trials: How many students to train side by side, from consecutive seeds. They
             see the same images, augmentation included, and share the teacher's pass.
             None is one student, whose state has no axis of trials.
+        max_skipped: How many steps in a row may be skipped because their loss or the
+            state that they would lead to is not finite. By default none, and nothing
+            but the loss is looked at.
 
     Returns:
         The compiled functions, good for any number of seeds.
@@ -171,6 +176,7 @@ def compile_program(
             what every model must, the distiller cannot work with these networks and
             labels, or a setting is out of range.
     """
+    _checks.check_at_least(0, max_skipped=max_skipped)
     train = dataset.train
     epoch_steps = steps_per_epoch(len(train.labels), batch_size)
     if normalization is None:
@@ -213,6 +219,10 @@ def compile_program(
     if stage is not None:
         first_optimizer = pretraining_optimizer or optimizer
         first_parts = make_parts(first_optimizer, pretraining=True)
+    if max_skipped:
+        parts, first_parts = (
+            p._replace(learn=skip_nonfinite(p.learn)) for p in (parts, first_parts)
+        )
     split = jax.device_put(
         train._replace(images=np.asarray(train.images), labels=train.labels)
     )
@@ -225,6 +235,7 @@ def compile_program(
         steps_per_call=steps_per_call,
         fused=fused,
         trials=trials,
+        max_skipped=max_skipped,
     )
 
     def observed(train: TrainState, parts: StepParts) -> LoopState:
@@ -240,7 +251,10 @@ def compile_program(
 
         _, metrics = jax.eval_shape(first_step, rows)
         zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
-        return LoopState(train, Monitor(zeros, jnp.full((), -1, jnp.int32), zeros))
+        never, skipped = jnp.full((), -1, jnp.int32), jnp.zeros((), jnp.int32)
+        return LoopState(
+            train, Monitor(zeros, never, zeros, skipped if max_skipped else ())
+        )
 
     def start_one(seed, data_seed):
         student_key, run_key = jax.random.split(jax.random.key(seed))

@@ -19,13 +19,17 @@ class Monitor(NamedTuple):
 
     Attributes:
         totals: Sums of the metrics since the epoch began.
-        failed_step: The first step whose loss was not finite, or -1.
+        failed_step: The first step whose loss was not finite, or -1. Where such steps
+            are skipped, the first with which too many in a row were.
         failed_metrics: The metrics of that step.
+        skipped: How many steps have just been skipped in a row; ``()`` where none ever
+            is.
     """
 
     totals: Metrics
     failed_step: Int[Array, "*trials"]
     failed_metrics: Metrics
+    skipped: Int[Array, "*trials"] | tuple[()] = ()
 
 
 class LoopState(NamedTuple):
@@ -122,6 +126,7 @@ def compile_stage(
     steps_per_call: int,
     fused: bool,
     trials: int | None,
+    max_skipped: int = 0,
 ) -> Stage:
     """Compiles the steps of a stage.
 
@@ -136,6 +141,7 @@ def compile_stage(
             ``jax.vmap``, or two: one makes the lesson, the other is called for each
             trial in turn.
         trials: How many trials there are, or None for one student without that axis.
+        max_skipped: How many steps in a row may be skipped.
 
     Returns:
         The stage.
@@ -149,7 +155,8 @@ def compile_stage(
     def learn(loop: LoopState, lesson: Lesson) -> tuple[LoopState, Report]:
         step = loop.train.step
         train, metrics = parts.learn(loop.train, lesson)
-        monitor = _observe(loop.monitor, metrics, step, step % epoch_steps == 0)
+        first = step % epoch_steps == 0
+        monitor = _observe(loop.monitor, metrics, step, first, max_skipped)
         report = Report(metrics, monitor.failed_step, monitor.failed_metrics)
         return LoopState(train, monitor), report
 
@@ -233,14 +240,27 @@ def _scratch(compiled: Any, *arguments: Any) -> int:
 
 
 def _observe(
-    monitor: Monitor, metrics: Metrics, step: Array, first: Bool[Array, ""]
+    monitor: Monitor,
+    metrics: Metrics,
+    step: Array,
+    first: Bool[Array, ""],
+    max_skipped: int,
 ) -> Monitor:
     """Adds a step's metrics; remembers the first step whose loss is not finite."""
+    seen, fails, skipped = metrics, ~jnp.isfinite(metrics["loss"]), monitor.skipped
+    if max_skipped:  # a skipped step counts as one, and not in the means
+        skips = metrics["skipped"] > 0
+        seen = {
+            name: value if name == "skipped" else jnp.where(skips, 0, value)
+            for name, value in metrics.items()
+        }
+        skipped = jnp.where(skips, jnp.asarray(monitor.skipped) + 1, 0)
+        fails = skipped > max_skipped
     totals = {
         name: jnp.where(first, value, monitor.totals[name] + value)
-        for name, value in metrics.items()
+        for name, value in seen.items()
     }
-    fails = (monitor.failed_step < 0) & ~jnp.isfinite(metrics["loss"])
+    fails &= monitor.failed_step < 0
     return Monitor(
         totals=totals,
         failed_step=jnp.where(fails, step, monitor.failed_step),
@@ -248,4 +268,5 @@ def _observe(
             name: jnp.where(fails, value, monitor.failed_metrics[name])
             for name, value in metrics.items()
         },
+        skipped=skipped,
     )

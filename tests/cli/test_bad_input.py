@@ -45,6 +45,7 @@ def changed(tmp_path, **arrays):
         (["--learning-rate", "0"], "learning_rate must be positive"),
         (["--learning-rate", "nan"], "learning_rate must be positive"),
         (["--checkpoint-every", "0"], "every_steps must be at least 1"),
+        (["--checkpoint-minutes", "0"], "every_minutes must be positive"),
         (["--subset", "41"], "41"),
         (["--crop-padding", "-1"], "crop_padding"),
         (["--width", "0"], "width"),

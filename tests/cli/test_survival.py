@@ -1,4 +1,5 @@
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,9 +15,9 @@ from jaxkd import training
 RESNET = ("--model", "resnet8", "--width", "4", "--epochs", "40")
 
 
-def start(arguments):
+def start(arguments, **settings):
     program = "from jaxkd.cli import main; main()"
-    return subprocess.Popen([sys.executable, "-c", program, *arguments])
+    return subprocess.Popen([sys.executable, "-c", program, *arguments], **settings)
 
 
 def wait_for_checkpoint(process, folder, *, beyond):
@@ -29,6 +30,12 @@ def wait_for_checkpoint(process, folder, *, beyond):
             return max(steps)
         time.sleep(0.01)
     raise AssertionError("no checkpoint appeared")
+
+
+def student(run):
+    network = build_resnet()(nnx.Rngs(0))
+    training.Checkpoints(run / "checkpoints").restore_network(network)
+    return nnx.state(network)
 
 
 @pytest.mark.slow
@@ -47,11 +54,27 @@ def test_killed_twice_and_resumed_a_run_ends_with_the_same_student(tmp_path, tea
     assert not (killed / "summary.json").exists()
     assert start(distill_arguments(teacher, killed, *RESNET, *resume)).wait() == 0
 
-    students = []
-    for run in (whole, killed):
-        student = build_resnet()(nnx.Rngs(0))
-        training.Checkpoints(run / "checkpoints").restore_network(student)
-        students.append(nnx.state(student))
-    assert_bitwise_equal(*students)
+    assert_bitwise_equal(student(whole), student(killed))
     steps = [r["step"] for r in training.read_metrics(killed / "metrics.jsonl")]
     assert steps == [3 * epoch for epoch in range(1, 41)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_end_a_run_saves_and_says_the_command_that_continues_it(
+    tmp_path, teacher, number
+):
+    whole, asked = tmp_path / "whole", tmp_path / "asked"
+    assert start(distill_arguments(teacher, whole, *RESNET)).wait() == 0
+
+    arguments = distill_arguments(teacher, asked, *RESNET)
+    process = start(arguments, stderr=subprocess.PIPE, text=True)
+    wait_for_checkpoint(process, asked / "checkpoints", beyond=0)
+    process.send_signal(number)
+    _, said = process.communicate()
+    assert process.returncode == 75
+    _, _, command = said.splitlines()[-1].partition("continue with: ")
+    program, *more = shlex.split(command)
+    assert program == "jaxkd"
+    assert start(more).wait() == 0
+    assert_bitwise_equal(student(whole), student(asked))

@@ -1,4 +1,5 @@
 import errno
+import shutil
 
 import jax
 import numpy as np
@@ -90,24 +91,109 @@ def test_an_unfinished_checkpoint_is_not_seen(tmp_path, loop):
     assert checkpoints.latest() == 2
 
 
-def cut(content):
-    del content[len(content) // 2 :]
+def largest(folder):
+    return max(folder.rglob("*"), key=lambda path: path.stat().st_size)
 
 
-def flip_a_bit(content):
+def cut(folder):
+    content = largest(folder).read_bytes()
+    largest(folder).write_bytes(content[: len(content) // 2])
+
+
+def flip_a_bit(folder):
+    content = bytearray(largest(folder).read_bytes())
     content[len(content) // 2] ^= 1
+    largest(folder).write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [cut, flip_a_bit, bytearray.clear])
-def test_a_damaged_checkpoint_is_named_and_not_used(tmp_path, program, loop, damage):
+DAMAGES = {
+    "is not what was written": cut,
+    "is not what was written, again": flip_a_bit,
+    "is empty": lambda folder: largest(folder).write_bytes(b""),
+    "is missing": lambda folder: largest(folder).unlink(),
+    "checksums.json is missing": lambda folder: (folder / "checksums.json").unlink(),
+    "checksums.json or a file that it lists cannot be read": lambda folder: (
+        folder / "checksums.json"
+    ).write_text('{"student/d'),
+}
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory, loop):
+    """A folder of two checkpoints, which tests copy."""
+    folder = tmp_path_factory.mktemp("two")
+    for step in (2, 4):
+        training.Checkpoints(folder).save(step, loop, {"saved": step})
+    return folder
+
+
+@pytest.mark.parametrize("reason", DAMAGES)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    tmp_path, program, two, reason
+):
+    shutil.copytree(two, tmp_path / "copy")
+    checkpoints = training.Checkpoints(tmp_path / "copy")
+    DAMAGES[reason](tmp_path / "copy" / "4")
+    ((step, found),) = checkpoints.damaged()
+    assert step == 4
+    assert reason.removesuffix(", again") in found
+    assert checkpoints.latest() == 2
+    _, record = checkpoints.restore(program.start(0))
+    assert record == {"saved": 2}
+
+
+def test_where_all_are_damaged_nothing_is_used(tmp_path, program, two):
+    shutil.copytree(two, tmp_path / "copy")
+    for step in ("2", "4"):
+        flip_a_bit(tmp_path / "copy" / step)
+    with pytest.raises(ValueError, match=r"every checkpoint .*step 4: .*; step 2: "):
+        training.Checkpoints(tmp_path / "copy").restore(program.start(0))
+
+
+@pytest.mark.parametrize("step", [3, 4])
+def test_saving_renames_what_is_damaged_and_keeps_what_is_intact(
+    tmp_path, loop, two, step
+):
+    shutil.copytree(two, tmp_path / "copy")
+    checkpoints = training.Checkpoints(tmp_path / "copy")
+    flip_a_bit(tmp_path / "copy" / "4")
+    damaged = largest(tmp_path / "copy" / "4").read_bytes()
+    checkpoints.save(step, loop, {})
+    assert checkpoints.steps() == [2, step]
+    assert checkpoints.damaged() == []
+    assert largest(tmp_path / "copy" / "4.damaged").read_bytes() == damaged
+
+
+def test_the_second_damaged_one_of_a_step_gets_a_name_of_its_own(tmp_path):
     checkpoints = training.Checkpoints(tmp_path)
-    checkpoints.save(2, loop, {})
-    file = max((tmp_path / "2").rglob("*"), key=lambda path: path.stat().st_size)
-    content = bytearray(file.read_bytes())
-    damage(content)
-    file.write_bytes(content)
-    with pytest.raises(ValueError, match=r"checkpoint of step 2 in .* is damaged"):
-        checkpoints.restore(program.start(0))
+    for name in ("4.damaged", "4.damaged-2", "4.damaged-3"):
+        (tmp_path / "4").mkdir()
+        assert checkpoints.set_aside(4).name == name
+
+
+@pytest.mark.parametrize("killed_in", ["checksums", "rename"])
+def test_a_kill_amid_a_save_leaves_no_checkpoint_without_checksums(
+    tmp_path, loop, two, monkeypatch, killed_in
+):
+    shutil.copytree(two, tmp_path / "copy")
+    checkpoints = training.Checkpoints(tmp_path / "copy")
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*arguments):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        if killed_in == "checksums":
+            patch.setattr("jaxkd.training._checksums.write", kill)
+        else:
+            patch.setattr("pathlib.Path.rename", kill)
+        with pytest.raises(Killed):
+            checkpoints.save(6, loop, {})
+    assert checkpoints.steps() == [2, 4]
+    checkpoints.save(6, loop, {})
+    assert sorted(p.name for p in checkpoints.directory.iterdir()) == ["4", "6"]
 
 
 def test_a_failed_write_keeps_the_last_finished_checkpoint(
@@ -122,7 +208,7 @@ def test_a_failed_write_keeps_the_last_finished_checkpoint(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ocp.CheckpointManager, "save", full)
+        patch.setattr(ocp.Checkpointer, "save", full)
         with pytest.raises(
             training.CheckpointError, match=r"No space left.*step 2 is kept"
         ):
@@ -131,10 +217,12 @@ def test_a_failed_write_keeps_the_last_finished_checkpoint(
     assert_bitwise_equal(loop, restored)
 
 
-@pytest.mark.parametrize("setting", ["keep", "every_steps"])
-def test_refuses_settings_below_one(tmp_path, setting):
-    with pytest.raises(ValueError, match=setting):
-        training.Checkpoints(tmp_path, **{setting: 0})
+@pytest.mark.parametrize(
+    "setting", [{"keep": 0}, {"every_steps": 0}, {"every_minutes": 0.0}]
+)
+def test_refuses_settings_of_zero(tmp_path, setting):
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        training.Checkpoints(tmp_path, **setting)
 
 
 def test_reading_leaves_the_random_key_usable(tmp_path, program, loop):

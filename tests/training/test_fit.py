@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -176,6 +178,82 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, holistic, whole, saved_
             assert before[name] == after[name]
 
 
+def asked_before(dispatch):
+    """Asks a run to stop before its n-th dispatch."""
+    calls = iter(range(1000))
+    return lambda: next(calls) == dispatch
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5])
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on_to_the_same_bits(
+    tmp_path, holistic, whole, steps
+):
+    checkpoints = training.Checkpoints(tmp_path)
+    with pytest.raises(training.Interrupted, match=f"after step {steps}") as caught:
+        training.fit(
+            holistic,
+            holistic.start(0),
+            epochs=3,
+            checkpoints=checkpoints,
+            stop=asked_before(steps),
+        )
+    assert caught.value.step == checkpoints.latest() == steps
+    loop, record = checkpoints.restore(holistic.like(steps))
+    end, _ = training.fit(holistic, loop, epochs=3, history=record["history"])
+    assert_bitwise_equal(whole[0], end)
+
+
+def test_a_run_that_is_asked_to_stop_at_its_end_is_complete(plain):
+    steps = 2 * plain.steps_per_epoch
+    _, history = training.fit(plain, plain.start(0), epochs=2, stop=asked_before(steps))
+    assert len(history) == 2
+
+
+def test_which_steps_share_a_dispatch_does_not_depend_on_saving_or_stopping(tmp_path):
+    program = make_program(steps_per_call=2)
+    sizes = []
+
+    def noting(stage):
+        def note(advance, size):
+            return lambda *arguments: (sizes.append(size), advance(*arguments))[1]
+
+        return stage._replace(
+            advance=note(stage.advance, 1), advance_many=note(stage.advance_many, 2)
+        )
+
+    noted = dataclasses.replace(program, training=noting(program.training))
+    often = training.Checkpoints(tmp_path / "often", every_steps=1)
+    whole, _ = training.fit(noted, noted.start(0), epochs=2, checkpoints=often)
+    assert sizes == [2, 1, 2, 1]
+    checkpoints = training.Checkpoints(tmp_path / "asked")
+    with pytest.raises(training.Interrupted):
+        training.fit(
+            noted,
+            noted.start(0),
+            epochs=2,
+            checkpoints=checkpoints,
+            stop=asked_before(1),
+        )
+    loop, _ = checkpoints.restore(program.like(2))
+    end, _ = training.fit(noted, loop, epochs=2)
+    assert sizes == [2, 1] * 4
+    assert_bitwise_equal(whole.train, end.train)
+
+
+def test_checkpoints_are_also_taken_by_the_clock(tmp_path, plain):
+    saved = []
+
+    class Noting(training.Checkpoints):
+        def save(self, step, loop, record):
+            saved.append(step)
+
+    for minutes, expected in ((1e-9, [1, 2, 3]), (60.0, [3])):
+        saved.clear()
+        checkpoints = Noting(tmp_path, every_minutes=minutes)
+        training.fit(plain, plain.start(0), epochs=1, checkpoints=checkpoints)
+        assert saved == expected
+
+
 def failing_from(step):
     """A distiller whose loss is infinite from one step on."""
 
@@ -207,6 +285,19 @@ def test_no_checkpoint_is_taken_of_a_state_after_the_failure(tmp_path):
     with pytest.raises(DivergenceError):
         training.fit(program, program.start(0), epochs=5, checkpoints=checkpoints)
     assert checkpoints.latest() == 4
+
+
+def test_no_checkpoint_is_taken_of_parameters_that_are_not_finite(tmp_path):
+    def loss(params, extra, student, teacher, batch):
+        # Finite, with a gradient that is not: the root of zero.
+        bad = jnp.sqrt(jnp.maximum(jnp.sum(student.logits, -1), 0.0) * 0)
+        return bad, extra, {}
+
+    program = make_program(distillers.Distiller(distillers.cross_entropy().init, loss))
+    checkpoints = training.Checkpoints(tmp_path, every_steps=1)
+    with pytest.raises(DivergenceError, match=r"parameter is not finite after step 1;"):
+        training.fit(program, program.start(0), epochs=1, checkpoints=checkpoints)
+    assert checkpoints.steps() == []
 
 
 def test_progress_off_a_terminal_is_one_plain_line_an_epoch(tmp_path, plain):

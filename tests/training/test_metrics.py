@@ -1,7 +1,9 @@
 import json
 import math
+import os
 import struct
 
+import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from jaxkd import training
@@ -80,3 +82,31 @@ def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
 
 def test_a_run_that_wrote_nothing_has_no_records(tmp_path):
     assert training.read_metrics(tmp_path / "metrics.jsonl") == []
+
+
+def test_going_back_drops_later_lines_and_begins_an_event_file_that_says_so(tmp_path):
+    writer = training.MetricsWriter(tmp_path)
+    for step in (3, 6):
+        writer({"step": step, "test/accuracy": 0.5})
+    writer.rewind(3)
+    writer({"step": 6, "test/accuracy": 0.75})
+    writer.close()
+    assert steps_in(tmp_path) == [3, 6]
+    files = [read_events(path) for path in tmp_path.glob("events.out.tfevents.*")]
+    ((purged, second),) = [
+        (events[1].step, events[2].summary.value[0].simple_value)
+        for events in files
+        if events[1].HasField("session_log")
+    ]
+    assert (len(files), purged, second) == (2, 4, 0.75)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_is_an_error_in_the_callers_thread(tmp_path):
+    writer = training.MetricsWriter(tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    for _ in range(20):  # more than any queue of pending events would hold
+        with pytest.raises(OSError, match="No space left"):
+            writer({"step": 3, "test/accuracy": 0.5})
+    writer.close()

@@ -1,0 +1,96 @@
+"""Continuing a run: is it the same experiment, and what is left of it?"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jaxkd import training
+from jaxkd._errors import InvalidInputError
+from jaxkd.cli import _runs
+from jaxkd.cli._messages import say
+
+# What may differ between a run and its continuation: where things lie and how often
+# they are saved. A teacher and a dataset are known by their contents.
+_HARMLESS = ("out", "resume", "checkpoint_every", "checkpoint_minutes", "teacher")
+_HARMLESS_DATA = ("data_dir", "cache_dir")
+
+_WHY = {
+    "options epochs": "the learning rate falls at fractions of the run, so one of "
+    "another length differs from its first steps on",
+    "options on_nonfinite": "what it takes to notice and to go on is part of the state",
+}
+
+
+def check_same_experiment(out: Path, config: dict[str, Any]) -> None:
+    """Refuses to resume a run under other settings or on other data.
+
+    Other versions of the libraries, or another device, are said aloud and not refused.
+
+    Raises:
+        ValueError: Listing what differs.
+    """
+    before, now = _comparable(_runs.read_config(out)), _comparable(config)
+    differences = []
+    for section in ("options", "network", "dataset", "teacher"):
+        for name, old, new in _differences(before, now, section):
+            why = f" ({_WHY[name]})" if name in _WHY else ""
+            differences.append(f"{name} was {old!r}, is {new!r}{why}")
+    if differences:
+        raise InvalidInputError(
+            f"--resume: {out} was started with other settings: "
+            + "; ".join(differences)
+        )
+    versions = [
+        f"{name.removeprefix('versions ')} {old} then, {new} now"
+        for name, old, new in _differences(before, now, "versions")
+    ]
+    if versions:
+        say(
+            f"warning: {out} was started with other software or on another device "
+            f"({'; '.join(versions)}); it may end with other bits"
+        )
+
+
+def restore(
+    out: Path, checkpoints: training.Checkpoints, program: training.Program
+) -> tuple[training.LoopState, list[dict[str, Any]]] | None:
+    """Reads the newest intact checkpoint of a run, and sets damaged ones aside.
+
+    Returns:
+        The state and the history; None if the run had not saved anything yet.
+
+    Raises:
+        ValueError: If there are only damaged ones.
+    """
+    checkpoints.refuse_damaged()
+    damaged, latest = checkpoints.damaged(), checkpoints.latest()
+    if latest is None:
+        return None
+    for step, reason in damaged:
+        aside = checkpoints.set_aside(step)
+        say(
+            f"warning: the checkpoint of step {step} in {out} is damaged ({reason}); "
+            f"it is now called {aside.name}, and that of step {latest} is used"
+        )
+    loop, record = checkpoints.restore(program.like(latest))
+    return loop, record["history"]
+
+
+def _comparable(config: dict[str, Any]) -> dict[str, Any]:
+    config = json.loads(json.dumps(config))
+    for name in _HARMLESS:
+        config["options"].pop(name, None)
+    for name in _HARMLESS_DATA:
+        config["options"].get("data", {}).pop(name, None)
+    return config
+
+
+def _differences(
+    before: dict[str, Any], now: dict[str, Any], section: str
+) -> list[tuple[str, Any, Any]]:
+    old, new = before.get(section, {}), now[section]
+    return [
+        (f"{section} {name}", old.get(name), new.get(name))
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    ]

@@ -1,0 +1,64 @@
+"""Signals that ask a run to end."""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+from jaxkd.cli._messages import say
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextlib.contextmanager
+def stop_when_asked() -> Iterator[Callable[[], bool]]:
+    """Turns a first SIGTERM or SIGINT into a request, and lets a second end at once.
+
+    Python runs its signal handlers between two of its own instructions, so not while
+    XLA compiles. A thread that waits for what the interpreter writes at the moment of a
+    signal does not depend on that. What was installed before is back afterwards, and a
+    signal that was ignored stays so.
+
+    Yields:
+        Whether a signal has come.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # only the main thread may handle signals
+        return
+    asked = threading.Event()
+    wake, write = socket.socketpair()
+    write.setblocking(False)
+    names = {int(number): number.name for number in SIGNALS}
+
+    def watch():
+        while received := wake.recv(1):
+            number = received[0]
+            if number not in names:
+                continue
+            if asked.is_set():
+                os._exit(128 + number)
+            asked.set()
+            say(
+                f"{names[number]}: saving after the current step; a second signal ends "
+                "the run at once"
+            )
+
+    before = {
+        number: signal.signal(number, lambda *_: None)
+        for number in SIGNALS
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
+    descriptor = signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield asked.is_set
+    finally:
+        signal.set_wakeup_fd(descriptor)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        write.close()
+        watcher.join()
+        wake.close()

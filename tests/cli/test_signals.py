@@ -1,0 +1,93 @@
+"""Requests to end."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from cli_arguments import train_arguments
+
+from jaxkd import cli, training
+from jaxkd.cli import _signals
+
+needs_main_thread = pytest.mark.skipif(
+    threading.current_thread() is not threading.main_thread(),
+    reason="signals are handled in the main thread",
+)
+
+
+@needs_main_thread
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_a_request_and_handlers_come_back(number):
+    before = [signal.getsignal(n) for n in _signals.SIGNALS]
+    with _signals.stop_when_asked() as stop:
+        assert not stop()
+        os.kill(os.getpid(), number)
+        deadline = time.monotonic() + 10
+        while not stop() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert stop()
+    assert [signal.getsignal(n) for n in _signals.SIGNALS] == before
+
+
+def test_in_another_thread_nothing_is_handled():
+    found = []
+
+    def enter():
+        with _signals.stop_when_asked() as stop:
+            found.append(stop())
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert found == [False]
+
+
+# One call into C that runs for a minute, as XLA's compiler may.
+BUSY = """
+import hashlib
+from jaxkd.cli._signals import stop_when_asked
+with stop_when_asked():
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**8)
+"""
+
+
+def test_a_second_signal_ends_at_once_even_amid_a_long_call():
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUSY],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr.readline().startswith("jaxkd: SIGTERM: saving after")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+
+
+def test_an_interrupted_run_says_how_to_continue_and_exits_with_75(
+    tmp_path, quadrants, capsys, monkeypatch
+):
+    out = tmp_path / "a run"
+    fit = training.fit
+    asked = iter([False] * 4 + [True])
+
+    def interrupted(*arguments, **settings):
+        return fit(*arguments, **{**settings, "stop": lambda: next(asked)})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "fit", interrupted)
+        with pytest.raises(SystemExit) as caught:
+            cli.main(train_arguments(quadrants, out))
+    assert caught.value.code == cli.RESUMABLE == 75
+    (line,) = capsys.readouterr().err.splitlines()
+    command = f"jaxkd train --dataset {quadrants} "
+    assert f"interrupted after step 4; continue with: {command}" in line
+    assert line.endswith(f"--out '{out}' --resume")
+    assert training.Checkpoints(out / "checkpoints").latest() == 4
