@@ -18,6 +18,12 @@ class DataOptions:
     """Folder of prepared TFDS datasets; by default $TFDS_DATA_DIR."""
     cache_dir: Path | None = None
     """Folder for decoded images; by default $JAXKD_CACHE_DIR or ~/.cache/jaxkd."""
+    image_size: int | None = None
+    """Height and width that images are brought to; needed if theirs differ."""
+    stream: bool = False
+    """Read and decode images when they are needed, for what does not fit in memory."""
+    workers: int = 0
+    """Processes that read streamed images; 0 for threads."""
     subset: int | None = None
     """Train on this many training images, an equal share of each class."""
     crop_padding: int | None = None

@@ -24,7 +24,14 @@ def run(options: Train, arguments: list[str]) -> None:
 
 def load_dataset(name: str, options: DataOptions) -> data.ImageDataset:
     """Loads a dataset and applies the command line's variations."""
-    dataset = data.load(name, data_dir=options.data_dir, cache_dir=options.cache_dir)
+    dataset = data.load(
+        name,
+        data_dir=options.data_dir,
+        cache_dir=options.cache_dir,
+        image_size=options.image_size,
+        stream=options.stream,
+        workers=options.workers,
+    )
     if options.subset is not None:
         dataset = data.take_subset(dataset, options.subset, seed=0)
     own = dataset.augmentation
@@ -85,6 +92,8 @@ def train_network(
     identity = dataclasses.asdict(options)
     for harmless in ("out", "resume", "checkpoint_every"):
         identity.pop(harmless)
+    for harmless in ("stream", "workers"):  # the same batches, read in another way
+        identity["data"].pop(harmless)
     config = _runs.make_config(
         identity, arguments, network, source, dataset, program.normalization
     )

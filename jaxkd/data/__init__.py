@@ -14,4 +14,6 @@ from jaxkd.data._load import load as load
 from jaxkd.data._normalize import Normalization as Normalization
 from jaxkd.data._normalize import channel_statistics as channel_statistics
 from jaxkd.data._normalize import normalize as normalize
+from jaxkd.data._stream import ImageSource as ImageSource
+from jaxkd.data._stream import Streamed as Streamed
 from jaxkd.data._tfds import prepare as prepare

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from jaxkd._errors import InvalidInputError
+from jaxkd.data._assemble import Loading
 from jaxkd.data._dataset import (
     Augmentation,
     ImageDataset,
@@ -28,6 +29,9 @@ def load(
     *,
     data_dir: str | os.PathLike | None = None,
     cache_dir: str | os.PathLike | None = None,
+    image_size: int | None = None,
+    stream: bool = False,
+    workers: int = 0,
 ) -> ImageDataset:
     """Loads a dataset by name or from a file.
 
@@ -49,9 +53,17 @@ def load(
             ~/tensorflow_datasets if None.
         cache_dir: Folder for decoded images; JAXKD_CACHE_DIR, else the user's cache
             folder if None.
+        image_size: Height and width that encoded images are brought to: scaled until
+            they cover the square, their aspect kept, and cut out of its middle. Needed
+            where they have different sizes.
+        stream: Whether to read and decode images when they are needed, every time,
+            instead of once into the cache. The first load still looks at each image
+            once, for labels, sizes and statistics.
+        workers: Processes that read streamed images; 0 for threads.
 
     Returns:
-        The dataset, checked. TFDS images are read-only memory maps.
+        The dataset, checked. Its images are read-only memory maps, or streamed; those
+        of digits and .npz files are arrays.
 
     Raises:
         InvalidInputError: If the name is unknown, the dataset is not prepared, a file
@@ -63,11 +75,27 @@ def load(
         >>> digits.train.images.shape, digits.test.images.shape
         ((1437, 8, 8, 1), (360, 8, 8, 1))
     """
+    loading = Loading.checked(cache_dir, image_size, stream, workers)
     if name == "digits":
-        return _digits()
+        return _in_memory(_digits(), loading)
     if name.endswith(".npz"):
-        return _npz(Path(name).expanduser())
-    return load_tfds(name, data_dir=data_dir, cache_dir=cache_dir)
+        return _in_memory(_npz(Path(name).expanduser()), loading)
+    return load_tfds(name, data_dir=data_dir, loading=loading)
+
+
+def _in_memory(dataset: ImageDataset, loading: Loading) -> ImageDataset:
+    """Refuses what only encoded images have."""
+    if loading.stream:
+        raise InvalidInputError(
+            f"{dataset.name} is held in memory: only TFDS datasets, image folders and "
+            "parquet files can be streamed (--stream)"
+        )
+    if loading.image_size is not None:
+        raise InvalidInputError(
+            f"the images of {dataset.name} are arrays of size {dataset.image_shape}: "
+            "image_size (--image-size) is for encoded images"
+        )
+    return dataset
 
 
 def _digits() -> ImageDataset:

@@ -1,5 +1,6 @@
 """An experiment compiled once: resident data, the step, evaluation, any seed."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from jaxkd.data import (
     Augmentation,
     ImageDataset,
     Normalization,
+    Streamed,
     batch_rows,
     channel_statistics,
     epoch_order,
@@ -24,6 +26,7 @@ from jaxkd.data import (
 )
 from jaxkd.distillers import Distiller, Spec
 from jaxkd.training._evaluate import Evaluation, make_evaluator
+from jaxkd.training._feeding import Feed, HostBatch, fed
 from jaxkd.training._networks import FrozenNetwork, freeze
 from jaxkd.training._step import (
     Examples,
@@ -65,7 +68,10 @@ class Report(NamedTuple):
     failed_metrics: Metrics
 
 
-Advance = Callable[[LoopState, Array], tuple[LoopState, Report]]
+Order = Array | Feed
+"""Of an epoch's rows; where images are streamed, what delivers them in that order."""
+
+Advance = Callable[[LoopState, Order], tuple[LoopState, Report]]
 
 
 class Stage(NamedTuple):
@@ -81,7 +87,7 @@ class Stage(NamedTuple):
 
     advance: Advance
     advance_many: Advance
-    scratch_bytes: Callable[[LoopState, Array], int]
+    scratch_bytes: Callable[[LoopState, Order], int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,11 +111,13 @@ class Program:
         batch_size: Examples in a batch.
         steps_per_call: Steps that ``advance_many`` takes.
         normalization: What the student's images go through.
+        feeding: Makes a context around training: at its end, workers that read
+            streamed images are stopped.
     """
 
     start: Callable[[int], LoopState]
     begin_training: Callable[[LoopState], LoopState]
-    order: Callable[[LoopState], Array]
+    order: Callable[[LoopState], Order]
     training: Stage
     pretraining: Stage | None
     pretraining_epochs: int
@@ -119,6 +127,7 @@ class Program:
     batch_size: int
     steps_per_call: int
     normalization: Normalization
+    feeding: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
 
     @property
     def pretraining_steps(self) -> int:
@@ -161,7 +170,8 @@ def compile_program(
 
     Args:
         build: Makes the student from its randomness.
-        dataset: Training and test images; they are kept on the device.
+        dataset: Training and test images; they are kept on the device unless they are
+            streamed (:class:`jaxkd.data.Streamed`), with the same results.
         distiller: The objective.
         optimizer: Any optax optimizer.
         pretraining_optimizer: Of the distiller's pretraining stage, if it has one; by
@@ -172,7 +182,8 @@ def compile_program(
         normalization: Of the student's images; by default the training set's
             statistics.
         augmentation: Of both networks' images; by default the dataset's own.
-        steps_per_call: Steps per dispatch; by default 1 on CPU and 16 elsewhere.
+        steps_per_call: Steps per dispatch; by default 1 on CPU or if images are
+            streamed, 16 elsewhere.
 
     Returns:
         The compiled functions, good for any number of seeds.
@@ -182,11 +193,15 @@ def compile_program(
             work with these networks and labels.
     """
     train = dataset.train
+    train_images = train.images
     epoch_steps = steps_per_epoch(len(train.labels), batch_size)
     if normalization is None:
         normalization = channel_statistics(train.images)
     if augmentation is None:
         augmentation = dataset.augmentation
+    streamed = isinstance(train.images, Streamed)
+    if steps_per_call is None and streamed:
+        steps_per_call = 1
     if steps_per_call is None:
         steps_per_call = min(default_steps_per_call(), epoch_steps)
     teacher_variables = None if teacher is None else jax.device_put(teacher.variables)
@@ -207,11 +222,12 @@ def compile_program(
     if stage is not None:
         first_optimizer = pretraining_optimizer or optimizer
         first_step = make_step(first_optimizer, pretraining=True)
-    split = jax.device_put(
-        train._replace(images=np.asarray(train.images), labels=train.labels)
-    )
+    stored = None if streamed else np.asarray(train.images)
+    split = jax.device_put(train._replace(images=stored, labels=train.labels))
 
     def examples_at(split, order, position) -> Examples:
+        if isinstance(order, HostBatch):
+            return Examples(order.images, split.labels[order.rows], order.rows)
         rows = batch_rows(order, position, batch_size)
         return Examples(split.images[rows], split.labels[rows], rows)
 
@@ -226,10 +242,11 @@ def compile_program(
             return LoopState(train, monitor), report
 
         def advance_many(loop: LoopState, variables, split, order):
-            def body(loop, _):
-                return advance(loop, variables, split, order)
+            def body(loop, batch):
+                return advance(loop, variables, split, batch or order)
 
-            loop, reports = jax.lax.scan(body, loop, length=steps_per_call)
+            batches = order if isinstance(order, HostBatch) else None
+            loop, reports = jax.lax.scan(body, loop, batches, length=steps_per_call)
             return loop, jax.tree.map(lambda x: x[-1], reports)
 
         one = jax.jit(advance, donate_argnames="loop")
@@ -240,15 +257,19 @@ def compile_program(
             analysis = lowered.compile().memory_analysis()
             return 0 if analysis is None else analysis.temp_size_in_bytes
 
-        return Stage(
+        stage = Stage(
             lambda loop, order: one(loop, teacher_variables, split, order),
             lambda loop, order: many(loop, teacher_variables, split, order),
             scratch_bytes,
         )
+        return fed(stage, steps_per_call) if streamed else stage
 
     def observed(train: TrainState, step: TrainStep) -> LoopState:
         """A state with nothing seen yet."""
         order = jnp.arange(len(spec.labels))
+        if streamed:
+            shape = batch_size, *train_images.shape[1:]
+            order = HostBatch(jnp.zeros(shape, jnp.uint8), order[:batch_size])
         _, metrics = jax.eval_shape(
             lambda: step(train, teacher_variables, examples_at(split, order, 0))
         )
@@ -276,8 +297,16 @@ def compile_program(
     start = jax.jit(start, compiler_options=compiler_options)
 
     @jax.jit
-    def order(key, step):
-        return epoch_order(key, len(spec.labels), step // epoch_steps)
+    def order(key, epoch):
+        return epoch_order(key, len(spec.labels), epoch)
+
+    feeding = contextlib.nullcontext
+    if isinstance(train_images, Streamed):
+        feed = Feed(train_images, order, batch_size)
+        feeding = lambda: contextlib.closing(feed)
+        order_of = lambda loop: feed.at(loop.train.key, int(loop.train.step))
+    else:
+        order_of = lambda loop: order(loop.train.key, loop.train.step // epoch_steps)
 
     frozen = freeze(module, normalization)
     evaluator = make_evaluator(frozen.apply, dataset.test)
@@ -290,7 +319,7 @@ def compile_program(
     return Program(
         start=start,
         begin_training=jax.jit(begin_training, compiler_options=compiler_options),
-        order=lambda loop: order(loop.train.key, loop.train.step),
+        order=order_of,
         training=compile_stage(step),
         pretraining=None if stage is None else compile_stage(first_step),
         pretraining_epochs=0 if stage is None else stage.epochs,
@@ -302,6 +331,7 @@ def compile_program(
         batch_size=batch_size,
         steps_per_call=steps_per_call,
         normalization=normalization,
+        feeding=feeding,
     )
 
 
