@@ -105,7 +105,7 @@ class Train(_TrainingOptions):
     """Train a network on its own, a teacher for instance."""
 
     dataset: str
-    """digits, a TFDS dataset by name, or a .npz file."""
+    """digits, a TFDS dataset by name, a .npz file, or a folder of images."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ class Distill(_TrainingOptions):
     method: str = "hkd+kd"
     """The recipe; `jaxkd methods` lists them. Most also come with kd: crd+kd."""
     dataset: str | None = None
-    """digits, a TFDS dataset by name, or a .npz file; by default the teacher's."""
+    """As for train; by default the teacher's."""
     temperature: float = 4.0
     """Temperature of the soft targets (kd); inf is allowed."""
     weights: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -142,6 +142,12 @@ class Evaluate:
     """Folder of prepared TFDS datasets; by default $TFDS_DATA_DIR."""
     cache_dir: Path | None = None
     """Folder for decoded images; by default $JAXKD_CACHE_DIR or ~/.cache/jaxkd."""
+    image_size: int | None = None
+    """Height and width that images of another dataset are brought to."""
+    stream: bool = False
+    """Read and decode images when they are needed, for what does not fit in memory."""
+    workers: int = 0
+    """Processes that look through images streamed for the first time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,13 +155,19 @@ class Data:
     """Read a dataset, decode it into the cache, and describe it."""
 
     name: Positional[str]
-    """digits, a TFDS dataset by name, or a .npz file."""
+    """digits, a TFDS dataset by name, a .npz file, or a folder of images."""
     prepare: bool = False
     """Download and prepare it with TFDS first (extra `prepare`)."""
     data_dir: Path | None = None
     """Folder of prepared TFDS datasets; by default $TFDS_DATA_DIR."""
     cache_dir: Path | None = None
     """Folder for decoded images; by default $JAXKD_CACHE_DIR or ~/.cache/jaxkd."""
+    image_size: int | None = None
+    """Height and width that images are brought to; needed if theirs differ."""
+    stream: bool = False
+    """Read and decode images when they are needed, for what does not fit in memory."""
+    workers: int = 0
+    """Processes that look through images streamed for the first time."""
 
 
 @dataclasses.dataclass(frozen=True)

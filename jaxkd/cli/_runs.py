@@ -13,7 +13,7 @@ from flax import nnx
 
 from jaxkd import __version__, _json, models, training
 from jaxkd._errors import InvalidInputError
-from jaxkd.data import ImageDataset, Normalization
+from jaxkd.data import ImageDataset, Normalization, is_path
 
 CONFIG = "config.json"
 
@@ -67,6 +67,7 @@ class LoadedNetwork(NamedTuple):
         normalization: What its images go through.
         dataset: What it was trained on, as ``jaxkd.data.load`` takes it.
         step: The step of the checkpoint that was read.
+        image_size: What ``jaxkd.data.load`` was told to bring its images to.
     """
 
     module: nnx.Module
@@ -74,6 +75,7 @@ class LoadedNetwork(NamedTuple):
     normalization: Normalization
     dataset: str
     step: int
+    image_size: int | None = None
 
 
 def check_out(out: Path, *, resume: bool) -> None:
@@ -99,8 +101,10 @@ def make_config(
     normalization: Normalization,
 ) -> dict[str, Any]:
     """What goes into ``config.json``."""
-    if Path(source).suffix == ".npz":
-        source = str(Path(source).absolute())  # so that it is found from anywhere
+    if is_path(source):
+        source = str(
+            Path(source).expanduser().absolute()
+        )  # so that it is found from anywhere
     packages = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         "command": " ".join(["jaxkd", *arguments]),
@@ -175,7 +179,12 @@ def load_network(run: Path) -> LoadedNetwork:
     mean, std = (np.float32(config["normalization"][k]) for k in ("mean", "std"))
     normalization = Normalization(mean, std)
     return LoadedNetwork(
-        module, network, normalization, config["dataset"]["source"], step
+        module,
+        network,
+        normalization,
+        config["dataset"]["source"],
+        step,
+        config["options"].get("data", {}).get("image_size"),
     )
 
 

@@ -10,6 +10,7 @@ from jaxkd.data._dataset import Augmentation as Augmentation
 from jaxkd.data._dataset import ImageDataset as ImageDataset
 from jaxkd.data._dataset import Split as Split
 from jaxkd.data._dataset import take_subset as take_subset
+from jaxkd.data._load import is_path as is_path
 from jaxkd.data._load import load as load
 from jaxkd.data._normalize import Normalization as Normalization
 from jaxkd.data._normalize import channel_statistics as channel_statistics

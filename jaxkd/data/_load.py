@@ -19,6 +19,7 @@ from jaxkd.data._dataset import (
     checked_split,
     default_augmentation,
 )
+from jaxkd.data._folder import load_folder
 from jaxkd.data._tfds import load_tfds
 
 _DIGITS_TEST_ROWS = 360
@@ -42,6 +43,10 @@ def load(
     and ``y_test`` (Keras's convention) and optionally ``class_names``. Images without
     a channel axis get one. They are not flipped by default, since nothing is known of
     them.
+
+    A path of a folder holds images in ``train/CLASS/`` and ``test/CLASS/`` (or
+    ``val/CLASS/``). All are loaded as grey images if all are, else in colour. They are
+    not flipped by default.
 
     Any other name is a TFDS dataset, ``name[/config][:version]``, that was prepared as
     array_record. Its images are decoded once into a memory-mapped cache; TensorFlow is
@@ -80,7 +85,21 @@ def load(
         return _in_memory(_digits(), loading)
     if name.endswith(".npz"):
         return _in_memory(_npz(Path(name).expanduser()), loading)
+    if is_path(name):
+        return load_folder(Path(name), loading)
     return load_tfds(name, data_dir=data_dir, loading=loading)
+
+
+def is_path(name: str) -> bool:
+    """Whether the name of a dataset is that of a file or folder.
+
+    A name without a separator is one of the catalogue, whatever lies in the current
+    folder: write ``./mnist`` for the folder.
+    """
+    if name.endswith(".npz"):
+        return True
+    looks = name.startswith((".", "~", os.sep)) or os.sep in name
+    return looks and Path(name).expanduser().is_dir()
 
 
 def _in_memory(dataset: ImageDataset, loading: Loading) -> ImageDataset:
