@@ -30,6 +30,12 @@ class DataOptions:
     """Zero pixels around an image before a random crop; by default the dataset's."""
     flip: bool | None = None
     """Whether to mirror images at random; by default the dataset's."""
+    randaugment: tuple[int, float] | None = None
+    """RandAugment: operations per image and their magnitude, 0 to 10: `2 9`."""
+    mixup: float = 0.0
+    """Parameter of mixup's Beta distribution, 0.2 for instance; 0 for none."""
+    cutmix: float = 0.0
+    """Parameter of CutMix's Beta distribution, 1 for instance; 0 for none."""
 
 
 @dataclasses.dataclass(frozen=True)

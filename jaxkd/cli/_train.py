@@ -39,6 +39,9 @@ def load_dataset(name: str, options: DataOptions) -> data.ImageDataset:
     augmentation = data.Augmentation(
         crop_padding=own.crop_padding if crop is None else crop,
         flip=own.flip if flip is None else flip,
+        randaugment=options.randaugment and data.RandAugment(*options.randaugment),
+        mixup=options.mixup,
+        cutmix=options.cutmix,
     )
     return dataclasses.replace(dataset, augmentation=augmentation)
 

@@ -42,17 +42,35 @@ class Split(NamedTuple):
     labels: np.ndarray
 
 
+class RandAugment(NamedTuple):
+    """Settings of :func:`randaugment`.
+
+    Attributes:
+        operations: How many each image goes through.
+        magnitude: How strong they are, 0 to 10.
+    """
+
+    operations: int = 2
+    magnitude: float = 9.0
+
+
 class Augmentation(NamedTuple):
-    """What :func:`augment` does to a training batch.
+    """What :func:`augment` and :func:`mix` do to a training batch.
 
     Attributes:
         crop_padding: Zero pixels added on each side before a crop of the original
             size; 0 for none.
         flip: Whether each image is mirrored left to right with probability 1/2.
+        randaugment: Random operations afterwards, if any.
+        mixup: Parameter of mixup's Beta distribution; 0 for none.
+        cutmix: Parameter of CutMix's Beta distribution; 0 for none.
     """
 
     crop_padding: int = 0
     flip: bool = False
+    randaugment: RandAugment | None = None
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
 
 _NO_AUGMENTATION = Augmentation()

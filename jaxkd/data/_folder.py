@@ -50,7 +50,6 @@ def load_folder(root: Path, loading: Loading) -> ImageDataset:
     Raises:
         InvalidInputError: If the folder is built otherwise, or an image cannot be used.
     """
-    root = root.expanduser()
     test_root = _test_folder(root)
     class_names = [folder.name for folder in _folders(root / "train")]
     files = {

@@ -20,6 +20,7 @@ from jaxkd.data._dataset import (
     default_augmentation,
 )
 from jaxkd.data._folder import load_folder
+from jaxkd.data._parquet import find_parquet, load_parquet
 from jaxkd.data._tfds import load_tfds
 
 _DIGITS_TEST_ROWS = 360
@@ -45,8 +46,10 @@ def load(
     them.
 
     A path of a folder holds images in ``train/CLASS/`` and ``test/CLASS/`` (or
-    ``val/CLASS/``). All are loaded as grey images if all are, else in colour. They are
-    not flipped by default.
+    ``val/CLASS/``), or ``train-*.parquet`` and ``test-*.parquet`` (or ``validation-``)
+    with the columns ``image`` and ``label``, as Hugging Face publishes them. All images
+    are loaded as grey ones if all are, else in colour (of parquet files the first
+    image decides). They are not flipped by default.
 
     Any other name is a TFDS dataset, ``name[/config][:version]``, that was prepared as
     array_record. Its images are decoded once into a memory-mapped cache; TensorFlow is
@@ -85,8 +88,17 @@ def load(
         return _in_memory(_digits(), loading)
     if name.endswith(".npz"):
         return _in_memory(_npz(Path(name).expanduser()), loading)
+    if name.endswith(".parquet"):
+        raise InvalidInputError(
+            f"{name} is one part of a dataset: give the folder that holds "
+            "train-*.parquet and test-*.parquet"
+        )
     if is_path(name):
-        return load_folder(Path(name), loading)
+        root = Path(name).expanduser()
+        files = find_parquet(root)
+        if files is not None:
+            return load_parquet(root, files, loading)
+        return load_folder(root, loading)
     return load_tfds(name, data_dir=data_dir, loading=loading)
 
 

@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Int, PRNGKeyArray, Shaped
 
 from jaxkd._errors import InvalidInputError
-from jaxkd.data import Augmentation, Normalization, augment
+from jaxkd.data import Augmentation, Normalization, augment, mix
 from jaxkd.distillers import Batch, Distiller, DistillerState, Spec, Views
 from jaxkd.models import ModelOutput
 from jaxkd.training._networks import FrozenNetwork, network_inputs
@@ -124,7 +124,8 @@ def make_train_step(
             are not compiled in as constants.
         normalization: Applied to the student's images after augmentation; without it,
             the student sees floats in ``[0, 1]``.
-        augmentation: Applied to the images of student and teacher alike.
+        augmentation: Applied to the images of student and teacher alike. If it mixes
+            them, the accuracy is that with the dominant labels.
         pretraining: Whether to build the step of the distiller's first stage instead.
             Parameters that its loss does not reach stay as they are, weight decay
             included.
@@ -148,9 +149,12 @@ def make_train_step(
         augment_key, distiller_key = jax.random.split(
             jax.random.fold_in(state.key, state.step)
         )
-        images = examples.images
+        images, mixed = examples.images, None
         if augmentation is not None:
             images = augment(augment_key, images, augmentation)
+            # A key that augmentation does not split off.
+            mix_key = jax.random.fold_in(augment_key, 2)
+            images, mixed = mix(mix_key, images, examples.labels, augmentation)
         seen = images if views_of is None else _with_views(images, views_of)
         teacher_output = teacher_views = None
         if teacher is not None:
@@ -160,7 +164,9 @@ def make_train_step(
             if views_of is not None:
                 teacher_output, teacher_views = _split(teacher_output, len(images))
         inputs = network_inputs(seen, normalization)
-        batch = Batch(images, examples.labels, examples.rows, distiller_key)
+        batch = Batch(
+            images, examples.labels, examples.rows, distiller_key, mixed=mixed
+        )
 
         def objective(params):
             trained = params["student"]
