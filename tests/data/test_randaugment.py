@@ -98,12 +98,12 @@ def test_level_zero_is_the_image(compiled, name):
     np.testing.assert_array_equal(compiled[name](image, jnp.float32(0)), image)
 
 
-IMAGES = jnp.asarray(np.stack([photograph(1, seed, (8, 8)) for seed in range(3)] * 200))
+IMAGES = jnp.asarray(np.stack([photograph(1, seed, (8, 8)) for seed in range(3)] * 400))
 
 
 @pytest.fixture(scope="module")
 def one_operation():
-    """Many images, each through one operation."""
+    """400 times three images, each through one operation."""
     return np.asarray(apply(0))
 
 
