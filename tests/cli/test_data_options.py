@@ -61,6 +61,7 @@ def test_a_folder_is_streamed_as_it_is_decoded(tmp_path, teacher, folder, cached
     assert history(out) == history(teacher)
 
 
+@pytest.mark.slow
 def test_student_and_evaluation_take_the_teacher_s_size(
     tmp_path, teacher, cached, capsys
 ):
