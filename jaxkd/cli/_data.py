@@ -17,7 +17,12 @@ def run(options: Data, arguments: list[str]) -> None:
         data.prepare(options.name, data_dir=options.data_dir)
     started = time.perf_counter()
     dataset = data.load(
-        options.name, data_dir=options.data_dir, cache_dir=options.cache_dir
+        options.name,
+        data_dir=options.data_dir,
+        cache_dir=options.cache_dir,
+        image_size=options.image_size,
+        stream=options.stream,
+        workers=options.workers,
     )
     seconds = time.perf_counter() - started
     statistics = data.channel_statistics(dataset.train.images)

@@ -23,7 +23,11 @@ def run(options: Distill, arguments: list[str]) -> None:
         raise InvalidInputError(f"--settings: {error}") from error
     teacher = _runs.load_network(options.teacher, trial=options.teacher_trial)
     source = teacher.source(options.dataset)
-    dataset = load_dataset(source, options.data)
+    data_options = options.data
+    if options.dataset is None and data_options.image_size is None:
+        size = teacher.image_size
+        data_options = dataclasses.replace(data_options, image_size=size)
+    dataset = load_dataset(source, data_options)
     check_fits(teacher, dataset)
     module = teacher.module
     if options.equal_means:

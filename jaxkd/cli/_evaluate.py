@@ -18,6 +18,9 @@ def run(options: Evaluate, arguments: list[str]) -> None:
         loaded.source(options.dataset),
         data_dir=options.data_dir,
         cache_dir=options.cache_dir,
+        image_size=loaded.image_size if options.dataset is None else options.image_size,
+        stream=options.stream,
+        workers=options.workers,
     )
     check_fits(loaded, dataset)
     frozen = training.freeze_teacher(loaded.module, loaded.normalization)

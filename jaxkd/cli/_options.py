@@ -18,12 +18,24 @@ class DataOptions:
     """Folder of prepared TFDS datasets; by default $TFDS_DATA_DIR."""
     cache_dir: Path | None = None
     """Folder for decoded images; by default $JAXKD_CACHE_DIR or ~/.cache/jaxkd."""
+    image_size: int | None = None
+    """Height and width that images are brought to; needed if theirs differ."""
+    stream: bool = False
+    """Read and decode images when they are needed, for what does not fit in memory."""
+    workers: int = 0
+    """Processes that read streamed images; 0 for threads."""
     subset: int | None = None
     """Train on this many training images, an equal share of each class."""
     crop_padding: int | None = None
     """Zero pixels around an image before a random crop; by default the dataset's."""
     flip: bool | None = None
     """Whether to mirror images at random; by default the dataset's."""
+    randaugment: tuple[int, float] | None = None
+    """RandAugment: operations per image and their magnitude, 0 to 10: `2 9`."""
+    mixup: float = 0.0
+    """Parameter of mixup's Beta distribution, 0.2 for instance; 0 for none."""
+    cutmix: float = 0.0
+    """Parameter of CutMix's Beta distribution, 1 for instance; 0 for none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +123,7 @@ class Train(_TrainingOptions):
     """Train a network on its own, a teacher for instance."""
 
     dataset: str
-    """digits, a TFDS dataset by name, or a .npz file."""
+    """digits, a TFDS dataset by name, a .npz file, or a folder of images."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,7 +137,7 @@ class Distill(_TrainingOptions):
     method: str = "hkd+kd"
     """The recipe; `jaxkd methods` lists them. Most also come with kd: crd+kd."""
     dataset: str | None = None
-    """digits, a TFDS dataset by name, or a .npz file; by default the teacher's."""
+    """As for train; by default the teacher's."""
     temperature: float = 4.0
     """Temperature of the soft targets (kd); inf is allowed."""
     weights: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -152,6 +164,12 @@ class Evaluate:
     """Folder of prepared TFDS datasets; by default $TFDS_DATA_DIR."""
     cache_dir: Path | None = None
     """Folder for decoded images; by default $JAXKD_CACHE_DIR or ~/.cache/jaxkd."""
+    image_size: int | None = None
+    """Height and width that images of another dataset are brought to."""
+    stream: bool = False
+    """Read and decode images when they are needed, for what does not fit in memory."""
+    workers: int = 0
+    """Processes that look through images streamed for the first time."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -197,13 +215,19 @@ class Data:
     """Read a dataset, decode it into the cache, and describe it."""
 
     name: Positional[str]
-    """digits, a TFDS dataset by name, or a .npz file."""
+    """digits, a TFDS dataset by name, a .npz file, or a folder of images."""
     prepare: bool = False
     """Download and prepare it with TFDS first (extra `prepare`)."""
     data_dir: Path | None = None
     """Folder of prepared TFDS datasets; by default $TFDS_DATA_DIR."""
     cache_dir: Path | None = None
     """Folder for decoded images; by default $JAXKD_CACHE_DIR or ~/.cache/jaxkd."""
+    image_size: int | None = None
+    """Height and width that images are brought to; needed if theirs differ."""
+    stream: bool = False
+    """Read and decode images when they are needed, for what does not fit in memory."""
+    workers: int = 0
+    """Processes that look through images streamed for the first time."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from jaxkd.cli._messages import say
 # What may differ between a run and its continuation: where things lie and how often
 # they are saved. A teacher and a dataset are known by their contents.
 _HARMLESS = ("out", "resume", "checkpoint_every", "checkpoint_minutes", "teacher")
-_HARMLESS_DATA = ("data_dir", "cache_dir")
+_HARMLESS_DATA = ("data_dir", "cache_dir", "stream", "workers")
 
 _WHY = {
     "options epochs": "the learning rate falls at fractions of the run, so one of "

@@ -19,7 +19,7 @@ from jaxkd import __version__, _json, models, training
 from jaxkd._errors import InvalidInputError
 from jaxkd.cli import _lock
 from jaxkd.cli._messages import say
-from jaxkd.data import ImageDataset, Normalization
+from jaxkd.data import ImageDataset, Normalization, is_path
 
 CONFIG = "config.json"
 
@@ -103,6 +103,7 @@ class LoadedNetwork(NamedTuple):
             run does not say.
         class_names: What its logits stand for; None if the run does not say.
         step: The step of the checkpoint that was read.
+        image_size: What ``jaxkd.data.load`` was told to bring its images to.
     """
 
     module: nnx.Module
@@ -111,6 +112,7 @@ class LoadedNetwork(NamedTuple):
     dataset: str | None
     class_names: tuple[str, ...] | None
     step: int
+    image_size: int | None = None
 
     def source(self, dataset: str | None) -> str:
         """The dataset that was asked for, or the network's own.
@@ -170,8 +172,9 @@ def make_config(
         normalization: What the network's images go through.
         teacher: Who taught the network, if anybody did.
     """
-    if source is not None and Path(source).suffix == ".npz":
-        source = str(Path(source).absolute())  # so that it is found from anywhere
+    if source is not None and is_path(source):
+        # So that it is found from anywhere.
+        source = str(Path(source).expanduser().absolute())
     packages = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         "command": shlex.join(["jaxkd", *arguments]),
@@ -273,6 +276,7 @@ def load_network(run: Path, *, trial: int = 0) -> LoadedNetwork:
         config["dataset"]["source"],
         None if names is None else tuple(names),
         step,
+        config["options"].get("data", {}).get("image_size"),
     )
 
 

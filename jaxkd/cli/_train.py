@@ -30,7 +30,14 @@ def run(options: Train, arguments: list[str]) -> None:
 
 def load_dataset(name: str, options: DataOptions) -> data.ImageDataset:
     """Loads a dataset and applies the command line's variations."""
-    dataset = data.load(name, data_dir=options.data_dir, cache_dir=options.cache_dir)
+    dataset = data.load(
+        name,
+        data_dir=options.data_dir,
+        cache_dir=options.cache_dir,
+        image_size=options.image_size,
+        stream=options.stream,
+        workers=options.workers,
+    )
     if options.subset is not None:
         dataset = data.take_subset(dataset, options.subset, seed=0)
     own = dataset.augmentation
@@ -38,6 +45,9 @@ def load_dataset(name: str, options: DataOptions) -> data.ImageDataset:
     augmentation = data.Augmentation(
         crop_padding=own.crop_padding if crop is None else crop,
         flip=own.flip if flip is None else flip,
+        randaugment=options.randaugment and data.RandAugment(*options.randaugment),
+        mixup=options.mixup,
+        cutmix=options.cutmix,
     )
     return dataclasses.replace(dataset, augmentation=augmentation)
 

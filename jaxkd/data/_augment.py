@@ -6,6 +6,7 @@ from jaxtyping import Array, ArrayLike, Bool, Int, PRNGKeyArray, Shaped
 
 from jaxkd import _checks
 from jaxkd.data._dataset import Augmentation
+from jaxkd.data._randaugment import randaugment
 
 
 def augment(
@@ -15,19 +16,22 @@ def augment(
 ) -> Shaped[Array, "batch height width channels"]:
     """Crops each image at random from its zero-padded self and mirrors half of them.
 
+    Then :func:`randaugment`, if it is asked for; :func:`mix` comes after this.
+
     Each image draws its own offset, uniform over all ``(2 · padding + 1)²``, and its
     own coin. Meant for images before normalisation, where zero is black, inside jit.
 
     Args:
         key: Randomness; the same key gives the same result.
         images: Images of any dtype.
-        augmentation: Padding and whether to flip. Nothing is traced if both are off.
+        augmentation: Padding, whether to flip, and RandAugment's settings. Nothing is
+            traced if all are off.
 
     Returns:
         Images of the same shape and dtype.
 
     Raises:
-        InvalidInputError: If the padding is negative.
+        InvalidInputError: If the padding is negative, or RandAugment cannot be applied.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -37,11 +41,25 @@ def augment(
         >>> data.augment(jax.random.key(0), images, augmentation).shape
         (2, 32, 32, 3)
     """
-    padding, flip = augmentation
+    padding, flip = augmentation.crop_padding, augmentation.flip
     _checks.check_at_least(0, crop_padding=padding)
     images = jnp.asarray(images)
-    if padding == 0 and not flip:
-        return images
+    if padding or flip:
+        images = _cropped_or_mirrored(key, images, padding, flip)
+    if augmentation.randaugment is not None:
+        # A key that the draws above do not split off.
+        images = randaugment(
+            jax.random.fold_in(key, 1), images, augmentation.randaugment
+        )
+    return images
+
+
+def _cropped_or_mirrored(
+    key: PRNGKeyArray,
+    images: Shaped[Array, "batch height width channels"],
+    padding: int,
+    flip: bool,
+) -> Shaped[Array, "batch height width channels"]:
     batch = images.shape[0]
     offset_key, flip_key = jax.random.split(key)
     offsets = jax.random.randint(

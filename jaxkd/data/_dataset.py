@@ -1,7 +1,8 @@
-"""Datasets of images that fit in memory or in a memory-mapped file."""
+"""Datasets of images: in memory, in a memory-mapped file, or streamed."""
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
+from jaxkd.data._stream import Streamed
 
 # Written characters do not survive mirroring.
 _NEVER_FLIPPED = frozenset(
@@ -31,25 +33,44 @@ class Split(NamedTuple):
     """One part of a dataset.
 
     Attributes:
-        images: uint8 (0 to 255) or float32, [rows, height, width, channels].
+        images: uint8 (0 to 255) or float32, [rows, height, width, channels]; an array,
+            or streamed.
         labels: int32 class numbers, [rows].
     """
 
-    images: np.ndarray
+    images: np.ndarray | Streamed
     labels: np.ndarray
 
 
+class RandAugment(NamedTuple):
+    """Settings of :func:`randaugment`.
+
+    Attributes:
+        operations: How many each image goes through.
+        magnitude: How strong they are, 0 to 10.
+    """
+
+    operations: int = 2
+    magnitude: float = 9.0
+
+
 class Augmentation(NamedTuple):
-    """What :func:`augment` does to a training batch.
+    """What :func:`augment` and :func:`mix` do to a training batch.
 
     Attributes:
         crop_padding: Zero pixels added on each side before a crop of the original
             size; 0 for none.
         flip: Whether each image is mirrored left to right with probability 1/2.
+        randaugment: Random operations afterwards, if any.
+        mixup: Parameter of mixup's Beta distribution; 0 for none.
+        cutmix: Parameter of CutMix's Beta distribution; 0 for none.
     """
 
     crop_padding: int = 0
     flip: bool = False
+    randaugment: RandAugment | None = None
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
 
 _NO_AUGMENTATION = Augmentation()
@@ -134,7 +155,7 @@ class ImageDataset:
 
 
 def checked_split(
-    images: np.ndarray,
+    images: np.ndarray | Streamed,
     labels: np.ndarray,
     *,
     num_classes: int,
@@ -146,7 +167,9 @@ def checked_split(
     Raises:
         InvalidInputError: If they cannot be used; the message starts with the name.
     """
-    images, labels = np.asanyarray(images), np.asanyarray(labels)
+    labels = np.asanyarray(labels)
+    if not isinstance(images, Streamed):
+        images = np.asanyarray(images)
     if images.ndim != 4 or 0 in images.shape:
         raise InvalidInputError(
             f"{images_name} must be a non-empty [rows, height, width, channels], "
@@ -167,7 +190,7 @@ def checked_split(
             f"{labels_name} must lie in [0, {num_classes - 1}] for {num_classes} "
             f"classes, got {low} to {high}"
         )
-    if images.dtype != np.uint8:
+    if not isinstance(images, Streamed) and images.dtype != np.uint8:
         if not jnp.issubdtype(images.dtype, jnp.floating):
             raise InvalidInputError(
                 f"{images_name} must be uint8 or floating point, "
@@ -187,23 +210,24 @@ def checked_split(
     return Split(images, labels.astype(np.int32, copy=False))
 
 
-def chunks(images: np.ndarray) -> Iterator[np.ndarray]:
+def chunks(images: np.ndarray | Streamed) -> Iterator[np.ndarray]:
     """Yields consecutive rows, about a million values at a time."""
-    rows = max(1, 2**20 // max(1, images[0].size))
+    rows = max(1, 2**20 // max(1, math.prod(images.shape[1:])))
     for start in range(0, len(images), rows):
         yield images[start : start + rows]
 
 
-def fingerprint_of(*arrays: np.ndarray) -> str:
+def fingerprint_of(*arrays: np.ndarray | Streamed) -> str:
     """A checksum of contents, shapes and dtypes."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
+        for part in chunks(array) if isinstance(array, Streamed) else [array]:
+            digest.update(np.ascontiguousarray(part).data)
     return f"sha256:{digest.hexdigest()[:16]}"
 
 
-def default_augmentation(name: str, image_shape: tuple[int, int, int]) -> Augmentation:
+def default_augmentation(name: str, image_shape: tuple[int, ...]) -> Augmentation:
     """Pads crops by a sixth of the image, at most 4; flips all but characters."""
     height, width, _ = image_shape
     family = name.split("/")[0].split(":")[0]
@@ -257,6 +281,9 @@ def take_subset(dataset: ImageDataset, n: int, seed: int = 0) -> ImageDataset:
     kept = np.sort(np.concatenate(rows))
     return dataclasses.replace(
         dataset,
-        train=Split(images[kept], labels[kept]),
+        train=Split(
+            images.take(kept) if isinstance(images, Streamed) else images[kept],
+            labels[kept],
+        ),
         fingerprint=f"{dataset.fingerprint}, {n} of {len(labels)} rows, seed {seed}",
     )

@@ -1,123 +1,152 @@
-"""From a prepared TFDS dataset to a folder of plain arrays."""
+"""From encoded images to pixels, and to a folder of plain arrays."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from jaxkd._errors import InvalidInputError
 from jaxkd.data import _cache
 
-_TEST_SPLITS = ("test", "validation")
-_PILLOW_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+PILLOW_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _ROWS_AT_ONCE = 512
 
 
-def decode(prepared: Path, info: dict[str, Any], target: Path) -> None:
-    """Decodes every image of both splits into a new cache folder."""
-    import tensorflow_datasets as tfds
+@runtime_checkable
+class Encoded(Protocol):
+    """Encoded images that are read by row number, wherever they lie.
 
-    builder: Any = tfds.builder_from_directory(prepared)
-    splits = builder.info.splits
-    features: dict[str, Any] = dict(builder.info.features.items())
-    test = next((split for split in _TEST_SPLITS if split in splits), None)
-    if "train" not in splits or test is None:
-        raise InvalidInputError(
-            f"{prepared} must have the splits 'train' and 'test' or 'validation', "
-            f"it has {', '.join(splits)}"
-        )
-    keys = builder.info.supervised_keys
-    if keys is None or list(map(type, keys)) != [str, str]:
-        keys = ("image", "label")
-    image_key, label_key = keys
-    image: Any = features.get(image_key)
-    label: Any = features.get(label_key)
-    kinds: Any = tfds.features
-    if not (
-        isinstance(image, kinds.Image)
-        and isinstance(label, kinds.ClassLabel)
-        and image.np_dtype == np.uint8
-        and image.shape[-1] in _PILLOW_MODES
-    ):
-        raise InvalidInputError(
-            f"{prepared} must hold 8-bit images and class labels, got "
-            f"{image_key!r}: {image} and {label_key!r}: {label}"
-        )
-    decoders: Any = {image_key: tfds.decode.SkipDecoding()}
-    files = {}
-    with _cache.new_folder(target) as folder:
-        for part, split in (("train", "train"), ("test", test)):
-            # Pillow decodes here, not TFDS: the same pixels with and without OpenCV.
-            source = builder.as_data_source(split, decoders=decoders)
-            rows = _Rows(source, image_key, label_key, image.shape[-1], split)
-            files[f"{part}-images"] = _cache.write_array(
-                folder / f"{part}-images.npy", rows.shape, np.uint8, rows.images()
-            )
-            files[f"{part}-labels"] = _cache.write_array(
-                folder / f"{part}-labels.npy", rows.shape[:1], np.int32, [rows.labels]
-            )
-        metadata = {
-            "name": "/".join(filter(None, [info["name"], info.get("configName")])),
-            "version": prepared.name,
-            "class_names": label.names,
-            "files": files,
-        }
-        _cache.write_metadata(folder, metadata)
+    It must pickle, as small as it can: worker processes open the files themselves.
+    """
+
+    def __len__(self) -> int:
+        """The number of images."""
+        ...
+
+    def read(self, rows: Sequence[int]) -> list[tuple[bytes, int]]:
+        """The encoded images of some rows, and their labels."""
+        ...
+
+    def where(self, row: int) -> str:
+        """What a message calls an image."""
+        ...
 
 
-class _Rows:
-    """Decodes a data source front to back, labels noted on the way.
+class DecodedRows:
+    """Encoded images, decoded by row number to one size.
 
-    One thread: for images as small as these a second one costs more than it brings.
+    Args:
+        encoded: The images, at least one.
+        channels: 1, 3 or 4.
+        size: Height and width: an image of another size is scaled until it covers
+            them, its aspect kept, and cut out of the middle. If None, all images must
+            have the first one's size.
+
+    Attributes:
+        shape: Rows, height, width, channels.
     """
 
     def __init__(
-        self, source: Any, image_key: str, label_key: str, channels: int, split: str
+        self, encoded: Encoded, channels: int, size: tuple[int, int] | None = None
     ):
-        if len(source) == 0:
-            raise InvalidInputError(f"the split {split!r} of the dataset is empty")
-        self._source, self._split = source, split
-        self._image_key, self._label_key = image_key, label_key
-        self._mode = _PILLOW_MODES[channels]
-        self.shape = (len(source), *self._pixels(0, source[0]).shape)
-        self.labels: list[int] = []
+        self._encoded, self._mode, self._size = encoded, PILLOW_MODES[channels], size
+        if size is None:
+            ((first, _),) = encoded.read([0])
+            height, width = self._pixels(0, first).shape[:2]
+            size = height, width
+        self.shape = (len(encoded), *size, channels)
 
-    def images(self) -> Iterator[np.ndarray]:
-        """Yields the decoded images, many at a time."""
-        from rich.console import Console
-        from rich.progress import Progress
+    def read(self, rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The images of some rows, uint8, and their labels, int32.
 
-        console = Console(stderr=True)
-        with Progress(
-            console=console, transient=True, disable=not console.is_terminal
-        ) as progress:
-            task = progress.add_task(f"Decoding {self._split}", total=self.shape[0])
-            for start in range(0, self.shape[0], _ROWS_AT_ONCE):
-                stop = min(start + _ROWS_AT_ONCE, self.shape[0])
-                examples = self._source.__getitems__(list(range(start, stop)))
-                yield np.stack(
-                    [self._pixels(start + i, row) for i, row in enumerate(examples)]
+        Raises:
+            InvalidInputError: If one is no image, or has another size.
+        """
+        rows = [int(row) for row in rows]
+        examples = self._encoded.read(rows)
+        images = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        for i, (row, (encoded, _)) in enumerate(zip(rows, examples, strict=True)):
+            pixels = self._pixels(row, encoded)
+            if pixels.shape != images.shape[1:]:
+                raise InvalidInputError(
+                    f"all images must have one size: {self._encoded.where(row)} is "
+                    f"{pixels.shape}, the first is {images.shape[1:]}; give a size to "
+                    "bring all of them to (--image-size)"
                 )
-                self.labels += [int(row[self._label_key]) for row in examples]
-                progress.update(task, completed=stop)
+            images[i] = pixels
+        return images, np.array([label for _, label in examples], np.int32)
 
-    def _pixels(self, row: int, example: dict[str, Any]) -> np.ndarray:
-        from PIL import Image, UnidentifiedImageError
+    def _pixels(self, row: int, encoded: bytes) -> np.ndarray:
+        from PIL import Image, ImageOps, UnidentifiedImageError
 
         try:
-            with Image.open(io.BytesIO(example[self._image_key])) as image:
-                pixels = np.asarray(image.convert(self._mode))
-        except (UnidentifiedImageError, OSError) as error:
+            with Image.open(io.BytesIO(encoded)) as image:
+                converted = image.convert(self._mode)
+        except (
+            UnidentifiedImageError,
+            Image.DecompressionBombError,
+            OSError,
+            SyntaxError,  # what pillow raises on some broken PNG files
+            ValueError,
+        ) as error:
+            reason = " ".join(str(error).split())
             raise InvalidInputError(
-                f"row {row} of the split {self._split!r} is no readable image: {error}"
+                f"{self._encoded.where(row)} is no readable image: {reason}"
             ) from error
-        pixels = pixels.reshape(*pixels.shape[:2], -1)  # Grey images have two axes.
-        if row and pixels.shape != self.shape[1:]:
-            raise InvalidInputError(
-                f"all images must have one size: row {row} of the split "
-                f"{self._split!r} is {pixels.shape}, the first is {self.shape[1:]}; "
-                "resize them and load them as an .npz file"
+        if self._size is not None:
+            height, width = self._size
+            if converted.size != (width, height):
+                bilinear = Image.Resampling.BILINEAR
+                converted = ImageOps.fit(converted, (width, height), bilinear)
+        pixels = np.asarray(converted)
+        return pixels.reshape(*pixels.shape[:2], -1)  # Grey images have two axes.
+
+
+def write_decoded(
+    parts: dict[str, DecodedRows], metadata: dict[str, Any], target: Path
+) -> None:
+    """Decodes every image of the parts into a new cache folder.
+
+    Raises:
+        InvalidInputError: If an image cannot be used, or the folder not be written.
+    """
+    files = {}
+    with _cache.new_folder(target) as folder:
+        for part, rows in parts.items():
+            labels: list[np.ndarray] = []
+            files[f"{part}-images"] = _cache.write_array(
+                folder / f"{part}-images.npy",
+                rows.shape,
+                np.uint8,
+                _images(rows, part, labels),
             )
-        return pixels
+            files[f"{part}-labels"] = _cache.write_array(
+                folder / f"{part}-labels.npy", rows.shape[:1], np.int32, labels
+            )
+        _cache.write_metadata(folder, {**metadata, "files": files})
+
+
+def _images(
+    rows: DecodedRows, part: str, labels: list[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """Yields the decoded images, many at a time; notes the labels on the way.
+
+    One thread: for images as small as these a second one costs more than it brings.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    count = rows.shape[0]
+    with Progress(
+        console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task(f"Decoding {part}", total=count)
+        for start in range(0, count, _ROWS_AT_ONCE):
+            stop = min(start + _ROWS_AT_ONCE, count)
+            images, own = rows.read(range(start, stop))
+            labels.append(own)
+            yield images
+            progress.update(task, completed=stop)

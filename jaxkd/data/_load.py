@@ -11,6 +11,7 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from jaxkd._errors import InvalidInputError
+from jaxkd.data._assemble import Loading
 from jaxkd.data._dataset import (
     Augmentation,
     ImageDataset,
@@ -18,6 +19,8 @@ from jaxkd.data._dataset import (
     checked_split,
     default_augmentation,
 )
+from jaxkd.data._folder import load_folder
+from jaxkd.data._parquet import find_parquet, load_parquet
 from jaxkd.data._tfds import load_tfds
 
 _DIGITS_TEST_ROWS = 360
@@ -28,6 +31,9 @@ def load(
     *,
     data_dir: str | os.PathLike | None = None,
     cache_dir: str | os.PathLike | None = None,
+    image_size: int | None = None,
+    stream: bool = False,
+    workers: int = 0,
 ) -> ImageDataset:
     """Loads a dataset by name or from a file.
 
@@ -39,6 +45,12 @@ def load(
     a channel axis get one. They are not flipped by default, since nothing is known of
     them.
 
+    A path of a folder holds images in ``train/CLASS/`` and ``test/CLASS/`` (or
+    ``val/CLASS/``), or ``train-*.parquet`` and ``test-*.parquet`` (or ``validation-``)
+    with the columns ``image`` and ``label``, as Hugging Face publishes them. All images
+    are loaded as grey ones if all are, else in colour (of parquet files the first
+    image decides). They are not flipped by default.
+
     Any other name is a TFDS dataset, ``name[/config][:version]``, that was prepared as
     array_record. Its images are decoded once into a memory-mapped cache; TensorFlow is
     not needed. The split ``"validation"`` stands in where there is no ``"test"``.
@@ -49,9 +61,17 @@ def load(
             ~/tensorflow_datasets if None.
         cache_dir: Folder for decoded images; JAXKD_CACHE_DIR, else the user's cache
             folder if None.
+        image_size: Height and width that encoded images are brought to: scaled until
+            they cover the square, their aspect kept, and cut out of its middle. Needed
+            where they have different sizes.
+        stream: Whether to read and decode images when they are needed, every time,
+            instead of once into the cache. The first load still looks at each image
+            once, for labels, sizes and statistics.
+        workers: Processes that read streamed images; 0 for threads.
 
     Returns:
-        The dataset, checked. TFDS images are read-only memory maps.
+        The dataset, checked. Its images are read-only memory maps, or streamed; those
+        of digits and .npz files are arrays.
 
     Raises:
         InvalidInputError: If the name is unknown, the dataset is not prepared, a file
@@ -63,11 +83,50 @@ def load(
         >>> digits.train.images.shape, digits.test.images.shape
         ((1437, 8, 8, 1), (360, 8, 8, 1))
     """
+    loading = Loading.checked(cache_dir, image_size, stream, workers)
     if name == "digits":
-        return _digits()
+        return _in_memory(_digits(), loading)
     if name.endswith(".npz"):
-        return _npz(Path(name).expanduser())
-    return load_tfds(name, data_dir=data_dir, cache_dir=cache_dir)
+        return _in_memory(_npz(Path(name).expanduser()), loading)
+    if name.endswith(".parquet"):
+        raise InvalidInputError(
+            f"{name} is one part of a dataset: give the folder that holds "
+            "train-*.parquet and test-*.parquet"
+        )
+    if is_path(name):
+        root = Path(name).expanduser()
+        files = find_parquet(root)
+        if files is not None:
+            return load_parquet(root, files, loading)
+        return load_folder(root, loading)
+    return load_tfds(name, data_dir=data_dir, loading=loading)
+
+
+def is_path(name: str) -> bool:
+    """Whether the name of a dataset is that of a file or folder.
+
+    A name without a separator is one of the catalogue, whatever lies in the current
+    folder: write ``./mnist`` for the folder.
+    """
+    if name.endswith(".npz"):
+        return True
+    looks = name.startswith((".", "~", os.sep)) or os.sep in name
+    return looks and Path(name).expanduser().is_dir()
+
+
+def _in_memory(dataset: ImageDataset, loading: Loading) -> ImageDataset:
+    """Refuses what only encoded images have."""
+    if loading.stream:
+        raise InvalidInputError(
+            f"{dataset.name} is held in memory: only TFDS datasets, image folders and "
+            "parquet files can be streamed (--stream)"
+        )
+    if loading.image_size is not None:
+        raise InvalidInputError(
+            f"the images of {dataset.name} are arrays of size {dataset.image_shape}: "
+            "image_size (--image-size) is for encoded images"
+        )
+    return dataset
 
 
 def _digits() -> ImageDataset:

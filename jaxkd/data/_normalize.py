@@ -1,13 +1,15 @@
 """Statistics of the training images and normalisation by them."""
 
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Float32, Shaped
+from jaxtyping import Array, ArrayLike, Float, Float32, Int, Shaped
 
 from jaxkd._errors import InvalidInputError
 from jaxkd.data._dataset import chunks
+from jaxkd.data._stream import Streamed
 
 # A channel whose standard deviation is below this share of its mean is constant up to
 # the rounding of float32: dividing by it would only magnify that rounding.
@@ -22,7 +24,7 @@ class Normalization(NamedTuple):
 
 
 def channel_statistics(
-    images: Shaped[np.ndarray, "rows height width channels"],
+    images: Shaped[np.ndarray, "rows height width channels"] | Streamed,
 ) -> Normalization:
     """Computes mean and population standard deviation of each channel in float64.
 
@@ -30,7 +32,8 @@ def channel_statistics(
     memory-mapped array never has to fit in memory.
 
     Args:
-        images: Training images, uint8 (0 to 255) or floating point.
+        images: Training images, uint8 (0 to 255) or floating point; streamed ones are
+            not read if their statistics are known.
 
     Returns:
         The statistics in float32, uint8 values counted as fractions of 255. A constant
@@ -47,22 +50,19 @@ def channel_statistics(
         >>> data.channel_statistics(images)
         Normalization(mean=array([0.5], dtype=float32), std=array([0.5], dtype=float32))
     """
+    if isinstance(images, Streamed) and images.statistics is not None:
+        return Normalization(*images.statistics)
     if 0 in images.shape:
         raise InvalidInputError(f"images must not be empty, got shape {images.shape}")
     channels = images.shape[-1]
-    count = images.size // channels
+    count = math.prod(images.shape[:-1])
     if images.dtype == np.uint8:
         # Exact: the histogram holds all there is to know.
-        histogram = np.zeros((channels, 256), np.int64)
+        total = np.zeros((channels, 256), np.int64)
         for chunk in chunks(images):
-            for channel in range(channels):
-                values = chunk[..., channel].ravel()
-                histogram[channel] += np.bincount(values, minlength=256)
-        levels = np.arange(256) / 255
-        mean = histogram @ levels / count
-        squares = (levels - mean[:, None]) ** 2
-        std = np.sqrt(np.sum(histogram * squares, axis=1) / count)
-    elif jnp.issubdtype(images.dtype, jnp.floating):
+            total += histogram(chunk)
+        return statistics_of_histogram(total, count)
+    if jnp.issubdtype(images.dtype, jnp.floating):
         axes, total, squares = (0, 1, 2), np.zeros(channels), np.zeros(channels)
         for chunk in chunks(images):
             total += chunk.astype(np.float64).sum(axes)
@@ -74,6 +74,37 @@ def channel_statistics(
         raise TypeError(
             f"images must be uint8 or floating point, got dtype {images.dtype}"
         )
+    return _rounded(mean, std)
+
+
+def histogram(
+    images: Shaped[np.ndarray, "rows height width channels"],
+) -> Int[np.ndarray, "channels 256"]:
+    """How often each value of uint8 images occurs in each channel."""
+    return np.stack(
+        [
+            np.bincount(images[..., channel].ravel(), minlength=256)
+            for channel in range(images.shape[-1])
+        ]
+    ).astype(np.int64)
+
+
+def statistics_of_histogram(
+    histogram: Int[np.ndarray, "channels 256"], count: int
+) -> Normalization:
+    """What :func:`channel_statistics` says of images with this histogram.
+
+    Args:
+        histogram: Of all images together.
+        count: Values per channel.
+    """
+    levels = np.arange(256) / 255
+    mean = histogram @ levels / count
+    squares = (levels - mean[:, None]) ** 2
+    return _rounded(mean, np.sqrt(np.sum(histogram * squares, axis=1) / count))
+
+
+def _rounded(mean: np.ndarray, std: np.ndarray) -> Normalization:
     std = np.where(std <= _CONSTANT * np.abs(mean), 1.0, std)
     return Normalization(mean.astype(np.float32), std.astype(np.float32))
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxkd._errors import InvalidInputError, unknown_name
-from jaxkd.data import _cache
-from jaxkd.data._dataset import ImageDataset, Split, default_augmentation
-from jaxkd.data._decode import decode
+from jaxkd.data._assemble import Contents, Loading, assemble
+from jaxkd.data._dataset import ImageDataset, default_augmentation
+from jaxkd.data._records import open_records
 
 _NAME = re.compile(
     r"(?P<base>\w+)(?:/(?P<config>[\w.\-]+))?(?::(?P<version>\d+\.\d+\.\d+))?"
@@ -22,12 +22,9 @@ _CACHE_FORMAT = 1  # Part of the key: another layout never meets an old folder.
 
 
 def load_tfds(
-    name: str,
-    *,
-    data_dir: str | os.PathLike | None,
-    cache_dir: str | os.PathLike | None,
+    name: str, *, data_dir: str | os.PathLike | None, loading: Loading
 ) -> ImageDataset:
-    """Loads ``name[/config][:version]``, through the cache of decoded images."""
+    """Loads ``name[/config][:version]``, decoded through the cache or streamed."""
     prepared = find_prepared(name, data_dir)
     if prepared is None:
         raise _not_prepared(name, data_dir)
@@ -38,13 +35,12 @@ def load_tfds(
             "takes TensorFlow to read; prepare it as array_record in another folder: "
             f"jaxkd data {name} --prepare --data-dir FOLDER"
         )
-    target = _cache_folder(prepared, info, _cache.cache_root(cache_dir))
-    if not target.is_dir():
-        decode(prepared, info, target)
-    metadata, arrays = _cache.read_folder(target)
-    train, test = (
-        Split(arrays[f"{part}-images"], arrays[f"{part}-labels"])
-        for part in ("train", "test")
+    full_name = "/".join(filter(None, [info["name"], info.get("configName")]))
+    train, test, metadata = assemble(
+        lambda: Contents(*open_records(prepared, loading.size)),
+        {"name": full_name, "version": prepared.name},
+        _cache_folder(prepared, info, loading),
+        loading,
     )
     return ImageDataset(
         name=metadata["name"],
@@ -53,7 +49,8 @@ def load_tfds(
         num_classes=len(metadata["class_names"]),
         class_names=tuple(metadata["class_names"]),
         augmentation=default_augmentation(metadata["name"], train.images.shape[1:]),
-        fingerprint=f"tfds:{metadata['name']}:{metadata['version']}",
+        fingerprint=f"tfds:{metadata['name']}:{metadata['version']}"
+        + loading.fingerprint,
     )
 
 
@@ -151,14 +148,13 @@ def _info(prepared: Path) -> dict[str, Any]:
         ) from error
 
 
-def _cache_folder(prepared: Path, info: dict[str, Any], root: Path) -> Path:
+def _cache_folder(prepared: Path, info: dict[str, Any], loading: Loading) -> Path:
     """One folder per dataset, version and prepared contents."""
     digest = hashlib.sha256(str(_CACHE_FORMAT).encode())
     for path in sorted([*prepared.glob("*.json"), *prepared.glob("*.txt")]):
         digest.update(path.read_bytes())
     names = [info["name"], info.get("configName"), prepared.name]
-    key = "-".join(filter(None, names))
-    return root / "datasets" / f"{key}-{digest.hexdigest()[:12]}"
+    return loading.folder("-".join(filter(None, names)), digest)
 
 
 def _catalogue() -> list[str]:

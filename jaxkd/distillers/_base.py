@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from jaxkd._errors import InvalidInputError
+from jaxkd.data import Mixed
 from jaxkd.models import ModelOutput
 
 PyTree = Any
@@ -36,6 +37,9 @@ class Batch(NamedTuple):
         key: Randomness of this step; derived from the run's seed and the step.
         views: The networks' outputs for the images that :attr:`Distiller.views` makes
             of these, or None if the distiller has no views.
+        mixed: What mixup or CutMix mixed into the images, or None. ``labels`` and
+            ``rows`` are those of the image that dominates; a method that takes no
+            notice of ``mixed`` goes by them.
     """
 
     images: Shaped[Array, "batch height width channels"]
@@ -43,6 +47,7 @@ class Batch(NamedTuple):
     rows: Int[Array, " batch"]
     key: PRNGKeyArray
     views: Views | None = None
+    mixed: Mixed | None = None
 
 
 class Classifier(NamedTuple):

@@ -23,6 +23,9 @@ def cross_entropy() -> Distiller:
         \ell = -\log \mathrm{softmax}(z^s)_y, \qquad
         \nabla_{z^s} \ell = \mathrm{softmax}(z^s) - e_y.
 
+    If the images are mixed (:class:`jaxkd.data.Mixed`), it is the mean of the losses
+    with both labels, weighted by their shares of the image.
+
     Returns:
         A distiller without parameters or state; its loss is in nats.
 
@@ -34,9 +37,12 @@ def cross_entropy() -> Distiller:
     def loss(params, extra, student, teacher, batch):
         del params, teacher
         logits = _checks.as_float_array(student.logits, "student.logits")
-        per_example = optax.losses.softmax_cross_entropy_with_integer_labels(
-            logits, batch.labels
-        )
+        nats = optax.losses.softmax_cross_entropy_with_integer_labels
+        per_example = nats(logits, batch.labels)
+        if batch.mixed is not None:
+            partner, share = batch.mixed
+            share = share.astype(per_example.dtype)
+            per_example += share * (nats(logits, partner) - per_example)
         return per_example, extra, {}
 
     return Distiller(_stateless, loss)

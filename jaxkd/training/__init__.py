@@ -8,6 +8,7 @@ from jaxkd.training._back_off import fit_backing_off as fit_backing_off
 from jaxkd.training._checkpoints import CheckpointError as CheckpointError
 from jaxkd.training._checkpoints import Checkpoints as Checkpoints
 from jaxkd.training._checkpoints import Damage as Damage
+from jaxkd.training._compile import compile_program as compile_program
 from jaxkd.training._evaluate import Evaluation as Evaluation
 from jaxkd.training._evaluate import evaluate as evaluate
 from jaxkd.training._evaluate import make_evaluator as make_evaluator
@@ -21,7 +22,6 @@ from jaxkd.training._networks import freeze_teacher as freeze_teacher
 from jaxkd.training._networks import inference_view as inference_view
 from jaxkd.training._optimizers import published_sgd as published_sgd
 from jaxkd.training._program import Program as Program
-from jaxkd.training._program import compile_program as compile_program
 from jaxkd.training._stages import LoopState as LoopState
 from jaxkd.training._step import Examples as Examples
 from jaxkd.training._step import TrainState as TrainState

@@ -1,6 +1,7 @@
 """Evaluation on every example exactly once."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxkd.data import Split, padded_batches
+from jaxkd.data import Split, Streamed, padded_batches
 from jaxkd.training._networks import Apply, FrozenNetwork
 
 
@@ -33,7 +34,7 @@ def make_evaluator(
 
     Args:
         apply: The network's inference function (:class:`FrozenNetwork`).
-        split: The examples; they are put on the device once.
+        split: The examples; they are put on the device once, or streamed every time.
         batch_size: Examples per forward pass. The remainder is padded and masked, so
             there is one compiled program and every example counts once.
 
@@ -84,12 +85,16 @@ def _make_total(
     count = len(split.labels)
     rows, mask = padded_batches(count, min(batch_size, count))
     batches = [jax.device_put(batch) for batch in zip(rows, mask, strict=True)]
-    images, labels = jax.device_put((np.asarray(split.images), split.labels))
+    streamed = isinstance(split.images, Streamed)
+    images = None if streamed else jax.device_put(np.asarray(split.images))
+    labels = jax.device_put(split.labels)
     zero = np.zeros(() if trials is None else trials, np.float32)
     zeros = jax.device_put((zero, zero))
 
     def add_batch(totals, variables, images, labels, rows, mask):
-        logits = apply(variables, images[rows]).logits.astype(jnp.float32)
+        if not streamed:
+            images = images[rows]
+        logits = apply(variables, images).logits.astype(jnp.float32)
         truth = labels[rows]
         nats = optax.losses.softmax_cross_entropy_with_integer_labels(logits, truth)
         correct = logits.argmax(-1).astype(truth.dtype) == truth
@@ -102,12 +107,22 @@ def _make_total(
         add_batch = jax.vmap(add_batch, in_axes=(0, 0, None, None, None, None))
     add_batch = jax.jit(add_batch)
 
+    def image_batches() -> Iterator[Any]:
+        if not isinstance(split.images, Streamed):
+            yield from itertools.repeat(images, len(batches))
+            return
+        # Threads: processes would take longer to start than most test sets to read.
+        iterator = split.images.batches(rows, workers=0)
+        try:
+            for own, _ in iterator:
+                yield jax.device_put(own)
+        finally:
+            iterator.close()
+
     def run(variables: Any) -> tuple[np.ndarray, np.ndarray]:
         totals = zeros
-        for batch_rows, batch_mask in batches:
-            totals = add_batch(
-                totals, variables, images, labels, batch_rows, batch_mask
-            )
+        for (batch_rows, batch_mask), own in zip(batches, image_batches(), strict=True):
+            totals = add_batch(totals, variables, own, labels, batch_rows, batch_mask)
         return jax.device_get(totals)
 
     return run

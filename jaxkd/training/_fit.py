@@ -85,7 +85,7 @@ def fit(
         steps_per_epoch=per_epoch,
         completed=step,
     )
-    with progress:
+    with progress, program.feeding():
         while step < epochs * per_epoch:
             epoch = step // per_epoch
             loop, step, speed = _run_epoch(

@@ -1,56 +1,16 @@
-"""An experiment compiled once: resident data, the step, evaluation, any seed."""
+"""The compiled functions of one experiment."""
 
+import contextlib
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
 from flax import nnx
-from jaxtyping import Array
 
-from jaxkd import _checks
-from jaxkd._errors import InvalidInputError
-from jaxkd.data import (
-    Augmentation,
-    ImageDataset,
-    Normalization,
-    channel_statistics,
-    epoch_order,
-    normalize,
-    steps_per_epoch,
-)
-from jaxkd.distillers import Distiller, Spec
-from jaxkd.training._evaluate import (
-    Evaluation,
-    make_evaluator,
-    make_trials_evaluator,
-)
-from jaxkd.training._guard import skip_nonfinite
-from jaxkd.training._networks import FrozenNetwork, check_output, freeze
-from jaxkd.training._stages import (
-    TRIAL_AXES,
-    LoopState,
-    Monitor,
-    Stage,
-    compile_stage,
-    stack,
-    take,
-    unstack,
-)
-from jaxkd.training._step import (
-    Examples,
-    StepParts,
-    TrainState,
-    data_key_of,
-    init_train_state,
-    make_step_parts,
-    order_key,
-    trainable,
-)
+from jaxkd.data import Normalization
+from jaxkd.training._evaluate import Evaluation
+from jaxkd.training._feeding import Order
+from jaxkd.training._stages import LoopState, Stage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,12 +43,14 @@ class Program:
         normalization: What the student's images go through.
         trials: How many students are trained; None for one, whose state has no such
             axis.
+        feeding: Makes a context around training: at its end, workers that read
+            streamed images are stopped.
     """
 
     start: Callable[..., LoopState]
     begin_training: Callable[[LoopState], LoopState]
     like: Callable[[int], LoopState]
-    order: Callable[[LoopState], Array]
+    order: Callable[[LoopState], Order]
     spread: Callable[[LoopState], Any]
     gather: Callable[[Any], LoopState]
     training: Stage
@@ -101,6 +63,7 @@ class Program:
     steps_per_call: int
     normalization: Normalization
     trials: int | None
+    feeding: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
 
     def evaluate(self, loop: LoopState) -> Evaluation:
         """Evaluates the student, or that of the first trial, on the whole test set."""
@@ -116,274 +79,3 @@ class Program:
         if self.pretraining is not None and step < self.pretraining_steps:
             return self.pretraining
         return self.training
-
-
-def default_steps_per_call() -> int:
-    """One on CPU, where XLA runs convolutions inside a loop many times slower."""
-    return 1 if jax.default_backend() == "cpu" else 16
-
-
-def compile_program(
-    build: Callable[[nnx.Rngs], nnx.Module],
-    dataset: ImageDataset,
-    distiller: Distiller,
-    *,
-    optimizer: optax.GradientTransformation,
-    pretraining_optimizer: optax.GradientTransformation | None = None,
-    batch_size: int = 64,
-    teacher: FrozenNetwork | None = None,
-    normalization: Normalization | None = None,
-    augmentation: Augmentation | None = None,
-    steps_per_call: int | None = None,
-    fused: bool | None = None,
-    trials: int | None = None,
-    max_skipped: int = 0,
-) -> Program:
-    """Prepares an experiment: data on the device, functions traced once.
-
-    Args:
-        build: Makes the student from its randomness.
-        dataset: Training and test images; they are kept on the device.
-        distiller: The objective.
-        optimizer: Any optax optimizer.
-        pretraining_optimizer: Of the distiller's pretraining stage, if it has one; by
-            default the same. Each stage begins with a new optimizer state.
-        batch_size: Examples per step. The last batch of an epoch is filled up with the
-            epoch's first examples.
-        teacher: The frozen teacher, if the distiller needs one
-            (:func:`freeze_teacher`).
-        normalization: Of the student's images; by default the training set's
-            statistics.
-        augmentation: Of both networks' images; by default the dataset's own.
-        steps_per_call: Steps per dispatch; by default 1 on CPU and 16 elsewhere.
-        fused: Whether a step is one compiled function, and trials an axis of it; by
-            default so, except for single steps on CPU. There the teacher's pass is a
-            function of its own, followed by one call of the student's step for each
-            trial: a convolution over several trials' weights is slow on CPU, and trial
-            ``i`` has the bits of a run alone.
-        trials: How many students to train side by side, from consecutive seeds. They
-            see the same images, augmentation included, and share the teacher's pass.
-            None is one student, whose state has no axis of trials.
-        max_skipped: How many steps in a row may be skipped because their loss or the
-            state that they would lead to is not finite. By default none, and nothing
-            but the loss is looked at.
-
-    Returns:
-        The compiled functions, good for any number of seeds.
-
-    Raises:
-        ValueError: If the batch is larger than the dataset, a network does not return
-            what every model must, the distiller cannot work with these networks and
-            labels, or a setting is out of range.
-    """
-    _checks.check_at_least(0, max_skipped=max_skipped)
-    train = dataset.train
-    epoch_steps = steps_per_epoch(len(train.labels), batch_size)
-    if normalization is None:
-        normalization = channel_statistics(train.images)
-    if augmentation is None:
-        augmentation = dataset.augmentation
-    if trials is not None:
-        _checks.check_at_least(1, trials=trials)
-    if steps_per_call is None:
-        usual = 1 if fused is False else default_steps_per_call()
-        steps_per_call = min(usual, epoch_steps)
-    _checks.check_at_least(1, steps_per_call=steps_per_call)
-    if fused is None:
-        fused = jax.default_backend() != "cpu" or steps_per_call > 1
-    if steps_per_call > 1 and not fused:
-        raise InvalidInputError(
-            "steps_per_call must be 1 where a step is not fused into one function, "
-            f"got {steps_per_call}"
-        )
-    teacher_variables = None if teacher is None else jax.device_put(teacher.variables)
-
-    module = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
-    spec = _make_spec(module, dataset, teacher, normalization, batch_size)
-    if (remake := distiller.student) is not None:
-        given, given_spec = build, spec
-        build = lambda rngs: remake(given(rngs), given_spec, rngs)
-        module = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
-        spec = _make_spec(module, dataset, teacher, normalization, batch_size)
-    graphdef = nnx.graphdef(module)
-    make_parts = functools.partial(
-        make_step_parts,
-        graphdef,
-        distiller,
-        teacher=teacher,
-        normalization=normalization,
-        augmentation=augmentation,
-    )
-    parts = first_parts = make_parts(optimizer)
-    first_optimizer, stage = optimizer, distiller.pretraining
-    if stage is not None:
-        first_optimizer = pretraining_optimizer or optimizer
-        first_parts = make_parts(first_optimizer, pretraining=True)
-    if max_skipped:
-        parts, first_parts = (
-            p._replace(learn=skip_nonfinite(p.learn)) for p in (parts, first_parts)
-        )
-    split = jax.device_put(
-        train._replace(images=np.asarray(train.images), labels=train.labels)
-    )
-    make_stage = functools.partial(
-        compile_stage,
-        variables=teacher_variables,
-        split=split,
-        batch_size=batch_size,
-        epoch_steps=epoch_steps,
-        steps_per_call=steps_per_call,
-        fused=fused,
-        trials=trials,
-        max_skipped=max_skipped,
-    )
-
-    def observed(train: TrainState, parts: StepParts) -> LoopState:
-        """A state with nothing seen yet."""
-        rows = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
-
-        def first_step(rows):
-            examples = Examples(split.images[rows], split.labels[rows], rows)
-            lesson = parts.prepare(
-                train.data_key, train.step, teacher_variables, examples
-            )
-            return parts.learn(train, lesson)
-
-        _, metrics = jax.eval_shape(first_step, rows)
-        zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
-        never, skipped = jnp.full((), -1, jnp.int32), jnp.zeros((), jnp.int32)
-        return LoopState(
-            train, Monitor(zeros, never, zeros, skipped if max_skipped else ())
-        )
-
-    def start_one(seed, data_seed):
-        student_key, run_key = jax.random.split(jax.random.key(seed))
-        train = init_train_state(
-            build(nnx.Rngs(student_key)),
-            distiller,
-            spec,
-            first_optimizer,
-            key=run_key,
-            data_key=data_key_of(jax.random.key(data_seed)),
-        )
-        return observed(train, first_parts)
-
-    def begin_one(loop):
-        train = loop.train
-        if stage is not None:
-            heads, extra = stage.finish(train.heads, train.extra)
-            train = train._replace(heads=heads, extra=extra)
-        train = train._replace(opt_state=optimizer.init(trainable(train)))
-        return observed(train, parts)
-
-    # Initialisation runs once, and optimising its many random draws takes XLA:CPU
-    # longer than the first epoch of a small run.
-    quick = jax.default_backend() == "cpu"
-    compiler_options = {"xla_backend_optimization_level": 0} if quick else None
-    start_one = jax.jit(start_one, compiler_options=compiler_options)
-    whole = fused or trials is None  # advance takes the state as it is
-    begin_all = begin_one
-    if fused and trials is not None:
-        begin_all = jax.vmap(begin_one, in_axes=(TRIAL_AXES,), out_axes=TRIAL_AXES)
-    begin_one, begin_all = (
-        jax.jit(begin, compiler_options=compiler_options)
-        for begin in (begin_one, begin_all)
-    )
-
-    def start(seed: int, data_seed: int = 0) -> LoopState:
-        if trials is None:
-            return start_one(seed, data_seed)
-        return stack([start_one(seed + trial, data_seed) for trial in range(trials)])
-
-    def begin_training(loop: LoopState) -> LoopState:
-        if whole:
-            return begin_all(loop)
-        return stack([begin_one(trial) for trial in unstack(loop, trials)])
-
-    def like(step: int) -> LoopState:
-        abstract = jax.eval_shape(start_one, 0, 0)
-        if stage is not None and step >= stage.epochs * epoch_steps:
-            abstract = jax.eval_shape(begin_one, abstract)
-        if trials is None:
-            return abstract
-        return jax.eval_shape(stack, [abstract] * trials)
-
-    def spread(loop: LoopState) -> Any:
-        if whole:
-            return loop
-        each = unstack(loop, trials)
-        jax.tree.map(lambda leaf: leaf.delete(), loop)
-        return each
-
-    @jax.jit
-    def order(data_key, step):
-        epoch = step // epoch_steps
-        return epoch_order(order_key(data_key), len(spec.labels), epoch)
-
-    frozen = freeze(module, normalization)
-    seen_through, evaluator = normalization, make_evaluator(frozen.apply, dataset.test)
-    if fused and trials is not None:
-        seen_through = jax.tree.map(lambda x: np.stack([x] * trials), normalization)
-        evaluator = make_trials_evaluator(frozen.apply, dataset.test, trials)
-    seen_through = jax.device_put(seen_through)
-
-    def evaluation(loop: LoopState) -> Any:
-        state = nnx.merge_state(loop.train.student, loop.train.rest)
-        return evaluator({"state": state, "normalization": seen_through})
-
-    def evaluate_trials(loop: LoopState) -> list[Evaluation]:
-        if trials is None:
-            return [evaluation(loop)]
-        if fused:
-            return evaluation(loop)
-        return [evaluation(take(loop, trial)) for trial in range(trials)]
-
-    def student(loop: LoopState, trial: int = 0) -> nnx.Module:
-        train = (loop if trials is None else take(loop, trial)).train
-        return nnx.merge(graphdef, train.student, train.rest, copy=True)
-
-    return Program(
-        start=start,
-        begin_training=begin_training,
-        like=like,
-        order=lambda loop: order(loop.train.data_key, loop.train.step),
-        spread=spread,
-        gather=lambda state: state if whole else stack(state),
-        training=make_stage(parts),
-        pretraining=None if stage is None else make_stage(first_parts),
-        pretraining_epochs=0 if stage is None else stage.epochs,
-        evaluate_trials=evaluate_trials,
-        student=student,
-        steps_per_epoch=epoch_steps,
-        batch_size=batch_size,
-        steps_per_call=steps_per_call,
-        normalization=normalization,
-        trials=trials,
-    )
-
-
-def _make_spec(
-    module: nnx.Module,
-    dataset: ImageDataset,
-    teacher: FrozenNetwork | None,
-    normalization: Normalization,
-    batch_size: int,
-) -> Spec:
-    """The abstract outputs of both networks; nothing is computed."""
-    stored = dataset.train.images
-    images = jax.ShapeDtypeStruct((batch_size, *stored.shape[1:]), stored.dtype)
-
-    def student_output(module, images):
-        output = module(normalize(images, normalization))
-        return check_output(output, f"the student ({type(module).__name__})")
-
-    teacher_output = None
-    if teacher is not None:
-        teacher_output = jax.eval_shape(teacher.apply, teacher.variables, images)
-    return Spec(
-        student=nnx.eval_shape(student_output, module, images),
-        teacher=teacher_output,
-        num_classes=dataset.num_classes,
-        labels=np.asarray(dataset.train.labels),
-        classifier=None if teacher is None else teacher.classifier,
-    )

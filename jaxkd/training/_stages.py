@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from jaxkd.data import Split, batch_rows
+from jaxkd.training._feeding import HostBatch, Order
 from jaxkd.training._step import Examples, Lesson, Metrics, StepParts, TrainState
 
 PyTree = Any
@@ -54,7 +55,7 @@ class Report(NamedTuple):
     failed_metrics: Metrics
 
 
-Advance = Callable[[Any, Array], tuple[Any, Report]]
+Advance = Callable[[Any, Order], tuple[Any, Report]]
 
 
 class Stage(NamedTuple):
@@ -70,7 +71,7 @@ class Stage(NamedTuple):
 
     advance: Advance
     advance_many: Advance
-    scratch_bytes: Callable[[Any, Array], int]
+    scratch_bytes: Callable[[Any, Order], int]
 
 
 def _trial_axes() -> Any:
@@ -148,8 +149,12 @@ def compile_stage(
     """
 
     def prepare(data_key, step, variables, split, order) -> Lesson:
-        rows = batch_rows(order, step % epoch_steps, batch_size)
-        examples = Examples(split.images[rows], split.labels[rows], rows)
+        if isinstance(order, HostBatch):
+            images, rows = order
+        else:
+            rows = batch_rows(order, step % epoch_steps, batch_size)
+            images = split.images[rows]
+        examples = Examples(images, split.labels[rows], rows)
         return parts.prepare(data_key, step, variables, examples)
 
     def learn(loop: LoopState, lesson: Lesson) -> tuple[LoopState, Report]:
@@ -179,10 +184,12 @@ def _fused(
         return learn_all(loop, lesson)
 
     def advance_many(loop, variables, split, order):
-        def body(loop, _):
-            return advance(loop, variables, split, order)
+        def body(loop, batch):
+            given = order if batch is None else batch
+            return advance(loop, variables, split, given)
 
-        loop, reports = jax.lax.scan(body, loop, length=steps_per_call)
+        batches = order if isinstance(order, HostBatch) else None
+        loop, reports = jax.lax.scan(body, loop, batches, length=steps_per_call)
         return loop, jax.tree.map(lambda x: x[-1], reports)
 
     one = jax.jit(advance, donate_argnames="loop")

@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Int, PRNGKeyArray, Shaped
 
 from jaxkd._errors import InvalidInputError
-from jaxkd.data import Augmentation, Normalization, augment
+from jaxkd.data import Augmentation, Mixed, Normalization, augment, mix
 from jaxkd.distillers import Batch, Distiller, DistillerState, Spec, Views
 from jaxkd.models import ModelOutput
 from jaxkd.training._networks import FrozenNetwork, network_inputs
@@ -72,6 +72,7 @@ class Lesson(NamedTuple):
         inputs: What students are given: images and views, normalised.
         teacher: The teacher's output for the images, or None without a teacher.
         teacher_views: Its output for the views, or None without.
+        mixed: What mixup or CutMix mixed into the images, or None.
     """
 
     images: Shaped[Array, "batch height width channels"]
@@ -80,6 +81,7 @@ class Lesson(NamedTuple):
     inputs: Shaped[Array, "inputs height width channels"]
     teacher: ModelOutput | None
     teacher_views: ModelOutput | None
+    mixed: Mixed | None
 
 
 TrainStep = Callable[[TrainState, PyTree, Examples], tuple[TrainState, Metrics]]
@@ -184,7 +186,8 @@ def make_train_step(
             are not compiled in as constants.
         normalization: Applied to the student's images after augmentation; without it,
             the student sees floats in ``[0, 1]``.
-        augmentation: Applied to the images of student and teacher alike.
+        augmentation: Applied to the images of student and teacher alike. If it mixes
+            them, the accuracy is that with the dominant labels.
         pretraining: Whether to build the step of the distiller's first stage instead.
             Parameters that its loss does not reach stay as they are, weight decay
             included.
@@ -240,10 +243,13 @@ def make_step_parts(
     def prepare(
         data_key: PRNGKeyArray, step: Array, teacher_variables: PyTree, given: Examples
     ) -> Lesson:
-        images = given.images
+        images, mixed = given.images, None
         if augmentation is not None:
             key = augmentation_key(data_key, step)
             images = augment(key, images, augmentation)
+            # A key that augmentation does not split off.
+            mix_key = jax.random.fold_in(key, 2)
+            images, mixed = mix(mix_key, images, given.labels, augmentation)
         seen = images if views_of is None else _with_views(images, views_of)
         output = views = None
         if teacher is not None:
@@ -251,12 +257,12 @@ def make_step_parts(
             if views_of is not None:
                 output, views = _split(output, len(images))
         inputs = network_inputs(seen, normalization)
-        return Lesson(images, given.labels, given.rows, inputs, output, views)
+        return Lesson(images, given.labels, given.rows, inputs, output, views, mixed)
 
     def learn(state: TrainState, lesson: Lesson) -> tuple[TrainState, Metrics]:
-        images, labels, rows, inputs, teacher_output, teacher_views = lesson
+        images, labels, rows, inputs, teacher_output, teacher_views, mixed = lesson
         key = jax.random.fold_in(state.key, state.step)
-        batch = Batch(images, labels, rows, key)
+        batch = Batch(images, labels, rows, key, mixed=mixed)
 
         def objective(params):
             trained = params["student"]

@@ -1,0 +1,163 @@
+"""Folders of images, one folder per class."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxkd._errors import InvalidInputError
+from jaxkd.data._assemble import Contents, Loading, assemble, digest_of
+from jaxkd.data._dataset import Augmentation, ImageDataset, default_augmentation
+from jaxkd.data._decode import DecodedRows
+
+_TEST_NAMES = ("test", "val", "validation")
+_SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+_GREY_MODES = frozenset({"1", "L", "LA"})
+_CACHE_FORMAT = "folder 1"  # Part of the key: another layout never meets an old folder.
+
+
+class ImageFiles:
+    """Image files and their labels.
+
+    Args:
+        root: The folder that the names are relative to.
+        names: One per image.
+        labels: One per image.
+    """
+
+    def __init__(self, root: Path, names: Sequence[str], labels: Sequence[int]):
+        self.root, self.names, self.labels = root, tuple(names), tuple(labels)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, rows: Sequence[int]) -> list[tuple[bytes, int]]:
+        """The encoded images of some rows, and their labels."""
+        return [
+            ((self.root / self.names[row]).read_bytes(), self.labels[row])
+            for row in rows
+        ]
+
+    def where(self, row: int) -> str:
+        """What a message calls an image."""
+        return str(self.root / self.names[row])
+
+
+def load_folder(root: Path, loading: Loading) -> ImageDataset:
+    """Loads ``root/train/CLASS/*.jpg`` and ``root/test/CLASS/*.jpg``.
+
+    Raises:
+        InvalidInputError: If the folder is built otherwise, or an image cannot be used.
+    """
+    test_root = _test_folder(root)
+    class_names = [folder.name for folder in _folders(root / "train")]
+    files = {
+        part: _list_images(folder, class_names)
+        for part, folder in (("train", root / "train"), ("test", test_root))
+    }
+    digest = digest_of([_CACHE_FORMAT, *_stamps(files)])
+    fingerprint = f"folder:{digest.hexdigest()[:16]}{loading.fingerprint}"
+    name = root.resolve().name
+    train, test, metadata = assemble(
+        lambda: Contents(_decoded(files, loading), class_names),
+        {"name": name},
+        loading.folder(f"folder-{name}", digest),
+        loading,
+    )
+    padding = default_augmentation("", train.images.shape[1:]).crop_padding
+    return ImageDataset(
+        name=name,
+        train=train,
+        test=test,
+        num_classes=len(class_names),
+        class_names=tuple(metadata["class_names"]),
+        augmentation=Augmentation(padding),
+        fingerprint=fingerprint,
+    )
+
+
+def _test_folder(root: Path) -> Path:
+    found = [name for name in _TEST_NAMES if (root / name).is_dir()]
+    if (root / "train").is_dir() and found:
+        return root / found[0]
+    within = ", ".join(folder.name for folder in _folders(root)[:5]) or "no folders"
+    raise InvalidInputError(
+        f"{root} must hold train/CLASS/IMAGE and test/CLASS/IMAGE (or val), it holds "
+        f"{within}; move a share of each class's images to a folder of its own under "
+        "test, the rest under train"
+    )
+
+
+def _folders(root: Path) -> list[Path]:
+    """The folders in a folder, by name; hidden ones are not meant."""
+    return sorted(
+        path
+        for path in root.iterdir()
+        if path.is_dir() and not path.name.startswith(".")
+    )
+
+
+def _list_images(root: Path, class_names: list[str]) -> ImageFiles:
+    """All images below the class folders, by name."""
+    names, labels = [], []
+    classes = _folders(root)
+    if not classes:
+        raise InvalidInputError(f"{root} must hold one folder per class, it has none")
+    for folder in classes:
+        if folder.name not in class_names:
+            raise InvalidInputError(
+                f"{folder} is no class of the training images: those are "
+                f"{', '.join(class_names[:10])}"
+            )
+        own = sorted(
+            str(Path(parent, name).relative_to(root))
+            for parent, _, found in os.walk(folder, followlinks=True)
+            for name in found
+            if Path(name).suffix.lower() in _SUFFIXES and not name.startswith(".")
+        )
+        if not own:
+            raise InvalidInputError(
+                f"the class folder {folder} holds no images "
+                f"({', '.join(sorted(_SUFFIXES))}); fill it or remove it"
+            )
+        names += own
+        labels += [class_names.index(folder.name)] * len(own)
+    return ImageFiles(root, names, labels)
+
+
+def _stamps(files: dict[str, ImageFiles]) -> list[str]:
+    """What changes when an image does, without reading it."""
+    stamps = []
+    for part, images in files.items():
+        stamps += [part, str(images.root.resolve())]
+        for name in images.names:
+            stat = (images.root / name).stat()
+            stamps.append(f"{name} {stat.st_size} {stat.st_mtime_ns}")
+    return stamps
+
+
+def _decoded(files: dict[str, ImageFiles], loading: Loading) -> dict[str, DecodedRows]:
+    channels = 1 if all(map(_are_grey, files.values())) else 3
+    parts = {
+        part: DecodedRows(images, channels, loading.size)
+        for part, images in files.items()
+    }
+    return parts
+
+
+def _are_grey(files: ImageFiles) -> bool:
+    """Whether all images are, by their headers."""
+    from PIL import Image, UnidentifiedImageError
+
+    for row, name in enumerate(files.names):
+        try:
+            with Image.open(files.root / name) as image:
+                if image.mode not in _GREY_MODES:
+                    return False
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise InvalidInputError(
+                f"{files.where(row)} is no readable image: {reason}"
+            ) from error
+    return True
