@@ -254,7 +254,7 @@ def _observe(
     max_skipped: int,
 ) -> Monitor:
     """Adds a step's metrics; remembers the first step whose loss is not finite."""
-    seen, fails, skipped = metrics, ~jnp.isfinite(metrics["loss"]), monitor.skipped
+    seen, skipped = metrics, monitor.skipped
     if max_skipped:  # a skipped step counts as one, and not in the means
         skips = metrics["skipped"] > 0
         seen = {
@@ -262,12 +262,15 @@ def _observe(
             for name, value in metrics.items()
         }
         skipped = jnp.where(skips, jnp.asarray(monitor.skipped) + 1, 0)
-        fails = skipped > max_skipped
     totals = {
         name: jnp.where(first, value, monitor.totals[name] + value)
         for name, value in seen.items()
     }
-    fails &= monitor.failed_step < 0
+    fails = monitor.failed_step < 0
+    if max_skipped:
+        fails &= jnp.asarray(skipped) > max_skipped
+    else:
+        fails &= ~jnp.isfinite(metrics["loss"])
     return Monitor(
         totals=totals,
         failed_step=jnp.where(fails, step, monitor.failed_step),
