@@ -212,7 +212,7 @@ def _in_turns(
     make_lesson = jax.jit(prepare)
     one = jax.jit(learn, donate_argnames="loop")
 
-    def lesson_of(train: TrainState, order: Array) -> Lesson:
+    def lesson_of(train: TrainState, order: Array | HostBatch) -> Lesson:
         return make_lesson(train.data_key, train.step, variables, split, order)
 
     def advance(loop, order):
