@@ -37,6 +37,7 @@ def run(options: Distill, arguments: list[str]) -> None:
         distiller,
         frozen,
         equal_means=options.equal_means,
+        taught_by=_runs.describe_teacher(options.teacher, options.teacher_trial),
     )
 
 

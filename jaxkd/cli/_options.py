@@ -149,6 +149,23 @@ class Evaluate:
 
 
 @dataclasses.dataclass(frozen=True)
+class Report:
+    """Compare finished runs in a table: mean and deviation over trials, improvements.
+
+    Runs that differ in their seeds alone count as trials of one experiment; runs of
+    `jaxkd train` with a student's network as that student alone.
+    """
+
+    runs: Positional[tuple[Path, ...]]
+    """Run folders."""
+    out: Path
+    """Folder for report.md, report.tex, report.csv and curves."""
+    baseline: str | None = None
+    """The method whose average relative improvement (ARI) over the others is shown; by
+    default hkd+kd, if it is there."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Data:
     """Read a dataset, decode it into the cache, and describe it."""
 
@@ -197,6 +214,7 @@ COMMANDS: dict[type, str] = {
     Train: "jaxkd.cli._train",
     Distill: "jaxkd.cli._distill",
     Evaluate: "jaxkd.cli._evaluate",
+    Report: "jaxkd.cli._report",
     Methods: "jaxkd.cli._methods",
     Verify: "jaxkd.cli._verify",
     Data: "jaxkd.cli._data",
@@ -205,7 +223,7 @@ COMMANDS: dict[type, str] = {
 """The module whose ``run(options, arguments)`` carries a command out."""
 
 
-Command = Train | Distill | Evaluate | Methods | Verify | Data | Quickstart
+Command = Train | Distill | Evaluate | Report | Methods | Verify | Data | Quickstart
 
 
 def parse(arguments: Sequence[str]) -> Command:

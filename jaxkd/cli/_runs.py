@@ -97,6 +97,8 @@ def make_config(
     source: str,
     dataset: ImageDataset,
     normalization: Normalization,
+    *,
+    teacher: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What goes into ``config.json``."""
     if Path(source).suffix == ".npz":
@@ -110,6 +112,7 @@ def make_config(
             "mean": np.asarray(normalization.mean, float).tolist(),
             "std": np.asarray(normalization.std, float).tolist(),
         },
+        **({} if teacher is None else {"teacher": teacher}),
         "dataset": {"source": source, "fingerprint": dataset.fingerprint},
         "versions": {
             "jaxkd": __version__,
@@ -119,13 +122,24 @@ def make_config(
     }
 
 
+def describe_teacher(run: Path, trial: int) -> dict[str, Any]:
+    """What a student's ``config.json`` says of its teacher."""
+    accuracy = None
+    summary = run / "summary.json"
+    if summary.is_file():
+        trials = json.loads(summary.read_text()).get("trials", {})
+        values = trials.get("test_accuracy_last", {}).get("values", [])
+        accuracy = values[trial] if trial < len(values) else None
+    return {"network": read_config(run)["network"], "test_accuracy": accuracy}
+
+
 def check_same_experiment(out: Path, config: dict[str, Any]) -> None:
     """Refuses to resume a run under other settings or on other data.
 
     Raises:
         ValueError: Listing what differs.
     """
-    before = _read_config(out)
+    before = read_config(out)
     differences = [
         f"{section} {key} was {before[section].get(key)!r}, is {value!r}"
         for section in ("options", "network", "dataset")
@@ -166,7 +180,7 @@ def load_network(run: Path, *, trial: int = 0) -> LoadedNetwork:
     """
     if not run.is_dir():
         raise InvalidInputError(f"there is no run folder {run}")
-    config = _read_config(run)
+    config = read_config(run)
     checkpoints = training.Checkpoints(run / "checkpoints")
     step = checkpoints.latest()
     if step is None:
@@ -184,7 +198,12 @@ def load_network(run: Path, *, trial: int = 0) -> LoadedNetwork:
     )
 
 
-def _read_config(run: Path) -> dict[str, Any]:
+def read_config(run: Path) -> dict[str, Any]:
+    """The content of ``config.json``.
+
+    Raises:
+        ValueError: If it is not there or damaged.
+    """
     try:
         return _json.strict(json.loads((run / CONFIG).read_text()))
     except FileNotFoundError:

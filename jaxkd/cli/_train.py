@@ -52,6 +52,7 @@ def train_network(
     teacher: training.FrozenNetwork | None,
     *,
     equal_means: bool = False,
+    taught_by: dict[str, Any] | None = None,
 ) -> None:
     """Runs one training job; nothing is written before everything is checked."""
     console = Console()
@@ -88,7 +89,13 @@ def train_network(
     for harmless in ("out", "resume", "checkpoint_every"):
         identity.pop(harmless)
     config = _runs.make_config(
-        identity, arguments, network, source, dataset, program.normalization
+        identity,
+        arguments,
+        network,
+        source,
+        dataset,
+        program.normalization,
+        teacher=taught_by,
     )
     history: list[dict[str, Any]] = []
     resumed_at = 0

@@ -2,6 +2,9 @@
 
 from jaxkd.training._checkpoints import CheckpointError as CheckpointError
 from jaxkd.training._checkpoints import Checkpoints as Checkpoints
+from jaxkd.training._comparison import (
+    average_relative_improvement as average_relative_improvement,
+)
 from jaxkd.training._evaluate import Evaluation as Evaluation
 from jaxkd.training._evaluate import evaluate as evaluate
 from jaxkd.training._evaluate import make_evaluator as make_evaluator
