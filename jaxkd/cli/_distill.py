@@ -1,12 +1,12 @@
 """``jaxkd distill``."""
 
 import dataclasses
-import json
 from typing import Any
 
 from jaxkd import data, distillers, training
 from jaxkd._errors import InvalidInputError
 from jaxkd.cli import _runs
+from jaxkd.cli._optimizer import value_of
 from jaxkd.cli._options import Distill, HolisticOptions
 from jaxkd.cli._train import centered, load_dataset, train_network
 
@@ -83,13 +83,5 @@ def _settings(options: Distill) -> dict[str, dict[str, Any]]:
         own = settings.setdefault(part, {})
         if name in own:
             raise InvalidInputError(f"--settings: {key} is set twice")
-        own[name] = _value(text)
+        own[name] = value_of(text)
     return settings
-
-
-def _value(text: str) -> Any:
-    """A number, a truth value, null or a list as JSON has them; else the text."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return float(text) if text in ("inf", "nan") else text

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from jaxkd import data, distillers, models, training
 from jaxkd._errors import InvalidInputError
-from jaxkd.cli import _plots, _runs, _summary
+from jaxkd.cli import _optimizer, _plots, _runs, _summary
 from jaxkd.cli._options import DataOptions, Distill, Train
 
 
@@ -67,14 +67,13 @@ def train_network(
     build = network.build
     if equal_means:
         build = lambda rngs: centered(network.build(rngs), "student")
-    optimizer = dataclasses.asdict(options.optimizer)
     program = training.compile_program(
         build,
         dataset,
         distiller,
-        optimizer=training.published_sgd(options.epochs * steps, **optimizer),
-        pretraining_optimizer=training.published_sgd(
-            options.epochs * steps, **{**optimizer, "milestones": ()}
+        optimizer=_optimizer.make(options.optimizer, options.epochs * steps),
+        pretraining_optimizer=_optimizer.make(
+            options.optimizer, options.epochs * steps, pretraining=True
         ),
         batch_size=options.batch_size,
         teacher=teacher,

@@ -14,6 +14,12 @@ from jaxkd.training._metrics import read_metrics as read_metrics
 from jaxkd.training._networks import FrozenNetwork as FrozenNetwork
 from jaxkd.training._networks import freeze as freeze
 from jaxkd.training._networks import inference_view as inference_view
+from jaxkd.training._optimizers import OPTIMIZERS as OPTIMIZERS
+from jaxkd.training._optimizers import accumulated as accumulated
+from jaxkd.training._optimizers import clipped as clipped
+from jaxkd.training._optimizers import decayed_sgd as decayed_sgd
+from jaxkd.training._optimizers import learning_rate_schedule as learning_rate_schedule
+from jaxkd.training._optimizers import make_optimizer as make_optimizer
 from jaxkd.training._optimizers import published_sgd as published_sgd
 from jaxkd.training._program import Program as Program
 from jaxkd.training._program import compile_program as compile_program
