@@ -1,12 +1,12 @@
 """``jaxkd distill``."""
 
 import dataclasses
-import json
 from typing import Any
 
 from jaxkd import data, distillers, training
 from jaxkd._errors import InvalidInputError
 from jaxkd.cli import _runs
+from jaxkd.cli._optimizer import value_of
 from jaxkd.cli._options import Distill, HolisticOptions
 from jaxkd.cli._train import centered, load_dataset, train_network
 
@@ -41,6 +41,9 @@ def run(options: Distill, arguments: list[str]) -> None:
         distiller,
         frozen,
         equal_means=options.equal_means,
+        taught_by=_runs.describe_teacher(
+            options.teacher, options.teacher_trial, frozen
+        ),
     )
 
 
@@ -86,13 +89,5 @@ def _settings(options: Distill) -> dict[str, dict[str, Any]]:
         own = settings.setdefault(part, {})
         if name in own:
             raise InvalidInputError(f"--settings: {key} is set twice")
-        own[name] = _value(text)
+        own[name] = value_of(text)
     return settings
-
-
-def _value(text: str) -> Any:
-    """A number, a truth value, null or a list as JSON has them; else the text."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return float(text) if text in ("inf", "nan") else text

@@ -40,16 +40,30 @@ class DataOptions:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerOptions:
-    """The published SGD recipe."""
+    """The published SGD recipe, or another of optax's optimizers."""
 
+    optimizer: str = "published"
+    """published, or one of optax's by its name: adamw, lion, lamb, ..."""
+    optimizer_settings: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Its arguments: `--optimizer-settings b1 0.9 weight_decay 0.05`."""
+    schedule: Literal["step", "constant", "cosine", "warmup-cosine", "linear"] = "step"
+    """How the learning rate falls."""
+    warmup: float = 0.05
+    """Part of the run in which the rate of warmup-cosine rises."""
+    clip_norm: float | None = None
+    """Largest global norm of a gradient; larger ones are scaled down to it."""
+    accumulate: int = 1
+    """Consecutive batches whose mean gradient makes one update. Each is still a batch
+    of its own for relations between examples, batch statistics and banks."""
     learning_rate: float = 0.05
     """Initial rate; published: 0.05, and 0.01 for MobileNetV2 and the ShuffleNets."""
     momentum: float = 0.9
-    """SGD momentum."""
+    """Momentum of the published SGD."""
     weight_decay: float = 5e-4
-    """L2 decay of everything that is trained."""
+    """The published SGD's L2 decay of everything that is trained."""
     milestones: tuple[float, ...] = (0.625, 0.75, 0.875)
-    """Where in the run the rate falls tenfold; published: 150, 180, 210 of 240."""
+    """Where in the run the rate of step falls tenfold; published: 150, 180, 210 of
+    240."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +225,23 @@ class Export:
 
 
 @dataclasses.dataclass(frozen=True)
+class Report:
+    """Compare finished runs in a table: mean and deviation over trials, improvements.
+
+    Runs that differ in their seeds alone count as trials of one experiment; runs of
+    `jaxkd train` with a student's network as that student alone.
+    """
+
+    runs: Positional[tuple[Path, ...]]
+    """Run folders."""
+    out: Path
+    """Folder for report.md, report.tex, report.csv and curves."""
+    baseline: str | None = None
+    """The method whose average relative improvement (ARI) over the others is shown; by
+    default hkd+kd, if it is there."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Data:
     """Read a dataset, decode it into the cache, and describe it."""
 
@@ -267,6 +298,7 @@ COMMANDS: dict[type, str] = {
     Evaluate: "jaxkd.cli._evaluate",
     Convert: "jaxkd.cli._convert",
     Export: "jaxkd.cli._export",
+    Report: "jaxkd.cli._report",
     Methods: "jaxkd.cli._methods",
     Verify: "jaxkd.cli._verify",
     Data: "jaxkd.cli._data",
@@ -276,7 +308,16 @@ COMMANDS: dict[type, str] = {
 
 
 Command = (
-    Train | Distill | Evaluate | Convert | Export | Methods | Verify | Data | Quickstart
+    Train
+    | Distill
+    | Evaluate
+    | Convert
+    | Export
+    | Report
+    | Methods
+    | Verify
+    | Data
+    | Quickstart
 )
 
 

@@ -1,5 +1,6 @@
 """The pictures that the command line draws."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,32 +43,38 @@ def draw_history(path: Path, history: Sequence[Record]) -> None:
 
 
 def draw_comparison(
-    path: Path, curves: Mapping[str, np.ndarray], *, teacher_accuracy: float, title: str
+    path: Path,
+    curves: Mapping[str, np.ndarray],
+    *,
+    teacher_accuracy: float | None,
+    title: str,
 ) -> None:
     """Draws test accuracy over epochs, one line and band (± std) per method.
 
     Args:
         path: The PNG to write.
         curves: Accuracies in ``[0, 1]`` of shape ``[seeds, epochs]`` by method.
-        teacher_accuracy: Drawn as a level.
+        teacher_accuracy: Drawn as a level, if it is known.
         title: Above the picture.
     """
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
-    axes.axhline(100 * teacher_accuracy, color="0.35", linestyle="--", linewidth=1)
-    axes.annotate(
-        f"teacher {teacher_accuracy:.1%}",
-        (1, 100 * teacher_accuracy),
-        xytext=(4, -12),
-        textcoords="offset points",
-        color="0.35",
-    )
-    for color, (method, values) in zip(COLORS, curves.items(), strict=False):
+    if teacher_accuracy is not None:
+        axes.axhline(100 * teacher_accuracy, color="0.35", linestyle="--", linewidth=1)
+        axes.annotate(
+            f"teacher {teacher_accuracy:.1%}",
+            (1, 100 * teacher_accuracy),
+            xytext=(4, -12),
+            textcoords="offset points",
+            color="0.35",
+        )
+    styles = itertools.product(("-", "--", ":", "-."), COLORS)
+    for (style, color), (method, values) in zip(styles, curves.items(), strict=False):
         percent = 100 * values
         mean, deviation = percent.mean(0), percent.std(0, ddof=min(1, len(values) - 1))
         epochs = np.arange(1, values.shape[1] + 1)
         label = f"{method}: {mean[-1]:.1f} ± {deviation[-1]:.1f} %"
-        axes.plot(epochs, mean, color=color, linewidth=2, label=label)
+        axes.plot(epochs, mean, color=color, ls=style, lw=2, label=label)
         axes.fill_between(
             epochs, mean - deviation, mean + deviation, color=color, alpha=0.18, lw=0
         )

@@ -88,7 +88,7 @@ def _comparable(config: dict[str, Any]) -> dict[str, Any]:
 def _differences(
     before: dict[str, Any], now: dict[str, Any], section: str
 ) -> list[tuple[str, Any, Any]]:
-    old, new = before.get(section, {}), now[section]
+    old, new = before.get(section) or {}, now.get(section) or {}
     return [
         (f"{section} {name}", old.get(name), new.get(name))
         for name in sorted({*old, *new})

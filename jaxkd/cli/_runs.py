@@ -159,7 +159,8 @@ def make_config(
     source: str | None,
     dataset: ImageDataset | None,
     normalization: Normalization,
-    teacher: training.FrozenNetwork | None = None,
+    *,
+    teacher: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What goes into ``config.json``.
 
@@ -170,7 +171,7 @@ def make_config(
         source: The dataset's name or file; None if it is not known.
         dataset: What was loaded from there; None if nothing was.
         normalization: What the network's images go through.
-        teacher: Who taught the network, if anybody did.
+        teacher: Who taught the network (:func:`describe_teacher`), if anybody did.
     """
     if source is not None and is_path(source):
         # So that it is found from anywhere.
@@ -189,7 +190,7 @@ def make_config(
             "fingerprint": None if dataset is None else dataset.fingerprint,
         },
         "class_names": None if dataset is None else list(dataset.class_names),
-        "teacher": {} if teacher is None else {"fingerprint": _fingerprint(teacher)},
+        **({} if teacher is None else {"teacher": teacher}),
         "versions": {
             "jaxkd": __version__,
             "python": platform.python_version(),
@@ -211,6 +212,23 @@ def save_network(
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / CONFIG, config)
     training.Checkpoints(out / "checkpoints").save_network(module, record, step=step)
+
+
+def describe_teacher(
+    run: Path, trial: int, teacher: training.FrozenNetwork
+) -> dict[str, Any]:
+    """What a student's ``config.json`` says of its teacher."""
+    accuracy = None
+    summary = run / "summary.json"
+    if summary.is_file():
+        trials = json.loads(summary.read_text()).get("trials", {})
+        values = trials.get("test_accuracy_last", {}).get("values", [])
+        accuracy = values[trial] if trial < len(values) else None
+    return {
+        "network": read_config(run)["network"],
+        "test_accuracy": accuracy,
+        "fingerprint": _fingerprint(teacher),
+    }
 
 
 def _fingerprint(teacher: training.FrozenNetwork) -> str:
@@ -281,7 +299,11 @@ def load_network(run: Path, *, trial: int = 0) -> LoadedNetwork:
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """Reads a run folder's ``config.json``."""
+    """The content of ``config.json``.
+
+    Raises:
+        ValueError: If it is not there or damaged.
+    """
     try:
         return _json.strict(json.loads((run / CONFIG).read_text()))
     except FileNotFoundError:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from jaxkd import data, distillers, models, training
 from jaxkd._errors import InvalidInputError
-from jaxkd.cli import _lock, _plots, _resume, _runs, _signals, _summary
+from jaxkd.cli import _lock, _optimizer, _plots, _resume, _runs, _signals, _summary
 from jaxkd.cli._messages import say
 from jaxkd.cli._options import DataOptions, Distill, Train
 
@@ -69,6 +69,7 @@ def train_network(
     teacher: training.FrozenNetwork | None,
     *,
     equal_means: bool = False,
+    taught_by: dict[str, Any] | None = None,
 ) -> None:
     """Runs one training job; nothing is written before everything is checked."""
     console = Console()
@@ -95,17 +96,18 @@ def train_network(
             f"{options.trials} of one run share it; train them one by one, or skip"
         )
 
-    def optimizer(**changes: Any) -> optax.GradientTransformation:
-        settings = {**dataclasses.asdict(options.optimizer), **changes}
-        published = training.published_sgd(options.epochs * steps, **settings)
-        return training.backing_off(published) if backs_off else published
+    def optimizer(*, pretraining: bool = False) -> optax.GradientTransformation:
+        made = _optimizer.make(
+            options.optimizer, options.epochs * steps, pretraining=pretraining
+        )
+        return training.backing_off(made) if backs_off else made
 
     program = training.compile_program(
         build,
         dataset,
         distiller,
         optimizer=optimizer(),
-        pretraining_optimizer=optimizer(milestones=()),
+        pretraining_optimizer=optimizer(pretraining=True),
         batch_size=options.batch_size,
         teacher=teacher,
         trials=None if options.trials == 1 else options.trials,
@@ -125,7 +127,7 @@ def train_network(
         source,
         dataset,
         program.normalization,
-        teacher,
+        teacher=taught_by,
     )
     with _lock.hold(options.out):
         _runs.check_out(options.out, resume=options.resume, held=True)

@@ -8,6 +8,9 @@ from jaxkd.training._back_off import fit_backing_off as fit_backing_off
 from jaxkd.training._checkpoints import CheckpointError as CheckpointError
 from jaxkd.training._checkpoints import Checkpoints as Checkpoints
 from jaxkd.training._checkpoints import Damage as Damage
+from jaxkd.training._comparison import (
+    average_relative_improvement as average_relative_improvement,
+)
 from jaxkd.training._compile import compile_program as compile_program
 from jaxkd.training._evaluate import Evaluation as Evaluation
 from jaxkd.training._evaluate import evaluate as evaluate
@@ -20,6 +23,12 @@ from jaxkd.training._networks import FrozenNetwork as FrozenNetwork
 from jaxkd.training._networks import freeze as freeze
 from jaxkd.training._networks import freeze_teacher as freeze_teacher
 from jaxkd.training._networks import inference_view as inference_view
+from jaxkd.training._optimizers import OPTIMIZERS as OPTIMIZERS
+from jaxkd.training._optimizers import accumulated as accumulated
+from jaxkd.training._optimizers import clipped as clipped
+from jaxkd.training._optimizers import decayed_sgd as decayed_sgd
+from jaxkd.training._optimizers import learning_rate_schedule as learning_rate_schedule
+from jaxkd.training._optimizers import make_optimizer as make_optimizer
 from jaxkd.training._optimizers import published_sgd as published_sgd
 from jaxkd.training._program import Program as Program
 from jaxkd.training._stages import LoopState as LoopState

@@ -263,15 +263,17 @@ def compile_program(
     def order(data_key, epoch):
         return epoch_order(order_key(data_key), len(spec.labels), epoch)
 
+    @jax.jit
+    def order_at(data_key, step):
+        return order(data_key, step // epoch_steps)
+
     feeding = contextlib.nullcontext
     if isinstance(train_images, Streamed):
         feed = Feed(train_images, order, batch_size)
         feeding = lambda: contextlib.closing(feed)
         order_of = lambda loop: feed.at(loop.train.data_key, int(loop.train.step))
     else:
-        order_of = lambda loop: order(
-            loop.train.data_key, loop.train.step // epoch_steps
-        )
+        order_of = lambda loop: order_at(loop.train.data_key, loop.train.step)
 
     frozen = freeze(module, normalization)
     seen_through, evaluator = normalization, make_evaluator(frozen.apply, dataset.test)

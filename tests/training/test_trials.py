@@ -207,19 +207,21 @@ def test_the_network_of_any_trial_is_loaded_from_their_checkpoint(tmp_path):
 
 
 def test_the_trial_that_diverges_is_named():
-    def loss(params, extra, student, teacher, batch):
-        value = jnp.where(extra >= 0.5, jnp.inf, 1.0) + 0 * student.logits.sum(-1)
-        return value, extra, {"drawn": extra}
+    def failing_at(value):
+        def loss(params, extra, student, teacher, batch):
+            own = jnp.where(extra == value, jnp.inf, 1.0)
+            return own + 0 * student.logits.sum(-1), extra, {"drawn": extra}
+
+        return Distiller(init, loss)
 
     def init(rngs, spec):
         return DistillerState({}, jax.random.uniform(rngs.params()))
 
-    program = compile_program(Distiller(init, loss), build_mlp(), 6)
-    start = program.start(0)
-    drawn = np.asarray(start.train.extra)
-    first = int(np.argmax(drawn >= 0.5))
-    with pytest.raises(DivergenceError, match=f"step 0 in trial {first} .*loss inf"):
-        training.fit(program, start, epochs=1)
+    drawn = compile_program(failing_at(2.0), build_mlp(), 3).start(0).train.extra
+    program = compile_program(failing_at(float(drawn[1])), build_mlp(), 3)
+    message = rf"step 0 in trial 1 .*loss inf.* drawn {drawn[1]:.4g}"
+    with pytest.raises(DivergenceError, match=message):
+        training.fit(program, program.start(0), epochs=1)
 
 
 @pytest.mark.parametrize(
