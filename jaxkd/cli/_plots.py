@@ -36,9 +36,10 @@ def draw_history(path: Path, history: Sequence[Record]) -> None:
                 epochs, low, high, color=line.get_color(), alpha=0.18, lw=0
             )
     accuracies.set(xlabel="epoch", ylabel="accuracy (%)")
-    for axes in (losses, accuracies):
+    # Fixed places: to look for the best ones takes long.
+    for axes, place in ((losses, "upper right"), (accuracies, "lower right")):
         _tidy(axes)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc=place)
     figure.savefig(path, dpi=150)
 
 

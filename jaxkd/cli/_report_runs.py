@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 
 from jaxkd import training
 from jaxkd._errors import InvalidInputError
-from jaxkd.cli import _runs, _summary
+from jaxkd.cli import _resume, _runs, _summary
 
 # What may differ between runs that count as trials of the same experiment.
-_FREE = ("seed", "data_seed", "trials", "teacher")
-_FREE_OF_DATA = ("data_dir", "cache_dir")
+_FREE = ("seed", "data_seed", "trials", *_resume.HARMLESS)
 
 
 class Trained(NamedTuple):
@@ -113,7 +112,7 @@ def read_run(folder: Path) -> Run:
     data_options = {
         key: value
         for key, value in options.pop("data", {}).items()
-        if key not in _FREE_OF_DATA
+        if key not in _resume.HARMLESS_DATA
     }
     settings = {key: value for key, value in options.items() if key not in _FREE}
     return Run(

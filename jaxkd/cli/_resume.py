@@ -11,8 +11,8 @@ from jaxkd.cli._messages import say
 
 # What may differ between a run and its continuation: where things lie and how often
 # they are saved. A teacher and a dataset are known by their contents.
-_HARMLESS = ("out", "resume", "checkpoint_every", "checkpoint_minutes", "teacher")
-_HARMLESS_DATA = ("data_dir", "cache_dir", "stream", "workers")
+HARMLESS = ("out", "resume", "checkpoint_every", "checkpoint_minutes", "teacher")
+HARMLESS_DATA = ("data_dir", "cache_dir", "stream", "workers")
 
 _WHY = {
     "options epochs": "the learning rate falls at fractions of the run, so one of "
@@ -78,9 +78,9 @@ def restore(
 
 def _comparable(config: dict[str, Any]) -> dict[str, Any]:
     config = json.loads(json.dumps(config))
-    for name in _HARMLESS:
+    for name in HARMLESS:
         config["options"].pop(name, None)
-    for name in _HARMLESS_DATA:
+    for name in HARMLESS_DATA:
         config["options"].get("data", {}).pop(name, None)
     return config
 
