@@ -90,6 +90,8 @@ class _TrainingOptions:
     """Also save every so many steps within an epoch."""
     resume: bool = False
     """Continue the run in --out from its newest finished checkpoint."""
+    report: bool = True
+    """Make report.html at the end."""
     optimizer: Annotated[OptimizerOptions, tyro.conf.arg(name="")] = OptimizerOptions()
     data: Annotated[DataOptions, tyro.conf.arg(name="")] = DataOptions()
 
@@ -136,6 +138,20 @@ class Evaluate:
     """Folder of prepared TFDS datasets; by default $TFDS_DATA_DIR."""
     cache_dir: Path | None = None
     """Folder for decoded images; by default $JAXKD_CACHE_DIR or ~/.cache/jaxkd."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Show:
+    """Make the report of a run again (report.html), and say where it is."""
+
+    run: Positional[Path]
+    """A run folder."""
+    teacher: Path | None = None
+    """The teacher's run folder, if it has moved."""
+    data_dir: Path | None = None
+    """Folder of prepared TFDS datasets; by default the run's."""
+    cache_dir: Path | None = None
+    """Folder for decoded images; by default the run's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,6 +203,7 @@ COMMANDS: dict[type, str] = {
     Train: "jaxkd.cli._train",
     Distill: "jaxkd.cli._distill",
     Evaluate: "jaxkd.cli._evaluate",
+    Show: "jaxkd.cli._show",
     Methods: "jaxkd.cli._methods",
     Verify: "jaxkd.cli._verify",
     Data: "jaxkd.cli._data",
@@ -195,7 +212,7 @@ COMMANDS: dict[type, str] = {
 """The module whose ``run(options, arguments)`` carries a command out."""
 
 
-Command = Train | Distill | Evaluate | Methods | Verify | Data | Quickstart
+Command = Train | Distill | Evaluate | Show | Methods | Verify | Data | Quickstart
 
 
 def parse(arguments: Sequence[str]) -> Command:

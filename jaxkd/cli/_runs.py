@@ -154,7 +154,7 @@ def check_same_experiment(out: Path, config: dict[str, Any]) -> None:
     Raises:
         ValueError: Listing what differs.
     """
-    before = _read_config(out)
+    before = read_config(out)
     differences = [
         f"{section} {key} was {before[section].get(key)!r}, is {value!r}"
         for section in ("options", "network", "dataset")
@@ -190,7 +190,7 @@ def load_network(run: Path) -> LoadedNetwork:
     """
     if not run.is_dir():
         raise InvalidInputError(f"there is no run folder {run}")
-    config = _read_config(run)
+    config = read_config(run)
     checkpoints = training.Checkpoints(run / "checkpoints")
     step = checkpoints.latest()
     if step is None:
@@ -208,7 +208,7 @@ def load_network(run: Path) -> LoadedNetwork:
     )
 
 
-def _read_config(run: Path) -> dict[str, Any]:
+def read_config(run: Path) -> dict[str, Any]:
     try:
         return _json.strict(json.loads((run / CONFIG).read_text()))
     except FileNotFoundError:

@@ -89,7 +89,7 @@ def train_network(
     network = network.trained_as(program.student(loop))
 
     identity = dataclasses.asdict(options)
-    for harmless in ("out", "resume", "checkpoint_every"):
+    for harmless in ("out", "resume", "checkpoint_every", "report"):
         identity.pop(harmless)
     config = _runs.make_config(
         identity, arguments, network, source, dataset, program.normalization
@@ -124,6 +124,12 @@ def train_network(
         writer.close()
     _plots.draw_history(options.out / "curves.png", history)
     _finish(options.out, console, history)
+    if options.report:
+        from jaxkd.cli import _html  # only used here
+
+        answers = _html.ask(options.out, dataset, teacher)
+        path = _html.write_report(options.out, answers, dataset)
+        console.print(f"report: {path}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _finish(out: Path, console: Console, history: list[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""What a graph over a batch says: whether two agree, and whether neighbours are alike."""
+"""What a graph over a batch says: do two agree, and are neighbours alike?"""
 
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
