@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxkd._errors import InvalidInputError
+from jaxkd._watch import Watch
 from jaxkd.data import _cache
 
 _TEST_SPLITS = ("test", "validation")
@@ -86,14 +87,7 @@ class _Rows:
 
     def images(self) -> Iterator[np.ndarray]:
         """Yields the decoded images, many at a time."""
-        from rich.console import Console
-        from rich.progress import Progress
-
-        console = Console(stderr=True)
-        with Progress(
-            console=console, transient=True, disable=not console.is_terminal
-        ) as progress:
-            task = progress.add_task(f"Decoding {self._split}", total=self.shape[0])
+        with Watch(f"decoding {self._split}", self.shape[0]) as watch:
             for start in range(0, self.shape[0], _ROWS_AT_ONCE):
                 stop = min(start + _ROWS_AT_ONCE, self.shape[0])
                 examples = self._source.__getitems__(list(range(start, stop)))
@@ -101,7 +95,7 @@ class _Rows:
                     [self._pixels(start + i, row) for i, row in enumerate(examples)]
                 )
                 self.labels += [int(row[self._label_key]) for row in examples]
-                progress.update(task, completed=stop)
+                watch(stop)
 
     def _pixels(self, row: int, example: dict[str, Any]) -> np.ndarray:
         from PIL import Image, UnidentifiedImageError
