@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
@@ -77,29 +78,43 @@ def curves(
 
 def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> str:
     """Classes in rows, what they are taken for in columns; rows shaded by share."""
+    with _figure("confusion", size=(4.4, 4.2)) as chart:
+        _draw_confusion(chart.axes, matrix, class_names, _INK)
+    return chart.svg
+
+
+def confusion_picture(matrix: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    """The same as an image, uint8 of shape [height, width, 3]."""
+    figure = Figure(figsize=(5.5, 5.2), dpi=150, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    _draw_confusion(figure.subplots(), matrix, class_names, "black")
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3]
+
+
+def _draw_confusion(
+    axes: Axes, matrix: np.ndarray, class_names: Sequence[str], ink: str
+) -> None:
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     shade = LinearSegmentedColormap.from_list(
         "share", [(0.0, 0.447, 0.698, a) for a in (0.0, 0.35, 0.6, 0.8, 1.0)]
     )
-    with _figure("confusion", size=(4.4, 4.2)) as chart:
-        axes = chart.axes
-        axes.spines[:].set_visible(False)
-        axes.imshow(share, cmap=shade, vmin=0, vmax=1, interpolation="nearest")
-        axes.set(xlabel="predicted", ylabel="class")
-        count = len(matrix)
-        if count <= _NAMED_CLASSES:
-            names = [n if len(n) <= 12 else f"{n[:11]}…" for n in class_names]
-            tilt = 90 if max(map(len, names)) > 2 else 0
-            axes.set_xticks(range(count), names, rotation=tilt, fontsize=7)
-            axes.set_yticks(range(count), names, fontsize=7)
-            axes.tick_params(length=0)
-        if count <= _NUMBERED_CLASSES:
-            for (i, j), n in np.ndenumerate(matrix):
-                if n:
-                    ink = "white" if share[i, j] > 0.4 else _INK
-                    cell = axes.text(j, i, str(n), color=ink, fontsize=7)
-                    cell.set(ha="center", va="center")
-    return chart.svg
+    axes.spines[:].set_visible(False)
+    axes.imshow(share, cmap=shade, vmin=0, vmax=1, interpolation="nearest")
+    axes.set(xlabel="predicted", ylabel="class")
+    count = len(matrix)
+    if count <= _NAMED_CLASSES:
+        names = [n if len(n) <= 12 else f"{n[:11]}…" for n in class_names]
+        tilt = 90 if max(map(len, names)) > 2 else 0
+        axes.set_xticks(range(count), names, rotation=tilt, fontsize=7)
+        axes.set_yticks(range(count), names, fontsize=7)
+        axes.tick_params(length=0)
+    if count <= _NUMBERED_CLASSES:
+        for (i, j), n in np.ndenumerate(matrix):
+            if n:
+                color = "white" if share[i, j] > 0.4 else ink
+                cell = axes.text(j, i, str(n), color=color, fontsize=7)
+                cell.set(ha="center", va="center")
 
 
 def reliability(results: Mapping[str, Calibration]) -> str:

@@ -91,7 +91,11 @@ class _TrainingOptions:
     resume: bool = False
     """Continue the run in --out from its newest finished checkpoint."""
     report: bool = True
-    """Make report.html at the end."""
+    """Make report.html at the end, and images for TensorBoard."""
+    profile: bool = False
+    """Trace steps 10 to 20 with JAX's profiler, into the folder `profile` of --out."""
+    wandb: str | None = None
+    """A project on Weights & Biases to send the metrics to (extra `wandb`)."""
     optimizer: Annotated[OptimizerOptions, tyro.conf.arg(name="")] = OptimizerOptions()
     data: Annotated[DataOptions, tyro.conf.arg(name="")] = DataOptions()
 

@@ -1,5 +1,6 @@
 """``jaxkd train``, and what ``jaxkd distill`` shares with it."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,15 @@ from rich.console import Console
 
 from jaxkd import data, distillers, models, training
 from jaxkd._errors import InvalidInputError
-from jaxkd.cli import _plots, _runs
+from jaxkd.cli import (
+    _analysis,
+    _html,
+    _plots,
+    _profile,
+    _runs,
+    _tensorboard,
+    _wandb,
+)
 from jaxkd.cli._options import DataOptions, Distill, Train
 
 
@@ -56,6 +65,8 @@ def train_network(
 ) -> None:
     """Runs one training job; nothing is written before everything is checked."""
     console = Console()
+    if options.wandb is not None:
+        _wandb.require()
     network = _runs.NetworkConfig.for_dataset(
         dataset, options.model, options.width, options.compute_dtype
     )
@@ -89,7 +100,8 @@ def train_network(
     network = network.trained_as(program.student(loop))
 
     identity = dataclasses.asdict(options)
-    for harmless in ("out", "resume", "checkpoint_every", "report"):
+    harmless_options = ("report", "profile", "wandb")  # to look at it, not what it is
+    for harmless in ("out", "resume", "checkpoint_every", *harmless_options):
         identity.pop(harmless)
     config = _runs.make_config(
         identity, arguments, network, source, dataset, program.normalization
@@ -107,29 +119,56 @@ def train_network(
     else:
         options.out.mkdir(parents=True, exist_ok=True)
         _runs.write_json(options.out / _runs.CONFIG, config)
+        if options.report:
+            _tensorboard.write_batch(options.out, dataset, options.seed)
 
-    writer = training.MetricsWriter(options.out, resumed_at=resumed_at)
-    try:
+    with contextlib.ExitStack() as ends:
+        writer = training.MetricsWriter(options.out, resumed_at=resumed_at)
+        writers: list[Any] = [ends.enter_context(contextlib.closing(writer))]
+        if options.wandb is not None:
+            stored = _runs.read_config(options.out)
+            sender = _wandb.WandbWriter(options.wandb, options.out, stored)
+            writers.append(ends.enter_context(contextlib.closing(sender)))
+        if options.profile:
+            profiled = _profile.profiled(program, options.out, console)
+            program = ends.enter_context(profiled)
+
+        def to_all(record: dict[str, Any]) -> None:
+            for write in writers:
+                write(record)
+
         loop, history = training.fit(
             program,
             loop,
             epochs=options.epochs,
             checkpoints=checkpoints,
             history=history,
-            on_epoch=writer,
+            on_epoch=to_all,
             console=console,
             description=network.model,
         )
-    finally:
-        writer.close()
     _plots.draw_history(options.out / "curves.png", history)
     _finish(options.out, console, history)
     if options.report:
-        from jaxkd.cli import _html  # only used here
+        _show(options.out, console, dataset, teacher, step=history[-1]["step"])
 
-        answers = _html.ask(options.out, dataset, teacher)
-        path = _html.write_report(options.out, answers, dataset)
-        console.print(f"report: {path}", highlight=False, soft_wrap=True, markup=False)
+
+def _show(
+    out: Path,
+    console: Console,
+    dataset: data.ImageDataset,
+    teacher: training.FrozenNetwork | None,
+    *,
+    step: int,
+) -> None:
+    """Makes what there is to look at after a run."""
+    answers = _html.ask(out, dataset, teacher)
+    path = _html.write_report(out, answers, dataset)
+    matrix = _analysis.confusion_matrix(
+        dataset.test.labels, answers.student.classes, dataset.num_classes
+    )
+    _tensorboard.write_confusion(out, matrix, dataset.class_names, step)
+    console.print(f"report: {path}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _finish(out: Path, console: Console, history: list[dict[str, Any]]) -> None:

@@ -63,6 +63,13 @@ def test_a_report_compares_student_and_teacher(page):
         assert title in page.text
 
 
+def test_tensorboard_has_a_training_batch_and_the_confusion_matrix(student):
+    content = b"".join(x.read_bytes() for x in (student / "images").iterdir())
+    assert content.count(b"\x89PNG") == 2
+    assert b"training images, augmented" in content
+    assert b"confusion matrix" in content
+
+
 def test_show_makes_a_report_again_and_says_where_it_is(student, page, capsys):
     before = (student / "report.html").read_bytes()
     (student / "report.html").unlink()
