@@ -18,7 +18,8 @@ def train_arguments(dataset, out, *more):
     return [
         "train",
         *("--dataset", str(dataset), "--model", "mlp", "--width", "16"),
-        *("--epochs", "3", "--batch-size", "16", "--out", str(out), *more),
+        *("--epochs", "3", "--batch-size", "16", "--no-report", "--out", str(out)),
+        *more,
     ]
 
 
@@ -26,5 +27,6 @@ def distill_arguments(teacher, out, *more):
     return [
         "distill",
         *("--teacher", str(teacher), "--model", "mlp", "--width", "8"),
-        *("--epochs", "2", "--batch-size", "16", "--out", str(out), *more),
+        *("--epochs", "2", "--batch-size", "16", "--no-report", "--out", str(out)),
+        *more,
     ]

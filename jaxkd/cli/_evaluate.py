@@ -25,6 +25,12 @@ def run(options: Evaluate, arguments: list[str]) -> None:
     check_fits(loaded, dataset)
     frozen = training.freeze_teacher(loaded.module, loaded.normalization)
     evaluator = training.make_evaluator(frozen.apply, dataset.test)
+    Console(stderr=True).print(
+        f"evaluating {loaded.network.model} on {len(dataset.test.labels):,} images of "
+        f"{dataset.name}, twice, to tell its speed from the time to compile it",
+        highlight=False,
+        soft_wrap=True,
+    )
     evaluator(frozen.variables)  # compiles, so that the time below is the network's
     started = time.perf_counter()
     result = evaluator(frozen.variables)

@@ -128,6 +128,12 @@ class _TrainingOptions:
     times."""
     resume: bool = False
     """Continue the run in --out from its newest intact checkpoint."""
+    report: bool = True
+    """Make report.html at the end, and images for TensorBoard."""
+    profile: bool = False
+    """Trace steps 10 to 20 with JAX's profiler, into the folder `profile` of --out."""
+    wandb: str | None = None
+    """A project on Weights & Biases to send the metrics to (extra `wandb`)."""
     optimizer: Annotated[OptimizerOptions, tyro.conf.arg(name="")] = OptimizerOptions()
     data: Annotated[DataOptions, tyro.conf.arg(name="")] = DataOptions()
 
@@ -242,6 +248,20 @@ class Report:
 
 
 @dataclasses.dataclass(frozen=True)
+class Show:
+    """Make the report of a run again (report.html), and say where it is."""
+
+    run: Positional[Path]
+    """A run folder."""
+    teacher: Path | None = None
+    """The teacher's run folder, if it has moved."""
+    data_dir: Path | None = None
+    """Folder of prepared TFDS datasets; by default the run's."""
+    cache_dir: Path | None = None
+    """Folder for decoded images; by default the run's."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Data:
     """Read a dataset, decode it into the cache, and describe it."""
 
@@ -299,6 +319,7 @@ COMMANDS: dict[type, str] = {
     Convert: "jaxkd.cli._convert",
     Export: "jaxkd.cli._export",
     Report: "jaxkd.cli._report",
+    Show: "jaxkd.cli._show",
     Methods: "jaxkd.cli._methods",
     Verify: "jaxkd.cli._verify",
     Data: "jaxkd.cli._data",
@@ -314,6 +335,7 @@ Command = (
     | Convert
     | Export
     | Report
+    | Show
     | Methods
     | Verify
     | Data

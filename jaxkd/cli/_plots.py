@@ -22,7 +22,7 @@ def draw_history(path: Path, history: Sequence[Record]) -> None:
     epochs = [record["epoch"] for record in history]
     for name in history[-1]:
         part = name.removeprefix("train/")
-        if part != name and "/" not in part and part != "accuracy":
+        if part != name and "/" not in part and part not in ("accuracy", "grad_norm"):
             losses.plot(epochs, [r.get(name, np.nan) for r in history], label=part)
     losses.set(xlabel="epoch", ylabel="training loss", yscale="log")
     for name in ("train/accuracy", "test/accuracy"):

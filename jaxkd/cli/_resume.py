@@ -11,7 +11,10 @@ from jaxkd.cli._messages import say
 
 # What may differ between a run and its continuation: where things lie and how often
 # they are saved. A teacher and a dataset are known by their contents.
-HARMLESS = ("out", "resume", "checkpoint_every", "checkpoint_minutes", "teacher")
+HARMLESS = (
+    *("out", "resume", "checkpoint_every", "checkpoint_minutes", "teacher"),
+    *("report", "profile", "wandb"),
+)
 HARMLESS_DATA = ("data_dir", "cache_dir", "stream", "workers")
 
 _WHY = {

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,7 +13,20 @@ from rich.console import Console
 
 from jaxkd import data, distillers, models, training
 from jaxkd._errors import InvalidInputError
-from jaxkd.cli import _lock, _optimizer, _plots, _resume, _runs, _signals, _summary
+from jaxkd.cli import (
+    _analysis,
+    _html,
+    _lock,
+    _optimizer,
+    _plots,
+    _profile,
+    _resume,
+    _runs,
+    _signals,
+    _summary,
+    _tensorboard,
+    _wandb,
+)
 from jaxkd.cli._messages import say
 from jaxkd.cli._options import DataOptions, Distill, Train
 
@@ -73,6 +87,8 @@ def train_network(
 ) -> None:
     """Runs one training job; nothing is written before everything is checked."""
     console = Console()
+    if options.wandb is not None:
+        _wandb.require()
     network = _runs.NetworkConfig.for_dataset(
         dataset, options.model, options.width, options.compute_dtype
     )
@@ -143,9 +159,13 @@ def train_network(
             )
         else:
             _runs.write_json(options.out / _runs.CONFIG, config)
+            if options.report:
+                _tensorboard.write_batch(options.out, dataset, options.data_seed)
         history = _fit(options, program, loop, checkpoints, history, console)
         _plots.draw_history(options.out / "curves.png", history)
         _finish(options, console, history)
+        if options.report:
+            _show(options.out, console, dataset, teacher, step=history[-1]["step"])
 
 
 def _fit(
@@ -157,35 +177,66 @@ def _fit(
     console: Console,
 ) -> list[dict[str, Any]]:
     """Trains to the end, or until a signal comes; returns the history."""
-    writer = training.MetricsWriter(options.out, resumed_at=int(loop.train.step))
-
-    def on_back_off(back_off: training.BackOff) -> None:
-        say(
-            f"warning: {back_off.failure}; going back to step {back_off.step} with the "
-            f"learning rate times {back_off.scale:g}"
-        )
-        writer.rewind(back_off.step)
-
     fit = training.fit
-    if options.on_nonfinite == "back-off":
-        fit = functools.partial(
-            training.fit_backing_off,
-            start=lambda: program.start(options.seed, options.data_seed),
-            on_back_off=on_back_off,
-        )
-    with contextlib.closing(writer), _signals.stop_when_asked() as stop:
+    with contextlib.ExitStack() as ends:
+        writer = training.MetricsWriter(options.out, resumed_at=int(loop.train.step))
+        writers: list[Any] = [ends.enter_context(contextlib.closing(writer))]
+        if options.wandb is not None:
+            stored = _runs.read_config(options.out)
+            sender = _wandb.WandbWriter(options.wandb, options.out, stored)
+            writers.append(ends.enter_context(contextlib.closing(sender)))
+        if options.profile:
+            profiled = _profile.profiled(program, options.out, console)
+            program = ends.enter_context(profiled)
+        stop = ends.enter_context(_signals.stop_when_asked())
+
+        def to_all(record: dict[str, Any]) -> None:
+            for write in writers:
+                write(record)
+
+        def on_back_off(back_off: training.BackOff) -> None:
+            say(
+                f"warning: {back_off.failure}; going back to step {back_off.step} with "
+                f"the learning rate times {back_off.scale:g}"
+            )
+            writer.rewind(back_off.step)
+
+        if options.on_nonfinite == "back-off":
+            fit = functools.partial(
+                training.fit_backing_off,
+                start=lambda: program.start(options.seed, options.data_seed),
+                on_back_off=on_back_off,
+            )
         _, history = fit(
             program,
             loop,
             epochs=options.epochs,
             checkpoints=checkpoints,
             history=history,
-            on_epoch=writer,
+            on_epoch=to_all,
             stop=stop,
             console=console,
             description=options.model,
         )
     return history
+
+
+def _show(
+    out: Path,
+    console: Console,
+    dataset: data.ImageDataset,
+    teacher: training.FrozenNetwork | None,
+    *,
+    step: int,
+) -> None:
+    """Makes what there is to look at after a run."""
+    answers = _html.ask(out, dataset, teacher)
+    path = _html.write_report(out, answers, dataset)
+    matrix = _analysis.confusion_matrix(
+        dataset.test.labels, answers.student.classes, dataset.num_classes
+    )
+    _tensorboard.write_confusion(out, matrix, dataset.class_names, step)
+    console.print(f"report: {path}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _finish(

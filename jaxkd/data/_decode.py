@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from jaxkd._errors import InvalidInputError
+from jaxkd._watch import Watch
 from jaxkd.data import _cache
 
 PILLOW_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -135,18 +136,11 @@ def _images(
 
     One thread: for images as small as these a second one costs more than it brings.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
     count = rows.shape[0]
-    with Progress(
-        console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task(f"Decoding {part}", total=count)
+    with Watch(f"decoding {part}", count) as watch:
         for start in range(0, count, _ROWS_AT_ONCE):
             stop = min(start + _ROWS_AT_ONCE, count)
             images, own = rows.read(range(start, stop))
             labels.append(own)
             yield images
-            progress.update(task, completed=stop)
+            watch(stop)

@@ -81,7 +81,7 @@ def contrastive_representation(
 
     Returns:
         A distiller. Its loss is in nats; its metrics are the mean of each side,
-        ``student`` and ``teacher``.
+        ``student`` and ``teacher``, and :func:`jaxkd.memory.bank_statistics`.
 
     Raises:
         TypeError: If a count is no integer.
@@ -193,7 +193,11 @@ def contrastive_representation(
             extra.bank, kept, embedded_s, embedded_t, momentum=bank_momentum
         )
         normalizer = jnp.stack([z_s, z_t]).astype(extra.normalizer.dtype)
-        metrics = {"student": jnp.mean(side_s), "teacher": jnp.mean(side_t)}
+        metrics = {
+            "student": jnp.mean(side_s),
+            "teacher": jnp.mean(side_t),
+            **memory.bank_statistics(old, embedded_s, embedded_t),
+        }
         return total, extra._replace(bank=bank, normalizer=normalizer), metrics
 
     return Distiller(init, loss)

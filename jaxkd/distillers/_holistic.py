@@ -96,8 +96,11 @@ def holistic(
     Returns:
         A distiller. Its loss is in nats. Its metrics are the mean of each term, under
         ``student_embedding``, ``teacher_embedding``, ``student_graph`` and
-        ``teacher_graph``, and ``neighbor_agreement``, the share of the student's
-        neighbours that are also the teacher's.
+        ``teacher_graph``; of the two graphs, if there are graph terms,
+        ``neighbor_agreement`` (:func:`jaxkd.graphs.neighbor_agreement`) and
+        ``student_purity`` and ``teacher_purity``
+        (:func:`jaxkd.graphs.neighbor_purity`); and those of
+        :func:`jaxkd.memory.bank_statistics`.
 
     Raises:
         TypeError: If a count is no integer.
@@ -169,7 +172,8 @@ def holistic(
         embedded_s = heads.student_embedding(student.embedding)
         embedded_t = heads.teacher_embedding(teacher.embedding)
         old = memory.read(extra.bank, batch.rows)
-        terms_s, terms_t, metrics = {}, {}, {}
+        terms_s, terms_t = {}, {}
+        metrics = memory.bank_statistics(old, embedded_s, embedded_t)
         if embedding_weight:
             terms_s["student_embedding"] = embedded_s, old.teacher
             terms_t["teacher_embedding"] = embedded_t, old.student
@@ -186,8 +190,12 @@ def holistic(
             )
             terms_s["student_graph"] = encoded_s, smooth_t
             terms_t["teacher_graph"] = encoded_t, smooth_s
-            shared = (near_s[:, :, None] == near_t[:, None, :]).any(axis=-1)
-            metrics["neighbor_agreement"] = jnp.mean(shared, dtype=embedded_s.dtype)
+            shares = {
+                "neighbor_agreement": graphs.neighbor_agreement(near_s, near_t),
+                "student_purity": graphs.neighbor_purity(near_s, batch.labels),
+                "teacher_purity": graphs.neighbor_purity(near_t, batch.labels),
+            }
+            metrics |= {name: jnp.mean(share) for name, share in shares.items()}
 
         chosen = sampler(
             batch.key,

@@ -1,4 +1,6 @@
-"""Nearest-neighbour graphs over a batch and propagation on them."""
+"""Nearest-neighbour graphs over a batch, propagation on them, and what they say."""
 
+from jaxkd.graphs._agreement import neighbor_agreement as neighbor_agreement
+from jaxkd.graphs._agreement import neighbor_purity as neighbor_purity
 from jaxkd.graphs._neighbors import nearest_neighbors as nearest_neighbors
 from jaxkd.graphs._neighbors import propagate as propagate

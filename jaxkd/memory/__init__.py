@@ -13,3 +13,4 @@ from jaxkd.memory._negatives import all_negatives as all_negatives
 from jaxkd.memory._negatives import listed_negatives as listed_negatives
 from jaxkd.memory._negatives import sampled_negatives as sampled_negatives
 from jaxkd.memory._negatives import shared_negatives as shared_negatives
+from jaxkd.memory._statistics import bank_statistics as bank_statistics

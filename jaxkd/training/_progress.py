@@ -10,7 +10,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 class FitProgress:
-    """A live bar on a terminal, one plain line per epoch elsewhere.
+    """A live bar on a terminal; elsewhere a plain line per epoch.
+
+    Within an epoch that takes long, there is a line every 30 seconds as well, so that a
+    log file tells a slow run from one that hangs.
 
     Args:
         console: Where to show it.
@@ -21,6 +24,7 @@ class FitProgress:
     """
 
     refresh_seconds = 0.5
+    line_seconds = 30.0
 
     def __init__(
         self,
@@ -35,6 +39,8 @@ class FitProgress:
         self._description = description
         self._epochs = epochs
         self._last_refresh = 0.0
+        self._last_line = time.monotonic()
+        self._steps_per_epoch = steps_per_epoch
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -75,9 +81,21 @@ class FitProgress:
         self._bar.update(
             self._task, completed=completed, epoch=epoch, status=_brief(metrics)
         )
+        ended = completed % self._steps_per_epoch == 0  # its own line comes next
+        waited = self._last_refresh - self._last_line
+        if waited >= self.line_seconds and not ended and self._bar.disable:
+            self._last_line = self._last_refresh
+            taken = completed - (epoch - 1) * self._steps_per_epoch
+            self._console.print(
+                f"{self._description}  epoch {epoch}/{self._epochs}"
+                f"  step {taken}/{self._steps_per_epoch}  {_brief(metrics)}",
+                highlight=False,
+                soft_wrap=True,
+            )
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Prints a finished epoch as a line."""
+        self._last_line = time.monotonic()
         parts = {
             k.removeprefix("train/"): v for k, v in record.items() if "train/" in k
         }

@@ -195,7 +195,8 @@ def make_train_step(
     Returns:
         ``(state, teacher_variables, examples) -> (state, metrics)``. Metrics are
         scalars: ``loss``, ``accuracy`` (of the student on the augmented batch; not in
-        pretraining) and the distiller's own.
+        pretraining), the distiller's own, and ``grad_norm``, the Euclidean norm of the
+        gradient of all that is trained, before weight decay.
 
     Raises:
         ValueError: If pretraining is asked of a distiller that has none. From the step,
@@ -290,6 +291,7 @@ def make_step_parts(
         grads, (rest, extra, metrics) = jax.grad(objective, has_aux=True)(params)
         # optax's schedules and bias corrections mix integer counts with floats.
         with jax.numpy_dtype_promotion("standard"):
+            metrics["grad_norm"] = optax.tree.norm(grads)
             updates, opt_state = optimizer.update(grads, state.opt_state, params)
             if stage is not None:
                 updates = jax.tree.map(_where_reached, grads, updates)

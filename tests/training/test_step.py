@@ -75,6 +75,8 @@ def test_one_step_of_sgd_follows_the_gradient_of_the_mean_loss(parts, stepped):
 
     loss, grads = jax.value_and_grad(by_hand)(state.student)
     np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-4)
+    norm = np.linalg.norm(np.concatenate([g.ravel() for g in arrays(grads)]))
+    np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=1e-4)
     expected = jax.tree.map(lambda p, g: p - 0.1 * g, state.student, grads)
     for a, b in zip(arrays(after.student), arrays(expected), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)

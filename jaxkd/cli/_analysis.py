@@ -1,0 +1,172 @@
+"""The numbers of a run's report, in NumPy."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+# As in most papers that report the calibration error.
+CALIBRATION_BINS = 15
+
+
+class Calibration(NamedTuple):
+    """How often a network is right at each confidence.
+
+    Attributes:
+        edges: Bounds of the bins of confidence, one more than there are bins.
+        counts: Examples in each bin.
+        confidence: Their mean confidence; NaN in an empty bin.
+        accuracy: The share that is predicted correctly; NaN in an empty bin.
+        error: The expected calibration error: the mean distance of confidence and
+            accuracy, each bin weighted by its examples.
+    """
+
+    edges: np.ndarray
+    counts: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    error: float
+
+
+class Agreement(NamedTuple):
+    """Whether teacher and student say the same, and who of them is right.
+
+    Attributes:
+        equal: Share of examples with the same prediction.
+        both: How many both predict correctly.
+        only_teacher: How many the teacher alone predicts correctly.
+        only_student: How many the student alone predicts correctly.
+        neither: How many neither does.
+    """
+
+    equal: float
+    both: int
+    only_teacher: int
+    only_student: int
+    neither: int
+
+
+def confusion_matrix(
+    labels: np.ndarray, predicted: np.ndarray, num_classes: int
+) -> np.ndarray:
+    """How many examples of each class (row) are taken for each class (column)."""
+    cells = np.asarray(labels, np.int64) * num_classes + np.asarray(predicted, np.int64)
+    counts = np.bincount(cells, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes)
+
+
+def most_confused(matrix: np.ndarray, n: int) -> list[tuple[int, int, int]]:
+    """The ``n`` most frequent mistakes: class, what it is taken for, how often."""
+    wrong = np.where(np.eye(len(matrix), dtype=bool), 0, matrix)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:n]
+    pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
+    return [(int(i), int(j), int(wrong[i, j])) for i, j in pairs if wrong[i, j]]
+
+
+def calibration(
+    probabilities: np.ndarray, labels: np.ndarray, *, bins: int = CALIBRATION_BINS
+) -> Calibration:
+    r"""Confidence and accuracy in bins of equal width, and their distance.
+
+    .. math::
+        \mathrm{ECE} = \sum_b \frac{n_b}{n}
+            \lvert \mathrm{acc}_b - \mathrm{conf}_b \rvert
+
+    Args:
+        probabilities: Of shape ``[examples, classes]``.
+        labels: The classes.
+        bins: How many, of ``[0, 1]``; a confidence on a bound belongs to the bin below.
+    """
+    confidence = np.asarray(probabilities, np.float64).max(axis=1)
+    correct = np.argmax(probabilities, axis=1) == labels
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    bin_of = np.clip(np.searchsorted(edges, confidence) - 1, 0, bins - 1)
+    counts = np.bincount(bin_of, minlength=bins)
+    sums = [np.bincount(bin_of, x, minlength=bins) for x in (confidence, correct)]
+    with np.errstate(invalid="ignore"):
+        mean_confidence, accuracy = (total / counts for total in sums)
+    error = float(np.abs(sums[0] - sums[1]).sum() / len(confidence))
+    return Calibration(edges, counts, mean_confidence, accuracy, error)
+
+
+def agreement(
+    student: np.ndarray, teacher: np.ndarray, labels: np.ndarray
+) -> Agreement:
+    """Compares the classes that two networks predict."""
+    right_s, right_t = student == labels, teacher == labels
+    return Agreement(
+        equal=float(np.mean(student == teacher)),
+        both=int(np.sum(right_s & right_t)),
+        only_teacher=int(np.sum(right_t & ~right_s)),
+        only_student=int(np.sum(right_s & ~right_t)),
+        neither=int(np.sum(~right_s & ~right_t)),
+    )
+
+
+def confident_mistakes(
+    probabilities: np.ndarray, labels: np.ndarray, n: int
+) -> np.ndarray:
+    """Rows of the ``n`` most confident wrong predictions, the most confident first."""
+    wrong = np.flatnonzero(np.argmax(probabilities, axis=1) != labels)
+    confidence = probabilities[wrong].max(axis=1)
+    return wrong[np.argsort(-confidence, kind="stable")[:n]]
+
+
+def principal_plane(features: np.ndarray) -> np.ndarray:
+    """Coordinates along the two directions of greatest variance, in ``[0, 1]``."""
+    centered = np.asarray(features, np.float64)
+    centered = centered - centered.mean(axis=0)
+    directions = np.linalg.svd(centered, full_matrices=False)[2][:2]
+    plane = np.zeros((len(centered), 2))
+    plane[:, : len(directions)] = centered @ directions.T
+    span = np.ptp(plane, axis=0)
+    return (plane - plane.min(axis=0)) / np.where(span > 0, span, 1.0)
+
+
+def spread_out(
+    positions: np.ndarray, *, distance: float, rounds: int = 200
+) -> np.ndarray:
+    """Moves points apart until hardly any two are closer than ``distance``.
+
+    Args:
+        positions: Of shape ``[points, 2]``, in the unit square, which none leaves.
+        distance: The least distance.
+        rounds: How often every close pair is pushed half its overlap apart.
+    """
+    # A jitter that is always the same parts points that coincide.
+    jitter = np.random.default_rng(0).normal(0, 1e-3, positions.shape)
+    positions = positions + jitter
+    for _ in range(rounds):
+        offsets = positions[:, None] - positions[None, :]
+        lengths = np.sqrt((offsets**2).sum(-1)) + np.eye(len(positions)) * 2 * distance
+        overlap = np.clip(distance - lengths, 0.0, None)
+        if not overlap.any():
+            break
+        push = offsets / lengths[..., None] * overlap[..., None] / 2
+        positions = np.clip(positions + push.sum(axis=1), 0.0, 1.0)
+    return positions
+
+
+def undirected(neighbors: np.ndarray) -> list[tuple[int, int]]:
+    """The edges of a graph of neighbours, each once, without loops."""
+    pairs = {
+        (min(i, int(j)), max(i, int(j)))
+        for i, row in enumerate(neighbors)
+        for j in row
+        if i != j
+    }
+    return sorted(pairs)
+
+
+def learning_rates(
+    steps: Sequence[int],
+    total_steps: int,
+    *,
+    learning_rate: float,
+    milestones: Sequence[float],
+    decay: float = 0.1,
+) -> np.ndarray:
+    """The rate of :func:`jaxkd.training.published_sgd` at some steps."""
+    boundaries = np.array([round(m * total_steps) for m in milestones])
+    passed = (np.asarray(steps)[:, None] >= boundaries).sum(axis=1)
+    return learning_rate * decay ** passed.astype(float)

@@ -1,0 +1,123 @@
+"""The frame of a report: one HTML file that needs nothing else."""
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+
+_STYLE = """
+:root{color-scheme:light dark;--ink:#1d2127;--paper:#fafaf8;--card:#fff;--line:#d9dbdf;
+--soft:#5d6570;--same:#0072B2;--other:#D55E00}
+@media(prefers-color-scheme:dark){:root{--ink:#e3e5e8;--paper:#15171a;--card:#1d2024;
+--line:#363b42;--soft:#a0a7b1;--same:#56B4E9;--other:#E69F00}}
+*{box-sizing:border-box}
+body{margin:0 auto;max-width:1240px;padding:1rem;background:var(--paper);
+color:var(--ink);font:15px/1.5 system-ui,sans-serif}
+h1{font-size:1.5rem;line-height:1.25;margin:.5rem 0}
+h2{font-size:1.15rem;margin:2rem 0 .6rem}
+h3{font-size:.95rem;margin:0 0 .3rem}
+p{margin:.3rem 0 .6rem;max-width:46rem}
+.soft,figcaption{color:var(--soft);font-size:.85rem}
+.cards{display:grid;gap:1rem;
+grid-template-columns:repeat(auto-fit,minmax(min(330px,100%),1fr))}
+.card{background:var(--card);border:1px solid var(--line);border-radius:8px;
+padding:.8rem;min-width:0}
+.card>svg{display:block;width:100%;max-width:560px;height:auto;margin:auto}
+.numbers{display:grid;gap:.6rem;grid-template-columns:repeat(auto-fill,minmax(135px,1fr))}
+.numbers div{background:var(--card);border:1px solid var(--line);border-radius:8px;
+padding:.5rem .7rem}
+.numbers b{display:block;font-size:1.25rem;font-variant-numeric:tabular-nums}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem .9rem;margin:0}
+dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
+code{font-size:.85em}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+td,th{padding:.25rem .6rem;border:1px solid var(--line);text-align:right;
+font-weight:normal}
+th{color:var(--soft);text-align:left}
+.thumbs{display:grid;gap:.7rem;grid-template-columns:repeat(auto-fill,minmax(92px,1fr))}
+.thumbs figure{margin:0}
+.thumbs img{width:100%;max-width:128px;aspect-ratio:1;object-fit:contain;
+display:block;border:1px solid var(--line);border-radius:4px}
+.small img{image-rendering:pixelated}
+.defs{position:absolute;width:0;height:0}
+.card>svg.graph{max-width:640px}
+.graph line{stroke-width:.22;opacity:.45}.graph rect{stroke-width:.5}
+.graph line.same{stroke:var(--same)}.graph line.other{stroke:var(--other);opacity:.75}
+.key.same{color:var(--same)}.key.other{color:var(--other)}
+.key{display:inline-block;width:1.4em;height:0;border-top:3px solid;
+vertical-align:middle}
+"""
+
+
+def document(title: str, sections: Iterable[str], *, small_images: bool) -> str:
+    """A whole page."""
+    kind = ' class="small"' if small_images else ""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>"
+        f"<body{kind}>\n" + "\n".join(sections) + "\n</body></html>\n"
+    )
+
+
+def heading(title: str) -> str:
+    """The page's own."""
+    return f"<h1>{html.escape(title)}</h1>"
+
+
+def section(title: str, *parts: str) -> str:
+    """A heading and what is below it."""
+    return f"<section><h2>{html.escape(title)}</h2>{''.join(parts)}</section>"
+
+
+def cards(named: Mapping[str, str]) -> str:
+    """Boxes side by side, as many as fit."""
+    boxes = (
+        f'<div class="card"><h3>{html.escape(title)}</h3>{content}</div>'
+        for title, content in named.items()
+    )
+    return f'<div class="cards">{"".join(boxes)}</div>'
+
+
+def numbers(named: Mapping[str, str]) -> str:
+    """Numbers that should be seen first."""
+    boxes = (
+        f"<div><b>{html.escape(value)}</b>"
+        f'<span class="soft">{html.escape(name)}</span></div>'
+        for name, value in named.items()
+    )
+    return f'<div class="numbers">{"".join(boxes)}</div>'
+
+
+def facts(named: Mapping[str, str]) -> str:
+    """A list of names and values."""
+    rows = (
+        f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>"
+        for name, value in named.items()
+    )
+    return f'<div class="card"><dl>{"".join(rows)}</dl></div>'
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose first column names the rows."""
+    names = "".join(f"<th>{html.escape(x)}</th>" for x in head)
+    lines = "".join(
+        f"<tr><th>{html.escape(row[0])}</th>"
+        + "".join(f"<td>{html.escape(x)}</td>" for x in row[1:])
+        + "</tr>"
+        for row in rows
+    )
+    return f"<table><tr>{names}</tr>{lines}</table>"
+
+
+def text(content: str) -> str:
+    """A paragraph."""
+    return f"<p>{html.escape(content)}</p>"
+
+
+def thumbnails(images: Sequence[tuple[str, str]]) -> str:
+    """Pictures (``data:`` addresses) with a line below each."""
+    figures = (
+        f'<figure><img src="{source}" alt=""><figcaption>{html.escape(caption)}'
+        "</figcaption></figure>"
+        for source, caption in images
+    )
+    return f'<div class="thumbs">{"".join(figures)}</div>'

@@ -1,0 +1,79 @@
+"""A trace of a few steps, to see what their time goes into."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+from rich.console import Console
+
+from jaxkd import training
+
+FOLDER = "profile"
+
+# After compilation and the first, slow steps; long enough to see what repeats.
+_FIRST, _LAST = 10, 20
+
+
+@contextlib.contextmanager
+def profiled(
+    program: training.Program, run: Path, console: Console
+) -> Iterator[training.Program]:
+    """The same program, steps 10 to 20 of which are traced into the run folder.
+
+    With several steps in a dispatch, the dispatches that hold them are. A pretraining
+    stage is not counted. At the end it says where the trace is and how to open it.
+
+    Args:
+        program: The compiled experiment.
+        run: The run folder.
+        console: Where to say it.
+    """
+    folder = run / FOLDER
+    taken, tracing, traced = 0, False, False
+
+    def stop() -> None:
+        nonlocal tracing, traced
+        jax.profiler.stop_trace()
+        tracing, traced = False, True
+
+    def watched(advance, steps):
+        def advance_and_trace(state, order):
+            nonlocal taken, tracing
+            if taken >= _FIRST and not tracing and not traced:
+                jax.block_until_ready(state)  # what came before is not in the trace
+                jax.profiler.start_trace(folder)
+                tracing = True
+            if not tracing:
+                state, report = advance(state, order)
+            else:
+                with jax.profiler.StepTraceAnnotation("train", step_num=taken):
+                    state, report = advance(state, order)
+            taken += steps
+            if tracing and taken >= _LAST:
+                jax.block_until_ready(report)
+                stop()
+            return state, report
+
+        return advance_and_trace
+
+    stage = program.training
+    stage = stage._replace(
+        advance=watched(stage.advance, 1),
+        advance_many=watched(stage.advance_many, program.steps_per_call),
+    )
+    try:
+        yield dataclasses.replace(program, training=stage)
+    finally:
+        if tracing:  # the run ended, or failed, within the traced steps
+            stop()
+        console.print(
+            f"profile: {folder}; open it with `tensorboard --logdir {folder}` (pip "
+            "install tensorboard xprof), or its .trace.json.gz on ui.perfetto.dev"
+            if traced
+            else f"profile: none, the run has no more than {_FIRST} steps",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )

@@ -1,0 +1,41 @@
+"""``jaxkd show``: the report of a run, made again."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from jaxkd import training
+from jaxkd._errors import InvalidInputError
+from jaxkd.cli import _html, _runs
+from jaxkd.cli._options import DataOptions, Show
+from jaxkd.cli._train import load_dataset
+
+
+def run(options: Show, arguments: list[str]) -> None:
+    """Makes a run's report again and says where it is."""
+    del arguments
+    config = _runs.read_config(options.run)
+    dataset = load_dataset(config["dataset"]["source"], _data_options(options, config))
+    teacher, note = None, ""
+    if "teacher" in config["options"]:
+        folder = options.teacher or Path(config["options"]["teacher"])
+        try:
+            loaded = _runs.load_network(folder)
+            teacher = training.freeze_teacher(loaded.module, loaded.normalization)
+        except InvalidInputError as error:
+            if options.teacher is not None:
+                raise
+            note = f"Without the teacher: {error}. (jaxkd show RUN --teacher FOLDER)"
+    answers = _html.ask(options.run, dataset, teacher)
+    path = _html.write_report(options.run, answers, dataset, note=note)
+    Console().print(str(path), highlight=False, soft_wrap=True, markup=False)
+
+
+def _data_options(options: Show, config: dict[str, Any]) -> DataOptions:
+    """Those of the run, its folders replaced by what the command line says."""
+    stored = dict(config["options"].get("data", {}))
+    for name in ("data_dir", "cache_dir"):
+        given = getattr(options, name) or stored.get(name)
+        stored[name] = None if given is None else Path(given)
+    return DataOptions(**stored)
