@@ -12,8 +12,8 @@ from jaxkd import _checks
 from jaxkd._errors import DivergenceError, InvalidInputError
 from jaxkd.training._checkpoints import Checkpoints
 from jaxkd.training._fit import Record, fit
+from jaxkd.training._loop_state import LoopState
 from jaxkd.training._program import Program
-from jaxkd.training._stages import LoopState
 
 PyTree = Any
 

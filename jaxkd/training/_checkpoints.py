@@ -15,7 +15,7 @@ from flax import nnx
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
 from jaxkd.training import _checksums
-from jaxkd.training._stages import LoopState
+from jaxkd.training._loop_state import LoopState
 
 PyTree = Any
 

@@ -13,10 +13,11 @@ from rich.console import Console
 from jaxkd import _checks
 from jaxkd._errors import DivergenceError, Interrupted
 from jaxkd.training._checkpoints import Checkpoints
+from jaxkd.training._loop_state import LoopState
 from jaxkd.training._program import Program
 from jaxkd.training._progress import FitProgress
 from jaxkd.training._saving import Saver
-from jaxkd.training._stages import LoopState, Report
+from jaxkd.training._stages import Report
 
 Record = dict[str, Any]
 
