@@ -11,7 +11,14 @@ from jaxkd.cli._messages import say
 
 # What may differ between a run and its continuation: where things lie and how often
 # they are saved. A teacher and a dataset are known by their contents.
-_HARMLESS = ("out", "resume", "checkpoint_every", "checkpoint_minutes", "teacher")
+_HARMLESS = (
+    "out",
+    "resume",
+    "checkpoint_every",
+    "checkpoint_minutes",
+    "teacher",
+    "devices",
+)
 _HARMLESS_DATA = ("data_dir", "cache_dir", "stream", "workers")
 
 _WHY = {
@@ -66,7 +73,7 @@ def restore(
     damaged, latest = checkpoints.damaged(), checkpoints.latest()
     if latest is None:
         return None
-    for step, reason in damaged:
+    for step, reason in damaged if training.is_first() else ():
         aside = checkpoints.set_aside(step)
         say(
             f"warning: the checkpoint of step {step} in {out} is damaged ({reason}); "
@@ -78,6 +85,7 @@ def restore(
 
 def _comparable(config: dict[str, Any]) -> dict[str, Any]:
     config = json.loads(json.dumps(config))
+    config.setdefault("versions", {}).setdefault("devices", 1)
     for name in _HARMLESS:
         config["options"].pop(name, None)
     for name in _HARMLESS_DATA:

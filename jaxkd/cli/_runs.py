@@ -160,6 +160,7 @@ def make_config(
     dataset: ImageDataset | None,
     normalization: Normalization,
     teacher: training.FrozenNetwork | None = None,
+    devices: int = 1,
 ) -> dict[str, Any]:
     """What goes into ``config.json``.
 
@@ -171,6 +172,7 @@ def make_config(
         dataset: What was loaded from there; None if nothing was.
         normalization: What the network's images go through.
         teacher: Who taught the network, if anybody did.
+        devices: How many devices it is trained on.
     """
     if source is not None and is_path(source):
         # So that it is found from anywhere.
@@ -194,6 +196,7 @@ def make_config(
             "jaxkd": __version__,
             "python": platform.python_version(),
             "device": jax.devices()[0].device_kind,
+            "devices": devices,
             **{package: version(package) for package in packages},
         },
     }

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from jaxkd import data, distillers, models, training
 from jaxkd._errors import InvalidInputError
-from jaxkd.cli import _lock, _plots, _resume, _runs, _signals, _summary
+from jaxkd.cli import _devices, _lock, _plots, _resume, _runs, _signals, _summary
 from jaxkd.cli._messages import say
 from jaxkd.cli._options import DataOptions, Distill, Train
 
@@ -22,10 +22,21 @@ MAX_SKIPPED = 10
 
 def run(options: Train, arguments: list[str]) -> None:
     """Trains a network on its own."""
-    _runs.check_out(options.out, resume=options.resume)
+    begin(options)
     dataset = load_dataset(options.dataset, options.data)
     objective = distillers.recipe("ce")
     train_network(options, arguments, options.dataset, dataset, objective, teacher=None)
+
+
+REFUSAL = InvalidInputError("the first process has refused the run; it says why")
+"""What the other processes of a run raise where the first one alone looks."""
+
+
+def begin(options: Train | Distill) -> None:
+    """Joins the other processes, if there are any, and looks at the output folder."""
+    _devices.join(options.devices)
+    check = lambda: _runs.check_out(options.out, resume=options.resume)
+    training.first_alone(check, REFUSAL)
 
 
 def load_dataset(name: str, options: DataOptions) -> data.ImageDataset:
@@ -71,7 +82,7 @@ def train_network(
     equal_means: bool = False,
 ) -> None:
     """Runs one training job; nothing is written before everything is checked."""
-    console = Console()
+    console = Console(quiet=not training.is_first())
     network = _runs.NetworkConfig.for_dataset(
         dataset, options.model, options.width, options.compute_dtype
     )
@@ -100,6 +111,7 @@ def train_network(
         published = training.published_sgd(options.epochs * steps, **settings)
         return training.backing_off(published) if backs_off else published
 
+    mesh = _devices.make_mesh(options.devices, options.batch_size)
     program = training.compile_program(
         build,
         dataset,
@@ -110,6 +122,7 @@ def train_network(
         teacher=teacher,
         trials=None if options.trials == 1 else options.trials,
         max_skipped=MAX_SKIPPED if options.on_nonfinite == "skip" else 0,
+        mesh=mesh,
     )
     checkpoints = training.Checkpoints(
         options.out / "checkpoints",
@@ -126,12 +139,22 @@ def train_network(
         dataset,
         program.normalization,
         teacher,
+        devices=1 if mesh is None else mesh.size,
     )
-    with _lock.hold(options.out):
+
+    def open_folder() -> None:
+        """What the first process does for all; it alone holds the lock."""
+        stack.enter_context(_lock.hold(options.out))
         _runs.check_out(options.out, resume=options.resume, held=True)
-        history: list[dict[str, Any]] = []
         if options.resume:
             _resume.check_same_experiment(options.out, config)
+        else:
+            _runs.write_json(options.out / _runs.CONFIG, config)
+
+    with contextlib.ExitStack() as stack:
+        training.first_alone(open_folder, REFUSAL)
+        history: list[dict[str, Any]] = []
+        if options.resume:
             restored = _resume.restore(options.out, checkpoints, program)
             if restored is not None:
                 loop, history = restored
@@ -139,9 +162,9 @@ def train_network(
                 f"resuming {options.out} at step {int(loop.train.step)}",
                 highlight=False,
             )
-        else:
-            _runs.write_json(options.out / _runs.CONFIG, config)
         history = _fit(options, program, loop, checkpoints, history, console)
+        if not training.is_first():
+            return
         _plots.draw_history(options.out / "curves.png", history)
         _finish(options, console, history)
 
@@ -155,9 +178,13 @@ def _fit(
     console: Console,
 ) -> list[dict[str, Any]]:
     """Trains to the end, or until a signal comes; returns the history."""
-    writer = training.MetricsWriter(options.out, resumed_at=int(loop.train.step))
+    writer = None
+    if training.is_first():
+        writer = training.MetricsWriter(options.out, resumed_at=int(loop.train.step))
 
     def on_back_off(back_off: training.BackOff) -> None:
+        if writer is None:
+            return
         say(
             f"warning: {back_off.failure}; going back to step {back_off.step} with the "
             f"learning rate times {back_off.scale:g}"
@@ -171,7 +198,8 @@ def _fit(
             start=lambda: program.start(options.seed, options.data_seed),
             on_back_off=on_back_off,
         )
-    with contextlib.closing(writer), _signals.stop_when_asked() as stop:
+    closing = contextlib.nullcontext() if writer is None else contextlib.closing(writer)
+    with closing, _signals.stop_when_asked() as stop:
         _, history = fit(
             program,
             loop,

@@ -22,6 +22,8 @@ from jaxkd.training._networks import freeze as freeze
 from jaxkd.training._networks import freeze_teacher as freeze_teacher
 from jaxkd.training._networks import inference_view as inference_view
 from jaxkd.training._optimizers import published_sgd as published_sgd
+from jaxkd.training._processes import first_alone as first_alone
+from jaxkd.training._processes import is_first as is_first
 from jaxkd.training._program import Program as Program
 from jaxkd.training._step import Examples as Examples
 from jaxkd.training._step import TrainState as TrainState
