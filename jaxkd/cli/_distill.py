@@ -8,12 +8,12 @@ from jaxkd._errors import InvalidInputError
 from jaxkd.cli import _runs
 from jaxkd.cli._optimizer import value_of
 from jaxkd.cli._options import Distill, HolisticOptions
-from jaxkd.cli._train import centered, load_dataset, train_network
+from jaxkd.cli._train import begin, centered, load_dataset, train_network
 
 
 def run(options: Distill, arguments: list[str]) -> None:
     """Trains a student with the help of a trained teacher."""
-    _runs.check_out(options.out, resume=options.resume)
+    begin(options)
     settings = _settings(options)
     try:
         distiller = distillers.recipe(

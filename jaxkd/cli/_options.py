@@ -97,6 +97,24 @@ class HolisticOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class DeviceOptions:
+    """The devices and processes that a run takes."""
+
+    mesh: str | None = None
+    """Devices over the examples and over the trials: `data=4`, `data=2,trial=4`. By
+    default all are over the examples, if their number divides the batch size."""
+    distributed: bool = False
+    """This is one of several processes, all started with the same command line; SLURM,
+    Kubernetes and TPU pods say which, elsewhere the next three options do."""
+    coordinator: str | None = None
+    """Address of the first process: `host:port`."""
+    num_processes: int | None = None
+    """How many processes there are."""
+    process_id: int | None = None
+    """Number of this process, from 0."""
+
+
+@dataclasses.dataclass(frozen=True)
 class _TrainingOptions:
     out: Path
     """The run folder to make."""
@@ -136,6 +154,7 @@ class _TrainingOptions:
     """A project on Weights & Biases to send the metrics to (extra `wandb`)."""
     optimizer: Annotated[OptimizerOptions, tyro.conf.arg(name="")] = OptimizerOptions()
     data: Annotated[DataOptions, tyro.conf.arg(name="")] = DataOptions()
+    devices: Annotated[DeviceOptions, tyro.conf.arg(name="")] = DeviceOptions()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from jaxkd.cli._messages import say
 # they are saved. A teacher and a dataset are known by their contents.
 HARMLESS = (
     *("out", "resume", "checkpoint_every", "checkpoint_minutes", "teacher"),
-    *("report", "profile", "wandb"),
+    *("report", "profile", "wandb", "devices"),
 )
 HARMLESS_DATA = ("data_dir", "cache_dir", "stream", "workers")
 
@@ -69,7 +69,7 @@ def restore(
     damaged, latest = checkpoints.damaged(), checkpoints.latest()
     if latest is None:
         return None
-    for step, reason in damaged:
+    for step, reason in damaged if training.is_first() else ():
         aside = checkpoints.set_aside(step)
         say(
             f"warning: the checkpoint of step {step} in {out} is damaged ({reason}); "
@@ -81,6 +81,7 @@ def restore(
 
 def _comparable(config: dict[str, Any]) -> dict[str, Any]:
     config = json.loads(json.dumps(config))
+    config.setdefault("versions", {}).setdefault("devices", 1)
     for name in HARMLESS:
         config["options"].pop(name, None)
     for name in HARMLESS_DATA:

@@ -161,6 +161,7 @@ def make_config(
     normalization: Normalization,
     *,
     teacher: dict[str, Any] | None = None,
+    devices: int = 1,
 ) -> dict[str, Any]:
     """What goes into ``config.json``.
 
@@ -172,6 +173,7 @@ def make_config(
         dataset: What was loaded from there; None if nothing was.
         normalization: What the network's images go through.
         teacher: Who taught the network (:func:`describe_teacher`), if anybody did.
+        devices: How many devices it is trained on.
     """
     if source is not None and is_path(source):
         # So that it is found from anywhere.
@@ -195,6 +197,7 @@ def make_config(
             "jaxkd": __version__,
             "python": platform.python_version(),
             "device": jax.devices()[0].device_kind,
+            "devices": devices,
             **{package: version(package) for package in packages},
         },
     }

@@ -20,8 +20,9 @@ def run(options: Show, arguments: list[str]) -> None:
     teacher, note = None, ""
     if "teacher" in config["options"]:
         folder = options.teacher or Path(config["options"]["teacher"])
+        trial = config["options"].get("teacher_trial", 0)
         try:
-            loaded = _runs.load_network(folder)
+            loaded = _runs.load_network(folder, trial=trial)
             teacher = training.freeze_teacher(loaded.module, loaded.normalization)
         except InvalidInputError as error:
             if options.teacher is not None:

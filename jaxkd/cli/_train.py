@@ -15,6 +15,7 @@ from jaxkd import data, distillers, models, training
 from jaxkd._errors import InvalidInputError
 from jaxkd.cli import (
     _analysis,
+    _devices,
     _html,
     _lock,
     _optimizer,
@@ -36,10 +37,21 @@ MAX_SKIPPED = 10
 
 def run(options: Train, arguments: list[str]) -> None:
     """Trains a network on its own."""
-    _runs.check_out(options.out, resume=options.resume)
+    begin(options)
     dataset = load_dataset(options.dataset, options.data)
     objective = distillers.recipe("ce")
     train_network(options, arguments, options.dataset, dataset, objective, teacher=None)
+
+
+REFUSAL = InvalidInputError("the first process has refused the run; it says why")
+"""What the other processes of a run raise where the first one alone looks."""
+
+
+def begin(options: Train | Distill) -> None:
+    """Joins the other processes, if there are any, and looks at the output folder."""
+    _devices.join(options.devices)
+    check = lambda: _runs.check_out(options.out, resume=options.resume)
+    training.first_alone(check, REFUSAL)
 
 
 def load_dataset(name: str, options: DataOptions) -> data.ImageDataset:
@@ -86,7 +98,7 @@ def train_network(
     taught_by: dict[str, Any] | None = None,
 ) -> None:
     """Runs one training job; nothing is written before everything is checked."""
-    console = Console()
+    console = Console(quiet=not training.is_first())
     if options.wandb is not None:
         _wandb.require()
     network = _runs.NetworkConfig.for_dataset(
@@ -118,6 +130,7 @@ def train_network(
         )
         return training.backing_off(made) if backs_off else made
 
+    mesh = _devices.make_mesh(options.devices, options.batch_size)
     program = training.compile_program(
         build,
         dataset,
@@ -128,6 +141,7 @@ def train_network(
         teacher=teacher,
         trials=None if options.trials == 1 else options.trials,
         max_skipped=MAX_SKIPPED if options.on_nonfinite == "skip" else 0,
+        mesh=mesh,
     )
     checkpoints = training.Checkpoints(
         options.out / "checkpoints",
@@ -144,12 +158,24 @@ def train_network(
         dataset,
         program.normalization,
         teacher=taught_by,
+        devices=1 if mesh is None else mesh.size,
     )
-    with _lock.hold(options.out):
+
+    def open_folder() -> None:
+        """What the first process does for all; it alone holds the lock."""
+        stack.enter_context(_lock.hold(options.out))
         _runs.check_out(options.out, resume=options.resume, held=True)
-        history: list[dict[str, Any]] = []
         if options.resume:
             _resume.check_same_experiment(options.out, config)
+        else:
+            _runs.write_json(options.out / _runs.CONFIG, config)
+            if options.report:
+                _tensorboard.write_batch(options.out, dataset, options.data_seed)
+
+    with contextlib.ExitStack() as stack:
+        training.first_alone(open_folder, REFUSAL)
+        history: list[dict[str, Any]] = []
+        if options.resume:
             restored = _resume.restore(options.out, checkpoints, program)
             if restored is not None:
                 loop, history = restored
@@ -157,14 +183,12 @@ def train_network(
                 f"resuming {options.out} at step {int(loop.train.step)}",
                 highlight=False,
             )
-        else:
-            _runs.write_json(options.out / _runs.CONFIG, config)
-            if options.report:
-                _tensorboard.write_batch(options.out, dataset, options.data_seed)
         history = _fit(options, program, loop, checkpoints, history, console)
+        if not training.is_first():
+            return
         _plots.draw_history(options.out / "curves.png", history)
         _finish(options, console, history)
-        if options.report:
+        if options.report and jax.process_count() == 1:
             _show(options.out, console, dataset, teacher, step=history[-1]["step"])
 
 
@@ -179,15 +203,12 @@ def _fit(
     """Trains to the end, or until a signal comes; returns the history."""
     fit = training.fit
     with contextlib.ExitStack() as ends:
-        writer = training.MetricsWriter(options.out, resumed_at=int(loop.train.step))
-        writers: list[Any] = [ends.enter_context(contextlib.closing(writer))]
-        if options.wandb is not None:
-            stored = _runs.read_config(options.out)
-            sender = _wandb.WandbWriter(options.wandb, options.out, stored)
-            writers.append(ends.enter_context(contextlib.closing(sender)))
-        if options.profile:
-            profiled = _profile.profiled(program, options.out, console)
-            program = ends.enter_context(profiled)
+        writers: list[Any] = []
+        if training.is_first():
+            writers = _open_writers(options, int(loop.train.step), ends)
+            if options.profile:
+                profiled = _profile.profiled(program, options.out, console)
+                program = ends.enter_context(profiled)
         stop = ends.enter_context(_signals.stop_when_asked())
 
         def to_all(record: dict[str, Any]) -> None:
@@ -195,11 +216,13 @@ def _fit(
                 write(record)
 
         def on_back_off(back_off: training.BackOff) -> None:
+            if not writers:
+                return
             say(
                 f"warning: {back_off.failure}; going back to step {back_off.step} with "
                 f"the learning rate times {back_off.scale:g}"
             )
-            writer.rewind(back_off.step)
+            writers[0].rewind(back_off.step)
 
         if options.on_nonfinite == "back-off":
             fit = functools.partial(
@@ -219,6 +242,19 @@ def _fit(
             description=options.model,
         )
     return history
+
+
+def _open_writers(
+    options: Train | Distill, step: int, ends: contextlib.ExitStack
+) -> list[Any]:
+    """Where the records go, the file of metrics first; closed with the stack."""
+    writer = training.MetricsWriter(options.out, resumed_at=step)
+    writers: list[Any] = [ends.enter_context(contextlib.closing(writer))]
+    if options.wandb is not None:
+        stored = _runs.read_config(options.out)
+        sender = _wandb.WandbWriter(options.wandb, options.out, stored)
+        writers.append(ends.enter_context(contextlib.closing(sender)))
+    return writers
 
 
 def _show(

@@ -188,7 +188,7 @@ def contrastive_representation(
         total = side_s + side_t
         # As in the holistic method: no finite loss, no entry; and a donated bank is
         # written in place because the update waits for the loss.
-        kept = jnp.where(jnp.isfinite(total), batch.rows, len(extra.row_labels))
+        kept = jnp.where(jnp.isfinite(total), batch.rows, len(extra.bank.student))
         bank = memory.update(
             extra.bank, kept, embedded_s, embedded_t, momentum=bank_momentum
         )

@@ -213,7 +213,7 @@ def holistic(
         total = jnp.sum(jnp.stack(weighted), axis=0)
         # An example without a finite loss stays out of the bank. That the update waits
         # for the loss also lets XLA write the donated bank in place.
-        rows = jnp.where(jnp.isfinite(total), batch.rows, len(extra.row_labels))
+        rows = jnp.where(jnp.isfinite(total), batch.rows, len(extra.bank.student))
         bank = memory.update(
             extra.bank, rows, embedded_s, embedded_t, momentum=bank_momentum
         )

@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, Real
 
 from jaxkd import _checks
 from jaxkd._numerics import l2_normalize
+from jaxkd.memory import _devices
 
 
 class Bank(NamedTuple):
@@ -36,7 +37,9 @@ def init_bank(
         dtype: Storage. ``bfloat16`` halves the memory; the arithmetic stays float32.
 
     Returns:
-        Two independent banks of shape ``[rows, dim]``.
+        Two independent banks of shape ``[rows, dim]``. Where a mesh is in use over
+        whose axis ``data`` they lie, rows of zeros fill them up to a multiple of it;
+        no negative is ever taken from those.
 
     Raises:
         TypeError: If ``rows`` or ``dim`` is no integer.
@@ -50,9 +53,10 @@ def init_bank(
     """
     _checks.check_at_least(1, rows=rows, dim=dim)
     limit = 1 / math.sqrt(dim / 3)
+    fill = ((0, _devices.padded(rows) - rows), (0, 0))
     return Bank(
         *(
-            jax.random.uniform(k, (rows, dim), dtype, -limit, limit)
+            jnp.pad(jax.random.uniform(k, (rows, dim), dtype, -limit, limit), fill)
             for k in jax.random.split(key)
         )
     )

@@ -9,6 +9,7 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
+from jaxkd.memory import _devices
 from jaxkd.memory._negatives import Negatives
 
 # Rows a chunk: on CPU, small enough that its scores stay in the cache and large enough
@@ -36,7 +37,9 @@ def negative_log_sum_exp(
     where :math:`\pi_i` is the softmax over the negatives. One pass over chunks of rows
     yields the value and the gradient together, so memory grows with the batch and the
     chunk, not with the number of rows: nothing of size ``[batch, rows]`` is kept for
-    the backward pass. The table is a constant for the gradient.
+    the backward pass. The table is a constant for the gradient. Where a mesh is in use,
+    every device passes over its own rows of the table, and what is exchanged is of the
+    anchors' size.
 
     Args:
         anchors: Embeddings of the batch; leading axes hold several anchors of an
@@ -44,8 +47,7 @@ def negative_log_sum_exp(
         table: The rows of the bank.
         negatives: Which rows are negatives of which example.
         temperature: Divides the scores, :math:`\tau > 0`.
-        chunk_size: Rows a chunk. By default what is fast on the device. If the table is
-            sharded over its rows, one chunk of all rows avoids gathering it.
+        chunk_size: Rows a chunk. By default what is fast on the device.
 
     Returns:
         One value per anchor, in nats, at least float32; ``-inf`` without negatives.
@@ -214,12 +216,28 @@ def _stream(anchors, table, negatives, chunk_size, *, with_mean):
         total=jnp.zeros((anchor_count,), dtype),
         mean=jnp.zeros((anchor_count, anchors.shape[-1]), dtype) if with_mean else None,
     )
-    carry = _over_chunks(anchors, table, negatives, chunk_size, carry, add_chunk)
+    carry = _over_chunks(
+        anchors, table, negatives, chunk_size, carry, add_chunk, _combine
+    )
     value = (carry.peak + jnp.log(carry.total)).reshape(anchors.shape[:-1])
     if carry.mean is None:
         return value, None
     mean = carry.mean / jnp.where(carry.total == 0, 1, carry.total)[:, None]
     return value, mean.reshape(anchors.shape)
+
+
+def _combine(carry: _Carry) -> _Carry:
+    """The log-sum-exp over all devices' rows."""
+    peak = jax.lax.pmax(carry.peak, _devices.DATA_AXIS)
+    shrink = jnp.exp(carry.peak - peak)
+    mean = carry.mean
+    if mean is not None:
+        mean = jax.lax.psum(shrink[:, None] * mean, _devices.DATA_AXIS)
+    return _Carry(peak, jax.lax.psum(shrink * carry.total, _devices.DATA_AXIS), mean)
+
+
+def _add_up(carry):
+    return jax.lax.psum(carry, _devices.DATA_AXIS)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
@@ -248,7 +266,9 @@ def _stream_softplus(
             terms = jnp.where(mask, jax.nn.softplus(scores - offset), 0.0)
             return total + jnp.sum(terms, axis=0)
 
-        total = _over_chunks(anchors, table, negatives, chunk_size, total, add_value)
+        total = _over_chunks(
+            anchors, table, negatives, chunk_size, total, add_value, _add_up
+        )
         return total.reshape(anchors.shape[:-1])
 
     def add_both(carry, scores, mask, rows):
@@ -260,15 +280,34 @@ def _stream_softplus(
 
     slope = jnp.zeros((total.shape[0], anchors.shape[-1]), anchors.dtype)
     total, slope = _over_chunks(
-        anchors, table, negatives, chunk_size, (total, slope), add_both
+        anchors, table, negatives, chunk_size, (total, slope), add_both, _add_up
     )
     return total.reshape(anchors.shape[:-1]), slope.reshape(anchors.shape)
 
 
-def _over_chunks(anchors, table, negatives, chunk_size, carry, add):
-    """Folds ``add(carry, scores, mask, rows)`` over chunks of the candidates."""
+def _over_chunks(anchors, table, negatives, chunk_size, carry, add, combine):
+    """Folds ``add(carry, scores, mask, rows)`` over chunks of the candidates.
+
+    Where the table lies on several devices, each folds over its own rows, and
+    ``combine`` makes one of what they carry.
+    """
     flat = anchors.reshape(-1, anchors.shape[-1])
     negatives = negatives.tile(flat.shape[0] // anchors.shape[-2])
+    if _devices.shards() == 1:
+        return _fold(flat, table, negatives, chunk_size, carry, add)
+
+    def on_own_rows(table, flat, negatives, carry):
+        mine, count = _devices.own(negatives, len(table))
+        size = min(chunk_size, mine.candidate_labels.shape[0])
+        return combine(_fold(flat, table, mine, size, carry, add, count))
+
+    fill = _devices.padded(len(table)) - len(table)
+    table = jnp.pad(table, ((0, fill), (0, 0)))  # no copy of a bank made to lie there
+    return _devices.on_every_shard(on_own_rows, table, flat, negatives, carry)
+
+
+def _fold(flat, table, negatives, chunk_size, carry, add, count=None):
+    """The fold on one device; if asked, over the first ``count`` candidates only."""
 
     def add_chunk(carry, start, size):
         part = negatives.part(start, size)
@@ -276,13 +315,16 @@ def _over_chunks(anchors, table, negatives, chunk_size, carry, add):
             rows = jax.lax.dynamic_slice_in_dim(table, start, size)
         else:
             rows = table[part.rows]
-        rows = rows.astype(anchors.dtype)
+        rows, mask = rows.astype(flat.dtype), part.mask()
+        if count is not None:
+            mask &= (start + jnp.arange(size) < count)[:, None]
         # Rows come first: XLA vectorises reductions over a leading axis.
-        return add(carry, rows @ flat.T, part.mask(), rows)
+        return add(carry, rows @ flat.T, mask, rows)
 
     chunks, remainder = divmod(negatives.candidate_labels.shape[0], chunk_size)
+    needed = chunks if count is None else jnp.minimum(chunks, -(-count // chunk_size))
     carry = jax.lax.fori_loop(
-        0, chunks, lambda i, c: add_chunk(c, i * chunk_size, chunk_size), carry
+        0, needed, lambda i, c: add_chunk(c, i * chunk_size, chunk_size), carry
     )
     if remainder:
         carry = add_chunk(carry, chunks * chunk_size, remainder)

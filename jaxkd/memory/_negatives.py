@@ -8,6 +8,7 @@ Three samplers and an explicit list, in one form that the fused pass of
     E \\sum_{j \\in S_i} w_{ij} f(j) = \\frac{K}{N_-} \\sum_{j: y_j \\ne y_i} f(j).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import jax
@@ -53,10 +54,15 @@ class Negatives(NamedTuple):
 
     def part(self, start: Int[ArrayLike, ""], size: int) -> "Negatives":
         """The same negatives among ``size`` candidates only, from ``start`` on."""
+        return self._of_candidates(
+            lambda x: jax.lax.dynamic_slice_in_dim(x, start, size)
+        )
 
-        def take(x):
-            return jax.lax.dynamic_slice_in_dim(x, start, size)
+    def reordered(self, order: Int[Array, " some"]) -> "Negatives":
+        """The same negatives among the candidates with these numbers."""
+        return self._of_candidates(lambda x: x[order])
 
+    def _of_candidates(self, take: Callable[[Array], Array]) -> "Negatives":
         return self._replace(
             candidate_labels=take(self.candidate_labels),
             rows=None if self.rows is None else take(self.rows),

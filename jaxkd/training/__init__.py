@@ -17,6 +17,7 @@ from jaxkd.training._evaluate import evaluate as evaluate
 from jaxkd.training._evaluate import make_evaluator as make_evaluator
 from jaxkd.training._fit import fit as fit
 from jaxkd.training._guard import skip_nonfinite as skip_nonfinite
+from jaxkd.training._loop_state import LoopState as LoopState
 from jaxkd.training._metrics import MetricsWriter as MetricsWriter
 from jaxkd.training._metrics import read_metrics as read_metrics
 from jaxkd.training._networks import FrozenNetwork as FrozenNetwork
@@ -30,8 +31,9 @@ from jaxkd.training._optimizers import decayed_sgd as decayed_sgd
 from jaxkd.training._optimizers import learning_rate_schedule as learning_rate_schedule
 from jaxkd.training._optimizers import make_optimizer as make_optimizer
 from jaxkd.training._optimizers import published_sgd as published_sgd
+from jaxkd.training._processes import first_alone as first_alone
+from jaxkd.training._processes import is_first as is_first
 from jaxkd.training._program import Program as Program
-from jaxkd.training._stages import LoopState as LoopState
 from jaxkd.training._step import Examples as Examples
 from jaxkd.training._step import TrainState as TrainState
 from jaxkd.training._step import init_train_state as init_train_state

@@ -1,5 +1,6 @@
 """Going back to the last good state, with a lower learning rate."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,8 +13,9 @@ from jaxkd import _checks
 from jaxkd._errors import DivergenceError, InvalidInputError
 from jaxkd.training._checkpoints import Checkpoints
 from jaxkd.training._fit import Record, fit
+from jaxkd.training._loop_state import LoopState
+from jaxkd.training._processes import first_alone
 from jaxkd.training._program import Program
-from jaxkd.training._stages import LoopState
 
 PyTree = Any
 
@@ -138,9 +140,7 @@ def fit_backing_off(
                 ) from error
             failure = error
         # The state whose loss is not finite may have been saved before that was known.
-        for step in checkpoints.steps():
-            if step >= failure.step:
-                checkpoints.set_aside(step, "diverged")
+        first_alone(functools.partial(_set_aside, checkpoints, failure.step), failure)
         step = checkpoints.latest()
         if step is None:
             loop, records, step = start(), [], 0
@@ -154,6 +154,12 @@ def fit_backing_off(
             on_back_off(BackOff(failure, step, FACTOR**times))
 
 
+def _set_aside(checkpoints: Checkpoints, diverged: int) -> None:
+    for step in checkpoints.steps():
+        if step >= diverged:
+            checkpoints.set_aside(step, "diverged")
+
+
 def _times(loop: LoopState) -> int:
     state = loop.train.opt_state
     if not isinstance(state, BackOffState):
@@ -165,5 +171,7 @@ def _times(loop: LoopState) -> int:
 
 
 def _with_times(loop: LoopState, times: int) -> LoopState:
-    opt_state = loop.train.opt_state._replace(times=jnp.asarray(times, jnp.int32))
+    before: Any = loop.train.opt_state
+    # The old count times zero: a number that lies where it did.
+    opt_state = before._replace(times=before.times * 0 + jnp.int32(times))
     return loop._replace(train=loop.train._replace(opt_state=opt_state))

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd.training import _checksums
-from jaxkd.training._stages import LoopState
+from jaxkd.training import _arrays, _checksums
+from jaxkd.training._loop_state import LoopState
+from jaxkd.training._processes import first_alone, is_first
 
 PyTree = Any
 
@@ -136,32 +136,45 @@ class Checkpoints:
     ) -> None:
         import orbax.checkpoint as ocp
 
-        arrays = {name: _flatten(part) for name, part in parts.items()}
+        arrays = {name: _arrays.flatten(part) for name, part in parts.items()}
         items = ocp.args.Composite(
             **{name: ocp.args.StandardSave(part) for name, part in arrays.items()},
             record=ocp.args.JsonSave(
-                {**record, "arrays": {k: _shapes(part) for k, part in arrays.items()}}
+                {
+                    **record,
+                    "arrays": {k: _arrays.shapes(part) for k, part in arrays.items()},
+                }
             ),
         )
         unfinished = self.directory / _UNFINISHED
         written = unfinished / str(step)
-        try:
+
+        def begin():
             shutil.rmtree(unfinished, ignore_errors=True)  # what a kill has left
             unfinished.mkdir(parents=True)
-            with _checkpointer() as checkpointer:
-                checkpointer.save(written, args=items)
+
+        def complete():
             _checksums.write(written)
             self._finish(step, written)
+
+        refusal = OSError("the first process could not write")
+        try:
+            first_alone(begin, refusal)
+            with _checkpointer() as checkpointer:
+                checkpointer.save(written, args=items)
+            first_alone(complete, refusal)
         # Depending on where the write fails, Orbax and TensorStore raise any of these.
         except (OSError, ValueError, RuntimeError) as error:
-            _remove(unfinished)
+            if is_first():
+                _remove(unfinished)
             last = self.latest()
             kept = "there is no older one" if last is None else f"step {last} is kept"
             raise CheckpointError(
                 f"could not write the checkpoint of step {step} to {self.directory} "
                 f"({_reason(error)}); {kept}"
             ) from error
-        shutil.rmtree(unfinished, ignore_errors=True)
+        if is_first():
+            shutil.rmtree(unfinished, ignore_errors=True)
 
     def _finish(self, step: int, written: Path) -> None:
         """Gives a complete checkpoint its name; takes it from those too old to keep."""
@@ -223,7 +236,7 @@ class Checkpoints:
         if step is None:
             self.refuse_damaged()
             raise InvalidInputError(f"no finished checkpoint in {self.directory}")
-        abstract = {name: jax.eval_shape(_flatten, tree) for name, tree in like.items()}
+        abstract = {name: _arrays.abstract(tree) for name, tree in like.items()}
         folder = self.directory / str(step)
         try:
             with _checkpointer() as checkpointer:
@@ -234,7 +247,7 @@ class Checkpoints:
                 if trial is not None:
                     abstract = _of_all_trials(abstract, trials, trial)
                 for name, wanted in abstract.items():
-                    _check_shapes(name, stored.get(name, {}), _shapes(wanted))
+                    _check_shapes(name, stored.get(name, {}), _arrays.shapes(wanted))
                 restore = {k: ocp.args.StandardRestore(v) for k, v in abstract.items()}
                 items = checkpointer.restore(folder, args=ocp.args.Composite(**restore))
         except InvalidInputError as error:
@@ -248,7 +261,7 @@ class Checkpoints:
             ) from error
         if trial is not None and trials:
             items = {k: {n: x[trial] for n, x in items[k].items()} for k in like}
-        result = {k: _unflatten(items[k], tree) for k, tree in like.items()}
+        result = {k: _arrays.unflatten(items[k], tree) for k, tree in like.items()}
         return {**result, "record": record}
 
     def refuse_damaged(self) -> None:
@@ -312,43 +325,6 @@ def _variables(network: nnx.Module) -> dict[str, PyTree]:
     return {"parameters": parameters, "statistics": statistics}
 
 
-def _names(tree: PyTree) -> list[str]:
-    """A readable name for each leaf, in order."""
-    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return [
-        jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
-        for path, _ in paths
-    ]
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _flatten(tree: PyTree) -> dict[str, jax.Array]:
-    """Arrays by name; typed keys as the integers they hold."""
-    return {
-        name: jax.random.key_data(leaf) if _is_key(leaf) else leaf
-        for name, leaf in zip(_names(tree), jax.tree.leaves(tree), strict=True)
-    }
-
-
-def _unflatten(arrays: dict[str, jax.Array], like: PyTree) -> PyTree:
-    leaves, structure = jax.tree.flatten(like)
-    restored = [
-        _as_key(arrays[name], leaf) if _is_key(leaf) else arrays[name]
-        for name, leaf in zip(_names(like), leaves, strict=True)
-    ]
-    return jax.tree.unflatten(structure, restored)
-
-
-def _as_key(data: jax.Array, like: Any) -> jax.Array:
-    """Key data as a key of the same kind as another, which may be abstract."""
-    kinds = []
-    jax.eval_shape(lambda key: kinds.append(jax.random.key_impl(key)), like)
-    return jax.random.wrap_key_data(data, impl=kinds[0])
-
-
 def _of_all_trials(abstract: PyTree, trials: list[int], trial: int) -> PyTree:
     """The arrays that hold one trial's among others."""
     count = trials[0] if trials else 1
@@ -357,12 +333,11 @@ def _of_all_trials(abstract: PyTree, trials: list[int], trial: int) -> PyTree:
             f"has no trial {trial}: its run has {count}, numbered from 0"
         )
     return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((*trials, *leaf.shape), leaf.dtype), abstract
+        lambda leaf: jax.ShapeDtypeStruct(
+            (*trials, *leaf.shape), leaf.dtype, sharding=leaf.sharding
+        ),
+        abstract,
     )
-
-
-def _shapes(arrays: dict[str, Any]) -> dict[str, list[int]]:
-    return {name: list(array.shape) for name, array in arrays.items()}
 
 
 def _check_shapes(item: str, stored: dict[str, Any], wanted: dict[str, Any]) -> None:

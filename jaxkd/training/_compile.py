@@ -31,18 +31,18 @@ from jaxkd.training._evaluate import (
 )
 from jaxkd.training._feeding import Feed, fed
 from jaxkd.training._guard import skip_nonfinite
-from jaxkd.training._networks import FrozenNetwork, check_output, freeze
-from jaxkd.training._program import Program
-from jaxkd.training._stages import (
+from jaxkd.training._loop_state import (
     TRIAL_AXES,
     LoopState,
     Monitor,
-    Stage,
-    compile_stage,
-    stack,
     take,
     unstack,
 )
+from jaxkd.training._loop_state import stack as stack_trials
+from jaxkd.training._networks import FrozenNetwork, check_output, freeze
+from jaxkd.training._placement import Placement
+from jaxkd.training._program import Program
+from jaxkd.training._stages import Stage, compile_stage
 from jaxkd.training._step import (
     Examples,
     StepParts,
@@ -75,6 +75,7 @@ def compile_program(
     fused: bool | None = None,
     trials: int | None = None,
     max_skipped: int = 0,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Program:
     """Prepares an experiment: data on the device, functions traced once.
 
@@ -106,6 +107,9 @@ def compile_program(
         max_skipped: How many steps in a row may be skipped because their loss or the
             state that they would lead to is not finite. By default none, and nothing
             but the loss is looked at.
+        mesh: The devices, with axes ``data`` (batches and the rows of banks lie over
+            it) and ``trial`` (trials do), or one of them; by default one device. The
+            program is the same: statistics, graphs and losses are of the whole batch.
 
     Returns:
         The compiled functions, good for any number of seeds.
@@ -113,7 +117,8 @@ def compile_program(
     Raises:
         ValueError: If the batch is larger than the dataset, a network does not return
             what every model must, the distiller cannot work with these networks and
-            labels, or a setting is out of range.
+            labels, the mesh does not divide the batch and the trials, or a setting is
+            out of range.
     """
     _checks.check_at_least(0, max_skipped=max_skipped)
     train = dataset.train
@@ -130,14 +135,21 @@ def compile_program(
         usual = 1 if streamed or fused is False else default_steps_per_call()
         steps_per_call = min(usual, epoch_steps)
     _checks.check_at_least(1, steps_per_call=steps_per_call)
+    placement = Placement(mesh, batch_size, trials)
     if fused is None:
         fused = jax.default_backend() != "cpu" or steps_per_call > 1
+        fused |= placement.trial_devices > 1
     if steps_per_call > 1 and not fused:
         raise InvalidInputError(
             "steps_per_call must be 1 where a step is not fused into one function, "
             f"got {steps_per_call}"
         )
-    teacher_variables = None if teacher is None else jax.device_put(teacher.variables)
+    if placement.trial_devices > 1 and not fused:
+        raise InvalidInputError(
+            "fused must not be False on a mesh with an axis trial: trials in turns do "
+            "not lie side by side"
+        )
+    teacher_variables = None if teacher is None else placement.put(teacher.variables)
 
     module = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
     spec = _make_spec(module, dataset, teacher, normalization, batch_size)
@@ -165,7 +177,7 @@ def compile_program(
             p._replace(learn=skip_nonfinite(p.learn)) for p in (parts, first_parts)
         )
     stored = None if streamed else np.asarray(train_images)
-    split = jax.device_put(train._replace(images=stored, labels=train.labels))
+    split = placement.put(train._replace(images=stored, labels=train.labels))
     make_resident_stage = functools.partial(
         compile_stage,
         variables=teacher_variables,
@@ -175,6 +187,7 @@ def compile_program(
         steps_per_call=steps_per_call,
         fused=fused,
         trials=trials,
+        placement=placement,
         max_skipped=max_skipped,
     )
 
@@ -224,15 +237,36 @@ def compile_program(
     # longer than the first epoch of a small run.
     quick = jax.default_backend() == "cpu"
     compiler_options = {"xla_backend_optimization_level": 0} if quick else None
-    start_one = jax.jit(start_one, compiler_options=compiler_options)
+
+    def placed(function: Any, *, stacked: bool) -> Any:
+        def wrapped(*given):
+            return placement.state(function(*given), stacked=stacked)
+
+        return placement.within(wrapped)
+
     whole = fused or trials is None  # advance takes the state as it is
     begin_all = begin_one
     if fused and trials is not None:
-        begin_all = jax.vmap(begin_one, in_axes=(TRIAL_AXES,), out_axes=TRIAL_AXES)
-    begin_one, begin_all = (
-        jax.jit(begin, compiler_options=compiler_options)
-        for begin in (begin_one, begin_all)
+        begin_all = jax.vmap(
+            begin_one,
+            in_axes=(TRIAL_AXES,),
+            out_axes=TRIAL_AXES,
+            spmd_axis_name=placement.vmap_axis,
+        )
+    start_one, begin_one, begin_all = (
+        jax.jit(placed(f, stacked=stacked), compiler_options=compiler_options)
+        for f, stacked in (
+            (start_one, False),
+            (begin_one, False),
+            (begin_all, fused and trials is not None),
+        )
     )
+    stack = jax.jit(placed(stack_trials, stacked=True))
+
+    @jax.jit
+    def separate(loop):
+        each = unstack(loop, trials)
+        return tuple(placement.state(trial, stacked=False) for trial in each)
 
     def start(seed: int, data_seed: int = 0) -> LoopState:
         if trials is None:
@@ -242,26 +276,27 @@ def compile_program(
     def begin_training(loop: LoopState) -> LoopState:
         if whole:
             return begin_all(loop)
-        return stack([begin_one(trial) for trial in unstack(loop, trials)])
+        return stack([begin_one(trial) for trial in separate(loop)])
 
     def like(step: int) -> LoopState:
         abstract = jax.eval_shape(start_one, 0, 0)
         if stage is not None and step >= stage.epochs * epoch_steps:
             abstract = jax.eval_shape(begin_one, abstract)
-        if trials is None:
-            return abstract
-        return jax.eval_shape(stack, [abstract] * trials)
+        if trials is not None:
+            abstract = jax.eval_shape(stack, [abstract] * trials)
+        return placement.abstract(abstract, stacked=trials is not None)
 
     def spread(loop: LoopState) -> Any:
         if whole:
             return loop
-        each = unstack(loop, trials)
+        each = separate(loop)
         jax.tree.map(lambda leaf: leaf.delete(), loop)
         return each
 
     @jax.jit
     def order(data_key, epoch):
-        return epoch_order(order_key(data_key), len(spec.labels), epoch)
+        rows = epoch_order(order_key(data_key), len(spec.labels), epoch)
+        return placement.everywhere(rows)
 
     @jax.jit
     def order_at(data_key, step):
@@ -276,11 +311,16 @@ def compile_program(
         order_of = lambda loop: order_at(loop.train.data_key, loop.train.step)
 
     frozen = freeze(module, normalization)
-    seen_through, evaluator = normalization, make_evaluator(frozen.apply, dataset.test)
+    seen_through, evaluator = (
+        normalization,
+        make_evaluator(frozen.apply, dataset.test, placement=placement),
+    )
     if fused and trials is not None:
         seen_through = jax.tree.map(lambda x: np.stack([x] * trials), normalization)
-        evaluator = make_trials_evaluator(frozen.apply, dataset.test, trials)
-    seen_through = jax.device_put(seen_through)
+        evaluator = make_trials_evaluator(
+            frozen.apply, dataset.test, trials, placement=placement
+        )
+    seen_through = placement.put(seen_through)
 
     def evaluation(loop: LoopState) -> Any:
         state = nnx.merge_state(loop.train.student, loop.train.rest)

@@ -11,6 +11,7 @@ import optax
 
 from jaxkd.data import Split, Streamed, padded_batches
 from jaxkd.training._networks import Apply, FrozenNetwork
+from jaxkd.training._placement import ONE_DEVICE, Placement
 
 
 class Evaluation(NamedTuple):
@@ -28,7 +29,11 @@ class Evaluation(NamedTuple):
 
 
 def make_evaluator(
-    apply: Apply, split: Split, *, batch_size: int = 256
+    apply: Apply,
+    split: Split,
+    *,
+    batch_size: int = 256,
+    placement: Placement = ONE_DEVICE,
 ) -> Callable[[Any], Evaluation]:
     """Compiles the evaluation of one architecture on one split.
 
@@ -37,11 +42,12 @@ def make_evaluator(
         split: The examples; they are put on the device once, or streamed every time.
         batch_size: Examples per forward pass. The remainder is padded and masked, so
             there is one compiled program and every example counts once.
+        placement: Where the arrays lie; by default on one device.
 
     Returns:
         ``variables -> Evaluation``, reusable for any variables of that architecture.
     """
-    total = _make_total(apply, split, batch_size, None)
+    total = _make_total(apply, split, batch_size, None, placement)
     count = len(split.labels)
 
     def run(variables: Any) -> Evaluation:
@@ -52,7 +58,12 @@ def make_evaluator(
 
 
 def make_trials_evaluator(
-    apply: Apply, split: Split, trials: int, *, batch_size: int = 256
+    apply: Apply,
+    split: Split,
+    trials: int,
+    *,
+    batch_size: int = 256,
+    placement: Placement = ONE_DEVICE,
 ) -> Callable[[Any], list[Evaluation]]:
     """Like :func:`make_evaluator`, for several networks at once.
 
@@ -61,12 +72,13 @@ def make_trials_evaluator(
         split: The examples.
         trials: How many networks there are.
         batch_size: Examples per forward pass.
+        placement: Where the arrays lie; by default on one device.
 
     Returns:
         ``variables -> [Evaluation, ...]``, where every array of the variables has a
         leading axis of networks.
     """
-    total = _make_total(apply, split, batch_size, trials)
+    total = _make_total(apply, split, batch_size, trials, placement)
     count = len(split.labels)
 
     def run(variables: Any) -> list[Evaluation]:
@@ -79,21 +91,26 @@ def make_trials_evaluator(
 
 
 def _make_total(
-    apply: Apply, split: Split, batch_size: int, trials: int | None
+    apply: Apply,
+    split: Split,
+    batch_size: int,
+    trials: int | None,
+    placement: Placement,
 ) -> Callable[[Any], tuple[np.ndarray, np.ndarray]]:
     """``variables -> (correct predictions, nats)``, summed over the split."""
     count = len(split.labels)
     rows, mask = padded_batches(count, min(batch_size, count))
-    batches = [jax.device_put(batch) for batch in zip(rows, mask, strict=True)]
+    batches = [placement.put(batch) for batch in zip(rows, mask, strict=True)]
     streamed = isinstance(split.images, Streamed)
-    images = None if streamed else jax.device_put(np.asarray(split.images))
-    labels = jax.device_put(split.labels)
+    images = None if streamed else placement.put(np.asarray(split.images))
+    labels = placement.put(split.labels)
     zero = np.zeros(() if trials is None else trials, np.float32)
-    zeros = jax.device_put((zero, zero))
+    zeros = placement.put((zero, zero))
 
     def add_batch(totals, variables, images, labels, rows, mask):
         if not streamed:
             images = images[rows]
+        images = placement.over_data(images)
         logits = apply(variables, images).logits.astype(jnp.float32)
         truth = labels[rows]
         nats = optax.losses.softmax_cross_entropy_with_integer_labels(logits, truth)
@@ -103,9 +120,14 @@ def _make_total(
             totals[1] + jnp.sum(nats, where=mask),
         )
 
+    add_all = add_batch
     if trials is not None:
-        add_batch = jax.vmap(add_batch, in_axes=(0, 0, None, None, None, None))
-    add_batch = jax.jit(add_batch)
+        add_all = jax.vmap(
+            add_batch,
+            in_axes=(0, 0, None, None, None, None),
+            spmd_axis_name=placement.vmap_axis,
+        )
+    compiled = jax.jit(lambda *given: placement.everywhere(add_all(*given)))
 
     def image_batches() -> Iterator[Any]:
         if not isinstance(split.images, Streamed):
@@ -115,14 +137,14 @@ def _make_total(
         iterator = split.images.batches(rows, workers=0)
         try:
             for own, _ in iterator:
-                yield jax.device_put(own)
+                yield placement.put(own)
         finally:
             iterator.close()
 
     def run(variables: Any) -> tuple[np.ndarray, np.ndarray]:
         totals = zeros
         for (batch_rows, batch_mask), own in zip(batches, image_batches(), strict=True):
-            totals = add_batch(totals, variables, own, labels, batch_rows, batch_mask)
+            totals = compiled(totals, variables, own, labels, batch_rows, batch_mask)
         return jax.device_get(totals)
 
     return run

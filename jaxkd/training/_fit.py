@@ -13,12 +13,17 @@ from rich.console import Console
 from jaxkd import _checks
 from jaxkd._errors import DivergenceError, Interrupted
 from jaxkd.training._checkpoints import Checkpoints
+from jaxkd.training._loop_state import LoopState
+from jaxkd.training._processes import agreed
 from jaxkd.training._program import Program
 from jaxkd.training._progress import FitProgress
 from jaxkd.training._saving import Saver
-from jaxkd.training._stages import LoopState, Report
+from jaxkd.training._stages import Report
 
 Record = dict[str, Any]
+
+# How often several processes agree on whether to save or to stop.
+_DISPATCHES_BETWEEN = 16
 
 
 def fit(
@@ -40,7 +45,8 @@ def fit(
     The device is asked for numbers twice a second at most, and always about a step
     that has been dispatched already; between, nothing waits for the host. When the
     state is saved, and when the run is stopped, changes no bit of what it ends with:
-    which steps share a dispatch depends on their place in the epoch alone.
+    which steps share a dispatch depends on their place in the epoch alone. Several
+    processes agree on when, every 16 dispatches; all must call this together.
 
     Args:
         program: The compiled experiment.
@@ -134,8 +140,12 @@ def _run_epoch(
     state = program.spread(loop)
     started, first = time.perf_counter(), step
     timed_from = report = None
+    # Whatever a clock or a signal decides, several processes must decide as one.
+    alone, dispatches = jax.process_count() == 1, 0
     while step < end:
-        if stop is not None and stop():
+        asking = alone or dispatches % _DISPATCHES_BETWEEN == 0
+        dispatches += 1
+        if stop is not None and asking and agreed(stop()):
             if report is not None:
                 _healthy_metrics(report, saver, per_epoch)
             saver.save(step, program.gather(state), records)
@@ -151,8 +161,8 @@ def _run_epoch(
         if timed_from is None:  # compilation is not speed
             jax.block_until_ready(report)
             timed_from, first = time.perf_counter(), step
-        saving = step < end and saver.due(step)
-        if saving or step == end or progress.due():
+        saving = step < end and asking and bool(agreed(saver.due(step)))
+        if saving or step == end or (progress.due() if alone else asking):
             metrics = _healthy_metrics(report, saver, per_epoch)
             progress.step(step, 1 + (step - 1) // per_epoch, metrics)
         if saving:

@@ -10,7 +10,8 @@ from flax import nnx
 from jaxkd.data import Normalization
 from jaxkd.training._evaluate import Evaluation
 from jaxkd.training._feeding import Order
-from jaxkd.training._stages import LoopState, Stage
+from jaxkd.training._loop_state import LoopState
+from jaxkd.training._stages import Stage
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxkd._errors import DivergenceError
 from jaxkd.training._checkpoints import Checkpoints
-from jaxkd.training._stages import LoopState
+from jaxkd.training._loop_state import LoopState
 
 
 class Saver:

@@ -1,47 +1,19 @@
 """One stage of training, compiled: for one student, or for several trials at once."""
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool
 
 from jaxkd.data import Split, batch_rows
 from jaxkd.training._feeding import HostBatch, Order
+from jaxkd.training._loop_state import TRIAL_AXES, LoopState, Monitor
+from jaxkd.training._placement import Placement
 from jaxkd.training._step import Examples, Lesson, Metrics, StepParts, TrainState
 
 PyTree = Any
-
-
-class Monitor(NamedTuple):
-    """What the loop remembers on the device, so that no step waits for the host.
-
-    Attributes:
-        totals: Sums of the metrics since the epoch began.
-        failed_step: The first step whose loss was not finite, or -1. Where such steps
-            are skipped, the first with which too many in a row were.
-        failed_metrics: The metrics of that step.
-        skipped: How many steps have just been skipped in a row; ``()`` where none ever
-            is.
-    """
-
-    totals: Metrics
-    failed_step: Int[Array, "*trials"]
-    failed_metrics: Metrics
-    skipped: Int[Array, "*trials"] | tuple[()] = ()
-
-
-class LoopState(NamedTuple):
-    """All of a run in progress: what a checkpoint holds.
-
-    With trials, every array has a leading axis of them, but for what they share: the
-    step and the randomness of the data.
-    """
-
-    train: TrainState
-    monitor: Monitor
 
 
 class Report(NamedTuple):
@@ -74,49 +46,6 @@ class Stage(NamedTuple):
     scratch_bytes: Callable[[Any, Order], int]
 
 
-def _trial_axes() -> Any:
-    train: Any = dict.fromkeys(TrainState._fields, 0)
-    monitor: Any = 0
-    return LoopState(TrainState(**{**train, "data_key": None, "step": None}), monitor)
-
-
-TRIAL_AXES = _trial_axes()
-"""Where the axis of the trials is; None for what they share."""
-
-
-def _own(loop: LoopState) -> LoopState:
-    """What a trial has to itself, with nothing in the place of what all share."""
-    nothing: Any = None
-    return loop._replace(train=loop.train._replace(data_key=nothing, step=nothing))
-
-
-def _with_shared(loop: LoopState, source: LoopState) -> LoopState:
-    """The same with what all share, copied from another state."""
-    shared = jnp.copy(source.train.data_key), jnp.copy(source.train.step)
-    return loop._replace(train=loop.train._replace(data_key=shared[0], step=shared[1]))
-
-
-@jax.jit
-def stack(loops: Sequence[LoopState]) -> LoopState:
-    """The states of trials as one."""
-    own = [_own(loop) for loop in loops]
-    whole = jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)
-    return _with_shared(whole, loops[0])
-
-
-@functools.partial(jax.jit, static_argnames="trial")
-def take(loop: LoopState, trial: int) -> LoopState:
-    """The state of one trial, in buffers of its own."""
-    own = jax.tree.map(lambda leaf: leaf[trial], _own(loop))
-    return _with_shared(own, loop)
-
-
-@functools.partial(jax.jit, static_argnames="trials")
-def unstack(loop: LoopState, trials: int) -> tuple[LoopState, ...]:
-    """The states of all trials, in buffers of their own."""
-    return tuple(take(loop, trial) for trial in range(trials))
-
-
 def compile_stage(
     parts: StepParts,
     variables: PyTree,
@@ -127,6 +56,7 @@ def compile_stage(
     steps_per_call: int,
     fused: bool,
     trials: int | None,
+    placement: Placement,
     max_skipped: int = 0,
 ) -> Stage:
     """Compiles the steps of a stage.
@@ -142,6 +72,7 @@ def compile_stage(
             ``jax.vmap``, or two: one makes the lesson, the other is called for each
             trial in turn.
         trials: How many trials there are, or None for one student without that axis.
+        placement: Where the arrays lie.
         max_skipped: How many steps in a row may be skipped.
 
     Returns:
@@ -154,8 +85,10 @@ def compile_stage(
         else:
             rows = batch_rows(order, step % epoch_steps, batch_size)
             images = split.images[rows]
+        images = placement.over_data(images)
         examples = Examples(images, split.labels[rows], rows)
-        return parts.prepare(data_key, step, variables, examples)
+        lesson = parts.prepare(data_key, step, variables, examples)
+        return lesson._replace(inputs=placement.over_data(lesson.inputs))
 
     def learn(loop: LoopState, lesson: Lesson) -> tuple[LoopState, Report]:
         step = loop.train.step
@@ -166,22 +99,43 @@ def compile_stage(
         return LoopState(train, monitor), report
 
     build = _fused if fused else _in_turns
-    return build(prepare, learn, variables, split, steps_per_call, trials)
+    return build(
+        placement.within(prepare),
+        placement.within(learn),
+        variables,
+        split,
+        steps_per_call,
+        trials,
+        placement,
+    )
 
 
 def _fused(
-    prepare, learn, variables, split, steps_per_call: int, trials: int | None
+    prepare,
+    learn,
+    variables,
+    split,
+    steps_per_call: int,
+    trials: int | None,
+    placement: Placement,
 ) -> Stage:
     """Everything in one compiled function: no dispatch but one."""
     learn_all = learn
     if trials is not None:
         axes = (TRIAL_AXES, None)
-        learn_all = jax.vmap(learn, in_axes=axes, out_axes=(TRIAL_AXES, 0))
+        learn_all = jax.vmap(
+            learn,
+            in_axes=axes,
+            out_axes=(TRIAL_AXES, 0),
+            spmd_axis_name=placement.vmap_axis,
+        )
 
     def advance(loop, variables, split, order):
         train = loop.train
         lesson = prepare(train.data_key, train.step, variables, split, order)
-        return learn_all(loop, lesson)
+        loop, report = learn_all(loop, lesson)
+        loop = placement.state(loop, stacked=trials is not None)
+        return loop, placement.everywhere(report)
 
     def advance_many(loop, variables, split, order):
         def body(loop, batch):
@@ -202,7 +156,13 @@ def _fused(
 
 
 def _in_turns(
-    prepare, learn, variables, split, steps_per_call: int, trials: int | None
+    prepare,
+    learn,
+    variables,
+    split,
+    steps_per_call: int,
+    trials: int | None,
+    placement: Placement,
 ) -> Stage:
     """The lesson by one compiled function, each student's step by another.
 
@@ -210,7 +170,12 @@ def _in_turns(
     trial is that student, bit for bit; and it is compiled once, however many they are.
     """
     make_lesson = jax.jit(prepare)
-    one = jax.jit(learn, donate_argnames="loop")
+
+    def learn_one(loop, lesson):
+        loop, report = learn(loop, lesson)
+        return placement.state(loop, stacked=False), placement.everywhere(report)
+
+    one = jax.jit(learn_one, donate_argnames="loop")
 
     def lesson_of(train: TrainState, order: Array | HostBatch) -> Lesson:
         return make_lesson(train.data_key, train.step, variables, split, order)

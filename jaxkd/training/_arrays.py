@@ -1,0 +1,68 @@
+"""A state as named arrays: what a checkpoint stores, and where it is read to."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import SingleDeviceSharding
+
+PyTree = Any
+
+
+def names(tree: PyTree) -> list[str]:
+    """A readable name for each leaf, in order."""
+    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [
+        jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
+        for path, _ in paths
+    ]
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether this is a typed key."""
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def flatten(tree: PyTree) -> dict[str, jax.Array]:
+    """Arrays by name; typed keys as the integers they hold."""
+    return {
+        name: jax.random.key_data(leaf) if is_key(leaf) else leaf
+        for name, leaf in zip(names(tree), jax.tree.leaves(tree), strict=True)
+    }
+
+
+def abstract(tree: PyTree) -> dict[str, jax.ShapeDtypeStruct]:
+    """Abstract arrays by name, of the places of those given.
+
+    Those without a place are put on this process's own default device: where they were
+    when they were saved, there may be no device now.
+    """
+    here = SingleDeviceSharding(jax.local_devices()[0])
+    places = [getattr(leaf, "sharding", None) or here for leaf in jax.tree.leaves(tree)]
+    arrays = jax.eval_shape(flatten, tree)
+    return {
+        name: jax.ShapeDtypeStruct(arrays[name].shape, arrays[name].dtype, sharding=at)
+        for name, at in zip(names(tree), places, strict=True)
+    }
+
+
+def unflatten(arrays: dict[str, jax.Array], like: PyTree) -> PyTree:
+    """The tree that :func:`flatten` has made arrays of."""
+    leaves, structure = jax.tree.flatten(like)
+    restored = [
+        as_key(arrays[name], leaf) if is_key(leaf) else arrays[name]
+        for name, leaf in zip(names(like), leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, restored)
+
+
+def as_key(data: jax.Array, like: Any) -> jax.Array:
+    """Key data as a key of the same kind as another, which may be abstract."""
+    kinds = []
+    jax.eval_shape(lambda key: kinds.append(jax.random.key_impl(key)), like)
+    return jax.random.wrap_key_data(data, impl=kinds[0])
+
+
+def shapes(arrays: dict[str, Any]) -> dict[str, list[int]]:
+    """The shapes by name, as JSON has them."""
+    return {name: list(array.shape) for name, array in arrays.items()}

@@ -1,0 +1,160 @@
+"""Where arrays lie: on one device, or on the devices of a mesh."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxkd import memory
+from jaxkd._errors import InvalidInputError
+from jaxkd.training._loop_state import TRIAL_AXES, LoopState
+
+PyTree = Any
+_AXES = ("trial", "data")
+
+
+class Placement:
+    """Says where the arrays of an experiment lie, and leaves the rest to XLA.
+
+    Batches lie over the axis ``data``, and so do the rows of banks; trials over the
+    axis ``trial``; everything else is on every device. The steps are the program of one
+    device, which XLA partitions: means, batch statistics and graphs are over the whole
+    batch. Without a mesh, nothing is said.
+
+    Args:
+        mesh: Devices, with axes ``data`` and ``trial``, or one of them.
+        batch_size: Examples in a batch.
+        trials: How many students there are, or None.
+
+    Raises:
+        ValueError: If the mesh has another axis, or does not divide batch and trials.
+    """
+
+    def __init__(self, mesh: Mesh | None, batch_size: int, trials: int | None):
+        self.mesh = None if mesh is None else _both_axes(mesh)
+        if self.mesh is None:
+            return
+        given, sizes = dict(self.mesh.shape), {"data": batch_size, "trial": trials or 1}
+        for axis, what in (("data", "batch_size"), ("trial", "trials")):
+            if sizes[axis] % given[axis]:
+                raise InvalidInputError(
+                    f"{what} must be a multiple of the mesh's axis {axis}, "
+                    f"got {sizes[axis]} over {given[axis]} devices"
+                )
+
+    @property
+    def trial_devices(self) -> int:
+        """Over how many devices the trials lie."""
+        return 1 if self.mesh is None else self.mesh.shape["trial"]
+
+    @property
+    def vmap_axis(self) -> str | None:
+        """What a ``jax.vmap`` over trials is to be told (``spmd_axis_name``)."""
+        return None if self.mesh is None else "trial"
+
+    def within(self, function: Callable) -> Callable:
+        """The function, traced with the mesh in use: banks divide their rows by it."""
+        if (mesh := self.mesh) is None:
+            return function
+
+        @functools.wraps(function)
+        def wrapped(*arguments):
+            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+                return function(*arguments)
+
+        return wrapped
+
+    def put(self, tree: PyTree) -> PyTree:
+        """Puts host arrays, the same in every process, on every device."""
+        if self.mesh is None:
+            return jax.device_put(tree)
+        everywhere = self._sharding()
+
+        def put(leaf):
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                data = put(jax.random.key_data(leaf))
+                return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+            host = np.asarray(leaf)
+            return jax.make_array_from_callback(
+                host.shape, everywhere, lambda index: host[index]
+            )
+
+        return jax.tree.map(put, tree)
+
+    def everywhere(self, tree: PyTree) -> PyTree:
+        """Inside a compiled function: arrays that lie on every device."""
+        return self._constrain(tree, self._sharding)
+
+    def over_data(self, tree: PyTree) -> PyTree:
+        """Inside a compiled function: arrays whose leading axis is the batch."""
+        return self._constrain(tree, lambda: self._sharding("data"))
+
+    def _constrain(self, tree: PyTree, sharding: Callable[[], Any]) -> PyTree:
+        if self.mesh is None:
+            return tree
+        return jax.lax.with_sharding_constraint(tree, sharding())
+
+    def state(self, loop: LoopState, *, stacked: bool) -> LoopState:
+        """Inside a compiled function: the state of a run, perhaps of all its trials."""
+        if self.mesh is None:
+            return loop
+        shardings = self.shardings(loop, stacked=stacked)
+        return jax.lax.with_sharding_constraint(loop, shardings)
+
+    def abstract(self, loop: LoopState, *, stacked: bool) -> LoopState:
+        """A state of abstract arrays that know where they lie."""
+        if self.mesh is None:
+            return loop
+        return jax.tree.map(
+            lambda leaf, there: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=there
+            ),
+            loop,
+            self.shardings(loop, stacked=stacked),
+        )
+
+    def shardings(self, loop: LoopState, *, stacked: bool) -> LoopState:
+        """Where each array of a state lies."""
+        lead = ("trial",) if stacked else ()
+
+        def is_bank(node):
+            return isinstance(node, memory.Bank)
+
+        def of(node, axis):
+            mine = lead if axis == 0 else ()
+            if not is_bank(node):
+                return self._sharding(*mine)
+            rows = self._sharding(*mine, "data")
+            return jax.tree.map(lambda _: rows, node)
+
+        def of_part(axis, part):
+            return jax.tree.map(lambda node: of(node, axis), part, is_leaf=is_bank)
+
+        axes: Any = TRIAL_AXES.train
+        train = [of_part(a, part) for a, part in zip(axes, loop.train, strict=True)]
+        monitor = jax.tree.map(lambda _: self._sharding(), loop.monitor)
+        return LoopState(type(loop.train)(*train), monitor)
+
+    def _sharding(self, *axes: str) -> NamedSharding:
+        assert self.mesh is not None
+        return NamedSharding(self.mesh, PartitionSpec(*axes))
+
+
+ONE_DEVICE = Placement(None, 1, None)
+"""Without a mesh: JAX's default device."""
+
+
+def _both_axes(mesh: Mesh) -> Mesh:
+    """The same devices over both axes, of which one may be of size 1."""
+    if not mesh.axis_names or not set(mesh.axis_names) <= set(_AXES):
+        raise InvalidInputError(
+            f"mesh must have axes data and trial, or one of them, "
+            f"got {tuple(mesh.axis_names)}"
+        )
+    names = [name for name in _AXES if name in mesh.axis_names]
+    devices = mesh.devices.transpose([mesh.axis_names.index(name) for name in names])
+    return Mesh(devices.reshape([mesh.shape.get(name, 1) for name in _AXES]), _AXES)
