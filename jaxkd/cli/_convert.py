@@ -18,6 +18,7 @@ from jaxkd.cli._options import Convert
 from jaxkd.data import Normalization
 
 # What the published networks' training images went through.
+_CIFAR_SIZE = 32
 _CIFAR100 = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 
 
@@ -84,10 +85,11 @@ def _network(
 def _normalization(options: Convert, channels: int) -> Normalization:
     mean, std = options.mean, options.std
     if mean is None and std is None:
-        if channels != 3:
+        if channels != 3 or options.image_size != _CIFAR_SIZE:
             raise InvalidInputError(
-                f"the network takes images of {channels} channels; say what it was "
-                "trained with by --mean and --std, one number for each"
+                f"the network takes images of {channels} channels and size "
+                f"{options.image_size}; say what it was trained with by --mean and "
+                "--std, one number for each channel"
             )
         mean, std = _CIFAR100
     if mean is None or std is None:

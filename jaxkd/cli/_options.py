@@ -119,7 +119,8 @@ class _TrainingOptions:
     out: Path
     """The run folder to make."""
     model: str
-    """The network: resnet8 ... resnet110, resnet8x4, resnet32x4, mlp."""
+    """A network by name: resnet20, resnet8x4, wrn_16_2, vgg8, MobileNetV2, ShuffleV2,
+    resnet18, vit_ti, mlp and others; an unknown name lists them all."""
     width: int | None = None
     """Base number of channels; by default the published one."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -227,10 +228,10 @@ class Convert:
     """Height and width of its images; 224 for networks made for ImageNet."""
     mean: tuple[float, ...] | None = None
     """Mean of each channel that it was trained with, images in [0, 1]; by default the
-    published one of CIFAR-100 (0.5071 0.4867 0.4408) for images of 3 channels."""
+    published one of CIFAR-100 (0.5071 0.4867 0.4408) for images of 32x32x3."""
     std: tuple[float, ...] | None = None
     """Standard deviation of each channel; by default the published one of CIFAR-100
-    (0.2675 0.2565 0.2761) for images of 3 channels."""
+    (0.2675 0.2565 0.2761) for images of 32x32x3."""
     dataset: str | None = None
     """What `distill` and `evaluate` load if they are not told: a TFDS dataset by name,
     or a .npz file."""

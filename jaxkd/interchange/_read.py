@@ -1,5 +1,6 @@
 """State dicts from files, without running anything that a file may hold."""
 
+import argparse
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,10 +80,14 @@ def _read_pytorch(path: Path) -> dict[str, np.ndarray]:
         ) from None
 
     # Accuracies are often NumPy's. Their constructor and dtypes hold no code; files of
-    # NumPy 1 know it under its former name.
+    # NumPy 1 know it under its former name. The published `*_last.pth` hold the
+    # script's arguments beside the weights, in a class whose instances are only filled.
     scalar = np.float64(0).__reduce__()[0]
     dtypes = {type(np.dtype(letter)) for letter in "?bBhHiIlLefd"}
-    allowed = [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *dtypes]
+    allowed = [
+        *(scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *dtypes),
+        argparse.Namespace,
+    ]
     try:
         with torch.serialization.safe_globals(allowed):
             content = torch.load(path, map_location="cpu", weights_only=True)

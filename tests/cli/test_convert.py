@@ -90,6 +90,17 @@ def test_colour_images_get_the_published_normalisation(tmp_path, capsys):
     assert "--dataset" in refusal_of_evaluate(tmp_path / "t", capsys)
 
 
+def test_colour_images_of_another_size_have_no_normalisation_by_default(
+    tmp_path, capsys
+):
+    path = tmp_path / "teacher.pt"
+    torch.save(resnet8(classes=5, channels=3).state_dict(), path)
+    size = ("--image-size", "64", "--out", str(tmp_path / "t"))
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["convert", str(path), "--model", "resnet8", *size])
+    assert "3 channels and size 64; say what it was" in capsys.readouterr().err
+
+
 def refusal_of_evaluate(run, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(["evaluate", str(run)])

@@ -1,3 +1,4 @@
+import argparse
 import os
 import sys
 import zipfile
@@ -93,6 +94,17 @@ def test_what_training_scripts_save_beside_is_left_aside(
         "optimizer": {"state": momentum, "param_groups": [{"lr": 0.05, "params": [0]}]},
     }
     path = save(content, tmp_path / "ckpt_epoch_240.pth", zipped=zipped)
+    assert_same(interchange.read_state_dict(path), state)
+
+
+@ZIP
+def test_the_script_arguments_of_a_published_checkpoint_are_left_aside(
+    tmp_path, state, zipped
+):
+    arguments = argparse.Namespace(model="resnet32x4", lr_decay_epochs=[150, 180, 210])
+    path = save(
+        {"opt": arguments, "model": state}, tmp_path / "last.pth", zipped=zipped
+    )
     assert_same(interchange.read_state_dict(path), state)
 
 
