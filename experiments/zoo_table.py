@@ -25,7 +25,7 @@ from jaxkd import models, training
 from jaxkd._errors import InvalidInputError
 
 # Made for ImageNet: 224x224 and 1,000 classes in place of 32x32 and 100.
-LARGE = ("resnet18", "resnet34", "resnet50")
+LARGE = ("resnet18", "resnet34", "resnet50", "vit_ti", "vit_s")
 BATCH = 64
 
 
