@@ -1,6 +1,5 @@
 """The numbers of a run's report, in NumPy."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -156,17 +155,3 @@ def undirected(neighbors: np.ndarray) -> list[tuple[int, int]]:
         if i != j
     }
     return sorted(pairs)
-
-
-def learning_rates(
-    steps: Sequence[int],
-    total_steps: int,
-    *,
-    learning_rate: float,
-    milestones: Sequence[float],
-    decay: float = 0.1,
-) -> np.ndarray:
-    """The rate of :func:`jaxkd.training.published_sgd` at some steps."""
-    boundaries = np.array([round(m * total_steps) for m in milestones])
-    passed = (np.asarray(steps)[:, None] >= boundaries).sum(axis=1)
-    return learning_rate * decay ** passed.astype(float)

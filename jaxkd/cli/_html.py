@@ -10,7 +10,8 @@ from flax import nnx
 
 from jaxkd import data, graphs, training
 from jaxkd._errors import InvalidInputError
-from jaxkd.cli import _analysis, _charts, _page, _pictures, _runs
+from jaxkd.cli import _analysis, _charts, _optimizer, _page, _pictures, _runs
+from jaxkd.cli._options import OptimizerOptions
 from jaxkd.cli._predictions import Predictions, predict
 
 REPORT = "report.html"
@@ -210,28 +211,21 @@ def _curves(history: Sequence[Record], config: dict[str, Any]) -> dict[str, str]
 def _learning_rates(
     history: Sequence[Record], config: dict[str, Any]
 ) -> list[Record] | None:
-    """The published schedule's rates, if that is what the run has used."""
-    optimizer = config["options"].get("optimizer", {})
-    if not {"learning_rate", "milestones"} <= optimizer.keys():
+    """The rate of each epoch's last step, as the run's options say."""
+    if (stored := config["options"].get("optimizer")) is None:
         return None
-    if optimizer.get("schedule", "step") != "step":
-        return None
+    options = _runs.as_options(OptimizerOptions, stored)
     own = [r for r in history if r.get("stage", "training") == "training"]
     if not own:
         return None
     first = own[0]["step"] - own[0]["step"] // own[0]["epoch"]
     steps = [r["step"] - first for r in own]
     total = config["options"]["epochs"] * (own[0]["step"] // own[0]["epoch"])
-    rates = _analysis.learning_rates(
-        [step - 1 for step in steps],
-        total,
-        learning_rate=optimizer["learning_rate"],
-        milestones=optimizer["milestones"],
-    )
-    epochs = [r["epoch"] for r in own]
+    rate: Any = _optimizer.schedule(options, total)
+    at: Any = rate if callable(rate) else lambda _: rate
     return [
-        {"epoch": epoch, "rate": float(rate)}
-        for epoch, rate in zip(epochs, rates, strict=True)
+        {"epoch": r["epoch"], "rate": float(at((step - 1) // options.accumulate))}
+        for r, step in zip(own, steps, strict=True)
     ]
 
 

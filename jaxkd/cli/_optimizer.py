@@ -34,15 +34,7 @@ def make(
         raise InvalidInputError(
             f"--clip-norm must be finite and positive, got {options.clip_norm}"
         )
-    rate = training.learning_rate_schedule(
-        options.schedule,
-        options.learning_rate,
-        max(1, steps // options.accumulate),
-        milestones=options.milestones,
-        warmup=options.warmup,
-    )
-    if pretraining:
-        rate = options.learning_rate
+    rate = options.learning_rate if pretraining else schedule(options, steps)
     if options.optimizer == PUBLISHED:
         optimizer = training.decayed_sgd(
             rate, momentum=options.momentum, weight_decay=options.weight_decay
@@ -53,6 +45,21 @@ def make(
     if options.clip_norm is not None:
         optimizer = training.clipped(optimizer, options.clip_norm)
     return training.accumulated(optimizer, options.accumulate)
+
+
+def schedule(options: OptimizerOptions, steps: int) -> optax.ScalarOrSchedule:
+    """The learning rate over a run's updates, of which one takes some steps.
+
+    Raises:
+        ValueError: If an option is out of range.
+    """
+    return training.learning_rate_schedule(
+        options.schedule,
+        options.learning_rate,
+        max(1, steps // options.accumulate),
+        milestones=options.milestones,
+        warmup=options.warmup,
+    )
 
 
 def _check_uses(options: OptimizerOptions) -> None:

@@ -8,7 +8,7 @@ import shlex
 import zlib
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,8 @@ from jaxkd.cli._messages import say
 from jaxkd.data import ImageDataset, Normalization, is_path
 
 CONFIG = "config.json"
+
+Options = TypeVar("Options")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,6 +301,12 @@ def load_network(run: Path, *, trial: int = 0) -> LoadedNetwork:
         step,
         config["options"].get("data", {}).get("image_size"),
     )
+
+
+def as_options(kind: type[Options], stored: dict[str, Any]) -> Options:
+    """Options that a ``config.json`` holds; JSON has lists for their tuples."""
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+    return kind(**values)
 
 
 def read_config(run: Path) -> dict[str, Any]:

@@ -39,4 +39,4 @@ def _data_options(options: Show, config: dict[str, Any]) -> DataOptions:
     for name in ("data_dir", "cache_dir"):
         given = getattr(options, name) or stored.get(name)
         stored[name] = None if given is None else Path(given)
-    return DataOptions(**stored)
+    return _runs.as_options(DataOptions, stored)

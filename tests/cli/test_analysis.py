@@ -1,5 +1,4 @@
 import numpy as np
-import optax
 
 from jaxkd.cli import _analysis
 
@@ -69,13 +68,3 @@ def test_points_that_coincide_are_moved_apart():
 def test_edges_have_no_direction_and_no_loops():
     neighbors = np.array([[0, 1], [1, 0], [2, 1]])
     assert _analysis.undirected(neighbors) == [(0, 1), (1, 2)]
-
-
-def test_learning_rates_are_those_of_the_published_schedule():
-    schedule = optax.piecewise_constant_schedule(0.05, {5: 0.1, 8: 0.1})
-    found = _analysis.learning_rates(
-        range(10), 10, learning_rate=0.05, milestones=(0.5, 0.75)
-    )
-    np.testing.assert_allclose(
-        found, [float(schedule(i)) for i in range(10)], rtol=1e-6
-    )

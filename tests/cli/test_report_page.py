@@ -6,7 +6,7 @@ import pytest
 from cli_arguments import distill_arguments
 
 from jaxkd import cli
-from jaxkd.cli import _charts, _pictures
+from jaxkd.cli import _charts, _html, _pictures
 
 
 class Page(html.parser.HTMLParser):
@@ -106,6 +106,15 @@ def test_many_classes_are_drawn_without_names():
 def test_a_metric_that_is_never_positive_or_finite_does_not_stop_a_chart():
     history = [{"epoch": i, "a": 0.0, "b": float("nan")} for i in (1, 2)]
     assert "<svg" in _charts.curves(history, {"a": "a", "b": "b"}, label="x", log=True)
+
+
+def test_the_learning_rate_of_an_epoch_is_that_of_its_last_update():
+    options = {"learning_rate": 0.1, "schedule": "cosine", "accumulate": 2}
+    config = {"options": {"epochs": 3, "optimizer": options}}
+    history = [{"epoch": i, "step": 10 * i} for i in (1, 2, 3)]
+    rates = _html._learning_rates(history, config)
+    wanted = [0.05 * (1 + np.cos(np.pi * update / 15)) for update in (4, 9, 14)]
+    np.testing.assert_allclose([r["rate"] for r in rates], wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
