@@ -138,6 +138,35 @@ def test_training_itself_is_the_same_bit_for_bit():
     assert_bitwise_equal(one, two)
 
 
+def test_it_costs_no_trace_and_is_donated():
+    plain, counts = distillers.cross_entropy(), []
+    for decay in (None, DECAY):
+        traces = []
+
+        def loss(*given, traces=traces):
+            traces.append(None)
+            return plain.loss(*given)
+
+        program = compile_program(
+            build_mlp(), plain._replace(loss=loss), ema_decay=decay
+        )
+        loop, _ = training.fit(program, program.start(0), epochs=2)
+        counts.append(len(traces))
+    assert counts[0] == counts[1]
+    program.training.advance(loop, program.order(loop))
+    assert all(x.is_deleted() for x in jax.tree.leaves(loop.train.average))
+
+
+def test_a_mesh_of_one_device_changes_no_bit():
+    axes = ("trial", "data")
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), axes)
+    ends = []
+    for settings in ({}, {"mesh": mesh}):
+        program = small(TRIALS, fused=True, **settings)
+        ends.append(training.fit(program, program.start(0), epochs=2)[0])
+    assert_bitwise_equal(*ends)
+
+
 def test_both_are_evaluated_and_each_as_the_network_that_it_is():
     program = residual()
     loop, history = training.fit(program, program.start(0), epochs=1)
@@ -192,14 +221,21 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, trials, fused):
     assert without_times(resumed) == without_times(history)
 
 
-def test_the_average_of_a_trial_is_that_of_its_run_alone():
+def test_the_average_of_a_trial_is_that_of_its_run_alone(tmp_path):
     together, alone = small(TRIALS), small()
-    end, history = training.fit(together, together.start(3, 5), epochs=2)
+    checkpoints = training.Checkpoints(tmp_path)
+    end, history = training.fit(
+        together, together.start(3, 5), epochs=2, checkpoints=checkpoints
+    )
     for trial in range(TRIALS):
         single, records = training.fit(alone, alone.start(3 + trial, 5), epochs=2)
         assert_bitwise_equal(take(end, trial), single)
         for name in ("test/ema_accuracy", "test/ema_loss"):
             assert history[-1]["trials"][name][trial] == records[-1][name]
+        network = build_mlp()(nnx.Rngs(0))
+        assert checkpoints.restore_network(network, trial=trial)["averaged"]
+        expected = alone.student(training.averaged(single))
+        assert_bitwise_equal(nnx.state(network), nnx.state(expected))
     left, right = (arrays(take(end, t).train.average) for t in range(TRIALS))
     assert distance(left, right) > 1e-3
 
