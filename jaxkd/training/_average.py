@@ -1,10 +1,11 @@
 """An exponential moving average of the student, kept beside it (EMA)."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from jaxkd._errors import InvalidInputError
 from jaxkd.training._loop_state import LoopState
@@ -76,7 +77,7 @@ def averaging(parts: StepParts, ema_decay: float | None) -> StepParts:
         parameters, statistics = _towards(
             (average.parameters, average.statistics),
             (new.student, new.rest),
-            _share_of_the_new(average.updates, decay),
+            lambda dtype: _share_of_the_new(average.updates, decay, dtype),
         )
         average = Average(parameters, statistics, average.updates + 1)
         return new._replace(average=average), metrics
@@ -112,9 +113,11 @@ def averaged(loop: LoopState) -> LoopState:
     return loop._replace(train=train._replace(student=student, rest=rest, average=()))
 
 
-def _share_of_the_new(updates: Array, decay: float) -> Float[Array, ""]:
-    """One less the decay of this step; exact where that is near one."""
-    return jnp.maximum(1.0 - decay, 9.0 / (10.0 + updates.astype(jnp.float32)))
+def _share_of_the_new(updates: Array, decay: float, dtype: Any) -> Array:
+    """One less the decay of this step; so written, not rounded where that is near."""
+    real = jnp.finfo(dtype).dtype
+    share = jnp.maximum(1.0 - decay, 9.0 / (10.0 + updates.astype(real)))
+    return share.astype(dtype)
 
 
 def _is_averaged(leaf: Array) -> bool:
@@ -128,12 +131,12 @@ def _accumulator(leaf: Array) -> Array:
     return jnp.copy(leaf)
 
 
-def _towards(average: PyTree, newest: PyTree, share: Array) -> PyTree:
+def _towards(average: PyTree, newest: PyTree, share: Callable[[Any], Array]) -> PyTree:
     def move(mean: Array, new: Array) -> Array:
         if not _is_averaged(mean):
             return new
         # So written, what does not change stays as it is, bit for bit.
-        return mean + share.astype(mean.dtype) * (_widened(new, mean) - mean)
+        return mean + share(mean.dtype) * (_widened(new, mean) - mean)
 
     return jax.tree.map(move, average, newest)
 

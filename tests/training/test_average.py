@@ -273,32 +273,32 @@ def test_it_begins_with_the_training_stage(tmp_path):
         assert_bitwise_equal(end, whole)
 
 
-def half_precision(rngs):
-    """An MLP with bfloat16 parameters and dropout, whose state has keys and counts."""
+def of_dtype(dtype):
+    """An MLP with such parameters and with dropout, whose state is keys and counts."""
 
     class Network(nnx.Module):
-        def __init__(self):
-            half = {"param_dtype": jnp.bfloat16, "rngs": rngs}
-            self.hidden = nnx.Linear(64, 8, **half)
+        def __init__(self, rngs):
+            settings = {"param_dtype": dtype, "rngs": rngs}
+            self.hidden = nnx.Linear(64, 8, **settings)
             self.dropout = nnx.Dropout(0.5, rngs=rngs)
-            self.classifier = nnx.Linear(8, 4, **half)
+            self.classifier = nnx.Linear(8, 4, **settings)
 
         def __call__(self, x):
             with jax.numpy_dtype_promotion("standard"):
-                x = x.reshape(len(x), -1).astype(jnp.bfloat16)
+                x = x.reshape(len(x), -1).astype(dtype)
                 hidden = self.dropout(nnx.relu(self.hidden(x)))
-                return models.ModelOutput(
-                    self.classifier(hidden).astype(jnp.float32),
-                    hidden.astype(jnp.float32),
-                )
+                outputs = self.classifier(hidden), hidden
+            wide = dtype if jnp.finfo(dtype).bits > 32 else jnp.float32
+            return models.ModelOutput(*(x.astype(wide) for x in outputs))
 
-    return Network()
+    return Network
 
 
 def test_bfloat16_parameters_are_averaged_in_float32_and_handed_on_as_they_are(
     tmp_path,
 ):
-    program = compile_program(half_precision, ema_decay=0.999)
+    build = of_dtype(jnp.bfloat16)
+    program = compile_program(build, ema_decay=0.999)
     recorded = []
     for loop in walk(program, program.start(0), 6):
         recorded.append(live(loop))
@@ -306,12 +306,21 @@ def test_bfloat16_parameters_are_averaged_in_float32_and_handed_on_as_they_are(
     assert {x.dtype for x in parameters} == {np.dtype("float32")}
     assert_close(mean(loop), by_definition(recorded, 0.999))
     training.Checkpoints(tmp_path).save(6, loop, {})
-    network = nnx.eval_shape(lambda: half_precision(nnx.Rngs(0)))
+    network = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
     training.Checkpoints(tmp_path).restore_network(network)
     expected = nnx.state(program.student(training.averaged(loop)))
     assert_bitwise_equal(nnx.state(network), expected)
     restored, _ = training.Checkpoints(tmp_path).restore(program.like(6))
     assert_bitwise_equal(restored, loop)
+
+
+@pytest.mark.usefixtures("x64")
+def test_float64_parameters_are_averaged_in_float64():
+    program = compile_program(of_dtype(jnp.float64), ema_decay=0.2)
+    recorded = []
+    for loop in walk(program, program.start(0), 6):
+        recorded.append(live(loop))
+    assert_close(mean(loop), by_definition(recorded, 0.2), rtol=1e-14, atol=1e-15)
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, -0.1, 1.5, float("nan")])
