@@ -36,7 +36,7 @@ def run(options: Evaluate, arguments: list[str]) -> None:
     result = evaluator(frozen.variables)
     seconds = time.perf_counter() - started
     Console().print(
-        f"{loaded.network.model} (step {loaded.step}) on {dataset.name}: "
+        f"{loaded.network.model} ({loaded.version}) on {dataset.name}: "
         f"test accuracy {result.accuracy:.2%}, loss {result.loss:.4f} nats, "
         f"{result.num_examples:,} images, "
         f"{result.num_examples / seconds:,.0f} images/s",

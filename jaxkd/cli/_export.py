@@ -37,7 +37,7 @@ def run(options: Export, arguments: list[str]) -> None:
     else:
         interchange.write_orbax(out, loaded.module)
     Console().print(
-        f"{loaded.network.model} (step {loaded.step}) is in {made}",
+        f"{loaded.network.model} ({loaded.version}) is in {made}",
         highlight=False,
         soft_wrap=True,
     )

@@ -10,8 +10,12 @@ from flax import nnx
 
 from jaxkd import data, graphs, training
 from jaxkd._errors import InvalidInputError
+<<<<<<< HEAD
 from jaxkd.cli import _analysis, _charts, _optimizer, _page, _pictures, _runs
 from jaxkd.cli._options import OptimizerOptions
+=======
+from jaxkd.cli import _analysis, _charts, _page, _pictures, _runs, _summary
+>>>>>>> ema
 from jaxkd.cli._predictions import Predictions, predict
 
 REPORT = "report.html"
@@ -126,7 +130,8 @@ def _headline(
     calibrations: dict[str, _analysis.Calibration],
     labels: np.ndarray,
 ) -> dict[str, str]:
-    tested = [r["test/accuracy"] for r in history if "test/accuracy" in r]
+    metric = _summary.handed_on(history)
+    tested = [r[metric] for r in history if metric in r]
     shown = {"test accuracy": f"{np.mean(student.classes == labels):.2%}"}
     if tested:
         shown["best epoch's test accuracy"] = f"{max(tested):.2%}"
@@ -155,7 +160,7 @@ def _facts(
     if "method" in options:
         shown |= {"method": options["method"], "teacher": str(options["teacher"])}
     return shown | {
-        "network": f"{network.model}{width}: {size:,} parameters",
+        "network": f"{network.model}{width}: {size:,} parameters ({loaded.version})",
         "dataset": f"{dataset.name} ({config['dataset']['fingerprint']}): "
         f"{len(dataset.train.labels):,} training and {len(dataset.test.labels):,} test "
         f"images, {height} x {wide} x {channels}, {dataset.num_classes} classes",
@@ -177,12 +182,16 @@ def _curves(history: Sequence[Record], config: dict[str, Any]) -> dict[str, str]
     shares = [n for n in details if n.endswith(("agreement", "purity", "cosine"))]
     terms = [n for n in details if n not in shares and not n.endswith("norm")]
     losses = {n: f"train/{n}" for n in parts}
+    accuracies = {"training": "train/accuracy", "test": "test/accuracy"}
     if "test/loss" in names:
         losses["test cross-entropy"] = "test/loss"
+    if _summary.EMA_ACCURACY in names:
+        accuracies["test, averaged weights"] = _summary.EMA_ACCURACY
+        losses["the same, averaged weights"] = "test/ema_loss"
     shown = {
         "Accuracy": _charts.curves(
             history,
-            {"training": "train/accuracy", "test": "test/accuracy"},
+            accuracies,
             label="accuracy (%)",
             scale=100.0,
         ),

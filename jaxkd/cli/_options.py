@@ -137,6 +137,9 @@ class _TrainingOptions:
     """Students to train side by side, with the seeds from --seed on, on the same data:
     they share the teacher's answers. Trial i is the run of seed + i, bit for bit on
     CPU."""
+    ema: float | None = None
+    """Decay of a moving average of the network's weights, 0.999 for instance; the
+    average is what `evaluate`, `export` and `distill --teacher` then take."""
     checkpoint_every: int | None = None
     """Also save every so many steps within an epoch."""
     checkpoint_minutes: float = 10.0

@@ -25,9 +25,12 @@ def draw_history(path: Path, history: Sequence[Record]) -> None:
         if part != name and "/" not in part and part not in ("accuracy", "grad_norm"):
             losses.plot(epochs, [r.get(name, np.nan) for r in history], label=part)
     losses.set(xlabel="epoch", ylabel="training loss", yscale="log")
-    for name in ("train/accuracy", "test/accuracy"):
+    shown = {"train/accuracy": "train", "test/accuracy": "test"}
+    if "test/ema_accuracy" in history[-1]:
+        shown["test/ema_accuracy"] = "test, averaged weights"
+    for name, label in shown.items():
         values = np.array([100 * r.get(name, np.nan) for r in history])
-        (line,) = accuracies.plot(epochs, values, label=name.removesuffix("/accuracy"))
+        (line,) = accuracies.plot(epochs, values, label=label)
         if "trials" in history[-1]:  # one standard deviation on either side
             each = [100 * np.array(r["trials"].get(name, np.nan)) for r in history]
             deviation = np.array([np.std(x, ddof=1) if x.ndim else x for x in each])

@@ -20,6 +20,7 @@ HARMLESS_DATA = ("data_dir", "cache_dir", "stream", "workers")
 _WHY = {
     "options epochs": "the learning rate falls at fractions of the run, so one of "
     "another length differs from its first steps on",
+    "options ema": "the average is part of the state",
     "options on_nonfinite": "what it takes to notice and to go on is part of the state",
 }
 

@@ -106,6 +106,7 @@ class LoadedNetwork(NamedTuple):
         class_names: What its logits stand for; None if the run does not say.
         step: The step of the checkpoint that was read.
         image_size: What ``jaxkd.data.load`` was told to bring its images to.
+        averaged: Whether its variables are the moving average of those trained.
     """
 
     module: nnx.Module
@@ -115,6 +116,12 @@ class LoadedNetwork(NamedTuple):
     class_names: tuple[str, ...] | None
     step: int
     image_size: int | None = None
+    averaged: bool = False
+
+    @property
+    def version(self) -> str:
+        """Which of the run's networks this is, in words."""
+        return f"step {self.step}" + (", averaged weights" if self.averaged else "")
 
     def source(self, dataset: str | None) -> str:
         """The dataset that was asked for, or the network's own.
@@ -288,7 +295,7 @@ def load_network(run: Path, *, trial: int = 0) -> LoadedNetwork:
     stored = config["network"]
     network = NetworkConfig(**{**stored, "image_shape": tuple(stored["image_shape"])})
     module = network.abstract()
-    checkpoints.restore_network(module, trial=trial)
+    record = checkpoints.restore_network(module, trial=trial)
     mean, std = (np.float32(config["normalization"][k]) for k in ("mean", "std"))
     normalization = Normalization(mean, std)
     names = config.get("class_names")
@@ -300,6 +307,7 @@ def load_network(run: Path, *, trial: int = 0) -> LoadedNetwork:
         None if names is None else tuple(names),
         step,
         config["options"].get("data", {}).get("image_size"),
+        record.get("averaged", False),
     )
 
 

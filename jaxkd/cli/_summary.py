@@ -6,6 +6,7 @@ from typing import Any
 
 Record = dict[str, Any]
 ACCURACY = "test/accuracy"
+EMA_ACCURACY = "test/ema_accuracy"
 
 
 def mean_and_deviation(values: Sequence[float]) -> dict[str, Any]:
@@ -18,12 +19,24 @@ def mean_and_deviation(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def accuracies(history: Sequence[Record]) -> list[list[float]]:
-    """The test accuracies of each evaluated epoch, one for each trial."""
+def handed_on(history: Sequence[Record]) -> str:
+    """The metric that is the test accuracy of the network that the run hands on."""
+    averaged = any(EMA_ACCURACY in record for record in history)
+    return EMA_ACCURACY if averaged else ACCURACY
+
+
+def accuracies(history: Sequence[Record], name: str | None = None) -> list[list[float]]:
+    """The test accuracies of each evaluated epoch, one for each trial.
+
+    Args:
+        history: The run's records.
+        name: The metric; by default :func:`handed_on`.
+    """
+    name = name or handed_on(history)
     return [
-        record["trials"][ACCURACY] if "trials" in record else [record[ACCURACY]]
+        record["trials"][name] if "trials" in record else [record[name]]
         for record in history
-        if ACCURACY in record
+        if name in record
     ]
 
 
@@ -31,24 +44,25 @@ def summarize(history: Sequence[Record], *, seed: int, data_seed: int) -> Record
     """What ``summary.json`` holds.
 
     ``test_accuracy_last`` and ``test_accuracy_best`` are means over the trials, the
-    best epoch being each trial's own; ``trials`` has their deviations and values.
+    best epoch being each trial's own; ``trials`` has their deviations and values. They
+    are those of the network that the run hands on: where a moving average is kept, that
+    is the average, and ``live_test_accuracy_last`` that of the network trained.
     """
     table = accuracies(history)
     last = mean_and_deviation(table[-1])
     best = mean_and_deviation([max(epochs) for epochs in zip(*table, strict=True)])
     seeds = [seed + trial for trial in range(len(table[-1]))]
+    results = {"test_accuracy_last": last, "test_accuracy_best": best}
+    if handed_on(history) != ACCURACY:
+        live = mean_and_deviation(accuracies(history, ACCURACY)[-1])
+        results["live_test_accuracy_last"] = live
     return {
-        "test_accuracy_last": last["mean"],
-        "test_accuracy_best": best["mean"],
+        **{name: result["mean"] for name, result in results.items()},
         "epochs": history[-1]["epoch"],
         "steps": history[-1]["step"],
         "images_per_second": history[-1]["images_per_second"],
         "data_seed": data_seed,
-        "trials": {
-            "seeds": seeds,
-            "test_accuracy_last": last,
-            "test_accuracy_best": best,
-        },
+        "trials": {"seeds": seeds, **results},
     }
 
 

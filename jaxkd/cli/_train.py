@@ -109,6 +109,10 @@ def train_network(
         raise InvalidInputError(f"--epochs must be at least 1, got {options.epochs}")
     if options.trials < 1:
         raise InvalidInputError(f"--trials must be at least 1, got {options.trials}")
+    if options.ema is not None and not 0 < options.ema < 1:
+        raise InvalidInputError(
+            f"--ema must lie between 0 and 1, both excluded, got {options.ema}"
+        )
     build = network.build
     if equal_means and distiller.student is not None:
         raise InvalidInputError(
@@ -141,6 +145,7 @@ def train_network(
         teacher=teacher,
         trials=None if options.trials == 1 else options.trials,
         max_skipped=MAX_SKIPPED if options.on_nonfinite == "skip" else 0,
+        ema_decay=options.ema,
         mesh=mesh,
     )
     checkpoints = training.Checkpoints(
@@ -284,9 +289,11 @@ def _finish(
     summary["device"] = jax.devices()[0].device_kind
     _runs.write_json(options.out / "summary.json", summary)
     trials = summary["trials"]
+    live = trials.get("live_test_accuracy_last")
+    beside = "" if live is None else f" (not averaged {_summary.shown(live)})"
     console.print(
-        f"test accuracy {_summary.shown(trials['test_accuracy_last'])} after the last "
-        f"epoch, best {_summary.shown(trials['test_accuracy_best'])}; "
+        f"test accuracy {_summary.shown(trials['test_accuracy_last'])}{beside} after "
+        f"the last epoch, best {_summary.shown(trials['test_accuracy_best'])}; "
         f"{summary['images_per_second']:,.0f} images/s; everything is in {options.out}",
         highlight=False,
         soft_wrap=True,

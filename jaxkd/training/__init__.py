@@ -2,6 +2,8 @@
 
 from jaxkd._errors import DivergenceError as DivergenceError
 from jaxkd._errors import Interrupted as Interrupted
+from jaxkd.training._average import Average as Average
+from jaxkd.training._average import averaged as averaged
 from jaxkd.training._back_off import BackOff as BackOff
 from jaxkd.training._back_off import backing_off as backing_off
 from jaxkd.training._back_off import fit_backing_off as fit_backing_off

@@ -14,6 +14,7 @@ from flax import nnx
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
 from jaxkd.training import _arrays, _checksums
+from jaxkd.training._average import Average
 from jaxkd.training._loop_state import LoopState
 from jaxkd.training._processes import first_alone, is_first
 
@@ -44,10 +45,12 @@ class Checkpoints:
     Each holds two sets of arrays, so that a network can be loaded without the run that
     made it: ``student`` (parameters and batch statistics) and ``training`` (heads,
     banks, optimizer, step, randomness, sums of the epoch; absent where a network was
-    saved alone), and a JSON record. Orbax writes them into a folder of unfinished ones,
-    the checksums of all files join them there, and the whole is renamed: what has a
-    step's name was complete once, and its checksums tell whether it still is. What is
-    damaged is not used, and renamed rather than replaced.
+    saved alone), and a JSON record. Where a moving average of the student is kept, that
+    is the ``student``, and the one that is trained lies in ``training``. Orbax writes
+    them into a folder of unfinished ones, the checksums of all files join them there,
+    and the whole is renamed: what has a step's name was complete once, and its
+    checksums tell whether it still is. What is damaged is not used, and renamed rather
+    than replaced.
 
     Args:
         directory: Created on the first save.
@@ -117,7 +120,10 @@ class Checkpoints:
         Raises:
             CheckpointError: If it cannot be written (a full disk, say).
         """
-        self._save(step, _parts(loop), {**record, "trials": list(loop.train.key.shape)})
+        record = {**record, "trials": list(loop.train.key.shape)}
+        if isinstance(loop.train.average, Average):
+            record["averaged"] = True
+        self._save(step, _parts(loop), record)
 
     def save_network(
         self, network: nnx.Module, record: dict[str, Any], *, step: int = 0
@@ -203,9 +209,12 @@ class Checkpoints:
         """
         items = self._read(_parts(like))
         train, monitor = items["training"]
-        train = train._replace(
-            student=items["student"]["parameters"], rest=items["student"]["statistics"]
-        )
+        parameters, statistics = items["student"].values()
+        if isinstance(average := train.average, Average):
+            average = average._replace(parameters=parameters, statistics=statistics)
+            train = train._replace(average=average)
+        else:
+            train = train._replace(student=parameters, rest=statistics)
         return LoopState(train, monitor), items["record"]
 
     def restore_network(self, network: nnx.Module, *, trial: int = 0) -> dict[str, Any]:
@@ -216,7 +225,8 @@ class Checkpoints:
             trial: Which of the students, in a run of several.
 
         Returns:
-            The checkpoint's record.
+            The checkpoint's record. ``averaged`` in it, true, says that this is the
+            student's moving average, in the network's own dtypes.
 
         Raises:
             ValueError: If there is none, it belongs to another architecture, or it
@@ -313,10 +323,18 @@ def _remove(folder: Path) -> None:
 
 
 def _parts(loop: LoopState) -> dict[str, PyTree]:
-    """Splits a state into the student and the rest of the run."""
+    """Splits a state into the network that it hands on and the rest of the run."""
+    train = loop.train
+    if isinstance(average := train.average, Average):
+        parameters, statistics, _ = average
+        average = average._replace(parameters=(), statistics=())
+        train = train._replace(average=average)
+    else:
+        parameters, statistics = train.student, train.rest
+        train = train._replace(student=(), rest=())
     return {
-        "student": {"parameters": loop.train.student, "statistics": loop.train.rest},
-        "training": (loop.train._replace(student=(), rest=()), loop.monitor),
+        "student": {"parameters": parameters, "statistics": statistics},
+        "training": (train, loop.monitor),
     }
 
 

@@ -24,6 +24,7 @@ from jaxkd.data import (
     steps_per_epoch,
 )
 from jaxkd.distillers import Distiller, Spec
+from jaxkd.training._average import averaging, begin_average, check_decay
 from jaxkd.training._evaluate import (
     Evaluation,
     make_evaluator,
@@ -75,6 +76,7 @@ def compile_program(
     fused: bool | None = None,
     trials: int | None = None,
     max_skipped: int = 0,
+    ema_decay: float | None = None,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Program:
     """Prepares an experiment: data on the device, functions traced once.
@@ -107,6 +109,10 @@ def compile_program(
         max_skipped: How many steps in a row may be skipped because their loss or the
             state that they would lead to is not finite. By default none, and nothing
             but the loss is looked at.
+        ema_decay: Keeps an exponential moving average of the student with this decay,
+            0.999 for instance: it is evaluated beside the student, and is the network
+            that checkpoints hand on (:func:`averaged` gives it). By default there is
+            none. It begins with the training stage, and waits while steps are skipped.
         mesh: The devices, with axes ``data`` (batches and the rows of banks lie over
             it) and ``trial`` (trials do), or one of them; by default one device. The
             program is the same: statistics, graphs and losses are of the whole batch.
@@ -121,6 +127,7 @@ def compile_program(
             out of range.
     """
     _checks.check_at_least(0, max_skipped=max_skipped)
+    check_decay(ema_decay)
     train = dataset.train
     train_images = train.images
     epoch_steps = steps_per_epoch(len(train.labels), batch_size)
@@ -167,7 +174,7 @@ def compile_program(
         normalization=normalization,
         augmentation=augmentation,
     )
-    parts = first_parts = make_parts(optimizer)
+    parts = first_parts = averaging(make_parts(optimizer), ema_decay)
     first_optimizer, stage = optimizer, distiller.pretraining
     if stage is not None:
         first_optimizer = pretraining_optimizer or optimizer
@@ -223,6 +230,8 @@ def compile_program(
             key=run_key,
             data_key=data_key_of(jax.random.key(data_seed)),
         )
+        if stage is None:
+            train = begin_average(train, ema_decay)
         return observed(train, first_parts)
 
     def begin_one(loop):
@@ -231,7 +240,7 @@ def compile_program(
             heads, extra = stage.finish(train.heads, train.extra)
             train = train._replace(heads=heads, extra=extra)
         train = train._replace(opt_state=optimizer.init(trainable(train)))
-        return observed(train, parts)
+        return observed(begin_average(train, ema_decay), parts)
 
     # Initialisation runs once, and optimising its many random draws takes XLA:CPU
     # longer than the first epoch of a small run.

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from jaxkd import _checks
 from jaxkd._errors import DivergenceError, Interrupted
+from jaxkd.training._average import Average, averaged
 from jaxkd.training._checkpoints import Checkpoints
 from jaxkd.training._loop_state import LoopState
 from jaxkd.training._processes import agreed
@@ -66,11 +67,13 @@ def fit(
     Returns:
         The final state, and one record per epoch: ``epoch``, ``step``, ``seconds``,
         ``images_per_second`` (without compilation), ``train/...`` means over the
-        epoch's steps, ``test/accuracy`` and ``test/loss`` where evaluated, and, where
-        steps may be skipped, how many were: ``skipped``. Epochs of a pretraining stage
-        come first, count on, and are not evaluated; ``stage`` tells which is which in a
-        run that has two. With trials, these are means over them, ``trials`` holds the
-        values of each by the same names, and images count once for each student.
+        epoch's steps, ``test/accuracy`` and ``test/loss`` where evaluated (and beside
+        them ``test/ema_accuracy`` and ``test/ema_loss``, where an average is kept),
+        and, where steps may be skipped, how many were: ``skipped``. Epochs of a
+        pretraining stage come first, count on, and are not evaluated; ``stage`` tells
+        which is which in a run that has two. With trials, these are means over them,
+        ``trials`` holds the values of each by the same names, and images count once
+        for each student.
 
     Raises:
         DivergenceError: If a loss, or a parameter that would be saved, is not finite.
@@ -108,9 +111,7 @@ def fit(
             if in_training == epochs - first_epochs or (
                 in_training > 0 and in_training % evaluate_every == 0
             ):
-                evaluations = program.evaluate_trials(loop)
-                measured["test/accuracy"] = [e.accuracy for e in evaluations]
-                measured["test/loss"] = [e.loss for e in evaluations]
+                measured |= _tested(program, loop)
             record |= _means(measured)
             if program.trials is not None:
                 record["trials"] = measured
@@ -191,6 +192,19 @@ def _epoch_means(sums: dict[str, list[float]], steps: int) -> dict[str, list[flo
             total / count if count else math.nan
             for total, count in zip(totals, taken, strict=True)
         ]
+    return measured
+
+
+def _tested(program: Program, loop: LoopState) -> dict[str, list[float]]:
+    """Each student's results on the test set, and those of its average beside them."""
+    states = {"test/": loop}
+    if isinstance(loop.train.average, Average):
+        states["test/ema_"] = averaged(loop)
+    measured = {}
+    for prefix, state in states.items():
+        evaluations = program.evaluate_trials(state)
+        measured[f"{prefix}accuracy"] = [e.accuracy for e in evaluations]
+        measured[f"{prefix}loss"] = [e.loss for e in evaluations]
     return measured
 
 

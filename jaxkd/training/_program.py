@@ -37,7 +37,9 @@ class Program:
         pretraining_epochs: How long that lasts; 0 without.
         evaluate_trials: ``LoopState -> [Evaluation, ...]`` on the whole test set, one
             for each trial; one without trials.
-        student: ``(LoopState, trial=0) -> nnx.Module``, for use outside.
+        student: ``(LoopState, trial=0) -> nnx.Module``, for use outside. This and the
+            evaluation are of the student that is trained; of its moving average, if one
+            is kept, with :func:`averaged` of the state.
         steps_per_epoch: Batches in an epoch, the filled-up last one included.
         batch_size: Examples in a batch.
         steps_per_call: Steps that ``advance_many`` takes.

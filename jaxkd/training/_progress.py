@@ -104,6 +104,8 @@ class FitProgress:
         trials = record.get("trials", {}).get("test/accuracy", ())
         if len(trials) > 1:
             shown += f" ± {statistics.stdev(trials):.2%}, mean of {len(trials)}"
+        if "test/ema_accuracy" in record:
+            shown += f", averaged {record['test/ema_accuracy']:.2%}"
         self._console.print(
             f"{self._description}  epoch {record['epoch']}/{self._epochs}"
             f"  {_brief(parts)}{shown}  {record['images_per_second']:,.0f} images/s",

@@ -36,6 +36,7 @@ class TrainState(NamedTuple):
         data_key: Randomness of the data: their order and augmentation. Students with
             the same one see the same images, and so can share a teacher's answers.
         step: Number of steps taken.
+        average: The student's moving average; ``()`` where none is kept.
     """
 
     student: PyTree
@@ -46,6 +47,7 @@ class TrainState(NamedTuple):
     key: PRNGKeyArray
     data_key: PRNGKeyArray
     step: Int[Array, ""]
+    average: PyTree = ()
 
 
 class Examples(NamedTuple):
