@@ -10,12 +10,16 @@ from flax import nnx
 
 from jaxkd import data, graphs, training
 from jaxkd._errors import InvalidInputError
-<<<<<<< HEAD
-from jaxkd.cli import _analysis, _charts, _optimizer, _page, _pictures, _runs
+from jaxkd.cli import (
+    _analysis,
+    _charts,
+    _optimizer,
+    _page,
+    _pictures,
+    _runs,
+    _summary,
+)
 from jaxkd.cli._options import OptimizerOptions
-=======
-from jaxkd.cli import _analysis, _charts, _page, _pictures, _runs, _summary
->>>>>>> ema
 from jaxkd.cli._predictions import Predictions, predict
 
 REPORT = "report.html"

@@ -16,7 +16,11 @@ RESNET = ("--model", "resnet8", "--width", "4", "--epochs", "40")
 
 
 def start(arguments, **settings):
-    program = "from jaxkd.cli import main; main()"
+    # A shell lets its background jobs, and all that they start, ignore SIGINT.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from jaxkd.cli import main; main()"
+    )
     return subprocess.Popen([sys.executable, "-c", program, *arguments], **settings)
 
 
