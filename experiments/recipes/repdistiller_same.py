@@ -1,4 +1,25 @@
-"""RepDistiller same."""
+"""RepDistiller's table of pairs of the same architecture, on CIFAR-100.
+
+Tian et al., `Contrastive Representation Distillation
+<https://arxiv.org/abs/1910.10699>`_, ICLR 2020, and the benchmark that came with it.
+Seven pairs; thirteen methods and CRD+KD.
+
+    python -m experiments.recipes repdistiller_same --run-all --report
+
+An estimate, not measured: 3,648 days on AMD EPYC, 2 cores, one run after the other
+(`--cost` has each pair, `_cost.py` how it is derived: multiply-accumulates, scaled from
+the two speeds in docs/performance.md). No accelerator's speed is measured, and none is
+estimated.
+
+The published numbers are not transcribed, and nobody has run the table: all cells are
+empty, and `--report` shows what there is. ARI is that of CRD.
+
+What is not the paper's: the batch size, schedule and learning rates are those of HKD's
+Table 1, which is an extension of this benchmark; there are 5 seeds with one order of
+the data; teachers are trained by the students' schedule, unless published ones are
+converted into their folders (see hkd_table1). FSP compares channels one by one, and has
+no cell where the widths differ.
+"""
 
 from experiments.recipes._table import CIFAR100, Network, Pair, Row, Settings, Table
 
