@@ -2,6 +2,7 @@ import dataclasses
 import functools
 import importlib
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -282,9 +283,22 @@ def run_smoke(root, name, method, *more):
     return json.loads((folder / "summary.json").read_text())
 
 
+SMALLEST = ("mlp", "--trials", "1")
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory):
+    """Run folders with the teacher of the smallest variants, which is the same."""
+    root = tmp_path_factory.mktemp("teachers")
+    teacher = ["imagenet", "--run", "R34-R18", "teacher", "--smoke", *SMALLEST]
+    main([*teacher, "--runs", str(root)])
+    return root
+
+
 @pytest.mark.parametrize("name", TABLES)
-def test_the_smallest_variant_runs_end_to_end(tmp_path, name):
-    assert run_smoke(tmp_path, name, "kd", "mlp", "--trials", "1")["epochs"] == 2
+def test_the_smallest_variant_runs_end_to_end(tmp_path, teachers, name):
+    shutil.copytree(teachers, tmp_path, dirs_exist_ok=True)
+    assert run_smoke(tmp_path, name, "kd", *SMALLEST)["epochs"] == 2
 
 
 @pytest.mark.slow
