@@ -42,7 +42,8 @@ What is not the paper's:
   `jaxkd convert CHECKPOINT --dataset cifar100 --out runs/cifar100/teachers/NAME`.
 - SSKD+KD is the recipe `sskd`, which has soft targets already. The published schedule
   of its first stage in this table is not transcribed; the recipe's is 60 epochs.
-- The weights of the other methods are the benchmark's, KD's weight beside them is 1.
+- The weights of the other methods are the benchmark's, and soft targets beside them
+  have the weight 1, as beside HKD; what the paper took for them is not transcribed.
 """
 
 from experiments.recipes._table import (
