@@ -166,11 +166,11 @@ class _Table:
             [
                 *("dataset", "teacher", "student", "method", "seeds"),
                 *("last_mean", "last_std", "best_mean", "best_std"),
-                *("last_values", "ari"),
+                *("last_values", "ari", "teacher_accuracy"),
             ]
         ]
         for (pair, method), group in self.cells.items():
-            improvement = self.improvement(method)
+            improvement, teacher = self.improvement(method), pair.teacher_accuracy
             lines.append(
                 [
                     *(pair.student.dataset, pair.teacher, pair.student.network, method),
@@ -179,6 +179,7 @@ class _Table:
                     *(group.best["mean"], group.best["std"]),
                     " ".join(map(str, group.last["values"])),
                     "" if improvement is None else improvement,
+                    "" if teacher is None else teacher,
                 ]
             )
         return lines

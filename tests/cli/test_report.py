@@ -77,6 +77,7 @@ def test_the_csv_has_every_value(tmp_path, runs):
     assert found["kd"]["last_values"] == "0.72 0.76"
     assert float(found["hkd+kd"]["best_mean"]) == pytest.approx((0.77 + 0.90) / 2)
     assert float(found["kd"]["ari"]) == pytest.approx(1.0)
+    assert float(found["kd"]["teacher_accuracy"]) == 0.9
 
 
 def test_latex_escapes_what_latex_reads_otherwise(tmp_path, runs):

@@ -1,0 +1,96 @@
+"""What a table costs, from the speeds that docs/performance.md has measured.
+
+Two runs on Fashion-MNIST were measured: a resnet20 alone and a resnet8 that learns from
+it by HKD+KD. A step of a network that is trained counts as three forward passes, one of
+a teacher as one; so each of the two gives a number of multiply-accumulates per second,
+by which the work of a table's runs is divided. What the estimate leaves out: stages of
+pretraining, further views of an image, the heads, reading of images, and how well other
+networks use the machine.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from experiments._macs import count_macs
+from experiments.recipes._table import Data, Network, Pair, Table
+from jaxkd import models, training
+
+HARDWARE = "AMD EPYC, 2 cores"
+_FASHION = Data("fashion_mnist", 60_000, (28, 28, 1), 10)
+# Images per second.
+_ALONE = 101.0
+_TAUGHT = 112.0
+_RESNET20, _RESNET8 = Network("resnet20"), Network("resnet8")
+# Forward passes that a step of a network in training counts for.
+_TRAINED = 3
+
+
+@functools.cache
+def macs(network: Network, data: Data) -> int:
+    """Multiply-accumulates of a forward pass of one image."""
+
+    def build() -> nnx.Module:
+        network_ = models.build(
+            network.model,
+            num_classes=data.classes,
+            image_shape=data.shape,
+            width=network.width,
+            rngs=nnx.Rngs(0),
+        )
+        return training.inference_view(network_)
+
+    graphdef, state = nnx.split(nnx.eval_shape(build))
+    image = jax.ShapeDtypeStruct((1, *data.shape), jnp.float32)
+    forward = lambda state, image: nnx.merge(graphdef, state)(image)
+    return count_macs(forward, state, image)
+
+
+def cell_days(table: Table, pair: Pair) -> float:
+    """How long the students of one cell would take on the measured machine."""
+    teacher, student = macs(_RESNET20, _FASHION), macs(_RESNET8, _FASHION)
+    rate = _TAUGHT * (teacher + _TRAINED * student)
+    # The trials of a cell share the teacher's answers.
+    count = functools.partial(macs, data=table.settings.data)
+    trained = table.settings.trials * _TRAINED * count(pair.student)
+    return _days(table, (count(pair.teacher) + trained) / rate)
+
+
+def alone_days(table: Table, network: Network, trials: int) -> float:
+    """How long networks without a teacher would take on the measured machine."""
+    rate = _ALONE * macs(_RESNET20, _FASHION)
+    return _days(table, trials * macs(network, table.settings.data) / rate)
+
+
+def days(table: Table) -> float:
+    """How long all runs of a table would take on the measured machine, one by one."""
+    teachers = {pair.teacher for pair in table.pairs}
+    students = {pair.student for pair in table.pairs}
+    trials = table.settings.trials
+    return sum(
+        [
+            *(alone_days(table, network, 1) for network in teachers),
+            *(alone_days(table, network, trials) for network in students),
+            *(
+                cell_days(table, pair)
+                for pair in table.pairs
+                for row in table.rows
+                if pair.name not in row.without
+            ),
+        ]
+    )
+
+
+def sentence(table: Table) -> str:
+    """The estimate of the whole table in words."""
+    return (
+        f"An estimate, not measured: {days(table):,.0f} days on {HARDWARE}, one run "
+        "after the other"
+    )
+
+
+def _days(table: Table, seconds_per_image: float) -> float:
+    images = table.settings.epochs * table.settings.data.images
+    return images * seconds_per_image / 86_400
