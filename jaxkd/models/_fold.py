@@ -22,9 +22,11 @@ def fold_batch_norms(model: Network) -> Network:
         W' = g W, \qquad b' = \beta + g (b - \mu), \qquad
         g = \gamma / \sqrt{\sigma^2 + \epsilon}.
 
-    All outputs stay as they are, feature maps included, up to rounding; a forward pass
-    has fewer passes over the activations. This is done in the parameters' dtype
-    (float32, or float64 with float64), whatever the network computes in.
+    All outputs stay as they are, feature maps included, up to rounding. Fewer arrays
+    and operations are left; where XLA fuses a normalisation with the activation after
+    it, as on CPU, they take the time that they took (docs/performance.md). This is done
+    in the parameters' dtype (float32, or float64 with float64), whatever the network
+    computes in.
 
     A pair is found by its layer: where the zoo's networks normalise right after a
     convolution. A normalisation that stands elsewhere (before the activation that a

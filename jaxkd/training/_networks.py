@@ -54,7 +54,7 @@ def freeze(
 ) -> FrozenNetwork:
     """Prepares a network for inference, variables as they are.
 
-    For a teacher, :func:`freeze_teacher` is quicker. This is for variables that go on
+    For a teacher, there is :func:`freeze_teacher`. This is for variables that go on
     changing, such as those of a student in training.
 
     Args:
@@ -98,7 +98,7 @@ def freeze_teacher(
 
     As :func:`freeze`, with the batch norms of the zoo's networks folded into the
     convolutions before them (:func:`jaxkd.models.fold_batch_norms`): the same outputs
-    up to rounding, of a cheaper forward pass.
+    up to rounding, of a smaller program.
 
     Args:
         network: A Flax NNX module, or any function ``images -> (logits, embedding)``.
