@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -182,14 +183,26 @@ def train_network(
             console.print(
                 f"resuming {options.out} at step {int(loop.train.step)}",
                 highlight=False,
+                soft_wrap=True,
+                markup=False,
             )
         history = _fit(options, program, loop, checkpoints, history, console)
         if not training.is_first():
             return
         _plots.draw_history(options.out / "curves.png", history)
         _finish(options, console, history)
-        if options.report and jax.process_count() == 1:
-            _show(options.out, console, dataset, teacher, step=history[-1]["step"])
+        if not options.report:
+            return
+        if jax.process_count() > 1:  # the networks would be asked by one of them alone
+            console.print(
+                f"no report.html, as there are several processes; make it with: "
+                f"jaxkd show {shlex.quote(str(options.out))}",
+                highlight=False,
+                soft_wrap=True,
+                markup=False,
+            )
+            return
+        _show(options.out, console, dataset, teacher, step=history[-1]["step"])
 
 
 def _fit(

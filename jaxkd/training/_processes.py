@@ -3,7 +3,9 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
 
 def is_first() -> bool:
@@ -18,6 +20,33 @@ def agreed(value: int) -> int:
     from jax.experimental import multihost_utils
 
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def any_of(value: bool) -> bool:
+    """Whether it is so in any of the processes; they wait for each other."""
+    if jax.process_count() == 1:
+        return value
+    from jax.experimental import multihost_utils
+
+    return bool(np.any(multihost_utils.process_allgather(np.int32(value))))
+
+
+def meet(mesh: Mesh) -> None:
+    """Opens the connections between processes that the steps on a mesh will take.
+
+    On CPU, a process that opens one waits 30 seconds for its peers. Here all arrive
+    together; at the first step, one may still be compiling.
+    """
+    if jax.process_count() == 1:
+        return
+    agreed(0)
+    names, everywhere = mesh.axis_names, PartitionSpec()
+
+    def sums(x):
+        return [jax.lax.psum(x, axes) for axes in (*names, names)]
+
+    greet = jax.shard_map(sums, mesh=mesh, in_specs=everywhere, out_specs=everywhere)
+    jax.block_until_ready(jax.jit(greet)(jnp.zeros(())))
 
 
 def first_alone(action: Callable[[], object], refusal: Exception) -> None:
