@@ -54,7 +54,16 @@ def on_devices(cases, *, devices=8, x64=False):
     return json.loads(outputs[0].splitlines()[-1])
 
 
-def train(mesh, *, steps, method="hkd+kd", negatives="sampled", trials=None):
+def train(
+    mesh,
+    *,
+    steps,
+    method="hkd+kd",
+    negatives="sampled",
+    trials=None,
+    resume=None,
+    save=None,
+):
     """Some steps of a small network with batch statistics.
 
     Args:
@@ -63,6 +72,8 @@ def train(mesh, *, steps, method="hkd+kd", negatives="sampled", trials=None):
         method: A recipe with a bank.
         negatives: How its negatives are chosen.
         trials: How many students.
+        resume: A folder with a checkpoint to go on from.
+        save: A folder to save to.
 
     Returns:
         The losses, the test loss, and the bytes of the banks on each device.
@@ -111,9 +122,13 @@ def train(mesh, *, steps, method="hkd+kd", negatives="sampled", trials=None):
         mesh=jax.sharding.Mesh(devices, tuple(mesh)),
     )
     loop, losses = program.start(0), []
+    if resume is not None:
+        loop, _ = training.Checkpoints(resume).restore(program.like(1))
     for _ in range(steps):
         loop, report = program.training.advance(loop, program.order(loop))
         losses.append(np.ravel(report.metrics["loss"]).tolist())
+    if save is not None:
+        training.Checkpoints(save).save(steps, loop, {})
     assert str(report.metrics["loss"].dtype) == np.dtype(dtype).name
     is_bank = lambda node: isinstance(node, memory.Bank)
     (bank,) = filter(is_bank, jax.tree.leaves(loop.train.extra, is_leaf=is_bank))

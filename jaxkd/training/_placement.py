@@ -89,7 +89,8 @@ class Placement:
         """Which rows of a batch this process's devices hold, in increasing order."""
         if self.mesh is None or batch_size % self.mesh.shape["data"]:
             return np.arange(batch_size)
-        places = self._sharding("data").addressable_devices_indices_map((batch_size,))
+        sharding = self._sharding("data")
+        places: Any = sharding.addressable_devices_indices_map((batch_size,))
         spans = {index[0].indices(batch_size) for index in places.values()}
         return np.concatenate([np.arange(*span) for span in sorted(spans)])
 

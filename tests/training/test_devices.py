@@ -66,3 +66,24 @@ def test_trials_lie_over_their_own_axis():
         share = trials * 2 * rows * DIM * 8
         assert set(several["bank_bytes"]) == {share}
     assert BATCH % 8 == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["hkd+kd", "crd+kd"])
+def test_a_checkpoint_goes_on_over_another_number_of_devices(tmp_path, method):
+    one, eight = ({"mesh": {"data": n}, "method": method} for n in (1, 8))
+    few, many = str(tmp_path / "one"), str(tmp_path / "eight")
+    whole, _, _, on_eight, on_one = on_devices(
+        [
+            {**one, "steps": 6},
+            {**one, "steps": 3, "save": few},
+            {**eight, "steps": 3, "save": many},
+            {**eight, "steps": 3, "resume": few},
+            {**one, "steps": 3, "resume": many},
+        ]
+    )
+    rest = {"losses": whole["losses"][3:]}
+    assert largest_deviation(on_eight, rest) < 1e-5
+    assert largest_deviation(on_one, rest) < 1e-5
+    assert_divided(on_eight, 4)
+    assert_divided(on_one, 4)
