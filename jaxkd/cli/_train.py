@@ -39,13 +39,18 @@ MAX_SKIPPED = 10
 def run(options: Train, arguments: list[str]) -> None:
     """Trains a network on its own."""
     begin(options)
-    dataset = load_dataset(options.dataset, options.data)
+    dataset = training.all_or_none(
+        lambda: load_dataset(options.dataset, options.data), OTHERS_REFUSAL
+    )
     objective = distillers.recipe("ce")
     train_network(options, arguments, options.dataset, dataset, objective, teacher=None)
 
 
 REFUSAL = InvalidInputError("the first process has refused the run; it says why")
 """What the other processes of a run raise where the first one alone looks."""
+
+OTHERS_REFUSAL = InvalidInputError("another process cannot read what it needs")
+"""What a process raises that could read its data, if another could not."""
 
 
 def begin(options: Train | Distill) -> None:

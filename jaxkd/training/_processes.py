@@ -1,11 +1,14 @@
 """What several processes, each with devices of its own, do as one."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
+
+Result = TypeVar("Result")
 
 
 def is_first() -> bool:
@@ -73,3 +76,28 @@ def first_alone(action: Callable[[], object], refusal: Exception) -> None:
         raise error
     if failed:
         raise refusal
+
+
+def all_or_none(action: Callable[[], Result], refusal: Exception) -> Result:
+    """Has every process do what may fail in some, before they depend on each other.
+
+    Args:
+        action: What all do, without waiting for each other.
+        refusal: What those raise that could, if another could not.
+
+    Raises:
+        Exception: What ``action`` does; or the refusal.
+    """
+    if jax.process_count() == 1:
+        return action()
+    result, error = None, None
+    try:
+        result = action()
+    except Exception as failure:
+        error = failure
+    failed = any_of(error is not None)
+    if error is not None:
+        raise error
+    if failed:
+        raise refusal
+    return result  # pyright: ignore[reportReturnType]
