@@ -8,7 +8,13 @@ from jaxkd._errors import InvalidInputError
 from jaxkd.cli import _runs
 from jaxkd.cli._optimizer import value_of
 from jaxkd.cli._options import Distill, HolisticOptions
-from jaxkd.cli._train import begin, centered, load_dataset, train_network
+from jaxkd.cli._train import (
+    OTHERS_REFUSAL,
+    begin,
+    centered,
+    load_dataset,
+    train_network,
+)
 
 
 def run(options: Distill, arguments: list[str]) -> None:
@@ -21,14 +27,9 @@ def run(options: Distill, arguments: list[str]) -> None:
         )
     except TypeError as error:  # a number where a word belongs, or the reverse
         raise InvalidInputError(f"--settings: {error}") from error
-    teacher = _runs.load_network(options.teacher, trial=options.teacher_trial)
-    source = teacher.source(options.dataset)
-    data_options = options.data
-    if options.dataset is None and data_options.image_size is None:
-        size = teacher.image_size
-        data_options = dataclasses.replace(data_options, image_size=size)
-    dataset = load_dataset(source, data_options)
-    check_fits(teacher, dataset)
+    teacher, source, dataset = training.all_or_none(
+        lambda: _load(options), OTHERS_REFUSAL
+    )
     module = teacher.module
     if options.equal_means:
         module = centered(module, "teacher")
@@ -45,6 +46,19 @@ def run(options: Distill, arguments: list[str]) -> None:
             options.teacher, options.teacher_trial, frozen
         ),
     )
+
+
+def _load(options: Distill) -> tuple[_runs.LoadedNetwork, str, data.ImageDataset]:
+    """The teacher, what its student learns from by name, and that dataset."""
+    teacher = _runs.load_network(options.teacher, trial=options.teacher_trial)
+    source = teacher.source(options.dataset)
+    data_options = options.data
+    if options.dataset is None and data_options.image_size is None:
+        size = teacher.image_size
+        data_options = dataclasses.replace(data_options, image_size=size)
+    dataset = load_dataset(source, data_options)
+    check_fits(teacher, dataset)
+    return teacher, source, dataset
 
 
 def check_fits(loaded: _runs.LoadedNetwork, dataset: data.ImageDataset) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,18 @@ MAX_SKIPPED = 10
 def run(options: Train, arguments: list[str]) -> None:
     """Trains a network on its own."""
     begin(options)
-    dataset = load_dataset(options.dataset, options.data)
+    dataset = training.all_or_none(
+        lambda: load_dataset(options.dataset, options.data), OTHERS_REFUSAL
+    )
     objective = distillers.recipe("ce")
     train_network(options, arguments, options.dataset, dataset, objective, teacher=None)
 
 
 REFUSAL = InvalidInputError("the first process has refused the run; it says why")
 """What the other processes of a run raise where the first one alone looks."""
+
+OTHERS_REFUSAL = InvalidInputError("another process cannot read what it needs")
+"""What a process raises that could read its data, if another could not."""
 
 
 def begin(options: Train | Distill) -> None:
@@ -187,14 +193,26 @@ def train_network(
             console.print(
                 f"resuming {options.out} at step {int(loop.train.step)}",
                 highlight=False,
+                soft_wrap=True,
+                markup=False,
             )
         history = _fit(options, program, loop, checkpoints, history, console)
         if not training.is_first():
             return
         _plots.draw_history(options.out / "curves.png", history)
         _finish(options, console, history)
-        if options.report and jax.process_count() == 1:
-            _show(options.out, console, dataset, teacher, step=history[-1]["step"])
+        if not options.report:
+            return
+        if jax.process_count() > 1:  # the networks would be asked by one of them alone
+            console.print(
+                f"no report.html, as there are several processes; make it with: "
+                f"jaxkd show {shlex.quote(str(options.out))}",
+                highlight=False,
+                soft_wrap=True,
+                markup=False,
+            )
+            return
+        _show(options.out, console, dataset, teacher, step=history[-1]["step"])
 
 
 def _fit(

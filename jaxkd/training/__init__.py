@@ -33,6 +33,7 @@ from jaxkd.training._optimizers import decayed_sgd as decayed_sgd
 from jaxkd.training._optimizers import learning_rate_schedule as learning_rate_schedule
 from jaxkd.training._optimizers import make_optimizer as make_optimizer
 from jaxkd.training._optimizers import published_sgd as published_sgd
+from jaxkd.training._processes import all_or_none as all_or_none
 from jaxkd.training._processes import first_alone as first_alone
 from jaxkd.training._processes import is_first as is_first
 from jaxkd.training._program import Program as Program

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 
+from jaxkd import memory
+
 PyTree = Any
 
 
@@ -16,6 +18,19 @@ def names(tree: PyTree) -> list[str]:
         jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
         for path, _ in paths
     ]
+
+
+def bank_names(tree: PyTree) -> set[str]:
+    """The names of banks' tables: how far they are filled up, the devices say."""
+
+    def is_bank(node):
+        return isinstance(node, memory.Bank)
+
+    def mark(node):
+        return jax.tree.map(lambda _: is_bank(node), node)
+
+    marks = jax.tree.leaves(jax.tree.map(mark, tree, is_leaf=is_bank))
+    return {name for name, bank in zip(names(tree), marks, strict=True) if bank}
 
 
 def is_key(leaf: Any) -> bool:

@@ -42,6 +42,7 @@ from jaxkd.training._loop_state import (
 from jaxkd.training._loop_state import stack as stack_trials
 from jaxkd.training._networks import FrozenNetwork, check_output, freeze
 from jaxkd.training._placement import Placement
+from jaxkd.training._processes import meet
 from jaxkd.training._program import Program
 from jaxkd.training._stages import Stage, compile_stage
 from jaxkd.training._step import (
@@ -143,6 +144,8 @@ def compile_program(
         steps_per_call = min(usual, epoch_steps)
     _checks.check_at_least(1, steps_per_call=steps_per_call)
     placement = Placement(mesh, batch_size, trials)
+    if placement.mesh is not None:
+        meet(placement.mesh)
     if fused is None:
         fused = jax.default_backend() != "cpu" or steps_per_call > 1
         fused |= placement.trial_devices > 1
@@ -313,7 +316,7 @@ def compile_program(
 
     feeding = contextlib.nullcontext
     if isinstance(train_images, Streamed):
-        feed = Feed(train_images, order, batch_size)
+        feed = Feed(train_images, order, batch_size, placement)
         feeding = lambda: contextlib.closing(feed)
         order_of = lambda loop: feed.at(loop.train.data_key, int(loop.train.step))
     else:

@@ -134,10 +134,11 @@ def _make_total(
             yield from itertools.repeat(images, len(batches))
             return
         # Threads: processes would take longer to start than most test sets to read.
-        iterator = split.images.batches(rows, workers=0)
+        size = rows.shape[1]
+        iterator = split.images.batches(rows[:, placement.own_rows(size)], workers=0)
         try:
             for own, _ in iterator:
-                yield placement.put(own)
+                yield placement.put_rows(np.asarray(own), size)
         finally:
             iterator.close()
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, Shaped
 
 from jaxkd.data import Streamed, steps_per_epoch
+from jaxkd.training._placement import ONE_DEVICE, Placement
 
 # Workers are started once per block of epochs, and are sent its order in int32.
 _MOST_ROWS = 2**22
@@ -40,6 +41,7 @@ class Feed:
         images: The training images.
         epoch_order: ``(key, epoch) -> rows``, drawn on the device.
         batch_size: Examples in a batch.
+        placement: Where batches lie. Each process reads the rows of its own devices.
     """
 
     def __init__(
@@ -47,9 +49,12 @@ class Feed:
         images: Streamed,
         epoch_order: Callable[[PRNGKeyArray, int], Array],
         batch_size: int,
+        placement: Placement = ONE_DEVICE,
     ):
         self._images, self._epoch_order = images, epoch_order
-        self._batch_size = batch_size
+        self._batch_size, self._placement = batch_size, placement
+        self._own = placement.own_rows(batch_size)
+        self._orders: collections.deque[np.ndarray] = collections.deque()
         self._steps = steps_per_epoch(len(images), batch_size)
         rows = self._steps * batch_size
         self._block = max(1, min(_MOST_EPOCHS, _MOST_ROWS // rows))
@@ -86,15 +91,20 @@ class Feed:
         while len(self._ready) < ahead:
             if self._next_step + len(self._ready) == self._end:
                 self._open(self._end)
-            images, rows = next(self._iterator)
             # Copied: the workers' memory is shared and goes with its array, and the CPU
             # backend would keep using it.
-            copied = jax.device_put((np.array(images), np.array(rows)))
-            self._ready.append(HostBatch(*copied))
+            images = np.array(next(self._iterator)[0])
+            self._ready.append(
+                HostBatch(
+                    self._placement.put_rows(images, self._batch_size),
+                    self._placement.put(self._orders.popleft()),
+                )
+            )
 
     def close(self) -> None:
         """Stops the workers; the next batch starts them again."""
         self._ready.clear()
+        self._orders.clear()
         if self._iterator is not None:
             self._iterator.close()
             self._iterator = None
@@ -110,7 +120,8 @@ class Feed:
         orders = [self._epoch_order(self._key, first + i) for i in range(self._block)]
         rows = np.stack([np.asarray(order)[positions] for order in orders])
         rows = rows.reshape(-1, self._batch_size)[step - first * self._steps :]
-        self._iterator = self._images.batches(rows)
+        self._iterator = self._images.batches(rows[:, self._own])
+        self._orders.extend(rows.astype(np.int32))
         self._end = step + len(rows)
 
 

@@ -15,7 +15,7 @@ from jaxkd._errors import DivergenceError, Interrupted
 from jaxkd.training._average import Average, averaged
 from jaxkd.training._checkpoints import Checkpoints
 from jaxkd.training._loop_state import LoopState
-from jaxkd.training._processes import agreed
+from jaxkd.training._processes import agreed, any_of
 from jaxkd.training._program import Program
 from jaxkd.training._progress import FitProgress
 from jaxkd.training._saving import Saver
@@ -146,7 +146,7 @@ def _run_epoch(
     while step < end:
         asking = alone or dispatches % _DISPATCHES_BETWEEN == 0
         dispatches += 1
-        if stop is not None and asking and agreed(stop()):
+        if stop is not None and asking and any_of(stop()):
             if report is not None:
                 _healthy_metrics(report, saver, per_epoch)
             saver.save(step, program.gather(state), records)

@@ -85,6 +85,34 @@ class Placement:
 
         return jax.tree.map(put, tree)
 
+    def own_rows(self, batch_size: int) -> np.ndarray:
+        """Which rows of a batch this process's devices hold, in increasing order."""
+        if self.mesh is None or batch_size % self.mesh.shape["data"]:
+            return np.arange(batch_size)
+        sharding = self._sharding("data")
+        places: Any = sharding.addressable_devices_indices_map((batch_size,))
+        spans = {index[0].indices(batch_size) for index in places.values()}
+        return np.concatenate([np.arange(*span) for span in sorted(spans)])
+
+    def put_rows(self, own: np.ndarray, batch_size: int) -> jax.Array:
+        """Puts a batch over the axis ``data``.
+
+        Args:
+            own: The batch's :meth:`own_rows`, on the host.
+            batch_size: How many rows the whole batch has.
+        """
+        if self.mesh is None or batch_size % self.mesh.shape["data"]:
+            return self.put(own)
+        first = self.own_rows(batch_size)
+
+        def of(index):
+            start, stop, _ = index[0].indices(batch_size)
+            at = int(np.searchsorted(first, start))
+            return own[at : at + stop - start]
+
+        shape = batch_size, *own.shape[1:]
+        return jax.make_array_from_callback(shape, self._sharding("data"), of)
+
     def everywhere(self, tree: PyTree) -> PyTree:
         """Inside a compiled function: arrays that lie on every device."""
         return self._constrain(tree, self._sharding)
