@@ -201,12 +201,33 @@ def singular_vectors(
     return _leading(x, count)
 
 
+@jax.custom_batching.custom_vmap
+def _eigh(matrix):
+    return tuple(jnp.linalg.eigh(matrix))
+
+
+@_eigh.def_vmap
+def _eigh_of_batch(_, is_batched, matrices):
+    """On CPU one after the other.
+
+    A batch is divided among XLA's threads by a thread of theirs that then waits. As
+    many batches side by side as there are threads wait for ever, and a step has several
+    (jaxlib 0.10).
+    """
+    decompose = jax.lax.platform_dependent(
+        matrices,
+        cpu=lambda m: jax.lax.map(_eigh, m),
+        default=lambda m: tuple(jnp.linalg.eigh(m)),
+    )
+    return decompose, (True, True)
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _leading(x, count):
     """Eigenvectors and eigenvalues of ``x.T @ x``, by the smaller Gram matrix."""
     wide = x.shape[0] < x.shape[1]
     gram = x @ x.T if wide else x.T @ x
-    squares, vectors = jnp.linalg.eigh(gram)  # ascending
+    squares, vectors = _eigh(gram)  # ascending
     squares, vectors = squares[::-1][:count], vectors[:, ::-1][:, :count]
     rounding = max(x.shape) * jnp.finfo(x.dtype).eps
     exists = squares > rounding * squares[0]

@@ -1,4 +1,5 @@
 import inspect
+import re
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,18 @@ def draw(*shape, seed=0, dtype=np.float32):
 def pairs(low=(2, 3, 3, 5), high=(2, 3, 3, 4)):
     shapes = (low, high, low, high)
     return [draw(*shape, seed=i) for i, shape in enumerate(shapes)]
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="LAPACK is for CPU")
+def test_on_cpu_no_batch_of_decompositions_waits_for_the_threads_of_xla():
+    trials = [np.stack([x, x]) for x in pairs()]
+    total = lambda *x: singular_value(*x).sum()
+    step = jax.jit(jax.vmap(jax.value_and_grad(total)))
+    calls = re.findall(
+        r"@lapack_\w+syevd\w*\(.*: \((\S+)\)", step.lower(*trials).as_text()
+    )
+    assert calls
+    assert all(re.fullmatch(r"tensor<\d+x\d+xf32>", shape) for shape in calls)
 
 
 @pytest.mark.usefixtures("x64")
