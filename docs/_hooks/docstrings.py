@@ -10,7 +10,9 @@ import griffe
 
 _ROLE = re.compile(r":(?:func|class|meth|attr|data|mod):`~?([\w.]+)`")
 _INLINE = re.compile(r":math:`([^`]+)`")
-_BLOCK = re.compile(r"^( *)\.\. math::\n\n?((?:\1 +\S.*\n?|\n(?=\1 +\S))+)", re.MULTILINE)
+_BLOCK = re.compile(
+    r"^( *)\.\. math::\n\n?((?:\1 +\S.*\n?|\n(?=\1 +\S))+)", re.MULTILINE
+)
 _LINK = re.compile(r"`([^`<]+?)\s+<(https?://[^\s>]+)>`_")
 _SINGULAR = re.compile(r"^Example:$", re.MULTILINE)
 
@@ -85,4 +87,6 @@ def _is_exported(package, obj) -> bool:
     """Whether a subpackage, or the package itself, has the object under its name."""
     modules = (m for m in package.members.values() if not m.is_alias and m.is_module)
     found = (home.members.get(obj.name) for home in (package, *modules))
-    return any(x is not None and x.is_alias and x.target_path == obj.path for x in found)
+    return any(
+        x is not None and x.is_alias and x.target_path == obj.path for x in found
+    )

@@ -16,7 +16,9 @@ def math_html(latex: str, *, block: bool = False) -> str:
     """A formula as MathML, which browsers show without scripts or fonts from elsewhere."""
     rows = _rows(latex) if block else [latex]
     return "".join(
-        f'<div class="formula">{_convert(row, "block")}</div>' if block else _convert(row, "inline")
+        f'<div class="formula">{_convert(row, "block")}</div>'
+        if block
+        else _convert(row, "inline")
         for row in rows
     )
 

@@ -1,0 +1,52 @@
+"""The rewriting of reStructuredText docstrings for the site."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+HOOKS = Path(__file__).parents[2] / "docs" / "_hooks"
+
+
+def load(name: str):
+    spec = importlib.util.spec_from_file_location(f"hook_{name}", HOOKS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def to_markdown():
+    pytest.importorskip("griffe")
+    return load("docstrings").to_markdown
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        (r"With :math:`z^s/T`.", r"With `#!math z^s/T`."),
+        ("a :math:`x\n    + y` b", "a `#!math x + y` b"),
+        ("See :func:`~jaxkd.losses.hint`.", "See `jaxkd.losses.hint`."),
+        ("`A Title\n    <https://a.org>`_, 1", "[A Title](https://a.org), 1"),
+        ("Example:\n    >>> 1", "Examples:\n    >>> 1"),
+        ("``x <= 0.5`` and `y <https://b.c>`_", "``x <= 0.5`` and [y](https://b.c)"),
+    ],
+)
+def test_roles_links_and_sections_become_markdown(to_markdown, text, expected):
+    assert to_markdown(text) == expected
+
+
+def test_a_displayed_formula_becomes_a_fence_and_ends_before_the_next_text(to_markdown):
+    text = "Before\n\n.. math::\n    a = b, \\\\\n    c = d.\n\nAfter"
+    expected = "```math\na = b, \\\\\nc = d.\n```"
+    before, formula, after = to_markdown(text).partition(expected)
+    assert (before.strip(), formula, after.strip()) == ("Before", expected, "After")
+
+
+def test_a_formula_that_cannot_be_shown_is_refused():
+    pytest.importorskip("latex2mathml")
+    pytest.importorskip("pymdownx")
+    site = load("site")
+    assert site.math_html(r"\frac{1}{2}").startswith("<math")
+    with pytest.raises(ValueError, match="cannot be shown"):
+        site.math_html(r"\nosuchcommand x")
