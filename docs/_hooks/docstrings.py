@@ -11,10 +11,10 @@ import griffe
 _ROLE = re.compile(r":(?:func|class|meth|attr|data|mod):`~?([\w.]+)`")
 _INLINE = re.compile(r":math:`([^`]+)`")
 _BLOCK = re.compile(
-    r"^( *)\.\. math::\n\n?((?:\1 +\S.*\n?|\n(?=\1 +\S))+)", re.MULTILINE
+    r"^( *)\.\. math::\n\n?((?:\1 +\S.*\n?|\n(?=\1 +\S))+)", flags=re.MULTILINE
 )
 _LINK = re.compile(r"`([^`<]+?)\s+<(https?://[^\s>]+)>`_")
-_SINGULAR = re.compile(r"^Example:$", re.MULTILINE)
+_SINGULAR = re.compile(r"^Example:$", flags=re.MULTILINE)
 
 
 def to_markdown(text: str, reference=lambda name: f"`{name}`") -> str:
@@ -25,11 +25,12 @@ def to_markdown(text: str, reference=lambda name: f"`{name}`") -> str:
         reference: Makes a link of the name of an object.
     """
 
-    def block(match):
-        formula = textwrap.indent(textwrap.dedent(match[2]).rstrip(), match[1])
-        return f"\n{match[1]}```math\n{formula}\n{match[1]}```\n\n"
+    def fence(match):
+        indent = match[1]
+        formula = textwrap.indent(textwrap.dedent(match[2]).rstrip(), indent)
+        return f"\n{indent}```math\n{formula}\n{indent}```\n\n"
 
-    text = _BLOCK.sub(block, text)
+    text = _BLOCK.sub(fence, text)
     text = _INLINE.sub(lambda m: f"`#!math {' '.join(m[1].split())}`", text)
     text = _ROLE.sub(lambda m: reference(m[1]), text)
     text = _LINK.sub(lambda m: f"[{' '.join(m[1].split())}]({m[2]})", text)
@@ -55,38 +56,43 @@ class RestructuredDocstrings(griffe.Extension):
 
 def _reference(obj, name: str) -> str:
     """A link, if the object has a place in the API's pages."""
-    short = name.removeprefix("jaxkd.")
+    shown = f"`{name.removeprefix('jaxkd.')}`"
     found = _find(obj, name)
     if found is None:
-        return f"`{short}`"
+        return shown
     if found.is_module:  # its page lies beside that of any docstring
-        return f"[`{short}`]({found.name}.md)"
-    return f"[`{short}`][{found.path}]"
+        return f"[{shown}]({found.name}.md)"
+    return f"[{shown}][{found.path}]"
 
 
 def _find(obj, name: str):
+    """What a name in a docstring means, if it is public."""
     package = obj.package
+    prefix = f"{package.path}."
     try:
-        path = name if name.startswith(package.path + ".") else obj.resolve(name)
-        target = package[path.removeprefix(package.path + ".")]
-        if target.is_alias:
-            target = target.final_target
+        path = name if name.startswith(prefix) else obj.resolve(name)
+        found = package[path.removeprefix(prefix)]
+        if found.is_alias:
+            found = found.final_target
     except (griffe.NameResolutionError, griffe.AliasResolutionError, KeyError):
         return None
-    if target.is_module:
-        public = target.parent is package and not target.name.startswith("_")
-        return target if public else None
+    if found.is_module:
+        public = found.parent is package and not found.name.startswith("_")
+        return found if public else None
     # An attribute is described in the docstring of its class.
-    if target.parent.is_class and not target.docstring:
-        target = target.parent
-    holder = target.parent if target.parent.is_class else target
-    return target if _is_exported(package, holder) else None
+    if found.parent.is_class and not found.docstring:
+        found = found.parent
+    outermost = found.parent if found.parent.is_class else found
+    return found if _is_exported(package, outermost) else None
 
 
 def _is_exported(package, obj) -> bool:
-    """Whether a subpackage, or the package itself, has the object under its name."""
-    modules = (m for m in package.members.values() if not m.is_alias and m.is_module)
-    found = (home.members.get(obj.name) for home in (package, *modules))
-    return any(
-        x is not None and x.is_alias and x.target_path == obj.path for x in found
+    """Whether the package or a subpackage has the object under its name."""
+    subpackages = (
+        m for m in package.members.values() if not m.is_alias and m.is_module
     )
+    for home in (package, *subpackages):
+        member = home.members.get(obj.name)
+        if member is not None and member.is_alias and member.target_path == obj.path:
+            return True
+    return False

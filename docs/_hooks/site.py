@@ -6,58 +6,56 @@ import textwrap
 import xml.etree.ElementTree as ElementTree
 
 from latex2mathml import converter
-from pymdownx.superfences import fence_code_format
 
 _FENCED = re.compile(r"(^ *```.*?^ *```$)", flags=re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((\.\./[^)\s]+)\)")
+# A function's name stands apart from its argument, unless that is in brackets.
+_FUNCTION = re.compile(
+    r"(<mi[^>]*>[a-z]{2,}</mi>)(?=<m(?:i|n|sub|sup|subsup|row|frac)\b)"
+)
 
 
-def math_html(latex: str, *, block: bool = False) -> str:
-    """A formula as MathML, which browsers show without scripts or fonts from elsewhere."""
-    rows = _rows(latex) if block else [latex]
-    return "".join(
-        f'<div class="formula">{_convert(row, "block")}</div>'
-        if block
-        else _convert(row, "inline")
-        for row in rows
-    )
+def displayed_formula(latex: str) -> str:
+    r"""A formula as lines of MathML, a line for each part set apart by ``\qquad``.
+
+    Browsers show it without scripts or fonts from elsewhere, and it fits on a phone.
+    """
+    parts = [part for part in latex.split(r"\qquad") if part.strip()]
+    return "".join(f'<div class="formula">{_mathml(p, "block")}</div>' for p in parts)
 
 
-def _rows(latex: str) -> list[str]:
-    """A formula that is too wide for a phone falls into its parts."""
-    return [part for part in re.split(r"\\qquad", latex) if part.strip()]
+def inline_formula(latex: str) -> str:
+    """A formula as MathML within a line.
+
+    Raises:
+        ValueError: If it has a command that is not known.
+    """
+    return _mathml(latex, "inline")
 
 
-def _convert(latex: str, display: str) -> str:
+def _mathml(latex: str, display: str) -> str:
     mathml = converter.convert(" ".join(latex.split()), display=display)
-    left = "".join(ElementTree.fromstring(mathml).itertext())
-    if re.search(r"\\[A-Za-z]+", left):
+    text = "".join(ElementTree.fromstring(mathml).itertext())
+    if re.search(r"\\[A-Za-z]+", text):
         raise ValueError(f"a formula has what cannot be shown: {latex!r}")
-    return mathml
+    return _FUNCTION.sub(r'\1<mspace width="0.17em"></mspace>', mathml)
 
 
 def on_config(config):
-    """Teaches inline code ``#!math`` and fences ``math``."""
-    configs = config.mdx_configs
-    configs["pymdownx.superfences"] = {
-        "custom_fences": [
-            {
-                "name": "math",
-                "class": "formula",
-                "format": lambda source, *_, **__: math_html(
-                    textwrap.dedent(source), block=True
-                ),
-            }
-        ]
+    """Has superfences and inlinehilite show what is marked as ``math``."""
+
+    def display(source, *_, **__):
+        return displayed_formula(textwrap.dedent(source))
+
+    def inline(source, *_, **__):
+        return inline_formula(source)
+
+    name = {"name": "math", "class": "formula"}
+    config.mdx_configs["pymdownx.superfences"] = {
+        "custom_fences": [{**name, "format": display}]
     }
-    configs["pymdownx.inlinehilite"] = {
-        "custom_inline": [
-            {
-                "name": "math",
-                "class": "formula",
-                "format": lambda source, *_, **__: math_html(source),
-            }
-        ]
+    config.mdx_configs["pymdownx.inlinehilite"] = {
+        "custom_inline": [{**name, "format": inline}]
     }
     return config
 
@@ -72,7 +70,7 @@ def on_page_markdown(markdown, page, config, files):
     def name(match):
         text, target = match[1], match[2].partition("#")[0]
         path = posixpath.normpath(posixpath.join("docs", folder, target))
-        if path == "docs" or path.startswith("docs/"):
+        if path.startswith("docs/"):
             return match[0]
         return text if path in text else f"{text} (`{path}`)"
 

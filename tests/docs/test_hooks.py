@@ -1,7 +1,8 @@
-"""The rewriting of reStructuredText docstrings for the site."""
+"""The site's hooks: docstrings, formulas, and links out of the pages."""
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,10 +44,33 @@ def test_a_displayed_formula_becomes_a_fence_and_ends_before_the_next_text(to_ma
     assert (before.strip(), formula, after.strip()) == ("Before", expected, "After")
 
 
-def test_a_formula_that_cannot_be_shown_is_refused():
+@pytest.fixture
+def site():
     pytest.importorskip("latex2mathml")
-    pytest.importorskip("pymdownx")
-    site = load("site")
-    assert site.math_html(r"\frac{1}{2}").startswith("<math")
+    return load("site")
+
+
+def test_a_formula_that_cannot_be_shown_is_refused(site):
+    assert site.inline_formula(r"\frac{1}{2}").startswith("<math")
     with pytest.raises(ValueError, match="cannot be shown"):
-        site.math_html(r"\nosuchcommand x")
+        site.inline_formula(r"\nosuchcommand x")
+
+
+def test_a_wide_formula_is_shown_in_lines(site):
+    assert site.displayed_formula(r"a = b, \qquad c = d").count("<math") == 2
+
+
+@pytest.mark.parametrize(
+    "page, text, expected",
+    [
+        ("faq.md", "[code](../jaxkd/_json.py)", "code (`jaxkd/_json.py`)"),
+        ("faq.md", "[`tests/a.py`](../tests/a.py#L3)", "`tests/a.py`"),
+        ("api/data.md", "[data](../data.md)", "[data](../data.md)"),
+        ("faq.md", "```\n[a](../b.py)\n```", "```\n[a](../b.py)\n```"),
+    ],
+)
+def test_a_link_out_of_the_pages_becomes_the_name_of_the_file(
+    site, page, text, expected
+):
+    stub = SimpleNamespace(file=SimpleNamespace(src_uri=page))
+    assert site.on_page_markdown(text, stub, None, None) == expected
