@@ -88,10 +88,8 @@ def _find(obj, name: str):
 
 def _is_exported(package, obj) -> bool:
     """Whether the package or a subpackage has the object under its name."""
-    subpackages = (
-        m for m in package.members.values() if not m.is_alias and m.is_module
-    )
-    for home in (package, *subpackages):
+    members = package.members.values()
+    for home in (package, *(m for m in members if not m.is_alias and m.is_module)):
         member = home.members.get(obj.name)
         if member is not None and member.is_alias and member.target_path == obj.path:
             return True
