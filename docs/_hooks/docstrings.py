@@ -70,7 +70,7 @@ def _find(obj, name: str):
     package = obj.package
     prefix = f"{package.path}."
     try:
-        path = name if name.startswith(prefix) else obj.resolve(name)
+        path = name if name.startswith(prefix) else _resolve(obj, name)
         found = package[path.removeprefix(prefix)]
         if found.is_alias:
             found = found.final_target
@@ -84,6 +84,11 @@ def _find(obj, name: str):
         found = found.parent
     outermost = found.parent if found.parent.is_class else found
     return found if _is_exported(package, outermost) else None
+
+
+def _resolve(obj, name: str) -> str:
+    first, dot, rest = name.partition(".")
+    return obj.resolve(first) + dot + rest
 
 
 def _is_exported(package, obj) -> bool:
