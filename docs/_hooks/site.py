@@ -9,6 +9,7 @@ from latex2mathml import converter
 
 _FENCED = re.compile(r"(^ *```.*?^ *```$)", flags=re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((\.\./[^)\s]+)\)")
+_ENVIRONMENT = re.compile(r"\\begin\{(\w+)\}.*?\\end\{\1\}", flags=re.DOTALL)
 # A function's name stands apart from its argument, unless that is in brackets.
 _FUNCTION = re.compile(
     r"(<mi[^>]*>[a-z]{2,}</mi>)(?=<m(?:i|n|sub|sup|subsup|row|frac)\b)"
@@ -16,11 +17,13 @@ _FUNCTION = re.compile(
 
 
 def displayed_formula(latex: str) -> str:
-    r"""A formula as lines of MathML, a line for each part set apart by ``\qquad``.
+    r"""A formula as lines of MathML, one for each part set apart by ``\qquad``, ``\\``.
 
     Browsers show it without scripts or fonts from elsewhere, and it fits on a phone.
     """
-    parts = [part for part in latex.split(r"\qquad") if part.strip()]
+    # The rows of cases and matrices belong together.
+    latex = _ENVIRONMENT.sub(lambda m: m[0].replace(r"\\", r"\cr"), latex)
+    parts = [part for part in re.split(r"\\qquad|\\\\", latex) if part.strip()]
     return "".join(f'<div class="formula">{_mathml(p, "block")}</div>' for p in parts)
 
 

@@ -58,6 +58,13 @@ def test_a_formula_that_cannot_be_shown_is_refused(site):
 
 def test_a_wide_formula_is_shown_in_lines(site):
     assert site.displayed_formula(r"a = b, \qquad c = d").count("<math") == 2
+    assert site.displayed_formula("a = b, \\\\\nc = d").count("<math") == 2
+
+
+def test_the_rows_of_cases_stay_together(site):
+    cases = r"h = \begin{cases} a & b \\ c & d \end{cases}"
+    formula = site.displayed_formula(cases)
+    assert (formula.count("<math"), formula.count("<mtr>")) == (1, 2)
 
 
 @pytest.mark.parametrize(
