@@ -71,7 +71,7 @@ class Placement:
     def put(self, tree: PyTree) -> PyTree:
         """Puts host arrays, the same in every process, on every device."""
         if self.mesh is None:
-            return jax.device_put(tree)
+            return jax.tree.map(_unbound, tree)
         everywhere = self._sharding()
 
         def put(leaf):
@@ -174,6 +174,22 @@ class Placement:
 
 ONE_DEVICE = Placement(None, 1, None)
 """Without a mesh: JAX's default device."""
+
+
+def _unbound(leaf: Any) -> jax.Array:
+    """The array on the default device, but not bound to it.
+
+    A bound array, such as a checkpoint's, binds what is computed from it. So the state
+    would be bound after its first step, and that step compiled once more.
+    """
+    if not isinstance(leaf, jax.Array):
+        return jax.device_put(leaf)
+    if not leaf.committed:
+        return leaf
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = _unbound(jax.random.key_data(leaf))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    return jax.device_put(np.asarray(leaf))
 
 
 def _both_axes(mesh: Mesh) -> Mesh:

@@ -80,6 +80,18 @@ def test_the_step_is_traced_once_over_epochs_with_a_remainder_and_over_seeds(tra
     assert len(traces) == 2
 
 
+def test_a_teacher_bound_to_a_device_does_not_have_the_step_compiled_twice():
+    teacher = make_teacher()
+    bound = jax.device_put(teacher.variables, jax.devices()[0])
+    assert all(x.committed for x in jax.tree.leaves(bound))
+    program = make_program(
+        distillers.recipe("kd"), teacher=teacher._replace(variables=bound)
+    )
+    loop = program.start(0)
+    loop, _ = program.training.advance(loop, program.order(loop))
+    assert not any(x.committed for x in jax.tree.leaves(loop))
+
+
 def test_the_loop_makes_no_implicit_transfer(holistic):
     loop = holistic.start(0)
     with jax.transfer_guard("disallow"):
