@@ -70,6 +70,7 @@ def curves(
         if log and positive:
             axes.set_yscale("log")
         axes.set(xlabel="epoch", ylabel=label)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(axis="y")
         if len(lines) > 1:
             chart.legend(columns=3 if max(map(len, lines)) < 16 else 2)
