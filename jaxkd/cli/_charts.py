@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from jaxkd.cli._analysis import Calibration
 from jaxkd.cli._plots import COLORS
@@ -70,7 +71,7 @@ def curves(
         if log and positive:
             axes.set_yscale("log")
         axes.set(xlabel="epoch", ylabel=label)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y")
         if len(lines) > 1:
             chart.legend(columns=3 if max(map(len, lines)) < 16 else 2)

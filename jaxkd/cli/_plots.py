@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 Record = dict[str, Any]
 
@@ -25,7 +26,7 @@ def draw_history(path: Path, history: Sequence[Record]) -> None:
         if part != name and "/" not in part and part not in ("accuracy", "grad_norm"):
             losses.plot(epochs, [r.get(name, np.nan) for r in history], label=part)
     losses.set(xlabel="epoch", ylabel="training loss", yscale="log")
-    losses.xaxis.get_major_locator().set_params(integer=True)
+    losses.xaxis.set_major_locator(MaxNLocator(integer=True))
     shown = {"train/accuracy": "train", "test/accuracy": "test"}
     if "test/ema_accuracy" in history[-1]:
         shown["test/ema_accuracy"] = "test, averaged weights"
@@ -40,7 +41,7 @@ def draw_history(path: Path, history: Sequence[Record]) -> None:
                 epochs, low, high, color=line.get_color(), alpha=0.18, lw=0
             )
     accuracies.set(xlabel="epoch", ylabel="accuracy (%)")
-    accuracies.xaxis.get_major_locator().set_params(integer=True)
+    accuracies.xaxis.set_major_locator(MaxNLocator(integer=True))
     # Fixed places: to look for the best ones takes long.
     for axes, place in ((losses, "upper right"), (accuracies, "lower right")):
         _tidy(axes)
