@@ -49,6 +49,7 @@ def without_mesh():
     return trained(compile_program())
 
 
+@pytest.mark.slow
 def test_mesh_of_one_device_changes_no_bit():
     alone, history = without_mesh()
     loop, same = trained(compile_program(mesh_of("data")))
