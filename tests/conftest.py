@@ -34,6 +34,14 @@ def pytest_unconfigure():
         shutil.rmtree(_own_cache, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def quickly_compiled():
+    """Leaves out what XLA optimizes: for tests that run once what they compile."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def x64():
     """Runs the test in float64."""

@@ -7,6 +7,7 @@ import pytest
 
 import jaxkd
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 MODULES = sorted(
     module.name for module in pkgutil.walk_packages(jaxkd.__path__, "jaxkd.")
 )

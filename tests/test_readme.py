@@ -15,6 +15,7 @@ BLOCKS = [
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quickly_compiled")
 @pytest.mark.parametrize("code", BLOCKS)
 def test_the_code_on_the_pages_runs(code):
     exec(compile(code, "page", "exec"), {})
