@@ -23,10 +23,9 @@ def fold_batch_norms(model: Network) -> Network:
         g = \gamma / \sqrt{\sigma^2 + \epsilon}.
 
     All outputs stay as they are, feature maps included, up to rounding. Fewer arrays
-    and operations are left; where XLA fuses a normalisation with the activation after
-    it, as on CPU, they take the time that they took (docs/performance.md). This is done
-    in the parameters' dtype (float32, or float64 with float64), whatever the network
-    computes in.
+    and operations are left; the time that they take was no shorter on the CPU where it
+    was measured (docs/performance.md). This is done in the parameters' dtype (float32,
+    or float64 with float64), whatever the network computes in.
 
     A pair is found by its layer: where the zoo's networks normalise right after a
     convolution. A normalisation that stands elsewhere (before the activation that a

@@ -2,9 +2,10 @@
 
 import pytest
 from cli_arguments import save_dataset, train_arguments
+from flax import nnx
 from support import make_dataset
 
-from jaxkd import cli
+from jaxkd import cli, training
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +20,25 @@ def teacher(tmp_path_factory, quadrants):
     out = tmp_path_factory.mktemp("runs") / "teacher"
     cli.main(train_arguments(quadrants, out))
     return out
+
+
+@pytest.fixture
+def teacher_of(monkeypatch):
+    """The teacher's variables in a command to distil, which ends once it has them."""
+
+    class Reached(Exception):
+        pass
+
+    given = []
+
+    def freeze(module, normalization):
+        given.append(nnx.state(module))
+        raise Reached
+
+    def run(arguments):
+        monkeypatch.setattr(training, "freeze_teacher", freeze)
+        with pytest.raises(Reached):
+            cli.main(arguments)
+        return given.pop()
+
+    return run

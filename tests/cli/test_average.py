@@ -73,20 +73,9 @@ def test_the_network_trained_is_that_of_a_run_without(averaged, teacher):
     assert ours == theirs
 
 
-def test_the_average_teaches(tmp_path, averaged, monkeypatch):
-    given = []
-
-    class Reached(Exception):
-        pass
-
-    def freeze(module, normalization):
-        given.append(nnx.state(module))
-        raise Reached
-
-    monkeypatch.setattr(training, "freeze_teacher", freeze)
-    with pytest.raises(Reached):
-        cli.main(distill_arguments(averaged, tmp_path / "run"))
-    assert_bitwise_equal(given[0], state(averaged))
+def test_the_average_teaches(tmp_path, averaged, teacher_of):
+    teacher = teacher_of(distill_arguments(averaged, tmp_path / "run"))
+    assert_bitwise_equal(teacher, state(averaged))
 
 
 def test_it_resumes_to_the_same_average(tmp_path, quadrants, averaged):
