@@ -1,6 +1,9 @@
-"""Command lines and datasets on disk that the tests of the CLI share."""
+"""What the tests of the CLI share: command lines, datasets on disk, refusals."""
 
 import numpy as np
+import pytest
+
+from jaxkd import cli
 
 
 def save_dataset(path, dataset):
@@ -30,3 +33,12 @@ def distill_arguments(teacher, out, *more):
         *("--epochs", "2", "--batch-size", "16", "--no-report", "--out", str(out)),
         *more,
     ]
+
+
+def refusal(arguments, capsys):
+    """Runs a command that must be refused; returns its one line on stderr."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main([str(a) for a in arguments])
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from cli_arguments import distill_arguments, train_arguments
+from cli_arguments import distill_arguments, refusal, train_arguments
 from flax import nnx
 from support import assert_bitwise_equal
 
@@ -98,11 +98,3 @@ def test_another_decay_is_no_continuation(tmp_path, quadrants, averaged, capsys)
     run = shutil.copytree(averaged, tmp_path / "run")
     line = refusal(train_arguments(quadrants, run, "--resume"), capsys)
     assert "options ema was 0.9, is None (the average is part of the state)" in line
-
-
-def refusal(arguments, capsys):
-    with pytest.raises(SystemExit) as caught:
-        cli.main([str(a) for a in arguments])
-    assert caught.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    return line

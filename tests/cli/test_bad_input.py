@@ -4,19 +4,10 @@ import subprocess
 
 import numpy as np
 import pytest
-from cli_arguments import distill_arguments, save_dataset, train_arguments
+from cli_arguments import distill_arguments, refusal, save_dataset, train_arguments
 from support import make_dataset
 
 from jaxkd import cli
-
-
-def refusal(arguments, capsys):
-    """Runs a command that must be refused; returns its one line on stderr."""
-    with pytest.raises(SystemExit) as caught:
-        cli.main([str(a) for a in arguments])
-    assert caught.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
 
 
 def changed(tmp_path, **arrays):

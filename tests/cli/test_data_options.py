@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from cli_arguments import distill_arguments, train_arguments
+from cli_arguments import distill_arguments, refusal, train_arguments
 from PIL import Image
 from support import make_dataset
 
@@ -35,14 +35,6 @@ def teacher(tmp_path_factory, folder, cached):
     out = tmp_path_factory.mktemp("runs") / "teacher"
     cli.main(train_arguments(folder, out, "--image-size", "6", *cached))
     return out
-
-
-def refusal(arguments, capsys):
-    with pytest.raises(SystemExit) as caught:
-        cli.main([str(a) for a in arguments])
-    assert caught.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
 
 
 def history(out):

@@ -6,20 +6,11 @@ import shutil
 import jax
 import jax.numpy as jnp
 import pytest
-from cli_arguments import distill_arguments, train_arguments
+from cli_arguments import distill_arguments, refusal, train_arguments
 from flax import nnx
 
 from jaxkd import cli, distillers, models, training
 from jaxkd.cli import _runs
-
-
-def refusal(arguments, capsys):
-    """The one line that a refused command prints."""
-    with pytest.raises(SystemExit) as caught:
-        cli.main(arguments)
-    assert caught.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
 
 
 def test_every_recipe_and_every_setting_is_listed(capsys, monkeypatch):

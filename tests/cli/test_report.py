@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 import pytest
-from cli_arguments import distill_arguments, train_arguments
+from cli_arguments import distill_arguments, refusal, train_arguments
 from PIL import Image
 
 from jaxkd import cli
@@ -109,14 +109,6 @@ def test_another_baseline_can_be_chosen(tmp_path, runs):
     report(runs, tmp_path / "out", "--baseline", "kd")
     found = rows(tmp_path / "out")["hkd+kd"]["ari"]
     assert float(found) == pytest.approx((0.74 - 0.78) / (0.78 - 0.70))
-
-
-def refusal(arguments, capsys):
-    with pytest.raises(SystemExit) as caught:
-        cli.main([str(a) for a in arguments])
-    assert caught.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
 
 
 def test_refuses_runs_that_are_no_trials_of_each_other(tmp_path, runs, capsys):

@@ -4,7 +4,7 @@ import statistics
 
 import numpy as np
 import pytest
-from cli_arguments import distill_arguments, train_arguments
+from cli_arguments import distill_arguments, refusal, train_arguments
 from flax import nnx
 from support import assert_bitwise_equal, build_mlp
 
@@ -71,14 +71,6 @@ def test_trials_resume(tmp_path, teacher, trials):
     cli.main(distill_arguments(teacher, run, *more))
     for trial in range(3):
         assert_bitwise_equal(student(run, trial), student(trials, trial))
-
-
-def refusal(arguments, capsys):
-    with pytest.raises(SystemExit) as caught:
-        cli.main([str(a) for a in arguments])
-    assert caught.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
 
 
 def test_a_trial_that_there_is_not_is_refused(tmp_path, teacher, trials, capsys):
