@@ -11,6 +11,7 @@ python -m experiments.recipes hkd_table1 --smoke --run-all --report
 from collections.abc import Mapping
 
 from experiments.recipes import (
+    fashion_mnist,
     hkd_table1,
     imagenet,
     repdistiller_cross,
@@ -27,6 +28,7 @@ TABLES: Mapping[str, Table] = {
         repdistiller_cross,
         tiny_imagenet,
         imagenet,
+        fashion_mnist,
     )
 }
 """By the names of their files."""
