@@ -88,6 +88,8 @@ class HolisticOptions:
     """How negatives are chosen."""
     negatives_from: Literal["own", "cross"] = "own"
     """Whose bank an anchor is contrasted with."""
+    graph_from: Literal["predictions", "embeddings"] = "predictions"
+    """What of a network is alike in neighbours."""
     embedding_weight: float = 1.0
     """Weight of the two terms before the graph network."""
     graph_weight: float = 1.0

@@ -1,5 +1,6 @@
 """Holistic distillation: individual and relational knowledge, contrasted as one."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,6 +21,11 @@ from jaxkd.distillers._sampling import (
     count_negatives,
 )
 from jaxkd.heads import HolisticHeads, bind_heads, init_heads
+
+_GRAPHS = {
+    "predictions": lambda output, k: graphs.nearest_neighbors(output.logits, k=k),
+    "embeddings": lambda output, k: graphs.most_similar(output.embedding, k=k),
+}
 
 
 class HolisticState(NamedTuple):
@@ -47,6 +53,7 @@ def holistic(
     num_negatives: int | None = None,
     negatives: str | Callable[..., memory.Negatives] = "sampled",
     negatives_from: str = "own",
+    graph_from: str = "predictions",
     embedding_weight: float | int = 1.0,
     graph_weight: float | int = 1.0,
     bank_dtype: DTypeLike = "float32",
@@ -86,6 +93,9 @@ def holistic(
             those of :mod:`jaxkd.memory`. The sum above has the same mean in all three.
         negatives_from: Whether an anchor's negatives come from its ``"own"``
             network's bank, as published, or from the other's (``"cross"``).
+        graph_from: Whose likeness makes neighbours: that of the networks'
+            ``"predictions"``, as published, or of their ``"embeddings"`` before the
+            heads, by :func:`jaxkd.graphs.most_similar`.
         embedding_weight: Weight :math:`w_h` of the two plain terms.
         graph_weight: Weight :math:`w_g` of the two graph terms. Terms of weight zero
             are not computed.
@@ -129,6 +139,9 @@ def holistic(
         _checks.check_at_least(1, chunk_size=chunk_size)
     if negatives_from not in ("own", "cross"):
         raise unknown_name("negatives_from", negatives_from, ("own", "cross"))
+    if graph_from not in _GRAPHS:
+        raise unknown_name("graph_from", graph_from, _GRAPHS)
+    connect = functools.partial(_GRAPHS[graph_from], k=neighbors)
     if not jnp.issubdtype(bank_dtype, jnp.floating):
         raise TypeError(f"bank_dtype must be floating point, got {bank_dtype!r}")
     sampler = choose_sampler(negatives, num_negatives)
@@ -178,8 +191,7 @@ def holistic(
             terms_s["student_embedding"] = embedded_s, old.teacher
             terms_t["teacher_embedding"] = embedded_t, old.student
         if graph_weight:
-            near_s = graphs.nearest_neighbors(student.logits, k=neighbors)
-            near_t = graphs.nearest_neighbors(teacher.logits, k=neighbors)
+            near_s, near_t = connect(student), connect(teacher)
             encoded_s = heads.student_encoder(embedded_s, near_s)
             encoded_t = heads.teacher_encoder(embedded_t, near_t)
             smooth_s = l2_normalize(

@@ -47,10 +47,41 @@ def nearest_neighbors(
         <https://arxiv.org/abs/2108.05507>`_, 2021.
     """
     logits = _checks.as_float_array(logits, "logits")
-    _checks.check_at_least(1, k=k)
-    batch = logits.shape[0]
+    return most_similar(jax.nn.softmax(jax.lax.stop_gradient(logits)), k=k)
 
-    directions = l2_normalize(jax.nn.softmax(jax.lax.stop_gradient(logits)))
+
+def most_similar(
+    vectors: Float[ArrayLike, "batch dim"], *, k: int
+) -> Int[Array, "batch neighbors"]:
+    r"""The ``k`` examples whose vectors point most nearly the same way, itself first.
+
+    Likeness is the cosine similarity, so the lengths do not matter; a zero vector is
+    like none. Of equally similar examples the earlier row wins. The graph carries no
+    gradient.
+
+    Args:
+        vectors: One row per example, of embeddings for instance.
+        k: Number of neighbours, as for :func:`nearest_neighbors`.
+
+    Returns:
+        Row numbers, int32, of shape ``[batch, min(k, batch)]``.
+
+    Raises:
+        TypeError: If the vectors are not floating point or ``k`` is no integer.
+        ValueError: If ``k`` is less than 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxkd import graphs
+        >>> embeddings = jnp.array([[1.0, 0.0], [0.0, 1.0], [9.0, 1.0]])
+        >>> print(graphs.most_similar(embeddings, k=2).tolist())
+        [[0, 2], [1, 2], [2, 0]]
+    """
+    vectors = _checks.as_float_array(vectors, "vectors")
+    _checks.check_at_least(1, k=k)
+    batch = vectors.shape[0]
+
+    directions = l2_normalize(jax.lax.stop_gradient(vectors))
     # Confident predictions differ in their last bits, which faster matmuls drop.
     similarity = jnp.matmul(directions, directions.T, precision="highest")
     # Rounding, or k rows that are equal, must not push an example out of its own list.

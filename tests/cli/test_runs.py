@@ -65,6 +65,7 @@ def test_the_holistic_options_have_the_librarys_defaults():
         ("num_negatives", 5),
         ("negatives", "shared"),
         ("negatives_from", "cross"),
+        ("graph_from", "embeddings"),
         ("embedding_weight", 0.5),
         ("graph_weight", 0.5),
         ("bank_dtype", "bfloat16"),

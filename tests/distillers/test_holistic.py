@@ -30,12 +30,13 @@ def expected_terms(params, extra, student, teacher, rows, weights, **settings):
         (to_numpy(x.logits), to_numpy(x.embedding)) for x in (student, teacher)
     )
     k, hops = min(settings["k"], len(rows)), settings["hops"]
-    base = reference.forward(to_numpy(params), *sides, k, hops)
+    graph_from = settings.get("graph_from", "predictions")
+    base = reference.forward(to_numpy(params), *sides, k, hops, graph_from)
     meets = reference.positives(base, bank, rows, settings["smoothing"])
 
     def terms(heads, features):
         sided = (sides[0][0], features), sides[1]
-        moved = reference.forward(heads, *sided, k, hops)
+        moved = reference.forward(heads, *sided, k, hops, graph_from)
         return reference.terms(
             moved,
             meets,
@@ -56,6 +57,7 @@ def expected_terms(params, extra, student, teacher, rows, weights, **settings):
         {},
         {"hops": 2, "temperature": 0.5, "smoothing": 0.3},
         {"negatives_from": "cross"},
+        {"graph_from": "embeddings"},
         {"neighbors": 8},
     ],
 )

@@ -206,6 +206,7 @@ def test_the_state_is_arrays_only():
         ({"bank_momentum": 1.5}, r"bank_momentum must lie in \[0, 1\], got 1.5"),
         ({"smoothing": -0.1}, r"smoothing must lie in \[0, 1\]"),
         ({"negatives": "sample"}, "unknown negatives 'sample'; did you mean 'sampled'"),
+        ({"graph_from": "logits"}, "unknown graph_from 'logits'"),
         ({"negatives_from": "owm"}, "unknown negatives_from 'owm'; did you mean 'own'"),
         (
             {"embedding_weight": -1.0},

@@ -24,6 +24,13 @@ def test_neighbors_match_the_definition(logits, k, transform):
     np.testing.assert_array_equal(fn(logits), reference.nearest_neighbors(logits, k))
 
 
+@pytest.mark.parametrize("k", [1, 4, 12])
+def test_the_most_similar_vectors_match_the_definition(logits, k):
+    lengths = np.random.default_rng(3).uniform(0.1, 10, (12, 1)).astype(np.float32)
+    found = graphs.most_similar(logits * lengths, k=k)
+    np.testing.assert_array_equal(found, reference.most_similar(logits, k))
+
+
 def test_neighbors_of_several_batches_are_those_of_each(logits):
     batches = np.stack([logits, logits[::-1]])
     fn = functools.partial(graphs.nearest_neighbors, k=4)

@@ -14,14 +14,18 @@ def normalize(x):
 def nearest_neighbors(logits, k):
     z = np.asarray(logits, np.float64)
     p = np.exp(z - z.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
+    return most_similar(p / p.sum(axis=1, keepdims=True), k)
+
+
+def most_similar(vectors, k):
+    v = np.asarray(vectors, np.float64)
     lists = []
-    for i, row in enumerate(p):
+    for i, row in enumerate(v):
         similarity = [
             np.inf
             if i == j
             else row @ other / (np.linalg.norm(row) * np.linalg.norm(other))
-            for j, other in enumerate(p)
+            for j, other in enumerate(v)
         ]
         lists.append(np.argsort(-np.array(similarity), kind="stable")[:k])
     return np.array(lists)
@@ -65,12 +69,14 @@ def all_weights(labels, row_labels, num_negatives):
     return num_negatives * other / np.maximum(other.sum(axis=1, keepdims=True), 1)
 
 
-def forward(heads, student, teacher, k, hops=1):
+def forward(heads, student, teacher, k, hops=1, graph_from="predictions"):
     """Embeddings and graph outputs of both networks, given (logits, features)."""
+    by_predictions = graph_from == "predictions"
     outputs = {}
     for side, (logits, features) in (("student", student), ("teacher", teacher)):
         h = embed(heads[f"{side}_embedding"]["linear"], features)
-        neighbors = nearest_neighbors(logits, k)
+        by_logits, by_features = nearest_neighbors(logits, k), most_similar(features, k)
+        neighbors = by_logits if by_predictions else by_features
         g = encode(heads[f"{side}_encoder"]["linear"], h, neighbors, hops)
         outputs[side] = h, g
     return outputs
