@@ -58,8 +58,8 @@ def soft_targets(*, temperature: Real[ArrayLike, ""] = 4.0) -> Distiller:
         temperature: Softening temperature; ``inf`` is allowed.
 
     Returns:
-        A distiller without parameters or state; its metric ``agreement`` is the
-        share of examples on which student and teacher predict the same class.
+        A distiller without parameters or state; its metrics are those of
+        :func:`logit_matching`, though this loss leaves the gap of the means alone.
 
     Raises:
         ValueError: If the temperature is not positive.
@@ -78,6 +78,7 @@ def soft_targets(*, temperature: Real[ArrayLike, ""] = 4.0) -> Distiller:
         lambda student, teacher, labels: losses.soft_target_kl(
             student, teacher, temperature=temperature
         ),
+        _mean_gap,
     )
 
 
@@ -101,36 +102,30 @@ def logit_matching() -> Distiller:
         Ba and Caruana, `Do Deep Nets Really Need to be Deep?
         <https://arxiv.org/abs/1312.6184>`_, 2014, Eq. 1.
     """
-
-    def init(rngs, spec):
-        require_teacher(spec, "logit_matching")
-        return _stateless(rngs, spec)
-
-    def loss(params, extra, student, teacher, batch):
-        del params, batch
-        logits = student.logits, teacher.logits
-        per_example = losses.logit_matching(*logits)
-        metrics = {
-            "agreement": _agreement(student, teacher, per_example.dtype),
-            "mean_gap": jnp.mean(losses.mean_gap(*logits)),
-        }
-        return per_example, extra, metrics
-
-    return Distiller(init, loss)
+    return from_logits(
+        "logit_matching",
+        lambda student, teacher, labels: losses.logit_matching(student, teacher),
+        _mean_gap,
+    )
 
 
 def from_logits(
-    name: str, loss_of_logits: Callable[[Array, Array, Array], Float[Array, " batch"]]
+    name: str,
+    loss_of_logits: Callable[[Array, Array, Array], Float[Array, " batch"]],
+    metrics_of_logits: Callable[[Array, Array], dict[str, Float[Array, ""]]] = (
+        lambda student, teacher: {}
+    ),
 ) -> Distiller:
     """A distiller without parameters or state, from a loss of logits.
 
     Args:
         name: Of the method, for messages.
         loss_of_logits: ``(student_logits, teacher_logits, labels) -> per_example``.
+        metrics_of_logits: ``(student_logits, teacher_logits) -> {name: value}``.
 
     Returns:
-        A distiller; its metric ``agreement`` is the share of examples on which student
-        and teacher predict the same class.
+        A distiller; its metrics are ``agreement``, the share of examples on which
+        student and teacher predict the same class, and those of ``metrics_of_logits``.
     """
 
     def init(rngs, spec):
@@ -141,9 +136,14 @@ def from_logits(
         del params
         per_example = loss_of_logits(student.logits, teacher.logits, batch.labels)
         agreement = _agreement(student, teacher, per_example.dtype)
-        return per_example, extra, {"agreement": agreement}
+        metrics = metrics_of_logits(student.logits, teacher.logits)
+        return per_example, extra, {"agreement": agreement, **metrics}
 
     return Distiller(init, loss)
+
+
+def _mean_gap(student: Array, teacher: Array) -> dict[str, Float[Array, ""]]:
+    return {"mean_gap": jnp.mean(losses.mean_gap(student, teacher))}
 
 
 def _agreement(
