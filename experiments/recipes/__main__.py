@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from experiments.recipes import TABLES, _results, _run
+from experiments import _runs
+from experiments.recipes import TABLES, _results
 from experiments.recipes._table import TINY, Table, smoke
 from jaxkd._errors import InvalidInputError
 
@@ -45,9 +46,9 @@ def with_trials(table: Table, trials: int) -> Table:
 def _act(options: argparse.Namespace, table: Table, jaxkd: Command) -> None:
     root, trials = options.runs, table.settings.trials
     if options.run:
-        _run.run(_jobs_of(table, root, *options.run), jaxkd)
+        _runs.run(_jobs_of(table, root, *options.run), jaxkd)
     if options.run_all:
-        _run.run(table.jobs(root), jaxkd)
+        _runs.run(table.jobs(root), jaxkd)
     if options.report:
         print(f"{table.title}\n{_results.legend(table)}\n")
         print(_results.text_table(table, _results.measure(table, root, jaxkd)))
@@ -63,7 +64,7 @@ def _act(options: argparse.Namespace, table: Table, jaxkd: Command) -> None:
             print(f"# {job.cell}\n{shlex.join(['jaxkd', *job.arguments])}")
 
 
-def _jobs_of(table: Table, root: Path, pair: str, method: str) -> list[_run.Job]:
+def _jobs_of(table: Table, root: Path, pair: str, method: str) -> list[_runs.Job]:
     """The runs of one cell; its teacher's is the first."""
     found = {(place.name, name): jobs for place, name, jobs in table.cells(root)}
     if (pair, method) not in found:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.recipes import _run
+from experiments import _runs
 from experiments.recipes._table import Pair, Published, Row, Table
 
 NOBODY, UNKNOWN, NOT_MADE = "-", "·", ""
@@ -43,11 +43,11 @@ def measure(
         report: Carries out a command of ``jaxkd``, given its arguments.
     """
     cells = [(pair, method, jobs[-1]) for pair, method, jobs in table.cells(root)]
-    methods = {method for _, method, job in cells if _run.finished(job)}
+    methods = {method for _, method, job in cells if _runs.finished(job)}
     if methods <= {"teacher", "student"}:
         return {}  # a report is of students with a teacher
     folders = dict.fromkeys(
-        _run.done(job for _, method, job in cells if method != "teacher")
+        _runs.done(job for _, method, job in cells if method != "teacher")
     )
     baseline = ["--baseline", table.baseline] if table.baseline in methods else []
     out = root / f"report-{table.name}"

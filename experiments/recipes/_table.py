@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from experiments._runs import Job
+
 
 class Published(NamedTuple):
     """An accuracy in percent, as it is printed.
@@ -132,20 +134,6 @@ class Settings:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     options: tuple[str, ...] = ()
-
-
-class Job(NamedTuple):
-    """One run.
-
-    Attributes:
-        cell: What it is in the table.
-        out: Its run folder.
-        arguments: The arguments of ``jaxkd``.
-    """
-
-    cell: str
-    out: Path
-    arguments: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,16 +1,30 @@
-"""Runs what has not been run yet."""
+"""Runs of ``jaxkd``: which are finished, and how the others are started."""
 
 import gc
 import json
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from experiments.recipes._table import Job
 from jaxkd._errors import InvalidInputError
 
 # Where things lie says nothing of what was trained.
 _PLACES = ("--out", "--teacher", "--data-dir", "--cache-dir")
+
+
+class Job(NamedTuple):
+    """One run.
+
+    Attributes:
+        cell: What it is in the table or study.
+        out: Its run folder.
+        arguments: The arguments of ``jaxkd``.
+    """
+
+    cell: str
+    out: Path
+    arguments: tuple[str, ...]
 
 
 def finished(job: Job) -> bool:

@@ -1,0 +1,48 @@
+"""What the studies' tables and figures have in common."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from experiments.studies._study import Run
+
+# Okabe and Ito's palette: told apart with any colour vision, and in print.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "0.45"
+
+
+def percent(run: Run, metric: str = "test/accuracy") -> str:
+    """Mean and standard deviation over the trials, after the last epoch."""
+    values = 100 * run.last(metric)
+    if len(values) == 1:
+        return f"{values[0]:.2f}"
+    return f"{values.mean():.2f} ± {values.std(ddof=1):.2f}"
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def draw_trials(axes: Axes, at: float, run: Run, color: str) -> None:
+    """Every trial's accuracy as a dot, over their mean and standard deviation."""
+    values = 100 * run.last()
+    axes.errorbar(
+        at,
+        values.mean(),
+        values.std(ddof=1),
+        fmt="_",
+        color=color,
+        markersize=13,
+        capsize=0,
+        linewidth=1.2,
+    )
+    axes.plot(np.full(len(values), at), values, "o", color=color, ms=3.5, alpha=0.55)
+
+
+def tidy(axes: Axes) -> None:
+    """Takes away the frame and puts light lines under the data."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)

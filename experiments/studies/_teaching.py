@@ -1,0 +1,71 @@
+"""The setting that the studies have in common: who teaches whom, on what."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments._runs import Job
+from experiments.recipes import fashion_mnist
+from experiments.recipes._table import Row
+
+TABLE = fashion_mnist.TABLE
+(PAIR,) = TABLE.pairs
+# Half of the table's training images and three seeds: a study has many runs.
+_SMALLER = dataclasses.replace(
+    TABLE,
+    settings=dataclasses.replace(
+        TABLE.settings,
+        trials=3,
+        options=("--image-size", "14", "--subset", "10000", "--no-report"),
+    ),
+)
+
+
+def teacher(root: Path) -> Job:
+    """The run of the table's teacher, which the studies share."""
+    return TABLE.teacher_job(PAIR, root)
+
+
+def student(root: Path, study: str) -> Job:
+    """Students alone."""
+    job = _SMALLER.student_job(PAIR, root)
+    return _moved(job, "student", root / study / "student")
+
+
+def taught(
+    root: Path,
+    study: str,
+    cell: str,
+    row: Row,
+    *options: str,
+    instead_of: Sequence[str] = (),
+) -> Job:
+    """Students of the teacher, by a method.
+
+    Args:
+        root: The folder of all runs.
+        study: The folder of the study's within it.
+        cell: What the run is in the study.
+        row: The method, with its weights.
+        options: Of ``jaxkd distill``, besides those of the table.
+        instead_of: Options of the table, of one value each, that are left out.
+    """
+    job = _SMALLER.cell_job(PAIR, row, root)
+    arguments = list(job.arguments)
+    for option in instead_of:
+        place = arguments.index(option)
+        del arguments[place : place + 2]
+    name = "".join(letter if letter.isalnum() else "-" for letter in cell)
+    job = job._replace(arguments=tuple(arguments))
+    return _moved(job, cell, root / study / name, *options)
+
+
+def row(method: str) -> Row:
+    """A row of the table, by its method."""
+    (found,) = (row for row in TABLE.rows if row.method == method)
+    return found
+
+
+def _moved(job: Job, cell: str, out: Path, *options: str) -> Job:
+    kept = job.arguments[: job.arguments.index("--out")]
+    return Job(cell, out, (*kept, *options, "--out", str(out)))
