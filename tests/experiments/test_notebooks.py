@@ -11,6 +11,13 @@ LARGEST = 400_000  # bytes; code hosts refuse to render large ones
 SECONDS_A_CELL = 180  # hangs are stopped; what is slow is seen in --durations
 # A path from the root: not one that starts with .. or a host's name, nor a fraction.
 ABSOLUTE = re.compile(r"""(?<![\w.\-)\]}:/\\$])(?:/[\w.\-]+){2,}|\b[A-Za-z]:\\+\w""")
+# A cell before the first. Not in the kernel's environment, where some versions would
+# not start; and ipykernel warns of itself on its way out, and would then not go.
+WARNINGS_ARE_ERRORS = """\
+import warnings
+warnings.simplefilter("error")
+warnings.simplefilter("ignore", PendingDeprecationWarning)
+"""
 
 every_notebook = pytest.mark.parametrize(
     "path", NOTEBOOKS, ids=lambda path: path.stem.partition("_")[2]
@@ -53,11 +60,9 @@ def texts(notebook):
 
 @pytest.fixture
 def no_settings_of_the_user(monkeypatch, tmp_path):
-    """The kernel is that of this interpreter, and warnings are errors in it."""
+    """The kernel is that of this interpreter, and starts with its defaults."""
     for name in ("JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR"):
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
-    # A kernel of ipykernel warns of itself on its way out, and would then not go.
-    monkeypatch.setenv("PYTHONWARNINGS", "error,ignore::PendingDeprecationWarning")
 
 
 def test_there_are_notebooks():
@@ -69,6 +74,7 @@ def test_there_are_notebooks():
 @every_notebook
 def test_a_notebook_runs_from_top_to_bottom(path, tmp_path):
     notebook = read(path)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(WARNINGS_ARE_ERRORS))
     place = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=SECONDS_A_CELL, resources=place).execute()
     assert faults(notebook) == []
