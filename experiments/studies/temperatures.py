@@ -20,7 +20,7 @@ from experiments.studies import _tables, _teaching
 from experiments.studies._study import Evidence, Run, Study
 
 NAME = "temperatures"
-TEMPERATURES = ("1", "4", "20", "100", "1000", "10000", "inf")
+TEMPERATURES = ("1", "4", "20", "100", "10000", "inf")
 MATCHING = "matching"
 OPTIMIZERS = {
     "SGD": (),
