@@ -64,7 +64,7 @@ def on_config(config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Names files beside `docs/` instead of linking them: the site has none of them.
+    """Names files beside `docs/` instead of linking them, but for the notebooks.
 
     On a code host the links work, here they would lead nowhere.
     """
@@ -75,6 +75,9 @@ def on_page_markdown(markdown, page, config, files):
         path = posixpath.normpath(posixpath.join("docs", folder, target))
         if path.startswith("docs/"):
             return match[0]
+        if path.endswith(".ipynb"):  # the other hook makes pages of them
+            page = f"notebooks/{posixpath.basename(path).removesuffix('.ipynb')}.md"
+            return f"[{text}]({posixpath.relpath(page, folder or '.')})"
         return text if path in text else f"{text} (`{path}`)"
 
     parts = _FENCED.split(markdown)

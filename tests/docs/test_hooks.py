@@ -72,6 +72,8 @@ def test_the_rows_of_cases_stay_together(site):
     [
         ("faq.md", "[code](../jaxkd/_json.py)", "code (`jaxkd/_json.py`)"),
         ("faq.md", "[`tests/a.py`](../tests/a.py#L3)", "`tests/a.py`"),
+        ("faq.md", "[a](../experiments/1_a.ipynb)", "[a](notebooks/1_a.md)"),
+        ("api/data.md", "[a](../../x/1_a.ipynb)", "[a](../notebooks/1_a.md)"),
         ("api/data.md", "[data](../data.md)", "[data](../data.md)"),
         ("faq.md", "```\n[a](../b.py)\n```", "```\n[a](../b.py)\n```"),
     ],
@@ -81,3 +83,36 @@ def test_a_link_out_of_the_pages_becomes_the_name_of_the_file(
 ):
     stub = SimpleNamespace(file=SimpleNamespace(src_uri=page))
     assert site.on_page_markdown(text, stub, None, None) == expected
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """A notebook with a formula in prose, one in a text output, and a picture."""
+    nbformat = pytest.importorskip("nbformat")
+    new = nbformat.v4
+    picture = {"image/png": "UE5H"}  # PNG
+    outputs = [
+        new.new_output("stream", text="costs $1 and $2\n"),
+        new.new_output("display_data", data=picture),
+    ]
+    cells = [
+        new.new_markdown_cell("# Title\n\nHere $x_1$, `$y$` and [a](../../docs/a.md)"),
+        new.new_markdown_cell("Then $$a = b.$$ Done."),
+        new.new_code_cell("print('$z$')", execution_count=1, outputs=outputs),
+    ]
+    path = tmp_path / "1_title.ipynb"
+    nbformat.write(new.new_notebook(cells=cells), path)
+    return path
+
+
+def test_a_notebook_becomes_a_page_of_the_site(notebook):
+    pytest.importorskip("nbconvert")
+    page, pictures = load("notebooks").to_page(notebook)
+    assert page.startswith("# Title\n\n*The notebook `experiments/notebooks/1_title")
+    assert "Here `#!math x_1`, `$y$` and [a](../a.md)" in page
+    assert "```math\na = b.\n```" in page
+    assert "print('$z$')" in page
+    assert "    costs $1 and $2" in page
+    ((name, content),) = pictures.items()
+    assert content == b"PNG"
+    assert f"]({name})" in page

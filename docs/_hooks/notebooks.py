@@ -1,0 +1,50 @@
+"""The notebooks as pages: prose, code and what came out, as it is stored."""
+
+import re
+from pathlib import Path
+
+from mkdocs.structure.files import File
+from nbconvert import MarkdownExporter
+
+_NOTEBOOKS = "experiments/notebooks"
+_CODE = re.compile(r"(^```.*?^```$|^(?: {4}.*\n)+|`[^`\n]+`)", re.DOTALL | re.MULTILINE)
+_DISPLAYED = re.compile(r"\$\$(.+?)\$\$", flags=re.DOTALL)
+_INLINE = re.compile(r"\$([^$\n]+(?:\n[^$\n]+)?)\$")
+_PICTURE = re.compile(r"!\[png\]\(")
+
+
+def on_files(files, config):
+    """Adds a page for each notebook, and its pictures."""
+    root = Path(config.config_file_path).parent / _NOTEBOOKS
+    for path in sorted(root.glob("*.ipynb")):
+        text, pictures = to_page(path)
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=text))
+        for name, content in pictures.items():
+            place = f"notebooks/{name}"
+            files.append(File.generated(config, place, content=content))
+    return files
+
+
+def to_page(path: Path) -> tuple[str, dict[str, bytes]]:
+    """A notebook as the site's Markdown, and its pictures by name.
+
+    Formulas are written as the site's other pages have them, and links lead to them.
+    """
+    text, resources = MarkdownExporter().from_filename(str(path))
+    prefix = f"{path.stem}-"
+    text = _PICTURE.sub(f"![What the code above draws]({prefix}", text)
+    pictures = {prefix + name: x for name, x in resources["outputs"].items()}
+    parts = _CODE.split(text)
+    parts[::2] = map(_prose, parts[::2])
+    title, gap, rest = "".join(parts).partition("\n\n")
+    where = f"*The notebook `{_NOTEBOOKS}/{path.name}`, as it last ran.*"
+    return gap.join((title, where, rest)), pictures
+
+
+def _prose(text: str) -> str:
+    def display(match):
+        return f"\n\n```math\n{match[1].strip()}\n```\n\n"
+
+    text = _DISPLAYED.sub(display, text)
+    text = _INLINE.sub(lambda m: f"`#!math {' '.join(m[1].split())}`", text)
+    return text.replace("](../../docs/", "](../")
