@@ -44,7 +44,7 @@ VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "4096": ("--hkd.num-negatives", "4096"),
         "9000": (),
     },
-    "drawn, at K = 1024": {
+    "K = 1024": {
         "shared": ("--hkd.num-negatives", "1024", "--hkd.negatives", "shared"),
         "all": ("--hkd.num-negatives", "1024", "--hkd.negatives", "all"),
     },
