@@ -126,7 +126,8 @@ def _draw_means(axes: Axes, evidence: Evidence, optimizer: str) -> None:
         for value, style in (("inf", "-"), (MATCHING, "--")):
             found = gap(evidence.runs[name_of(optimizer, start, value)])
             epochs = np.arange(1, len(found) + 1)
-            label = f"{_LABELS[value]}, {start}"
+            name = _LABELS[value].replace("\n", " ")
+            label = f"{name}, {start}"
             mean = found.mean(1)
             axes.plot(epochs, mean, style, color=_COLORS[start], label=label)
     axes.set(yscale="log", xlabel="epoch")
