@@ -1,6 +1,7 @@
 """The setting that the studies have in common: who teaches whom, on what."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,16 +48,15 @@ def taught(
         study: The folder of the study's within it.
         cell: What the run is in the study.
         row: The method, with its weights.
-        options: Of ``jaxkd distill``, besides those of the table.
-        instead_of: Options of the table, of one value each, that are left out.
+        options: Of ``jaxkd distill``, besides or in place of those of the table.
+        instead_of: Options of the table that are left out.
     """
     job = _SMALLER.cell_job(PAIR, row, root)
-    arguments = list(job.arguments)
-    for option in instead_of:
-        place = arguments.index(option)
-        del arguments[place : place + 2]
+    arguments = job.arguments
+    for option in (*instead_of, *options):
+        arguments = _without(arguments, option)
     name = "".join(letter if letter.isalnum() else "-" for letter in cell)
-    job = job._replace(arguments=tuple(arguments))
+    job = job._replace(arguments=arguments)
     return _moved(job, cell, root / study / name, *options)
 
 
@@ -64,6 +64,16 @@ def row(method: str) -> Row:
     """A row of the table, by its method."""
     (found,) = (row for row in TABLE.rows if row.method == method)
     return found
+
+
+def _without(arguments: tuple[str, ...], option: str) -> tuple[str, ...]:
+    """Without an option and its values, if it is one and there."""
+    if not option.startswith("--") or option not in arguments:
+        return arguments
+    first = arguments.index(option)
+    rest = arguments[first + 1 :]
+    values = itertools.takewhile(lambda word: not word.startswith("--"), rest)
+    return arguments[:first] + rest[len(list(values)) :]
 
 
 def _moved(job: Job, cell: str, out: Path, *options: str) -> Job:

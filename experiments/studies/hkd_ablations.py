@@ -20,6 +20,12 @@ PUBLISHED = "published"
 STUDENT, KD = "student", "kd"
 # By setting: its values in their order, and the options of each; none if published.
 VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "weight": {
+        "0.1": ("--weights", "ce", "1", "hkd", "0.1"),
+        "0.3": ("--weights", "ce", "1", "hkd", "0.3"),
+        "1": ("--weights", "ce", "1", "hkd", "1"),
+        "3": (),
+    },
     "neighbours k": {
         "2": ("--hkd.neighbors", "2"),
         "4": ("--hkd.neighbors", "4"),
