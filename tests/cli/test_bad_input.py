@@ -29,7 +29,7 @@ def changed(tmp_path, **arrays):
     [
         (["--model", "resnet21"], "unknown model 'resnet21'; did you mean"),
         (["--dataset", "digit"], "unknown dataset 'digit'; did you mean 'digits'"),
-        (["--dataset", "nowhere.npz"], "nowhere.npz"),
+        (["--dataset", "nowhere.npz"], "there is no folder or file nowhere.npz"),
         (["--batch-size", "41"], "batch_size"),
         (["--batch-size", "0"], "batch_size"),
         (["--epochs", "0"], "epochs"),
