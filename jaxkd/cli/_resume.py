@@ -1,6 +1,9 @@
 """Continuing a run: is it the same experiment, and what is left of it?"""
 
+import contextlib
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,22 @@ def check_same_experiment(out: Path, config: dict[str, Any]) -> None:
             f"warning: {out} was started with other software or on another device "
             f"({'; '.join(versions)}); it may end with other bits"
         )
+
+
+@contextlib.contextmanager
+def nothing_left_behind(out: Path) -> Iterator[None]:
+    """Removes a run folder if Ctrl-C comes before there is anything to continue.
+
+    Args:
+        out: The folder, which this process holds and found empty.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        recorded = training.read_metrics(out / "metrics.jsonl")
+        if not recorded and not training.Checkpoints(out / "checkpoints").steps():
+            shutil.rmtree(out, ignore_errors=True)
+        raise
 
 
 def restore(
