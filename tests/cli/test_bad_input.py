@@ -151,7 +151,7 @@ def test_resuming_with_other_settings_is_refused_with_the_difference(
     teacher, quadrants, capsys
 ):
     arguments = train_arguments(quadrants, teacher, "--resume", "--seed", "5")
-    assert "options seed was 0, is 5" in refusal(arguments, capsys)
+    assert ": seed was 0, is 5" in refusal(arguments, capsys)
 
 
 def test_a_loss_that_is_not_finite_ends_with_code_1(tmp_path, quadrants, capsys):
