@@ -176,8 +176,10 @@ class _Table:
             found = [self.cells.get((pair, method)) for pair in self.pairs]
             cells = ["" if g is None else _cell(g.last, plus_minus) for g in found]
             improvement = self.improvement(method)
-            blank = improvement is None or self.is_near_tie(method)
-            shown = "" if blank else f"{100 * improvement:.2f}"
+            if improvement is None or self.is_near_tie(method):
+                shown = ""
+            else:
+                shown = f"{100 * improvement:.2f}"
             rows.append([_NAMES.get(method, method), *cells, shown])
         return rows
 
