@@ -36,12 +36,21 @@ class Interrupted(Exception):
         self.step = step
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> InvalidInputError:
-    """Builds the error for a name that is in no registry, with the nearest names."""
+def unknown_name(
+    kind: str, name: str, known: Iterable[str], *, others: str = ""
+) -> InvalidInputError:
+    """Builds the error for a name that is in no registry, with the nearest names.
+
+    Args:
+        kind: What the name is of.
+        name: What came.
+        known: The names there are.
+        others: What else there is, in words, where the names are not all.
+    """
     known = sorted(known)
     nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if nearest:
         hint = f"did you mean {' or '.join(map(repr, nearest))}?"
     else:
-        hint = f"known: {', '.join(known)}"
+        hint = f"known: {', '.join(known)}{others}"
     return InvalidInputError(f"unknown {kind} {name!r}; {hint}")

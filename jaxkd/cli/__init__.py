@@ -4,14 +4,19 @@ Parsing imports no JAX; a command's code is imported when it runs.
 
 Exit codes: 0 done; 1 training diverged, or a theorem's check failed; 2 the input cannot
 be used, or a file cannot be read or written; 75 a run was asked to end (SIGTERM,
-SIGINT), has saved its state, and can be continued; 128 + n ended at once by signal n.
+SIGINT), has saved its state, and can be continued; 128 + n ended at once by signal n,
+so 130 by Ctrl-C before there is anything to save.
 """
 
+import contextlib
 import importlib
+import multiprocessing
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from jaxkd._errors import DivergenceError, Interrupted, InvalidInputError
 from jaxkd.cli._messages import say
@@ -30,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = parse(arguments)
-    command = importlib.import_module(COMMANDS[type(options)])
     try:
+        command = importlib.import_module(COMMANDS[type(options)])
         command.run(options, arguments)
     except (InvalidInputError, OSError, DivergenceError) as error:
         if os.environ.get("JAXKD_TRACEBACK"):
@@ -45,4 +50,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(RESUMABLE)
     except KeyboardInterrupt:
         say("interrupted")
-        sys.exit(130)
+        _end_at_once(128 + signal.SIGINT)
+
+
+def _end_at_once(code: int) -> NoReturn:
+    """Ends the process without taking the interpreter apart.
+
+    XLA may be compiling in threads of its own, which crash when what they use is taken
+    from under them.
+    """
+    for process in multiprocessing.active_children():
+        process.terminate()
+    with contextlib.suppress(OSError):  # a pipe whose reader has ended as well
+        sys.stdout.flush()
+    os._exit(code)

@@ -1,6 +1,8 @@
 """``jaxkd report``: the published table's form, from run folders."""
 
 import csv
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,10 +11,24 @@ from rich.console import Console
 from jaxkd import training
 from jaxkd._errors import InvalidInputError, unknown_name
 from jaxkd.cli import _plots
+from jaxkd.cli._messages import say
 from jaxkd.cli._options import Report
-from jaxkd.cli._report_runs import Group, Pair, collect, read_run
+from jaxkd.cli._report_runs import (
+    Group,
+    Pair,
+    Run,
+    UnfinishedError,
+    collect,
+    read_run,
+)
 
 STUDENT, TEACHER = "student", "teacher"
+_NAMES = {STUDENT: "student alone"}  # what a reader is shown
+_CSV = "report.csv"
+_BLANK = (
+    "No ARI is shown of a method that differs from the student alone by less than the "
+    "larger of their standard deviations: that difference is what it divides by."
+)
 DEFAULT_BASELINE = "hkd+kd"
 
 
@@ -21,12 +37,12 @@ def run(options: Report, arguments: list[str]) -> None:
     del arguments
     if not options.runs:
         raise InvalidInputError("report needs at least one run folder")
-    groups = collect([read_run(folder) for folder in options.runs])
-    table = _Table(groups, options.baseline)
     out = options.out
-    if out.exists() and not out.is_dir():
-        raise InvalidInputError(f"--out: {out} is a file; choose a folder")
+    _check_out(out)
+    table = _Table(collect(_finished(options.runs)), options.baseline)
     out.mkdir(parents=True, exist_ok=True)
+    for picture in out.glob("curves-*.png"):  # of the report that was here
+        picture.unlink()
     markdown = table.markdown()
     pictures = []
     for number, pair in enumerate(table.pairs, start=1):
@@ -45,11 +61,35 @@ def run(options: Report, arguments: list[str]) -> None:
         pictures.append(f"![Test accuracy over the epochs, {pair.label}]({name})")
     (out / "report.md").write_text("\n\n".join([markdown, *pictures]) + "\n")
     (out / "report.tex").write_text(table.latex())
-    with (out / "report.csv").open("w", newline="") as file:
+    with (out / _CSV).open("w", newline="") as file:
         csv.writer(file).writerows(table.records())
     console = Console()
     console.print(markdown, highlight=False, soft_wrap=True, markup=False)
     console.print(f"everything is in {out}", highlight=False, soft_wrap=True)
+
+
+def _check_out(out: Path) -> None:
+    """Refuses a folder that holds something else than a report."""
+    if out.exists() and not out.is_dir():
+        raise InvalidInputError(f"--out: {out} is a file; choose a folder")
+    if out.is_dir() and any(out.iterdir()) and not (out / _CSV).is_file():
+        raise InvalidInputError(
+            f"--out: {out} exists already and is no report (it has no {_CSV}); choose "
+            "another folder"
+        )
+
+
+def _finished(folders: Sequence[Path]) -> list[Run]:
+    """Reads the runs that have ended, and says which have not."""
+    runs = []
+    for folder in folders:
+        try:
+            runs.append(read_run(folder))
+        except UnfinishedError as error:
+            say(f"left out: {error}")
+    if not runs:
+        raise InvalidInputError("none of the runs has ended")
+    return runs
 
 
 class _Table:
@@ -90,13 +130,8 @@ class _Table:
 
     def improvement(self, method: str) -> float | None:
         """Of the baseline over a method; None where there is nothing to compare."""
-        if self.baseline is None or method in (self.baseline, STUDENT):
-            return None
         rows = [
-            [self.cells[pair, name].last["mean"] for name in names]
-            for pair in self.pairs
-            for names in [(self.baseline, method, STUDENT)]
-            if all((pair, name) in self.cells for name in names)
+            [result["mean"] for result in results] for results in self._compared(method)
         ]
         if not rows:
             return None
@@ -105,6 +140,28 @@ class _Table:
             return training.average_relative_improvement(ours, theirs, student)
         except InvalidInputError:  # no gain to compare with
             return None
+
+    def is_near_tie(self, method: str) -> bool:
+        """Whether an improvement over a method divides by a difference that is noise.
+
+        So on any pair: it is the mean of their quotients.
+        """
+        return any(
+            abs(theirs["mean"] - student["mean"])
+            < max(theirs["std"] or 0.0, student["std"] or 0.0)
+            for _, theirs, student in self._compared(method)
+        )
+
+    def _compared(self, method: str) -> list[list[dict[str, Any]]]:
+        """Results of baseline, method and student alone, where a pair has all three."""
+        if self.baseline is None or method in (self.baseline, STUDENT):
+            return []
+        names = (self.baseline, method, STUDENT)
+        return [
+            [self.cells[pair, name].last for name in names]
+            for pair in self.pairs
+            if all((pair, name) in self.cells for name in names)
+        ]
 
     def rows(self, plus_minus: str) -> list[list[str]]:
         """The cells as text: mean and deviation of the last epoch, in percent."""
@@ -119,14 +176,21 @@ class _Table:
             found = [self.cells.get((pair, method)) for pair in self.pairs]
             cells = ["" if g is None else _cell(g.last, plus_minus) for g in found]
             improvement = self.improvement(method)
-            shown = "" if improvement is None else f"{100 * improvement:.2f}"
-            rows.append([method, *cells, shown])
+            if improvement is None or self.is_near_tie(method):
+                shown = ""
+            else:
+                shown = f"{100 * improvement:.2f}"
+            rows.append([_NAMES.get(method, method), *cells, shown])
         return rows
 
     def header(self) -> list[str]:
         """The names of the columns."""
         ari = f"ARI of {self.baseline} (%)" if self.baseline else "ARI (%)"
         return ["method", *(pair.label for pair in self.pairs), ari]
+
+    def note(self) -> list[str]:
+        """Why cells of the last column are blank, if any are for that reason."""
+        return [_BLANK] if any(map(self.is_near_tie, self.methods)) else []
 
     def markdown(self) -> str:
         """The table with a sentence on what it shows."""
@@ -137,6 +201,7 @@ class _Table:
                 f"over {self._counts()}.",
                 "",
                 *("| " + " | ".join(cells) + " |" for cells in lines),
+                *(line for note in self.note() for line in ("", note)),
             ]
         )
 
@@ -156,6 +221,7 @@ class _Table:
                 *rows,
                 r"\hline",
                 r"\end{tabular}",
+                *(f"% {note}" for note in self.note()),
                 "",
             ]
         )

@@ -85,11 +85,16 @@ class Group(NamedTuple):
     curves: list[list[float]]
 
 
+class UnfinishedError(InvalidInputError):
+    """A run whose training has not ended."""
+
+
 def read_run(folder: Path) -> Run:
     """Reads a finished run folder.
 
     Raises:
-        ValueError: If it is none, or its training has not ended.
+        UnfinishedError: If its training has not ended.
+        ValueError: If it is no run folder, or does not say what a report needs.
     """
     if not folder.is_dir():
         raise InvalidInputError(f"there is no run folder {folder}")
@@ -97,7 +102,7 @@ def read_run(folder: Path) -> Run:
     try:
         summary = json.loads((folder / "summary.json").read_text())
     except FileNotFoundError:
-        raise InvalidInputError(
+        raise UnfinishedError(
             f"{folder} has no summary.json; finish its training first (--resume)"
         ) from None
     options = dict(config["options"])

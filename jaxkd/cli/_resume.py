@@ -1,6 +1,9 @@
 """Continuing a run: is it the same experiment, and what is left of it?"""
 
+import contextlib
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +21,10 @@ HARMLESS = (
 HARMLESS_DATA = ("data_dir", "cache_dir", "stream", "workers")
 
 _WHY = {
-    "options epochs": "the learning rate falls at fractions of the run, so one of "
+    "epochs": "the learning rate falls at fractions of the run, so one of "
     "another length differs from its first steps on",
-    "options ema": "the average is part of the state",
-    "options on_nonfinite": "what it takes to notice and to go on is part of the state",
+    "ema": "the average is part of the state",
+    "on_nonfinite": "what it takes to notice and to go on is part of the state",
 }
 
 
@@ -36,23 +39,45 @@ def check_same_experiment(out: Path, config: dict[str, Any]) -> None:
     before, now = _comparable(_runs.read_config(out)), _comparable(config)
     differences = []
     for section in ("options", "network", "dataset", "teacher"):
-        for name, old, new in _differences(before, now, section):
+        # An option is known by its name; what else differs, by where it stands.
+        place = "" if section == "options" else f"{section} "
+        for name, old, new in _differences(before.get(section), now.get(section)):
             why = f" ({_WHY[name]})" if name in _WHY else ""
-            differences.append(f"{name} was {old!r}, is {new!r}{why}")
+            differences.append(f"{place}{name} was {old!r}, is {new!r}{why}")
     if differences:
+        empty = ""
+        if not training.Checkpoints(out / "checkpoints").steps():
+            empty = "; it holds no checkpoint: delete it, or choose another --out"
         raise InvalidInputError(
             f"--resume: {out} was started with other settings: "
             + "; ".join(differences)
+            + empty
         )
     versions = [
-        f"{name.removeprefix('versions ')} {old} then, {new} now"
-        for name, old, new in _differences(before, now, "versions")
+        f"{name} {old} then, {new} now"
+        for name, old, new in _differences(before["versions"], now["versions"])
     ]
     if versions:
         say(
             f"warning: {out} was started with other software or on another device "
             f"({'; '.join(versions)}); it may end with other bits"
         )
+
+
+@contextlib.contextmanager
+def nothing_left_behind(out: Path) -> Iterator[None]:
+    """Removes a run folder if Ctrl-C comes before there is anything to continue.
+
+    Args:
+        out: The folder, which this process holds and found empty.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        recorded = training.read_metrics(out / "metrics.jsonl")
+        if not recorded and not training.Checkpoints(out / "checkpoints").steps():
+            shutil.rmtree(out, ignore_errors=True)
+        raise
 
 
 def restore(
@@ -91,11 +116,16 @@ def _comparable(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _differences(
-    before: dict[str, Any], now: dict[str, Any], section: str
+    before: dict[str, Any] | None, now: dict[str, Any] | None
 ) -> list[tuple[str, Any, Any]]:
-    old, new = before.get(section) or {}, now.get(section) or {}
-    return [
-        (f"{section} {name}", old.get(name), new.get(name))
-        for name in sorted({*old, *new})
-        if old.get(name) != new.get(name)
-    ]
+    """What differs: its place (``optimizer.learning_rate``), what was, what is."""
+    before, now = before or {}, now or {}
+    found = []
+    for name in sorted({*before, *now}):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) or isinstance(new, dict):
+            inner = _differences(old, new)
+            found += [(f"{name}.{path}", *values) for path, *values in inner]
+        elif old != new:
+            found.append((name, old, new))
+    return found

@@ -179,6 +179,7 @@ def train_network(
         if options.resume:
             _resume.check_same_experiment(options.out, config)
         else:
+            stack.enter_context(_resume.nothing_left_behind(options.out))
             _runs.write_json(options.out / _runs.CONFIG, config)
             if options.report:
                 _tensorboard.write_batch(options.out, dataset, options.data_seed)

@@ -200,6 +200,8 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
                     f"{path} must hold {', '.join(required)}; {missing[0]} is missing"
                 )
             return {key: _member(file, key, path) for key in file}
+    except FileNotFoundError:
+        raise InvalidInputError(f"dataset: there is no folder or file {path}") from None
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         if isinstance(error, InvalidInputError):
             raise

@@ -166,6 +166,8 @@ def _catalogue() -> list[str]:
 def _not_prepared(name: str, data_dir: str | os.PathLike | None) -> InvalidInputError:
     root = _data_root(data_dir)
     parsed = _NAME.fullmatch(name)
+    if parsed is None and _is_written_as_path(name):
+        return _wrong_path(name)  # no need of the catalogue, which is slow to import
     catalogue = _catalogue()
     if parsed and parsed["base"] in catalogue:
         return InvalidInputError(
@@ -173,6 +175,29 @@ def _not_prepared(name: str, data_dir: str | os.PathLike | None) -> InvalidInput
             f"jaxkd data {name} --prepare (needs the extra 'prepare'), or point "
             "data_dir or TFDS_DATA_DIR at the folder that holds it"
         )
+    if _is_written_as_path(name):
+        return _wrong_path(name)
+    if name and Path(name).is_dir():
+        return InvalidInputError(f"dataset: {name} is a folder here: write ./{name}")
     local = [f.name for f in _folders(root) if _versions(f)]
     similar = difflib.get_close_matches(name, catalogue, n=3, cutoff=0.5)
-    return unknown_name("dataset", name, {"digits", *local, *similar})
+    others = ", and any dataset of TensorFlow Datasets (jaxkd data NAME --prepare)"
+    return unknown_name("dataset", name, {"digits", *local, *similar}, others=others)
+
+
+def _is_written_as_path(name: str) -> bool:
+    """Whether a name has a separator, or a suffix that is no version's last number."""
+    return (
+        name.startswith((".", "~"))
+        or os.sep in name
+        or re.fullmatch(r"\.[A-Za-z]\w*", Path(name).suffix) is not None
+    )
+
+
+def _wrong_path(name: str) -> InvalidInputError:
+    if Path(name).expanduser().exists():
+        return InvalidInputError(
+            f"dataset: {name} is a file of another kind; give a .npz file, or a folder "
+            "of images or parquet files"
+        )
+    return InvalidInputError(f"dataset: there is no folder or file {name}")

@@ -97,4 +97,4 @@ def test_a_decay_out_of_range_is_refused(tmp_path, quadrants, capsys, value):
 def test_another_decay_is_no_continuation(tmp_path, quadrants, averaged, capsys):
     run = shutil.copytree(averaged, tmp_path / "run")
     line = refusal(train_arguments(quadrants, run, "--resume"), capsys)
-    assert "options ema was 0.9, is None (the average is part of the state)" in line
+    assert ": ema was 0.9, is None (the average is part of the state)" in line

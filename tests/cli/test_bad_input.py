@@ -29,7 +29,7 @@ def changed(tmp_path, **arrays):
     [
         (["--model", "resnet21"], "unknown model 'resnet21'; did you mean"),
         (["--dataset", "digit"], "unknown dataset 'digit'; did you mean 'digits'"),
-        (["--dataset", "nowhere.npz"], "nowhere.npz"),
+        (["--dataset", "nowhere.npz"], "there is no folder or file nowhere.npz"),
         (["--batch-size", "41"], "batch_size"),
         (["--batch-size", "0"], "batch_size"),
         (["--epochs", "0"], "epochs"),
@@ -151,7 +151,7 @@ def test_resuming_with_other_settings_is_refused_with_the_difference(
     teacher, quadrants, capsys
 ):
     arguments = train_arguments(quadrants, teacher, "--resume", "--seed", "5")
-    assert "options seed was 0, is 5" in refusal(arguments, capsys)
+    assert ": seed was 0, is 5" in refusal(arguments, capsys)
 
 
 def test_a_loss_that_is_not_finite_ends_with_code_1(tmp_path, quadrants, capsys):

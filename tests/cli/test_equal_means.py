@@ -103,7 +103,7 @@ def test_the_option_is_part_of_a_runs_identity(teacher, plain, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(distill_arguments(teacher, run, *KD, "--momentum", "0", "--resume"))
     assert caught.value.code == 2
-    assert "options equal_means was True, is False" in capsys.readouterr().err
+    assert ": equal_means was True, is False" in capsys.readouterr().err
 
 
 class Headless(nnx.Module):

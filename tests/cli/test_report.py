@@ -63,7 +63,7 @@ def test_shows_mean_deviation_and_improvement(tmp_path, runs, capsys):
     text = (tmp_path / "out" / "report.md").read_text()
     assert "| method | resnet20 → resnet8, digits | ARI of hkd+kd (%) |" in text
     assert "| teacher | 90.00 |  |" in text
-    assert "| student | 70.00 ± 1.41 |  |" in text
+    assert "| student alone | 70.00 ± 1.41 |  |" in text
     assert "| kd | 74.00 ± 2.83 | 100.00 |" in text  # (78 - 74) / (74 - 70)
     assert "| hkd+kd | 78.00 ± 1.41 |  |" in text
     assert "| kd | 74.00 ± 2.83 | 100.00 |" in capsys.readouterr().out
@@ -123,13 +123,54 @@ def test_refuses_runs_that_are_no_trials_of_each_other(tmp_path, runs, capsys):
 
 def test_refuses_what_is_no_finished_run(tmp_path, runs, capsys):
     out = ["--out", tmp_path / "out"]
-    (tmp_path / "b" / "summary.json").unlink()
-    assert "has no summary.json" in refusal(["report", *runs, *out], capsys)
     assert "no run folder" in refusal(["report", tmp_path / "none", *out], capsys)
     line = refusal(["report", runs[0], *out], capsys)
     assert "none of the runs is one of `jaxkd distill`" in line
     line = refusal(["report", *runs[2:], *out, "--baseline", "hkd+k"], capsys)
     assert "did you mean 'hkd+kd'" in line
+
+
+def test_an_unfinished_run_is_left_out_aloud(tmp_path, runs, capsys):
+    (tmp_path / "b" / "summary.json").unlink()
+    report(runs, tmp_path / "out")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"left out: {tmp_path / 'b'} has no summary.json" in line
+    assert rows(tmp_path / "out")["kd"]["last_values"] == "0.76"
+    with pytest.raises(SystemExit):
+        report([runs[1]], tmp_path / "other")
+    assert "none of the runs has ended" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def test_no_improvement_is_shown_over_what_is_no_better_than_noise(tmp_path, runs):
+    near = make_run(tmp_path, "n", "fitnet", [[0.69, 0.73]])  # 71 ± 2.8, alone 70 ± 1.4
+    report([*runs, near], tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "| fitnet | 71.00 ± 2.83 |  |" in text
+    assert "| kd | 74.00 ± 2.83 | 100.00 |" in text
+    assert "No ARI is shown of a method" in text
+    tex = (tmp_path / "out" / "report.tex").read_text()
+    assert r"fitnet & 71.00 $\pm$ 2.83 &  \\" in tex
+    assert "% No ARI is shown" in tex
+    assert float(rows(tmp_path / "out")["fitnet"]["ari"]) == pytest.approx(7.0)
+
+
+def test_a_report_is_made_anew_and_nothing_else_is_overwritten(tmp_path, runs, capsys):
+    out = tmp_path / "out"
+    other = make_run(tmp_path, "e", "kd", [[0.5], [0.6]], model="mlp")
+    report([*runs, other], out)
+    report(runs, out)
+    assert [path.name for path in out.glob("*.png")] == ["curves-1.png"]
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    report(runs, mine)  # empty
+    for path in mine.iterdir():
+        path.unlink()
+    (mine / "report.md").write_text("my notes")
+    capsys.readouterr()
+    line = refusal(["report", *runs, "--out", mine], capsys)
+    assert "exists already and is no report" in line
+    assert (mine / "report.md").read_text() == "my notes"
 
 
 @pytest.mark.slow

@@ -43,12 +43,30 @@ def test_another_place_and_cadence_are_accepted(tmp_path, quadrants, run, capsys
 
 def test_another_length_is_refused_and_why(quadrants, run, capsys):
     line = refusal(quadrants, run, capsys, "--epochs", "4")
-    assert "options epochs was 3, is 4 (the learning rate falls at fractions" in line
+    assert ": epochs was 3, is 4 (the learning rate falls at fractions" in line
 
 
 def test_another_answer_to_divergence_is_refused(quadrants, run, capsys):
     line = refusal(quadrants, run, capsys, "--on-nonfinite", "skip")
-    assert "options on_nonfinite was 'stop', is 'skip'" in line
+    assert ": on_nonfinite was 'stop', is 'skip'" in line
+
+
+def test_of_a_group_of_options_only_those_that_differ_are_listed(
+    quadrants, run, capsys
+):
+    more = ("--learning-rate", "0.01", "--mixup", "0.2")
+    line = refusal(quadrants, run, capsys, *more)
+    _, _, listed = line.partition("was started with other settings: ")
+    assert (
+        listed
+        == "data.mixup was 0.0, is 0.2; optimizer.learning_rate was 0.05, is 0.01"
+    )
+
+
+def test_where_nothing_was_saved_the_refusal_says_so(quadrants, run, capsys):
+    shutil.rmtree(run / "checkpoints")
+    line = refusal(quadrants, run, capsys, "--learning-rate", "0.01")
+    assert line.endswith("it holds no checkpoint: delete it, or choose another --out")
 
 
 def test_other_versions_are_said_aloud(quadrants, run, capsys):

@@ -71,6 +71,53 @@ def test_a_second_signal_ends_at_once_even_amid_a_long_call():
     assert process.returncode == 128 + signal.SIGTERM
 
 
+# What is taken apart at the end of a process crashes, as XLA's threads may.
+INTERRUPTED = """
+import atexit, os, signal, sys, types
+from jaxkd import cli
+def run(options, arguments):
+    print("so far", end="")
+    raise KeyboardInterrupt
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGSEGV))
+sys.modules[cli.COMMANDS[cli._options.Methods]] = types.SimpleNamespace(run=run)
+cli.main(["methods"])
+"""
+
+
+def test_an_interrupted_command_ends_before_anything_can_crash():
+    process = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True
+    )
+    assert process.returncode == 130
+    assert (process.stdout, process.stderr) == ("so far", "jaxkd: interrupted\n")
+
+
+class Ended(Exception):
+    """What stands for the end of the process."""
+
+
+@pytest.mark.parametrize("moment", ["begin", "begin again"])
+def test_before_there_is_anything_to_continue_an_interrupt_leaves_no_folder(
+    tmp_path, quadrants, monkeypatch, moment
+):
+    def interrupt(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    def end(code):
+        raise Ended(code)
+
+    out = tmp_path / "run"
+    more = ()
+    monkeypatch.setattr(cli, "_end_at_once", end)
+    if moment == "begin again":
+        cli.main(train_arguments(quadrants, out))
+        more = ("--resume",)
+    monkeypatch.setattr(training, "fit", interrupt)
+    with pytest.raises(Ended, match="130"):
+        cli.main(train_arguments(quadrants, out, *more))
+    assert out.exists() == bool(more)
+
+
 def test_an_interrupted_run_says_how_to_continue_and_exits_with_75(
     tmp_path, quadrants, capsys, monkeypatch
 ):

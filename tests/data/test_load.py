@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -126,13 +127,10 @@ def test_npz_errors_name_file_and_key(tmp_path, arrays, key, change, message):
         data.load(save(tmp_path, arrays))
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"not a zip file", b"\x93NUMPY\x01\x00", None]
-)
+@pytest.mark.parametrize("content", [b"", b"not a zip file", b"\x93NUMPY\x01\x00"])
 def test_npz_that_cannot_be_read_names_the_file(tmp_path, content):
     path = tmp_path / "mine.npz"
-    if content is not None:
-        path.write_bytes(content)
+    path.write_bytes(content)
     with pytest.raises(InvalidInputError, match=r"cannot read .*mine\.npz"):
         data.load(str(path))
 
@@ -157,6 +155,28 @@ def test_npz_with_damaged_pixels_names_file_and_key(tmp_path, arrays, start):
     path.write_bytes(bytes(content))
     with pytest.raises(InvalidInputError, match=r"cannot read x_train of .*mine\.npz"):
         data.load(str(path))
+
+
+@pytest.mark.parametrize(
+    "name, says",
+    [
+        ("./photos", "there is no folder or file ./photos"),
+        ("photos/birds", "there is no folder or file photos/birds"),
+        ("/nowhere/photos", "there is no folder or file /nowhere/photos"),
+        ("photos.npz", "there is no folder or file photos.npz"),
+        ("photos.zip", "there is no folder or file photos.zip"),
+        ("./list.txt", "./list.txt is a file of another kind"),
+        ("birds", "birds is a folder here: write ./birds"),
+        ("cifar100/none:9.0.0", "'cifar100/none:9.0.0' is not prepared in"),
+        ("nosuchthing", "known: digits, and any dataset of TensorFlow Datasets"),
+    ],
+)
+def test_a_wrong_path_is_no_unknown_name(tmp_path, monkeypatch, name, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "birds").mkdir()
+    (tmp_path / "list.txt").touch()
+    with pytest.raises(InvalidInputError, match=re.escape(says)):
+        data.load(name, data_dir=tmp_path / "tfds")
 
 
 def test_importing_the_package_imports_nothing_heavy():

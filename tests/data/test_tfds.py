@@ -186,7 +186,7 @@ def test_a_dataset_that_is_not_prepared_says_how_to(load):
         load("cifar100")
 
 
-@pytest.mark.parametrize("name", ["cifar-100", "digit", "tinny", "../tiny", ""])
+@pytest.mark.parametrize("name", ["cifar-100", "digit", "tinny", ""])
 def test_an_unknown_name_suggests_the_nearest(root, load, prepare_tiny, splits, name):
     prepare_tiny(root, splits)
     with pytest.raises(InvalidInputError, match=r"unknown dataset.*(did you|known)"):
