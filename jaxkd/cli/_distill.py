@@ -27,7 +27,7 @@ def run(options: Distill, arguments: list[str]) -> None:
         )
     except TypeError as error:  # a number where a word belongs, or the reverse
         raise InvalidInputError(f"--settings: {error}") from error
-    teacher, source, dataset = training.all_or_none(
+    teacher, options, source, dataset = training.all_or_none(
         lambda: _load(options), OTHERS_REFUSAL
     )
     module = teacher.module
@@ -48,17 +48,22 @@ def run(options: Distill, arguments: list[str]) -> None:
     )
 
 
-def _load(options: Distill) -> tuple[_runs.LoadedNetwork, str, data.ImageDataset]:
-    """The teacher, what its student learns from by name, and that dataset."""
+def _load(
+    options: Distill,
+) -> tuple[_runs.LoadedNetwork, Distill, str, data.ImageDataset]:
+    """The teacher, the options with its image size, its student's dataset by name, it.
+
+    The size is among the options from here on, because the student's run folder has to
+    say it to whoever loads the student.
+    """
     teacher = _runs.load_network(options.teacher, trial=options.teacher_trial)
     source = teacher.source(options.dataset)
-    data_options = options.data
-    if options.dataset is None and data_options.image_size is None:
-        size = teacher.image_size
-        data_options = dataclasses.replace(data_options, image_size=size)
-    dataset = load_dataset(source, data_options)
+    if options.dataset is None and options.data.image_size is None:
+        sized = dataclasses.replace(options.data, image_size=teacher.image_size)
+        options = dataclasses.replace(options, data=sized)
+    dataset = load_dataset(source, options.data)
     check_fits(teacher, dataset)
-    return teacher, source, dataset
+    return teacher, options, source, dataset
 
 
 def check_fits(loaded: _runs.LoadedNetwork, dataset: data.ImageDataset) -> None:
