@@ -69,6 +69,9 @@ def _load(
 def check_fits(loaded: _runs.LoadedNetwork, dataset: data.ImageDataset) -> None:
     """Refuses a trained network that was made for other images or classes.
 
+    Classes are compared by name where the network and the dataset both have names:
+    numbers are what a class is called that has none.
+
     Raises:
         ValueError: Naming both.
     """
@@ -83,6 +86,18 @@ def check_fits(loaded: _runs.LoadedNetwork, dataset: data.ImageDataset) -> None:
         raise InvalidInputError(
             f"the network takes images of shape {network.image_shape}, those of "
             f"{dataset.name} are {shape}; both must be the same"
+        )
+    numbers = tuple(map(str, range(dataset.num_classes)))
+    ours, theirs = loaded.class_names, dataset.class_names
+    if ours is None or numbers in (ours, theirs):
+        return
+    others = [i for i in range(len(numbers)) if ours[i] != theirs[i]]
+    if others:
+        i = others[0]
+        raise InvalidInputError(
+            f"class {i} is {ours[i]!r} to the network and {theirs[i]!r} in dataset "
+            f"{dataset.name} ({len(others)} of {len(numbers)} classes differ); give "
+            "the dataset the network's classes, by the same names and in the same order"
         )
 
 
