@@ -27,7 +27,7 @@ def run(options: Distill, arguments: list[str]) -> None:
         )
     except TypeError as error:  # a number where a word belongs, or the reverse
         raise InvalidInputError(f"--settings: {error}") from error
-    teacher, source, dataset = training.all_or_none(
+    teacher, options, source, dataset = training.all_or_none(
         lambda: _load(options), OTHERS_REFUSAL
     )
     module = teacher.module
@@ -48,21 +48,29 @@ def run(options: Distill, arguments: list[str]) -> None:
     )
 
 
-def _load(options: Distill) -> tuple[_runs.LoadedNetwork, str, data.ImageDataset]:
-    """The teacher, what its student learns from by name, and that dataset."""
+def _load(
+    options: Distill,
+) -> tuple[_runs.LoadedNetwork, Distill, str, data.ImageDataset]:
+    """The teacher, the options with its image size, its student's dataset by name, it.
+
+    The size is among the options from here on, because the student's run folder has to
+    say it to whoever loads the student.
+    """
     teacher = _runs.load_network(options.teacher, trial=options.teacher_trial)
     source = teacher.source(options.dataset)
-    data_options = options.data
-    if options.dataset is None and data_options.image_size is None:
-        size = teacher.image_size
-        data_options = dataclasses.replace(data_options, image_size=size)
-    dataset = load_dataset(source, data_options)
+    if options.dataset is None and options.data.image_size is None:
+        sized = dataclasses.replace(options.data, image_size=teacher.image_size)
+        options = dataclasses.replace(options, data=sized)
+    dataset = load_dataset(source, options.data)
     check_fits(teacher, dataset)
-    return teacher, source, dataset
+    return teacher, options, source, dataset
 
 
 def check_fits(loaded: _runs.LoadedNetwork, dataset: data.ImageDataset) -> None:
     """Refuses a trained network that was made for other images or classes.
+
+    Classes are compared by name where the network and the dataset both have names:
+    numbers are what a class is called that has none.
 
     Raises:
         ValueError: Naming both.
@@ -78,6 +86,18 @@ def check_fits(loaded: _runs.LoadedNetwork, dataset: data.ImageDataset) -> None:
         raise InvalidInputError(
             f"the network takes images of shape {network.image_shape}, those of "
             f"{dataset.name} are {shape}; both must be the same"
+        )
+    numbers = tuple(map(str, range(dataset.num_classes)))
+    ours, theirs = loaded.class_names, dataset.class_names
+    if ours is None or numbers in (ours, theirs):
+        return
+    others = [i for i in range(len(numbers)) if ours[i] != theirs[i]]
+    if others:
+        i = others[0]
+        raise InvalidInputError(
+            f"class {i} is {ours[i]!r} to the network and {theirs[i]!r} in dataset "
+            f"{dataset.name} ({len(others)} of {len(numbers)} classes differ); give "
+            "the dataset the network's classes, by the same names and in the same order"
         )
 
 

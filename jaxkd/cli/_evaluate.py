@@ -14,11 +14,14 @@ def run(options: Evaluate, arguments: list[str]) -> None:
     """Evaluates a trained network on its whole test set."""
     del arguments
     loaded = _runs.load_network(options.run, trial=options.trial)
+    image_size = options.image_size
+    if image_size is None and options.dataset is None:
+        image_size = loaded.image_size
     dataset = data.load(
         loaded.source(options.dataset),
         data_dir=options.data_dir,
         cache_dir=options.cache_dir,
-        image_size=loaded.image_size if options.dataset is None else options.image_size,
+        image_size=image_size,
         stream=options.stream,
         workers=options.workers,
     )

@@ -210,7 +210,8 @@ class Evaluate:
     cache_dir: Path | None = None
     """Folder for decoded images; by default $JAXKD_CACHE_DIR or ~/.cache/jaxkd."""
     image_size: int | None = None
-    """Height and width that images of another dataset are brought to."""
+    """Height and width that images are brought to; by default as in the run, and for
+    another dataset as they are."""
     stream: bool = False
     """Read and decode images when they are needed, for what does not fit in memory."""
     workers: int = 0

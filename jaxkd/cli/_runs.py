@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import shlex
 import zlib
 from importlib.metadata import version
@@ -22,6 +23,9 @@ from jaxkd.cli._messages import say
 from jaxkd.data import ImageDataset, Normalization, is_path
 
 CONFIG = "config.json"
+
+# What jaxkd.data writes into the fingerprint of images that were brought to a size.
+_SIZE = re.compile(r", size (\d+)")
 
 Options = TypeVar("Options")
 
@@ -320,12 +324,20 @@ def as_options(kind: type[Options], stored: dict[str, Any]) -> Options:
 def read_config(run: Path) -> dict[str, Any]:
     """The content of ``config.json``.
 
+    Older students that took the image size of their teacher did not say so among their
+    options. The fingerprint of what they learnt from does, and it is put there.
+
     Raises:
         ValueError: If it is not there or damaged.
     """
     try:
-        return _json.strict(json.loads((run / CONFIG).read_text()))
+        config = _json.strict(json.loads((run / CONFIG).read_text()))
     except FileNotFoundError:
         raise InvalidInputError(f"{run} is no run folder: it has no {CONFIG}") from None
     except json.JSONDecodeError as error:
         raise InvalidInputError(f"{run / CONFIG} is damaged: {error}") from error
+    options = config.get("options", {}).get("data", {})
+    size = _SIZE.search(config.get("dataset", {}).get("fingerprint") or "")
+    if size is not None and options.get("image_size") is None:
+        options["image_size"] = int(size[1])
+    return config

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -133,6 +134,47 @@ def test_a_teacher_of_other_classes_or_images_is_refused(
     more = ("--dataset", str(other))
     line = refusal(distill_arguments(teacher, tmp_path / "run", *more), capsys)
     assert says in line
+
+
+NAMES = ["ape", "bee", "cat", "dog"]
+
+
+@pytest.fixture
+def named(tmp_path, teacher):
+    """The teacher's run folder as one whose classes have names."""
+    run = shutil.copytree(teacher, tmp_path / "named")
+    config = json.loads((run / "config.json").read_text())
+    config["class_names"] = NAMES
+    (run / "config.json").write_text(json.dumps(config))
+    return run
+
+
+@pytest.mark.parametrize("names", ["ape cat bee dog", "ape fox owl dog"])
+def test_classes_of_other_names_or_order_are_refused(tmp_path, named, capsys, names):
+    others = changed(tmp_path, class_names=names.split())
+    more = ("--dataset", others)
+    for arguments in (
+        distill_arguments(named, tmp_path / "run", *more),
+        ["evaluate", named, *more],
+    ):
+        line = refusal(arguments, capsys)
+        assert f"class 1 is 'bee' to the network and {names.split()[1]!r}" in line
+        assert "2 of 4 classes differ" in line
+
+
+@pytest.mark.parametrize(
+    "network, classes",
+    [(NAMES, NAMES), (NAMES, None), (["0", "1", "2", "3"], NAMES), (None, NAMES)],
+)
+def test_classes_are_known_by_number_where_there_are_no_names(
+    tmp_path, named, capsys, network, classes
+):
+    config = json.loads((named / "config.json").read_text())
+    config["class_names"] = network
+    (named / "config.json").write_text(json.dumps(config))
+    arrays = {} if classes is None else {"class_names": classes}
+    cli.main(["evaluate", str(named), "--dataset", str(changed(tmp_path, **arrays))])
+    assert "23 images" in capsys.readouterr().out
 
 
 def test_an_existing_run_is_not_overwritten(teacher, quadrants, capsys):

@@ -1,6 +1,7 @@
 """Streaming, mixing and folders of images from the command line."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from jaxkd import cli, training
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder of images in files."""
+    """A folder of images in files, of two sizes."""
     root = tmp_path_factory.mktemp("images")
     dataset = make_dataset()
     for part in ("train", "test"):
@@ -21,7 +22,8 @@ def folder(tmp_path_factory):
         for i, (image, label) in enumerate(zip(images, labels, strict=True)):
             path = root / part / f"class{label}" / f"{i:02}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image[..., 0]).save(path)
+            image = np.pad(image[..., 0], ((0, i % 2), (0, 0)))
+            Image.fromarray(image).save(path)
     return root
 
 
@@ -53,19 +55,58 @@ def test_a_folder_is_streamed_as_it_is_decoded(tmp_path, teacher, folder, cached
     assert history(out) == history(teacher)
 
 
-@pytest.mark.slow
-def test_student_and_evaluation_take_the_teacher_s_size(
-    tmp_path, teacher, cached, capsys
+@pytest.fixture(scope="module")
+def student(tmp_path_factory, teacher, cached):
+    """The run folder of a student that was told no size."""
+    out = tmp_path_factory.mktemp("runs") / "student"
+    cli.main(distill_arguments(teacher, out, "--method", "kd", *cached))
+    return out
+
+
+def as_older_versions_wrote_it(student, out):
+    """A copy of its run folder that does not say the size among the options."""
+    shutil.copytree(student, out)
+    config = json.loads((out / "config.json").read_text())
+    assert config["options"]["data"]["image_size"] == 6
+    config["options"]["data"]["image_size"] = None
+    (out / "config.json").write_text(json.dumps(config))
+    return out
+
+
+def test_a_student_takes_its_teachers_size_and_evaluation_the_students(
+    student, cached, capsys
 ):
+    config = json.loads((student / "config.json").read_text())
+    assert config["network"]["image_shape"] == [6, 6, 1]
+    cli.main(["evaluate", str(student), *cached])
+    assert "23 images" in capsys.readouterr().out
+
+
+def test_a_student_that_was_told_no_size_can_be_shown_resumed_and_teach(
+    tmp_path, student, teacher, cached, teacher_of
+):
+    older = as_older_versions_wrote_it(student, tmp_path / "older")
+    cli.main(["show", str(older), *cached])
+    assert (older / "report.html").is_file()
+    more = ("--method", "kd", *cached)
+    for run in (student, older):
+        cli.main(distill_arguments(teacher, run, *more, "--resume"))
+    for run in (student, older):
+        assert teacher_of(distill_arguments(run, tmp_path / "next", *more))
+
+
+def test_evaluation_at_another_size_is_refused_with_both(student, cached, capsys):
+    line = refusal(["evaluate", student, "--image-size", "5", *cached], capsys)
+    assert "(6, 6, 1)" in line
+    assert "(5, 5, 1)" in line
+
+
+@pytest.mark.slow
+def test_augmented_and_mixed_images_can_be_learnt_from(tmp_path, teacher, cached):
     out = tmp_path / "student"
     mixing = ("--randaugment", "1", "3", "--mixup", "0.2", "--cutmix", "1")
     cli.main(distill_arguments(teacher, out, "--method", "kd", *mixing, *cached))
-    config = json.loads((out / "config.json").read_text())
-    assert config["network"]["image_shape"] == [6, 6, 1]
     assert np.isfinite(history(out)).all()
-    capsys.readouterr()
-    cli.main(["evaluate", str(teacher), *cached])
-    assert "23 images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -83,7 +124,8 @@ def test_what_cannot_be_meant_is_refused(
     tmp_path, folder, cached, capsys, arguments, says
 ):
     out = tmp_path / "run"
-    assert says in refusal(train_arguments(folder, out, *arguments, *cached), capsys)
+    arguments = ["--image-size", "6", *arguments, *cached]
+    assert says in refusal(train_arguments(folder, out, *arguments), capsys)
     assert not out.exists()
 
 
