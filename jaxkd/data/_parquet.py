@@ -162,8 +162,8 @@ def load_parquet(
     """
     if importlib.util.find_spec("pyarrow") is None:
         raise InvalidInputError(
-            f"reading {root} needs pyarrow; install it with: "
-            "pip install 'jaxkd-distillation[parquet]'"
+            f"reading {root} needs pyarrow; install it in the checkout: "
+            "pip install '.[parquet]'"
         )
     stamps = [_CACHE_FORMAT]
     for part, paths in files.items():
