@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from jaxkd import __version__
 from jaxkd._errors import DivergenceError, Interrupted, InvalidInputError
 from jaxkd.cli._messages import say
 from jaxkd.cli._options import COMMANDS, parse
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     instead.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments == ["--version"]:
+        print(f"jaxkd {__version__}")
+        return
     options = parse(arguments)
     try:
         command = importlib.import_module(COMMANDS[type(options)])

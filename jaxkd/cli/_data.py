@@ -1,6 +1,8 @@
 """``jaxkd data``."""
 
 import time
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -32,11 +34,30 @@ def run(options: Data, arguments: list[str]) -> None:
         table.add_row(
             name,
             f"{len(split.labels):,} images {split.images.shape[1:]} "
-            f"{split.images.dtype}, {counts.min():,} to {counts.max():,} per class",
+            f"{split.images.dtype}, {_range(counts)} per class",
         )
+    if dataset.fingerprint.startswith("folder:"):
+        passed_over = data.files_passed_over(Path(options.name).expanduser())
+        table.add_row("passed over", _files(passed_over))
     table.add_row("classes", f"{dataset.num_classes}: {', '.join(dataset.class_names)}")
     table.add_row("mean", np.array2string(np.asarray(statistics.mean), precision=4))
     table.add_row("std", np.array2string(np.asarray(statistics.std), precision=4))
     table.add_row("augmentation", str(dataset.augmentation))
     table.add_row("loaded in", f"{seconds:.2f} s")
     Console().print(table)
+
+
+def _range(counts: np.ndarray) -> str:
+    """How many there are, as one number where it is one."""
+    few, many = f"{counts.min():,}", f"{counts.max():,}"
+    return few if few == many else f"{few} to {many}"
+
+
+def _files(suffixes: Counter[str]) -> str:
+    """How many files there are, and which suffixes they have."""
+    if not suffixes:
+        return "no files"
+    *names, last = (suffix or "without a suffix" for suffix in sorted(suffixes))
+    listed = f"{', '.join(names)} and {last}" if names else last
+    count = suffixes.total()
+    return f"{count:,} file{'' if count == 1 else 's'}, {listed}"

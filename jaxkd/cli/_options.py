@@ -374,6 +374,6 @@ def parse(arguments: Sequence[str]) -> Command:
     return tyro.cli(
         Command,
         prog="jaxkd",
-        description="Knowledge distillation for JAX.",
+        description="Knowledge distillation for JAX. Its version: jaxkd --version.",
         args=arguments,
     )

@@ -1,5 +1,7 @@
 """``jaxkd quickstart``: the whole idea on handwritten digits, in about a minute."""
 
+import contextlib
+import shlex
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +14,7 @@ from rich.table import Table
 
 from jaxkd import data, distillers, training
 from jaxkd._checks import check_at_least
-from jaxkd.cli import _plots, _runs
+from jaxkd.cli import _plots, _runs, _summary
 from jaxkd.cli._options import Quickstart
 
 METHODS = {"alone": "ce", "KD": "kd", "HKD+KD": "hkd+kd"}
@@ -81,7 +83,7 @@ def run(options: Quickstart, arguments: list[str]) -> None:
         method: {
             "accuracy": values[:, -1].tolist(),
             "mean": float(values[:, -1].mean()),
-            "std": float(values[:, -1].std(ddof=min(1, options.seeds - 1))),
+            "std": _summary.mean_and_deviation(values[:, -1].tolist())["std"],
         }
         for method, values in curves.items()
     }
@@ -136,7 +138,7 @@ def _save(
     dataset: data.ImageDataset,
     trained: _Trained,
 ) -> None:
-    """Writes a run folder that `jaxkd evaluate` and `jaxkd distill` can read."""
+    """Writes a run folder that the other commands can read; its seed is 0."""
     normalization = trained.program.normalization
     config = _runs.make_config({}, arguments, network, "digits", dataset, normalization)
     _runs.save_network(
@@ -146,6 +148,12 @@ def _save(
         {"history": trained.history},
         step=trained.history[-1]["step"],
     )
+    with contextlib.closing(training.MetricsWriter(out)) as write:
+        for record in trained.history:
+            write(record)
+    summary = _summary.summarize(trained.history, seed=0, data_seed=0)
+    summary["device"] = jax.devices()[0].device_kind
+    _runs.write_json(out / "summary.json", summary)
 
 
 def _report(console: Console, options: Quickstart, results: dict[str, Any]) -> None:
@@ -158,11 +166,14 @@ def _report(console: Console, options: Quickstart, results: dict[str, Any]) -> N
         ("teacher, resnet20, all images", f"{100 * results['teacher']['accuracy']:.1f}")
     ]
     for method, result in results["students"].items():
-        mean, deviation = 100 * result["mean"], 100 * result["std"]
-        rows.append((f"student, {method}", f"{mean:.1f} ± {deviation:.1f}"))
+        shown = f"{100 * result['mean']:.1f}"
+        if result["std"] is not None:
+            shown += f" ± {100 * result['std']:.1f}"
+        rows.append((f"student, {method}", shown))
     for row in rows:
         table.add_row(*row)
     console.print(table)
+    student = shlex.quote(str(options.out / "student"))
     lines = [
         "# Quickstart",
         "",
@@ -177,7 +188,8 @@ def _report(console: Console, options: Quickstart, results: dict[str, Any]) -> N
         "",
         f"Made in {results['seconds']:.0f} s on {jax.devices()[0].device_kind} by "
         f"`jaxkd quickstart --seeds {options.seeds}`. The HKD+KD student of seed 0 is "
-        "in `student/`, the teacher in `teacher/`; try `jaxkd evaluate student`.",
+        "in `student/`, the teacher in `teacher/`; try `jaxkd evaluate "
+        f"{student}`, or `jaxkd show {student}`.",
         "",
     ]
     (options.out / "report.md").write_text("\n".join(lines))

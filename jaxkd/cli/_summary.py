@@ -10,11 +10,11 @@ EMA_ACCURACY = "test/ema_accuracy"
 
 
 def mean_and_deviation(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, sample standard deviation (0 of a single value), and the values."""
+    """Mean, sample standard deviation (None of a single value), and the values."""
     values = list(values)
     return {
         "mean": statistics.fmean(values),
-        "std": statistics.stdev(values) if len(values) > 1 else 0.0,
+        "std": statistics.stdev(values) if len(values) > 1 else None,
         "values": values,
     }
 

@@ -22,8 +22,8 @@ def require() -> Any:
         return importlib.import_module("wandb")
     except ImportError:
         raise InvalidInputError(
-            "--wandb needs Weights & Biases: "
-            'pip install "jaxkd-distillation[wandb]", or leave the option out'
+            "--wandb needs Weights & Biases; install it in the checkout: "
+            "pip install '.[wandb]', or leave the option out"
         ) from None
 
 

@@ -11,6 +11,7 @@ from jaxkd.data._dataset import ImageDataset as ImageDataset
 from jaxkd.data._dataset import RandAugment as RandAugment
 from jaxkd.data._dataset import Split as Split
 from jaxkd.data._dataset import take_subset as take_subset
+from jaxkd.data._folder import files_passed_over as files_passed_over
 from jaxkd.data._load import is_path as is_path
 from jaxkd.data._load import load as load
 from jaxkd.data._mix import Mixed as Mixed

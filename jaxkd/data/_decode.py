@@ -92,10 +92,7 @@ class DecodedRows:
             SyntaxError,  # what pillow raises on some broken PNG files
             ValueError,
         ) as error:
-            reason = " ".join(str(error).split())
-            raise InvalidInputError(
-                f"{self._encoded.where(row)} is no readable image: {reason}"
-            ) from error
+            raise unreadable(self._encoded.where(row), error) from error
         if self._size is not None:
             height, width = self._size
             if converted.size != (width, height):
@@ -103,6 +100,16 @@ class DecodedRows:
                 converted = ImageOps.fit(converted, (width, height), bilinear)
         pixels = np.asarray(converted)
         return pixels.reshape(*pixels.shape[:2], -1)  # Grey images have two axes.
+
+
+def unreadable(where: str, error: Exception) -> InvalidInputError:
+    """What is said of an image that pillow cannot read."""
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):  # its text is of a Python object
+        return InvalidInputError(f"{where} is not an image, whatever its name")
+    reason = " ".join(str(error).split())
+    return InvalidInputError(f"{where} is no readable image: {reason}")
 
 
 def write_decoded(

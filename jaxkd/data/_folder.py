@@ -1,18 +1,24 @@
 """Folders of images, one folder per class."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from jaxkd._errors import InvalidInputError
 from jaxkd.data._assemble import Contents, Loading, assemble, digest_of
 from jaxkd.data._dataset import Augmentation, ImageDataset, default_augmentation
-from jaxkd.data._decode import DecodedRows
+from jaxkd.data._decode import DecodedRows, unreadable
 
 _TEST_NAMES = ("test", "val", "validation")
 _SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
+# What else a test part is called, and what it is to be called.
+_MEANT_AS_TEST = {
+    **dict.fromkeys(("valid", "eval", "dev", "val", "validation"), "val"),
+    **dict.fromkeys(("testing", "tests", "test"), "test"),
+}
 _GREY_MODES = frozenset({"1", "L", "LA"})
 _CACHE_FORMAT = "folder 1"  # Part of the key: another layout never meets an old folder.
 
@@ -81,7 +87,14 @@ def _test_folder(root: Path) -> Path:
     found = [name for name in _TEST_NAMES if (root / name).is_dir()]
     if (root / "train").is_dir() and found:
         return root / found[0]
-    within = ", ".join(folder.name for folder in _folders(root)[:5]) or "no folders"
+    names = [folder.name for folder in _folders(root)]
+    alike = [name for name in names if name.lower() in _MEANT_AS_TEST]
+    if (root / "train").is_dir() and alike:
+        raise InvalidInputError(
+            f"{root} holds no folder test or val; rename {alike[0]} to "
+            f"{_MEANT_AS_TEST[alike[0].lower()]}"
+        )
+    within = ", ".join(names[:5]) or "no folders"
     raise InvalidInputError(
         f"{root} must hold train/CLASS/IMAGE and test/CLASS/IMAGE (or val), it holds "
         f"{within}; move a share of each class's images to a folder of its own under "
@@ -126,6 +139,29 @@ def _list_images(root: Path, class_names: list[str]) -> ImageFiles:
     return ImageFiles(root, names, labels)
 
 
+def files_passed_over(root: str | os.PathLike) -> Counter[str]:
+    """What a folder of images holds that is no image by its name, hidden files aside.
+
+    Args:
+        root: A folder that :func:`jaxkd.data.load` can load.
+
+    Returns:
+        The number of files of each suffix in the parts that are loaded.
+    """
+    found: Counter[str] = Counter()
+    for part in (Path(root) / "train", _test_folder(Path(root))):
+        for parent, _, names in os.walk(part, followlinks=True):
+            shown = (Path(name) for name in names if not name.startswith("."))
+            # Beside the class folders, an image has no class.
+            loose = Path(parent) == part
+            found.update(
+                path.suffix.lower()
+                for path in shown
+                if loose or path.suffix.lower() not in _SUFFIXES
+            )
+    return found
+
+
 def _stamps(files: dict[str, ImageFiles]) -> list[str]:
     """What changes when an image does, without reading it."""
     stamps = []
@@ -156,8 +192,5 @@ def _are_grey(files: ImageFiles) -> bool:
                 if image.mode not in _GREY_MODES:
                     return False
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise InvalidInputError(
-                f"{files.where(row)} is no readable image: {reason}"
-            ) from error
+            raise unreadable(files.where(row), error) from error
     return True

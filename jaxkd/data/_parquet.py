@@ -14,7 +14,7 @@ from jaxkd._errors import InvalidInputError
 from jaxkd.data import _cache
 from jaxkd.data._assemble import Contents, Loading, assemble, digest_of
 from jaxkd.data._dataset import Augmentation, ImageDataset, default_augmentation
-from jaxkd.data._decode import DecodedRows
+from jaxkd.data._decode import DecodedRows, unreadable
 
 _PARTS = {"train": ("train",), "test": ("test", "validation", "val")}
 _IMAGE_COLUMNS = ("image", "img")
@@ -162,8 +162,8 @@ def load_parquet(
     """
     if importlib.util.find_spec("pyarrow") is None:
         raise InvalidInputError(
-            f"reading {root} needs pyarrow; install it with: "
-            "pip install 'jaxkd-distillation[parquet]'"
+            f"reading {root} needs pyarrow; install it in the checkout: "
+            "pip install '.[parquet]'"
         )
     stamps = [_CACHE_FORMAT]
     for part, paths in files.items():
@@ -239,10 +239,7 @@ def _first_is_grey(images: ParquetImages) -> bool:
         with Image.open(io.BytesIO(encoded)) as image:
             return image.mode in ("1", "L", "LA")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InvalidInputError(
-            f"{images.where(0)} is no readable image: {reason}"
-        ) from error
+        raise unreadable(images.where(0), error) from error
 
 
 def _open(path: Path) -> Any:

@@ -76,7 +76,7 @@ def prepare(name: str, data_dir: str | os.PathLike | None = None) -> Path:
     if importlib.util.find_spec("tensorflow") is None:
         raise InvalidInputError(
             f"preparing {name} needs TensorFlow (reading it afterwards does not); "
-            "install it with: pip install 'jaxkd-distillation[prepare]'"
+            "install it in the checkout: pip install '.[prepare]'"
         )
     import tensorflow_datasets as tfds
 

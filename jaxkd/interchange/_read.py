@@ -75,8 +75,8 @@ def _read_pytorch(path: Path) -> dict[str, np.ndarray]:
         import torch
     except ImportError:
         raise InvalidInputError(
-            f"{path}: PyTorch's files are read by PyTorch; install it with "
-            'pip install "jaxkd-distillation[torch]", or bring a .safetensors file'
+            f"{path}: PyTorch's files are read by PyTorch; install it in the "
+            "checkout: pip install '.[torch]', or bring a .safetensors file"
         ) from None
 
     # Accuracies are often NumPy's. Their constructor and dtypes hold no code; files of

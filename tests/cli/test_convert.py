@@ -204,7 +204,7 @@ def test_an_existing_folder_is_not_overwritten(checkpoint, converted, capsys):
 def test_without_torch_the_extra_is_named(tmp_path, checkpoint, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     line = refusal(capsys, checkpoint, *CHANNEL, "--out", tmp_path / "run")
-    assert 'pip install "jaxkd-distillation[torch]"' in line
+    assert "pip install '.[torch]'" in line
 
 
 def test_a_converted_network_cannot_be_trained_on(converted, quadrants, capsys):

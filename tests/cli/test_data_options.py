@@ -134,7 +134,16 @@ def test_a_damaged_image_is_named_in_one_line(tmp_path, cached, capsys):
         (tmp_path / "x" / part / "one").mkdir(parents=True)
         (tmp_path / "x" / part / "one" / "1.png").write_text("no image")
     line = refusal(train_arguments(tmp_path / "x", tmp_path / "run", *cached), capsys)
-    assert "train/one/1.png is no readable image" in line
+    assert "train/one/1.png is not an image" in line
+
+
+def test_data_says_what_it_passed_over(tmp_path, folder, cached, capsys):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    inside = next(path for path in (copy / "train").iterdir() if path.is_dir())
+    for name in ("a.jfif", "b.txt"):
+        (inside / name).touch()
+    cli.main(["data", str(copy), *map(str, cached)])
+    assert "2 files, .jfif and .txt" in capsys.readouterr().out
 
 
 def test_what_is_in_memory_is_not_streamed(tmp_path, quadrants, capsys):

@@ -25,3 +25,9 @@ def test_quickstart_compares_three_methods_and_saves_what_it_made(tmp_path, caps
     cli.main(["evaluate", str(out / "student")])
     accuracy = results["students"]["HKD+KD"]["accuracy"][0]
     assert f"test accuracy {accuracy:.2%}" in capsys.readouterr().out
+    for role in ("teacher", "student"):
+        cli.main(["show", str(out / role)])
+        assert (out / role / "report.html").is_file()
+    summary = json.loads((out / "student" / "summary.json").read_text())
+    assert summary["test_accuracy_last"] == accuracy
+    assert f"`jaxkd evaluate {out / 'student'}`" in (out / "report.md").read_text()

@@ -146,7 +146,7 @@ def test_data_describes_a_dataset(quadrants, capsys):
     cli.main(["data", str(quadrants)])
     printed = capsys.readouterr().out
     assert "40 images (8, 8, 1) uint8" in printed
-    assert "10 to 10 per class" in printed
+    assert "uint8, 10 per class" in printed
 
 
 def test_resume_goes_on_to_the_end_and_keeps_one_line_per_epoch(

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+import jaxkd
 from jaxkd import cli
 
 
@@ -21,6 +22,13 @@ def test_help_imports_no_jax(command):
         "from jaxkd import cli\n"
         f"try:\n    cli.main(['{command}', '--help'])\nexcept SystemExit: pass"
     )
+    assert not {"jax", "flax", "numpy", "matplotlib"} & modules_after(code)
+
+
+def test_the_version_is_printed_without_jax(capsys):
+    cli.main(["--version"])
+    assert capsys.readouterr().out == f"jaxkd {jaxkd.__version__}\n"
+    code = "from jaxkd import cli\ncli.main(['--version'])"
     assert not {"jax", "flax", "numpy", "matplotlib"} & modules_after(code)
 
 

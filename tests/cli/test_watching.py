@@ -128,6 +128,6 @@ def test_without_weights_and_biases_the_way_to_it_is_told_and_nothing_written(
         cli.main(train_arguments(quadrants, tmp_path / "run", "--wandb", "p"))
     assert caught.value.code == 2
     message = capsys.readouterr().err
-    assert 'pip install "jaxkd-distillation[wandb]"' in message
+    assert "pip install '.[wandb]'" in message
     assert message.count("\n") == 1
     assert not (tmp_path / "run").exists()

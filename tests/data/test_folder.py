@@ -96,6 +96,17 @@ def test_other_files_and_hidden_folders_are_passed_over(root, load):
     assert load().class_names == ("cat", "owl")
 
 
+def test_what_is_passed_over_is_counted_by_suffix(root):
+    write(root)
+    (root / "train" / "owl" / "notes.txt").touch()
+    (root / "train" / "owl" / ".hidden").touch()
+    (root / "test" / "cat" / "more").mkdir()
+    (root / "test" / "cat" / "more" / "photo.JFIF").touch()
+    (root / "train" / "beside.png").touch()
+    (root / "readme.md").touch()  # in no part
+    assert data.files_passed_over(root) == {".txt": 1, ".jfif": 1, ".png": 1}
+
+
 def test_val_stands_in_for_test(root, load):
     write(root, {"train": COUNTS["train"], "val": COUNTS["test"]})
     assert len(load().test.labels) == 3
@@ -122,6 +133,10 @@ def empty_class(root):
     (root / "train" / "emu").mkdir()
 
 
+def called_valid(root):
+    (root / "test").rename(root / "Valid")
+
+
 def unknown_class(root):
     (root / "test" / "owl").rename(root / "test" / "bat")
 
@@ -131,9 +146,10 @@ def unknown_class(root):
     "damage, says",
     [
         (cut, r"test/cat/1\.png is no readable image"),
-        (text, r"train/cat/1\.png is no readable image"),
+        (text, r"train/cat/1\.png is not an image"),
         (of_another_size, r"owl/1\.png is \(9, 9, 3\), the first is.*--image-size"),
         (without_test, r"must hold train/CLASS/IMAGE and test.*it holds more, train"),
+        (called_valid, r"holds no folder test or val; rename Valid to val"),
         (empty_class, r"emu holds no images"),
         (unknown_class, r"bat is no class of the training images: those are cat, owl"),
     ],

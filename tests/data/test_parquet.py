@@ -118,5 +118,5 @@ def test_a_damaged_file_is_refused(root, load, written):
 
 def test_without_pyarrow_the_extra_is_named(load, written, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InvalidInputError, match=r"jaxkd-distillation\[parquet\]"):
+    with pytest.raises(InvalidInputError, match=r"pip install .\.\[parquet\]"):
         load()

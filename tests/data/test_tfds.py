@@ -210,7 +210,7 @@ def test_prepare_returns_what_is_prepared_already(root, prepare_tiny, splits):
 
 def test_prepare_without_tensorflow_names_the_extra(root, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InvalidInputError, match=r"jaxkd-distillation\[prepare\]"):
+    with pytest.raises(InvalidInputError, match=r"pip install .\.\[prepare\]"):
         data.prepare("cifar100", root)
 
 

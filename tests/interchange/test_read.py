@@ -224,5 +224,5 @@ def test_a_missing_file_a_folder_and_another_suffix_are_refused(tmp_path):
 def test_without_torch_the_extra_is_named(tmp_path, state, monkeypatch):
     path = save(state, tmp_path / "t.pth")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(InvalidInputError, match=r"jaxkd-distillation\[torch\]"):
+    with pytest.raises(InvalidInputError, match=r"pip install .\.\[torch\]"):
         interchange.read_state_dict(path)
