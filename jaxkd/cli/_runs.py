@@ -111,6 +111,9 @@ class LoadedNetwork(NamedTuple):
         step: The step of the checkpoint that was read.
         image_size: What ``jaxkd.data.load`` was told to bring its images to.
         averaged: Whether its variables are the moving average of those trained.
+        trial: Which of the run's students this is.
+        trials: How many there are.
+        seed: What it was trained with; None if the run does not say.
     """
 
     module: nnx.Module
@@ -121,11 +124,17 @@ class LoadedNetwork(NamedTuple):
     step: int
     image_size: int | None = None
     averaged: bool = False
+    trial: int = 0
+    trials: int = 1
+    seed: int | None = None
 
     @property
     def version(self) -> str:
         """Which of the run's networks this is, in words."""
-        return f"step {self.step}" + (", averaged weights" if self.averaged else "")
+        said = f"step {self.step}"
+        if self.trials > 1:
+            said += f", trial {self.trial}, seed {self.seed}"
+        return said + (", averaged weights" if self.averaged else "")
 
     def source(self, dataset: str | None) -> str:
         """The dataset that was asked for, or the network's own.
@@ -302,7 +311,8 @@ def load_network(run: Path, *, trial: int = 0) -> LoadedNetwork:
     record = checkpoints.restore_network(module, trial=trial)
     mean, std = (np.float32(config["normalization"][k]) for k in ("mean", "std"))
     normalization = Normalization(mean, std)
-    names = config.get("class_names")
+    names, options = config.get("class_names"), config["options"]
+    seed = options.get("seed")
     return LoadedNetwork(
         module,
         network,
@@ -310,8 +320,11 @@ def load_network(run: Path, *, trial: int = 0) -> LoadedNetwork:
         config["dataset"]["source"],
         None if names is None else tuple(names),
         step,
-        config["options"].get("data", {}).get("image_size"),
+        options.get("data", {}).get("image_size"),
         record.get("averaged", False),
+        trial,
+        options.get("trials", 1),
+        None if seed is None else seed + trial,
     )
 
 
