@@ -57,7 +57,7 @@ def _load(
     say it to whoever loads the student.
     """
     teacher = _runs.load_network(options.teacher, trial=options.teacher_trial)
-    source = teacher.source(options.dataset)
+    source = _runs.source_of(teacher, options.dataset)
     if options.dataset is None and options.data.image_size is None:
         sized = dataclasses.replace(options.data, image_size=teacher.image_size)
         options = dataclasses.replace(options, data=sized)

@@ -18,7 +18,7 @@ def run(options: Evaluate, arguments: list[str]) -> None:
     if image_size is None and options.dataset is None:
         image_size = loaded.image_size
     dataset = data.load(
-        loaded.source(options.dataset),
+        _runs.source_of(loaded, options.dataset),
         data_dir=options.data_dir,
         cache_dir=options.cache_dir,
         image_size=image_size,

@@ -17,7 +17,7 @@ def run(options: Export, arguments: list[str]) -> None:
     out = options.out
     if out.exists():
         raise InvalidInputError(f"{out} exists already; choose another --out")
-    loaded = _runs.load_network(options.run)
+    loaded = _runs.load_network(options.run, trial=options.trial)
     description = _description(loaded)
     made = str(out)
     if options.format == "stablehlo":

@@ -51,14 +51,19 @@ class Answers(NamedTuple):
 
 
 def ask(
-    run: Path, dataset: data.ImageDataset, teacher: training.FrozenNetwork | None
+    run: Path,
+    dataset: data.ImageDataset,
+    teacher: training.FrozenNetwork | None,
+    *,
+    trial: int = 0,
 ) -> Answers:
     """Asks a run's network, and its teacher if there is one, about every test image.
 
     Raises:
-        ValueError: If the folder is no run or has no finished checkpoint.
+        ValueError: If the folder is no run, has no finished checkpoint or no such
+            trial.
     """
-    loaded = _runs.load_network(run)
+    loaded = _runs.load_network(run, trial=trial)
     count = len(dataset.test.labels)
     random = np.random.default_rng(0)
     nodes = np.sort(random.choice(count, min(_GRAPH_NODES, count), replace=False))
@@ -92,6 +97,7 @@ def write_report(
     history = training.read_metrics(run / "metrics.jsonl")
     if not history:
         raise InvalidInputError(f"{run} has no metrics yet; train it first")
+    history = [_summary.of_trial(record, loaded.trial) for record in history]
     labels = dataset.test.labels
     named = {_OWN: student} if taught is None else {_OWN: student, "teacher": taught}
     calibrations = {
@@ -169,7 +175,7 @@ def _facts(
         f"{len(dataset.train.labels):,} training and {len(dataset.test.labels):,} test "
         f"images, {height} x {wide} x {channels}, {dataset.num_classes} classes",
         "batch size": str(options.get("batch_size", "")),
-        "seed": str(options.get("seed", "")),
+        "seed": "" if loaded.seed is None else str(loaded.seed),
         "command": config["command"],
         "folder": str(run),
         "device": jax.devices()[0].device_kind + " (that of this report)",

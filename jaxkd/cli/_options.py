@@ -254,6 +254,8 @@ class Export:
     images to logits, for jax without jaxkd. orbax: weights by their Flax names."""
     out: Path
     """The file to make; the folder for orbax."""
+    trial: int = 0
+    """Which of the students, in a run of several trials."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,6 +281,8 @@ class Show:
 
     run: Positional[Path]
     """A run folder."""
+    trial: int = 0
+    """Which of the students, in a run of several trials."""
     teacher: Path | None = None
     """The teacher's run folder, if it has moved."""
     data_dir: Path | None = None

@@ -4,142 +4,27 @@ import dataclasses
 import json
 import os
 import platform
-import re
 import shlex
 import zlib
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxkd import __version__, _json, models, training
+from jaxkd import __version__, _json, training
 from jaxkd._errors import InvalidInputError
 from jaxkd.cli import _lock
 from jaxkd.cli._messages import say
 from jaxkd.data import ImageDataset, Normalization, is_path
-
-CONFIG = "config.json"
-
-# What jaxkd.data writes into the fingerprint of images that were brought to a size.
-_SIZE = re.compile(r", size (\d+)")
+from jaxkd.training import LoadedNetwork as LoadedNetwork
+from jaxkd.training import NetworkConfig as NetworkConfig
+from jaxkd.training import read_config as read_config
+from jaxkd.training._run_folders import CONFIG as CONFIG
 
 Options = TypeVar("Options")
-
-
-@dataclasses.dataclass(frozen=True)
-class NetworkConfig:
-    """All that it takes to build a network again.
-
-    Attributes:
-        model: Name in the model registry.
-        width: Base number of channels, or None for the published one.
-        compute_dtype: Dtype of its arithmetic.
-        num_classes: Number of classes.
-        image_shape: Height, width, channels.
-        reused_features: How many features the teacher's classifier reads, where the
-            student predicts with that (:class:`jaxkd.models.ReusedClassifier`).
-    """
-
-    model: str
-    width: int | None
-    compute_dtype: str
-    num_classes: int
-    image_shape: tuple[int, int, int]
-    reused_features: int | None = None
-
-    @classmethod
-    def for_dataset(
-        cls, dataset: ImageDataset, model: str, width: int | None, compute_dtype: str
-    ) -> "NetworkConfig":
-        """A network that fits a dataset's images and classes."""
-        height, wide, channels = dataset.train.images.shape[1:]
-        return cls(
-            model, width, compute_dtype, dataset.num_classes, (height, wide, channels)
-        )
-
-    def build(self, rngs: nnx.Rngs) -> nnx.Module:
-        """Makes the network with fresh parameters, without a teacher's classifier."""
-        return models.build(
-            self.model,
-            num_classes=self.num_classes,
-            image_shape=self.image_shape,
-            width=self.width,
-            dtype=np.dtype(self.compute_dtype) if self.compute_dtype else None,
-            rngs=rngs,
-        )
-
-    def trained_as(self, network: nnx.Module) -> "NetworkConfig":
-        """How to build the network again that a method has made of this one."""
-        if isinstance(network, models.ReusedClassifier):
-            return dataclasses.replace(self, reused_features=network.features)
-        return self
-
-    def abstract(self) -> nnx.Module:
-        """The network that was trained, as shapes to load a checkpoint into."""
-
-        def build():
-            network = self.build(nnx.Rngs(0))
-            if self.reused_features is None:
-                return network
-            images = jnp.zeros((1, *self.image_shape))
-            return models.ReusedClassifier(
-                network,
-                network(images).stages[-1].shape[-1],
-                jnp.zeros((self.reused_features, self.num_classes)),
-                jnp.zeros(self.num_classes),
-                dtype=np.dtype(self.compute_dtype),
-                rngs=nnx.Rngs(0),
-            )
-
-        return nnx.eval_shape(build)
-
-
-class LoadedNetwork(NamedTuple):
-    """A trained network, read from its run folder.
-
-    Attributes:
-        module: The network with its trained variables.
-        network: How it was built.
-        normalization: What its images go through.
-        dataset: What it was trained on, as ``jaxkd.data.load`` takes it; None if the
-            run does not say.
-        class_names: What its logits stand for; None if the run does not say.
-        step: The step of the checkpoint that was read.
-        image_size: What ``jaxkd.data.load`` was told to bring its images to.
-        averaged: Whether its variables are the moving average of those trained.
-    """
-
-    module: nnx.Module
-    network: NetworkConfig
-    normalization: Normalization
-    dataset: str | None
-    class_names: tuple[str, ...] | None
-    step: int
-    image_size: int | None = None
-    averaged: bool = False
-
-    @property
-    def version(self) -> str:
-        """Which of the run's networks this is, in words."""
-        return f"step {self.step}" + (", averaged weights" if self.averaged else "")
-
-    def source(self, dataset: str | None) -> str:
-        """The dataset that was asked for, or the network's own.
-
-        Raises:
-            ValueError: If there is neither.
-        """
-        source = dataset or self.dataset
-        if source is None:
-            raise InvalidInputError(
-                "the run does not say what its network was trained on; name the data "
-                "with --dataset"
-            )
-        return source
 
 
 def check_out(out: Path, *, resume: bool, held: bool = False) -> None:
@@ -270,74 +155,26 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def load_network(run: Path, *, trial: int = 0) -> LoadedNetwork:
-    """Reads the newest intact checkpoint of a run folder; leaves the folder as it is.
+    """:func:`jaxkd.training.load_run`, its warnings said on stderr."""
+    return training.load_run(run, trial=trial, warn=lambda x: say(f"warning: {x}"))
 
-    Args:
-        run: The folder.
-        trial: Which of the students, in a run of several.
+
+def source_of(loaded: LoadedNetwork, dataset: str | None) -> str:
+    """The dataset that was asked for, or the network's own.
 
     Raises:
-        ValueError: If the folder is not a run, has no intact checkpoint, or no such
-            trial.
+        ValueError: If there is neither.
     """
-    if not run.is_dir():
-        raise InvalidInputError(f"there is no run folder {run}")
-    config = read_config(run)
-    checkpoints = training.Checkpoints(run / "checkpoints")
-    if not checkpoints.steps():
+    source = dataset or loaded.dataset
+    if source is None:
         raise InvalidInputError(
-            f"{run} has no finished checkpoint; finish its training first (--resume)"
+            "the run does not say what its network was trained on; name the data "
+            "with --dataset"
         )
-    checkpoints.refuse_damaged()
-    step = checkpoints.latest()
-    assert step is not None
-    for newer, reason in checkpoints.damaged():
-        say(
-            f"warning: the checkpoint of step {newer} in {run} is damaged ({reason}); "
-            f"that of step {step} is used"
-        )
-    stored = config["network"]
-    network = NetworkConfig(**{**stored, "image_shape": tuple(stored["image_shape"])})
-    module = network.abstract()
-    record = checkpoints.restore_network(module, trial=trial)
-    mean, std = (np.float32(config["normalization"][k]) for k in ("mean", "std"))
-    normalization = Normalization(mean, std)
-    names = config.get("class_names")
-    return LoadedNetwork(
-        module,
-        network,
-        normalization,
-        config["dataset"]["source"],
-        None if names is None else tuple(names),
-        step,
-        config["options"].get("data", {}).get("image_size"),
-        record.get("averaged", False),
-    )
+    return source
 
 
 def as_options(kind: type[Options], stored: dict[str, Any]) -> Options:
     """Options that a ``config.json`` holds; JSON has lists for their tuples."""
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
     return kind(**values)
-
-
-def read_config(run: Path) -> dict[str, Any]:
-    """The content of ``config.json``.
-
-    Older students that took the image size of their teacher did not say so among their
-    options. The fingerprint of what they learnt from does, and it is put there.
-
-    Raises:
-        ValueError: If it is not there or damaged.
-    """
-    try:
-        config = _json.strict(json.loads((run / CONFIG).read_text()))
-    except FileNotFoundError:
-        raise InvalidInputError(f"{run} is no run folder: it has no {CONFIG}") from None
-    except json.JSONDecodeError as error:
-        raise InvalidInputError(f"{run / CONFIG} is damaged: {error}") from error
-    options = config.get("options", {}).get("data", {})
-    size = _SIZE.search(config.get("dataset", {}).get("fingerprint") or "")
-    if size is not None and options.get("image_size") is None:
-        options["image_size"] = int(size[1])
-    return config

@@ -28,7 +28,7 @@ def run(options: Show, arguments: list[str]) -> None:
             if options.teacher is not None:
                 raise
             note = f"Without the teacher: {error}. (jaxkd show RUN --teacher FOLDER)"
-    answers = _html.ask(options.run, dataset, teacher)
+    answers = _html.ask(options.run, dataset, teacher, trial=options.trial)
     path = _html.write_report(options.run, answers, dataset, note=note)
     Console().print(str(path), highlight=False, soft_wrap=True, markup=False)
 

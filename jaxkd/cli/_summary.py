@@ -19,6 +19,12 @@ def mean_and_deviation(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
+def of_trial(record: Record, trial: int) -> Record:
+    """A record with one trial's values in place of the means over all."""
+    values = record.get("trials", {})
+    return {**record, **{name: each[trial] for name, each in values.items()}}
+
+
 def handed_on(history: Sequence[Record]) -> str:
     """The metric that is the test accuracy of the network that the run hands on."""
     averaged = any(EMA_ACCURACY in record for record in history)

@@ -37,6 +37,10 @@ from jaxkd.training._processes import all_or_none as all_or_none
 from jaxkd.training._processes import first_alone as first_alone
 from jaxkd.training._processes import is_first as is_first
 from jaxkd.training._program import Program as Program
+from jaxkd.training._run_folders import LoadedNetwork as LoadedNetwork
+from jaxkd.training._run_folders import NetworkConfig as NetworkConfig
+from jaxkd.training._run_folders import load_run as load_run
+from jaxkd.training._run_folders import read_config as read_config
 from jaxkd.training._step import Examples as Examples
 from jaxkd.training._step import TrainState as TrainState
 from jaxkd.training._step import init_train_state as init_train_state

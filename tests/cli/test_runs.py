@@ -8,7 +8,7 @@ import pytest
 from cli_arguments import distill_arguments, train_arguments
 from PIL import Image
 
-from jaxkd import cli, distillers, training
+from jaxkd import cli, data, distillers, training
 from jaxkd.cli._options import HolisticOptions
 
 
@@ -140,6 +140,18 @@ def test_evaluate_prints_the_accuracy_of_the_last_epoch(teacher, capsys):
     printed = capsys.readouterr().out
     assert f"test accuracy {last['test/accuracy']:.2%}" in printed
     assert "23 images" in printed
+
+
+def test_a_run_taken_to_python_teaches_with_the_accuracy_of_its_last_epoch(
+    teacher, quadrants
+):
+    loaded = training.load_run(teacher)
+    frozen = training.freeze_teacher(loaded.module, loaded.normalization)
+    dataset = data.load(loaded.dataset)
+    result = training.evaluate(frozen, dataset.test)
+    last = training.read_metrics(teacher / "metrics.jsonl")[-1]
+    assert result.accuracy == pytest.approx(last["test/accuracy"])
+    assert result.loss == pytest.approx(last["test/loss"], rel=1e-5)
 
 
 def test_data_describes_a_dataset(quadrants, capsys):

@@ -3,12 +3,14 @@ import shutil
 import statistics
 
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from cli_arguments import distill_arguments, refusal, train_arguments
 from flax import nnx
 from support import assert_bitwise_equal, build_mlp
 
 from jaxkd import cli, training
+from jaxkd.cli import _summary
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,31 @@ def test_any_trial_can_teach(tmp_path, trials, teacher_of):
     assert_bitwise_equal(teacher_of(arguments), student(trials, 1))
 
 
+def test_any_trial_can_be_exported_and_shown(tmp_path, trials, capsys):
+    more = ("--trial", "1", "--format", "orbax", "--out", str(tmp_path / "arrays"))
+    cli.main(["export", str(trials), *more])
+    assert "trial 1, seed 1" in capsys.readouterr().out
+    with ocp.StandardCheckpointer() as checkpointer:
+        restored = checkpointer.restore(tmp_path / "arrays")
+    kernel = student(trials, 1)["classifier"]["kernel"][...]
+    np.testing.assert_array_equal(restored["classifier.kernel"], kernel)
+
+    cli.main(["show", str(trials), "--trial", "1"])
+    page = (trials / "report.html").read_text()
+    assert "trial 1, seed 1)" in page
+    history = training.read_metrics(trials / "metrics.jsonl")
+    first, own, _ = zip(*(r["trials"]["test/accuracy"] for r in history), strict=True)
+    assert max(first) != max(own)
+    for value, name in ((own[-1], "test accuracy"), (max(own), "best epoch&#x27;s")):
+        assert f'<b>{value:.2%}</b><span class="soft">{name}' in page
+
+
+def test_a_record_of_one_trial_has_its_values():
+    record = {"epoch": 3, "a": 2.0, "trials": {"a": [1.0, 3.0]}}
+    assert _summary.of_trial(record, 1)["a"] == 3.0
+    assert _summary.of_trial({"epoch": 3, "a": 2.0}, 0) == {"epoch": 3, "a": 2.0}
+
+
 def test_trials_resume(tmp_path, teacher, trials):
     run = tmp_path / "run"
     shutil.copytree(trials, run)
@@ -75,7 +102,8 @@ def test_trials_resume(tmp_path, teacher, trials):
 
 def test_a_trial_that_there_is_not_is_refused(tmp_path, teacher, trials, capsys):
     says = "has no trial 3: its run has 3"
-    assert says in refusal(["evaluate", trials, "--trial", "3"], capsys)
+    for command in ("evaluate", "show"):
+        assert says in refusal([command, trials, "--trial", "3"], capsys)
     more = ("--teacher-trial", "1")
     line = refusal(distill_arguments(teacher, tmp_path / "run", *more), capsys)
     assert "has no trial 1: its run has 1" in line
