@@ -7,7 +7,10 @@ from mkdocs.structure.files import File
 from nbconvert import MarkdownExporter
 
 _NOTEBOOKS = "experiments/notebooks"
-_CODE = re.compile(r"(^```.*?^```$|^(?: {4}.*\n)+|`[^`\n]+`)", re.DOTALL | re.MULTILINE)
+# Fenced code, indented outputs, and code within a line.
+_CODE = re.compile(
+    r"(^```.*?^```$|(?:^ {4}[^\n]*\n)+|`[^`\n]+`)", re.DOTALL | re.MULTILINE
+)
 _DISPLAYED = re.compile(r"\$\$(.+?)\$\$", flags=re.DOTALL)
 _INLINE = re.compile(r"\$([^$\n]+(?:\n[^$\n]+)?)\$")
 _PICTURE = re.compile(r"!\[png\]\(")

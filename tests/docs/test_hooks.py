@@ -99,6 +99,7 @@ def notebook(tmp_path):
         new.new_markdown_cell("# Title\n\nHere $x_1$, `$y$` and [a](../../docs/a.md)"),
         new.new_markdown_cell("Then $$a = b.$$ Done."),
         new.new_code_cell("print('$z$')", execution_count=1, outputs=outputs),
+        new.new_markdown_cell("At last $w$."),
     ]
     path = tmp_path / "1_title.ipynb"
     nbformat.write(new.new_notebook(cells=cells), path)
@@ -113,6 +114,7 @@ def test_a_notebook_becomes_a_page_of_the_site(notebook):
     assert "```math\na = b.\n```" in page
     assert "print('$z$')" in page
     assert "    costs $1 and $2" in page
+    assert "At last `#!math w`." in page
     ((name, content),) = pictures.items()
     assert content == b"PNG"
     assert f"]({name})" in page
