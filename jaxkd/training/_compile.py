@@ -123,9 +123,9 @@ def compile_program(
 
     Raises:
         ValueError: If the batch is larger than the dataset, a network does not return
-            what every model must, the distiller cannot work with these networks and
-            labels, the mesh does not divide the batch and the trials, or a setting is
-            out of range.
+            what every model must, the mesh does not divide the batch and the trials, or
+            a setting is out of range. What the distiller cannot work with, it refuses
+            in ``start``.
     """
     _checks.check_at_least(0, max_skipped=max_skipped)
     check_decay(ema_decay)

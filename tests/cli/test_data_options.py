@@ -142,7 +142,7 @@ def test_data_says_what_it_passed_over(tmp_path, folder, cached, capsys):
     inside = next(path for path in (copy / "train").iterdir() if path.is_dir())
     for name in ("a.jfif", "b.txt"):
         (inside / name).touch()
-    cli.main(["data", str(copy), *map(str, cached)])
+    cli.main(["data", str(copy), "--image-size", "8", *map(str, cached)])
     assert "2 files, .jfif and .txt" in capsys.readouterr().out
 
 
