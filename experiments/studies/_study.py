@@ -101,10 +101,11 @@ class Study:
 
 
 def _read_run(job: Job, names: Sequence[str]) -> Run:
-    config = json.loads((job.out / "config.json").read_text())
+    from jaxkd import training  # imports JAX, which no table or figure needs
+
+    config = training.read_config(job.out)
     options = config["options"]
-    lines = (job.out / "metrics.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
+    records = training.read_metrics(job.out / "metrics.jsonl")
     metrics = {
         name: np.array([_of_trials(record, name) for record in records])
         for name in names

@@ -6,14 +6,15 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from experiments.studies._study import Run
+from jaxkd.cli import _plots
 
-# Okabe and Ito's palette: told apart with any colour vision, and in print.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "0.45"
+BLUE, ORANGE = _plots.COLORS[:2]
+GREY = "0.45"
 
 
-def percent(run: Run, metric: str = "test/accuracy") -> str:
-    """Mean and standard deviation over the trials, after the last epoch."""
-    values = 100 * run.last(metric)
+def percent(run: Run) -> str:
+    """Mean and standard deviation of the accuracy over the trials."""
+    values = 100 * run.last()
     if len(values) == 1:
         return f"{values[0]:.2f}"
     return f"{values.mean():.2f} ± {values.std(ddof=1):.2f}"

@@ -26,7 +26,7 @@ OPTIMIZERS = {
     "SGD": (),
     "Adam": ("--optimizer", "adam", "--learning-rate", "0.001"),
 }
-_OF_SGD = ("--learning-rate", "--momentum", "--weight-decay")
+_OF_SGD = ("--momentum", "--weight-decay")
 STARTS = {"as drawn": (), "equal means": ("--equal-means",)}
 _KD = Row("KD", "kd", {"ce": 0.0, "kd": 1.0})
 _LM = Row("LM", "logit-matching", {"lm": 1.0})
@@ -64,8 +64,7 @@ def table(evidence: Evidence) -> str:
     rows = []
     for value in (*TEMPERATURES, MATCHING):
         runs = [evidence.runs[name_of(*column, value)] for column in columns]
-        label = _LABELS.get(value, value).replace("\n", " ")
-        rows.append([label, *map(_cell, runs)])
+        rows.append([_LABELS.get(value, value), *map(_cell, runs)])
     return _tables.markdown(head, rows)
 
 
@@ -113,7 +112,8 @@ def _draw_accuracy(axes: Axes, evidence: Evidence, optimizer: str) -> None:
             label=start,
             capsize=2,
         )
-    axes.set_xticks(range(len(values)), [_LABELS.get(x, x) for x in values])
+    labels = [_LABELS.get(value, value).replace(" ", "\n") for value in values]
+    axes.set_xticks(range(len(values)), labels)
     axes.set_xlabel("temperature")
     title = f"{optimizer}: distillation by temperature, and logits matching"
     axes.set_title(title, fontsize=10)
@@ -126,8 +126,7 @@ def _draw_means(axes: Axes, evidence: Evidence, optimizer: str) -> None:
         for value, style in (("inf", "-"), (MATCHING, "--")):
             found = gap(evidence.runs[name_of(optimizer, start, value)])
             epochs = np.arange(1, len(found) + 1)
-            name = _LABELS[value].replace("\n", " ")
-            label = f"{name}, {start}"
+            label = f"{_LABELS[value]}, {start}"
             mean = found.mean(1)
             axes.plot(epochs, mean, style, color=_COLORS[start], label=label)
     axes.set(yscale="log", xlabel="epoch")
@@ -136,7 +135,7 @@ def _draw_means(axes: Axes, evidence: Evidence, optimizer: str) -> None:
     _tables.tidy(axes)
 
 
-_LABELS = {"10000": "10⁴", "inf": "∞", MATCHING: "logits\nmatching"}
+_LABELS = {"10000": "10⁴", "inf": "∞", MATCHING: "logits matching"}
 _COLORS = {"as drawn": _tables.ORANGE, "equal means": _tables.BLUE}
 
 STUDY = Study(

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from rich.console import Console
 
-from jaxkd import interchange, models
+from jaxkd import interchange, models, training
 from jaxkd._checks import check_at_least
 from jaxkd._errors import InvalidInputError, unknown_name
 from jaxkd.cli import _runs
@@ -62,7 +62,7 @@ def run(options: Convert, arguments: list[str]) -> None:
 
 def _network(
     options: Convert, state: dict[str, np.ndarray]
-) -> tuple[_runs.NetworkConfig, nnx.Module]:
+) -> tuple[training.NetworkConfig, nnx.Module]:
     """The network that a state dict belongs to, filled with it."""
     found = interchange.recognise(
         state,
@@ -70,7 +70,7 @@ def _network(
         width=options.width,
         image_size=options.image_size,
     )
-    network = _runs.NetworkConfig(
+    network = training.NetworkConfig(
         model=found.name,
         width=options.width,
         compute_dtype="float32",

@@ -50,7 +50,7 @@ def run(options: Distill, arguments: list[str]) -> None:
 
 def _load(
     options: Distill,
-) -> tuple[_runs.LoadedNetwork, Distill, str, data.ImageDataset]:
+) -> tuple[training.LoadedNetwork, Distill, str, data.ImageDataset]:
     """The teacher, the options with its image size, its student's dataset by name, it.
 
     The size is among the options from here on, because the student's run folder has to
@@ -66,7 +66,7 @@ def _load(
     return teacher, options, source, dataset
 
 
-def check_fits(loaded: _runs.LoadedNetwork, dataset: data.ImageDataset) -> None:
+def check_fits(loaded: training.LoadedNetwork, dataset: data.ImageDataset) -> None:
     """Refuses a trained network that was made for other images or classes.
 
     Classes are compared by name where the network and the dataset both have names:

@@ -43,7 +43,7 @@ def run(options: Export, arguments: list[str]) -> None:
     )
 
 
-def _description(loaded: _runs.LoadedNetwork) -> dict[str, Any]:
+def _description(loaded: training.LoadedNetwork) -> dict[str, Any]:
     network, names = loaded.network, loaded.class_names
     return {
         "model": network.model,

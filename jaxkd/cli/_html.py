@@ -44,7 +44,7 @@ class Answers(NamedTuple):
         nodes: The test images whose graph is drawn.
     """
 
-    loaded: _runs.LoadedNetwork
+    loaded: training.LoadedNetwork
     student: Predictions
     teacher: Predictions | None
     nodes: np.ndarray
@@ -93,7 +93,7 @@ def write_report(
         ValueError: If the folder is no run or has nothing to show yet.
     """
     loaded, student, taught, nodes = answers
-    config = _runs.read_config(run)
+    config = training.read_config(run)
     history = training.read_metrics(run / "metrics.jsonl")
     if not history:
         raise InvalidInputError(f"{run} has no metrics yet; train it first")
@@ -158,7 +158,7 @@ def _headline(
 def _facts(
     run: Path,
     config: dict[str, Any],
-    loaded: _runs.LoadedNetwork,
+    loaded: training.LoadedNetwork,
     dataset: data.ImageDataset,
 ) -> dict[str, str]:
     options, network = config["options"], loaded.network

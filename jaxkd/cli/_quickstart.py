@@ -38,10 +38,12 @@ def run(options: Quickstart, arguments: list[str]) -> None:
     started = time.perf_counter()
     digits = data.load("digits")
     transfer = data.take_subset(digits, TRANSFER_IMAGES, seed=0)
-    teacher_network = _runs.NetworkConfig.for_dataset(
+    teacher_network = training.NetworkConfig.for_dataset(
         digits, "resnet20", None, "float32"
     )
-    student_network = _runs.NetworkConfig.for_dataset(digits, "resnet8", 4, "float32")
+    student_network = training.NetworkConfig.for_dataset(
+        digits, "resnet8", 4, "float32"
+    )
     out = options.out
     out.mkdir(parents=True, exist_ok=True)
 
@@ -92,7 +94,7 @@ def run(options: Quickstart, arguments: list[str]) -> None:
 
 
 def _compile(
-    network: _runs.NetworkConfig,
+    network: training.NetworkConfig,
     dataset: data.ImageDataset,
     recipe: str,
     epochs: int,
@@ -122,7 +124,7 @@ def _fit(
 def _train(
     console: Console,
     name: str,
-    network: _runs.NetworkConfig,
+    network: training.NetworkConfig,
     dataset: data.ImageDataset,
     recipe: str,
     epochs: int,
@@ -134,7 +136,7 @@ def _train(
 def _save(
     out: Path,
     arguments: list[str],
-    network: _runs.NetworkConfig,
+    network: training.NetworkConfig,
     dataset: data.ImageDataset,
     trained: _Trained,
 ) -> None:

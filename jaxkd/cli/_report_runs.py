@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from jaxkd import training
 from jaxkd._errors import InvalidInputError
-from jaxkd.cli import _resume, _runs, _summary
+from jaxkd.cli import _resume, _summary
 
 # What may differ between runs that count as trials of the same experiment.
 _FREE = ("seed", "data_seed", "trials", *_resume.HARMLESS)
@@ -98,7 +98,7 @@ def read_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise InvalidInputError(f"there is no run folder {folder}")
-    config = _runs.read_config(folder)
+    config = training.read_config(folder)
     try:
         summary = json.loads((folder / "summary.json").read_text())
     except FileNotFoundError:

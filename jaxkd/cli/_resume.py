@@ -9,7 +9,6 @@ from typing import Any
 
 from jaxkd import training
 from jaxkd._errors import InvalidInputError
-from jaxkd.cli import _runs
 from jaxkd.cli._messages import say
 
 # What may differ between a run and its continuation: where things lie and how often
@@ -36,7 +35,7 @@ def check_same_experiment(out: Path, config: dict[str, Any]) -> None:
     Raises:
         ValueError: Listing what differs.
     """
-    before, now = _comparable(_runs.read_config(out)), _comparable(config)
+    before, now = _comparable(training.read_config(out)), _comparable(config)
     differences = []
     for section in ("options", "network", "dataset", "teacher"):
         # An option is known by its name; what else differs, by where it stands.

@@ -19,9 +19,6 @@ from jaxkd._errors import InvalidInputError
 from jaxkd.cli import _lock
 from jaxkd.cli._messages import say
 from jaxkd.data import ImageDataset, Normalization, is_path
-from jaxkd.training import LoadedNetwork as LoadedNetwork
-from jaxkd.training import NetworkConfig as NetworkConfig
-from jaxkd.training import read_config as read_config
 from jaxkd.training._run_folders import CONFIG as CONFIG
 
 Options = TypeVar("Options")
@@ -53,7 +50,7 @@ def check_out(out: Path, *, resume: bool, held: bool = False) -> None:
 def make_config(
     options: dict[str, Any],
     arguments: list[str],
-    network: NetworkConfig,
+    network: training.NetworkConfig,
     source: str | None,
     dataset: ImageDataset | None,
     normalization: Normalization,
@@ -126,7 +123,7 @@ def describe_teacher(
         values = trials.get("test_accuracy_last", {}).get("values", [])
         accuracy = values[trial] if trial < len(values) else None
     return {
-        "network": read_config(run)["network"],
+        "network": training.read_config(run)["network"],
         "test_accuracy": accuracy,
         "fingerprint": _fingerprint(teacher),
     }
@@ -154,12 +151,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         raise
 
 
-def load_network(run: Path, *, trial: int = 0) -> LoadedNetwork:
+def load_network(run: Path, *, trial: int = 0) -> training.LoadedNetwork:
     """:func:`jaxkd.training.load_run`, its warnings said on stderr."""
     return training.load_run(run, trial=trial, warn=lambda x: say(f"warning: {x}"))
 
 
-def source_of(loaded: LoadedNetwork, dataset: str | None) -> str:
+def source_of(loaded: training.LoadedNetwork, dataset: str | None) -> str:
     """The dataset that was asked for, or the network's own.
 
     Raises:

@@ -15,7 +15,7 @@ from jaxkd.cli._train import load_dataset
 def run(options: Show, arguments: list[str]) -> None:
     """Makes a run's report again and says where it is."""
     del arguments
-    config = _runs.read_config(options.run)
+    config = training.read_config(options.run)
     dataset = load_dataset(config["dataset"]["source"], _data_options(options, config))
     teacher, note = None, ""
     if "teacher" in config["options"]:

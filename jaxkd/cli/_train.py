@@ -107,7 +107,7 @@ def train_network(
     console = Console(quiet=not training.is_first())
     if options.wandb is not None:
         _wandb.require()
-    network = _runs.NetworkConfig.for_dataset(
+    network = training.NetworkConfig.for_dataset(
         dataset, options.model, options.width, options.compute_dtype
     )
     steps = data.steps_per_epoch(len(dataset.train.labels), options.batch_size)
@@ -275,7 +275,7 @@ def _open_writers(
     writer = training.MetricsWriter(options.out, resumed_at=step)
     writers: list[Any] = [ends.enter_context(contextlib.closing(writer))]
     if options.wandb is not None:
-        stored = _runs.read_config(options.out)
+        stored = training.read_config(options.out)
         sender = _wandb.WandbWriter(options.wandb, options.out, stored)
         writers.append(ends.enter_context(contextlib.closing(sender)))
     return writers

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments._runs import Job
-from experiments.studies import STUDIES
+from experiments.studies import STUDIES, _study
 from experiments.studies.__main__ import main
 from experiments.studies._study import Evidence, Run, Study
 from jaxkd.cli._options import parse
@@ -27,6 +27,14 @@ def test_every_run_has_a_folder_and_a_name_of_its_own(study):
     jobs = study.jobs(Path("runs"))
     assert len({job.out for job in jobs}) == len({job.cell for job in jobs})
     assert len({job.out for job in jobs}) == len(jobs)
+
+
+@every_study
+def test_no_option_is_given_twice_or_to_an_optimizer_that_has_it_not(study):
+    for job in study.jobs(Path("runs")):
+        options = [word for word in job.arguments if word.startswith("--")]
+        assert len(options) == len(set(options))
+        assert not {"--optimizer", "--momentum"} <= set(options)
 
 
 @every_study
@@ -76,8 +84,6 @@ def test_the_page_lists_the_commands():
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     """A study of two runs, of which the first is finished."""
-    from experiments.studies import _study
-
     monkeypatch.setattr(_study, "RESULTS", tmp_path)
     folders = {name: tmp_path / "runs" / name for name in ("done", "begun")}
     command = ("train", "--model", "mlp", "--trials", "2")
