@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from jaxkd import losses as losses
     from jaxkd import memory as memory
     from jaxkd import models as models
+    from jaxkd import reports as reports
+    from jaxkd import runs as runs
     from jaxkd import training as training
 
 __version__ = "0.1.0"
@@ -33,6 +35,8 @@ _SUBPACKAGES = (
     "losses",
     "memory",
     "models",
+    "reports",
+    "runs",
     "training",
 )
 

@@ -47,3 +47,24 @@ def x64():
     """Runs the test in float64."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="session")
+def quadrants(tmp_path_factory):
+    """A learnable dataset of 4 classes as a .npz file."""
+    from cli_arguments import save_dataset
+    from support import make_dataset
+
+    return save_dataset(tmp_path_factory.mktemp("data") / "q.npz", make_dataset())
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory, quadrants):
+    """The run folder of a teacher trained on it."""
+    from cli_arguments import train_arguments
+
+    from jaxkd import cli
+
+    out = tmp_path_factory.mktemp("runs") / "teacher"
+    cli.main(train_arguments(quadrants, out))
+    return out

@@ -101,11 +101,10 @@ class Study:
 
 
 def _read_run(job: Job, names: Sequence[str]) -> Run:
-    from jaxkd import training  # imports JAX, which no table or figure needs
 
-    config = training.read_config(job.out)
+    config = runs.read_config(job.out)
     options = config["options"]
-    records = training.read_metrics(job.out / "metrics.jsonl")
+    records = runs.read_metrics(job.out / "metrics.jsonl")
     metrics = {
         name: np.array([_of_trials(record, name) for record in records])
         for name in names

@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from experiments.studies._study import Run
-from jaxkd.cli import _plots
 
 BLUE, ORANGE = _plots.COLORS[:2]
 GREY = "0.45"

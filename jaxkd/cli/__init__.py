@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from jaxkd import __version__
 from jaxkd._errors import DivergenceError, Interrupted, InvalidInputError
-from jaxkd.cli._messages import say
+from jaxkd._messages import say
 from jaxkd.cli._options import COMMANDS, parse
 
 RESUMABLE = 75

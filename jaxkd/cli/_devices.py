@@ -7,7 +7,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxkd._errors import InvalidInputError
-from jaxkd.cli._messages import say
+from jaxkd._messages import say
 from jaxkd.cli._options import DeviceOptions
 
 

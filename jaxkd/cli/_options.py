@@ -343,17 +343,17 @@ class Quickstart:
 
 
 COMMANDS: dict[type, str] = {
-    Train: "jaxkd.cli._train",
-    Distill: "jaxkd.cli._distill",
-    Evaluate: "jaxkd.cli._evaluate",
-    Convert: "jaxkd.cli._convert",
-    Export: "jaxkd.cli._export",
-    Report: "jaxkd.cli._report",
-    Show: "jaxkd.cli._show",
-    Methods: "jaxkd.cli._methods",
-    Verify: "jaxkd.cli._verify",
-    Data: "jaxkd.cli._data",
-    Quickstart: "jaxkd.cli._quickstart",
+    Train: "jaxkd.cli.commands.train",
+    Distill: "jaxkd.cli.commands.distill",
+    Evaluate: "jaxkd.cli.commands.evaluate",
+    Convert: "jaxkd.cli.commands.convert",
+    Export: "jaxkd.cli.commands.export",
+    Report: "jaxkd.cli.commands.report",
+    Show: "jaxkd.cli.commands.show",
+    Methods: "jaxkd.cli.commands.methods",
+    Verify: "jaxkd.cli.commands.verify",
+    Data: "jaxkd.cli.commands.data",
+    Quickstart: "jaxkd.cli.commands.quickstart",
 }
 """The module whose ``run(options, arguments)`` carries a command out."""
 

@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
-from jaxkd.cli._messages import say
+from jaxkd._messages import say
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

@@ -1,4 +1,7 @@
-"""The training loop: one compiled step, checkpoints, metrics."""
+"""Training: one compiled step, the loop around it, and its checkpoints."""
+
+import importlib
+import warnings
 
 from jaxkd._errors import DivergenceError as DivergenceError
 from jaxkd._errors import Interrupted as Interrupted
@@ -10,9 +13,6 @@ from jaxkd.training._back_off import fit_backing_off as fit_backing_off
 from jaxkd.training._checkpoints import CheckpointError as CheckpointError
 from jaxkd.training._checkpoints import Checkpoints as Checkpoints
 from jaxkd.training._checkpoints import Damage as Damage
-from jaxkd.training._comparison import (
-    average_relative_improvement as average_relative_improvement,
-)
 from jaxkd.training._compile import compile_program as compile_program
 from jaxkd.training._evaluate import Evaluation as Evaluation
 from jaxkd.training._evaluate import evaluate as evaluate
@@ -20,8 +20,6 @@ from jaxkd.training._evaluate import make_evaluator as make_evaluator
 from jaxkd.training._fit import fit as fit
 from jaxkd.training._guard import skip_nonfinite as skip_nonfinite
 from jaxkd.training._loop_state import LoopState as LoopState
-from jaxkd.training._metrics import MetricsWriter as MetricsWriter
-from jaxkd.training._metrics import read_metrics as read_metrics
 from jaxkd.training._networks import FrozenNetwork as FrozenNetwork
 from jaxkd.training._networks import freeze as freeze
 from jaxkd.training._networks import freeze_teacher as freeze_teacher
@@ -37,11 +35,29 @@ from jaxkd.training._processes import all_or_none as all_or_none
 from jaxkd.training._processes import first_alone as first_alone
 from jaxkd.training._processes import is_first as is_first
 from jaxkd.training._program import Program as Program
-from jaxkd.training._run_folders import LoadedNetwork as LoadedNetwork
-from jaxkd.training._run_folders import NetworkConfig as NetworkConfig
-from jaxkd.training._run_folders import load_run as load_run
-from jaxkd.training._run_folders import read_config as read_config
 from jaxkd.training._step import Examples as Examples
 from jaxkd.training._step import TrainState as TrainState
 from jaxkd.training._step import init_train_state as init_train_state
 from jaxkd.training._step import make_train_step as make_train_step
+
+_MOVED = {
+    "LoadedNetwork": "runs",
+    "MetricsWriter": "runs",
+    "NetworkConfig": "runs",
+    "average_relative_improvement": "reports",
+    "load_run": "runs",
+    "read_config": "runs",
+    "read_metrics": "runs",
+}
+
+
+def __getattr__(name: str):
+    if name not in _MOVED:
+        raise AttributeError(f"module 'jaxkd.training' has no attribute {name!r}")
+    home = f"jaxkd.{_MOVED[name]}"
+    warnings.warn(
+        f"jaxkd.training.{name} has moved: use {home}.{name}",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return getattr(importlib.import_module(home), name)

@@ -8,8 +8,8 @@ from cli_arguments import distill_arguments, refusal, train_arguments
 from flax import nnx
 from support import assert_bitwise_equal
 
-from jaxkd import cli, training
-from jaxkd.cli import _runs
+from jaxkd import cli, runs
+from jaxkd.runs import _folder
 
 DECAY = ("--ema", "0.9")
 
@@ -23,11 +23,11 @@ def averaged(tmp_path_factory, quadrants):
 
 
 def last(run):
-    return training.read_metrics(run / "metrics.jsonl")[-1]
+    return runs.read_metrics(run / "metrics.jsonl")[-1]
 
 
 def state(run):
-    return nnx.state(_runs.load_network(run).module)
+    return nnx.state(_folder.load_network(run).module)
 
 
 def test_evaluate_takes_the_average_and_says_so(averaged, teacher, capsys):
@@ -67,7 +67,7 @@ def test_the_report_shows_both_and_says_which_network_it_asks(averaged):
 
 def test_the_network_trained_is_that_of_a_run_without(averaged, teacher):
     ours, theirs = (
-        [record["test/loss"] for record in training.read_metrics(run / "metrics.jsonl")]
+        [record["test/loss"] for record in runs.read_metrics(run / "metrics.jsonl")]
         for run in (averaged, teacher)
     )
     assert ours == theirs

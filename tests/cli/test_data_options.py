@@ -9,7 +9,7 @@ from cli_arguments import distill_arguments, refusal, train_arguments
 from PIL import Image
 from support import make_dataset
 
-from jaxkd import cli, training
+from jaxkd import cli, runs
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def teacher(tmp_path_factory, folder, cached):
 def history(out):
     return [
         (record["train/loss"], record["test/loss"])
-        for record in training.read_metrics(out / "metrics.jsonl")
+        for record in runs.read_metrics(out / "metrics.jsonl")
     ]
 
 

@@ -6,7 +6,7 @@ from cli_arguments import distill_arguments, train_arguments
 from flax import nnx
 from support import build_mlp, make_dataset
 
-from jaxkd import cli, data, models, training
+from jaxkd import cli, data, models, runs, training
 from jaxkd.models import _registry
 
 pytestmark = pytest.mark.slow
@@ -87,7 +87,7 @@ def test_the_published_optimizer_keeps_them_and_kd_at_infinity_is_logit_matching
         assert largest_mean(logits) < 1e-6
     np.testing.assert_allclose(softened, matched, atol=1e-5)
     losses = [
-        [record[f"train/{part}"] for record in training.read_metrics(path)]
+        [record[f"train/{part}"] for record in runs.read_metrics(path)]
         for part, path in (
             ("kd", tmp_path / "kd" / "metrics.jsonl"),
             ("lm", tmp_path / "lm" / "metrics.jsonl"),

@@ -9,7 +9,7 @@ import pytest
 from cli_arguments import distill_arguments, refusal, train_arguments
 from flax import nnx
 
-from jaxkd import cli, distillers, models, training
+from jaxkd import cli, distillers, models, runs
 
 
 def test_every_recipe_and_every_setting_is_listed(capsys, monkeypatch):
@@ -75,7 +75,7 @@ def test_a_method_of_two_stages_is_trained_and_resumed(tmp_path, teacher):
     arguments = distill_arguments(teacher, tmp_path / "run", *more)
     cli.main(arguments)
     metrics = tmp_path / "run" / "metrics.jsonl"
-    stages = [r["stage"] for r in training.read_metrics(metrics)]
+    stages = [r["stage"] for r in runs.read_metrics(metrics)]
     assert stages == ["pretraining", "training", "training"]
     before = metrics.read_bytes()
     cli.main([*arguments, "--resume"])
@@ -83,11 +83,11 @@ def test_a_method_of_two_stages_is_trained_and_resumed(tmp_path, teacher):
 
 
 def test_a_student_with_its_teachers_classifier_is_built_again_from_its_config():
-    config = training.NetworkConfig("resnet8", 4, "float32", 3, (8, 8, 1))
+    config = runs.NetworkConfig("resnet8", 4, "float32", 3, (8, 8, 1))
     own = config.build(nnx.Rngs(0))
     kernel, bias = jnp.ones((6, 3)), jnp.ones(3)
     trained = models.ReusedClassifier(own, 16, kernel, bias, rngs=nnx.Rngs(0))
-    again = training.NetworkConfig(**dataclasses.asdict(config.trained_as(trained)))
+    again = runs.NetworkConfig(**dataclasses.asdict(config.trained_as(trained)))
     shapes = lambda module: jax.tree.map(jnp.shape, nnx.to_pure_dict(nnx.state(module)))
     assert shapes(again.abstract()) == shapes(trained)
     assert config.trained_as(own) == config

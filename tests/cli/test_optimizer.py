@@ -6,7 +6,7 @@ import optax
 import pytest
 from cli_arguments import distill_arguments, refusal, train_arguments
 
-from jaxkd import cli, training
+from jaxkd import cli, runs, training
 from jaxkd.cli import _optimizer
 from jaxkd.cli._options import OptimizerOptions
 
@@ -18,7 +18,7 @@ def test_any_optimizer_schedule_clipping_and_accumulation_train(tmp_path, teache
     more += ("--schedule", "warmup-cosine", "--warmup", "0.5")
     more += ("--learning-rate", "0.01", "--clip-norm", "1", "--accumulate", "2")
     cli.main(distill_arguments(teacher, out, *more))
-    last = training.read_metrics(out / "metrics.jsonl")[-1]
+    last = runs.read_metrics(out / "metrics.jsonl")[-1]
     assert np.isfinite(last["train/loss"])
     options = json.loads((out / "config.json").read_text())["options"]["optimizer"]
     assert options["optimizer_settings"] == {"b1": "0.8", "weight_decay": "0.1"}

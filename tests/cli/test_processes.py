@@ -11,8 +11,8 @@ from cli_arguments import distill_arguments, train_arguments
 from device_support import processes
 from support import arrays
 
-from jaxkd import cli, training
-from jaxkd.cli import _runs
+from jaxkd import cli, runs, training
+from jaxkd.runs import _folder
 
 MAIN = ("-c", "from jaxkd.cli import main; main()")
 
@@ -33,11 +33,11 @@ def both(arguments, *, devices=1, main=MAIN):
 
 
 def losses(run):
-    return [r["train/loss"] for r in training.read_metrics(run / "metrics.jsonl")]
+    return [r["train/loss"] for r in runs.read_metrics(run / "metrics.jsonl")]
 
 
 def student(run):
-    return arrays(jax.tree.leaves(_runs.load_network(run).module))
+    return arrays(jax.tree.leaves(_folder.load_network(run).module))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_the_first_process_alone_prints_and_writes(pair):
     assert f"make it with: jaxkd show {run}" in first
     assert not (run / "report.html").exists()
     assert [line for line in second.splitlines() if "[Gloo]" not in line] == []
-    assert [r["epoch"] for r in training.read_metrics(run / "metrics.jsonl")] == [1, 2]
+    assert [r["epoch"] for r in runs.read_metrics(run / "metrics.jsonl")] == [1, 2]
     assert len(list(run.glob("events*"))) == 1
     assert json.loads((run / "config.json").read_text())["versions"]["devices"] == 4
 

@@ -8,7 +8,7 @@ import pytest
 from cli_arguments import distill_arguments, train_arguments
 from PIL import Image
 
-from jaxkd import cli, data, distillers, training
+from jaxkd import cli, data, distillers, runs, training
 from jaxkd.cli._options import HolisticOptions
 
 
@@ -16,7 +16,7 @@ def test_a_run_folder_holds_config_metrics_checkpoints_and_plots(teacher):
     names = {path.name for path in teacher.iterdir()}
     assert {"config.json", "metrics.jsonl", "checkpoints", "curves.png"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
-    assert len(training.read_metrics(teacher / "metrics.jsonl")) == 3
+    assert len(runs.read_metrics(teacher / "metrics.jsonl")) == 3
     with Image.open(teacher / "curves.png") as picture:
         assert picture.size > (500, 200)
 
@@ -41,7 +41,7 @@ def test_config_names_command_network_data_and_versions(teacher):
 )
 def test_distils_by_every_recipe(tmp_path, teacher, method, parts):
     cli.main(distill_arguments(teacher, tmp_path / "run", "--method", method))
-    last = training.read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]
+    last = runs.read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]
     assert last["epoch"] == 2
     for part in parts:
         assert np.isfinite(last[f"train/{part}"])
@@ -103,7 +103,7 @@ def at_infinity(tmp_path_factory, teacher):
 
 
 def test_weights_and_temperature_reach_the_objective(at_infinity):
-    last = training.read_metrics(at_infinity / "metrics.jsonl")[-1]
+    last = runs.read_metrics(at_infinity / "metrics.jsonl")[-1]
     assert "train/ce" not in last
     assert last["train/loss"] == pytest.approx(2 * last["train/kd"], rel=1e-5)
 
@@ -129,14 +129,14 @@ def test_a_run_at_infinite_temperature_resumes(tmp_path, teacher, at_infinity, w
     (run / "config.json").write_text(config.replace('"inf"', written))
     cli.main(distill_arguments(teacher, run, *AT_INFINITY, "--resume"))
     before, after = (
-        training.read_metrics(path / "metrics.jsonl") for path in (at_infinity, run)
+        runs.read_metrics(path / "metrics.jsonl") for path in (at_infinity, run)
     )
     assert before == after
 
 
 def test_evaluate_prints_the_accuracy_of_the_last_epoch(teacher, capsys):
     cli.main(["evaluate", str(teacher)])
-    last = training.read_metrics(teacher / "metrics.jsonl")[-1]
+    last = runs.read_metrics(teacher / "metrics.jsonl")[-1]
     printed = capsys.readouterr().out
     assert f"test accuracy {last['test/accuracy']:.2%}" in printed
     assert "23 images" in printed
@@ -145,11 +145,11 @@ def test_evaluate_prints_the_accuracy_of_the_last_epoch(teacher, capsys):
 def test_a_run_taken_to_python_teaches_with_the_accuracy_of_its_last_epoch(
     teacher, quadrants
 ):
-    loaded = training.load_run(teacher)
+    loaded = runs.load_run(teacher)
     frozen = training.freeze_teacher(loaded.module, loaded.normalization)
     dataset = data.load(loaded.dataset)
     result = training.evaluate(frozen, dataset.test)
-    last = training.read_metrics(teacher / "metrics.jsonl")[-1]
+    last = runs.read_metrics(teacher / "metrics.jsonl")[-1]
     assert result.accuracy == pytest.approx(last["test/accuracy"])
     assert result.loss == pytest.approx(last["test/loss"], rel=1e-5)
 
@@ -185,7 +185,7 @@ def test_resume_goes_on_to_the_end_and_keeps_one_line_per_epoch(
     before, after = (
         [
             {k: v for k, v in r.items() if k not in ("seconds", "images_per_second")}
-            for r in training.read_metrics(run / "metrics.jsonl")
+            for r in runs.read_metrics(run / "metrics.jsonl")
         ]
         for run in (whole, broken)
     )

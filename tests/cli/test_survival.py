@@ -10,7 +10,7 @@ from cli_arguments import distill_arguments
 from flax import nnx
 from support import assert_bitwise_equal, build_resnet
 
-from jaxkd import training
+from jaxkd import runs, training
 
 RESNET = ("--model", "resnet8", "--width", "4", "--epochs", "40")
 
@@ -59,7 +59,7 @@ def test_killed_twice_and_resumed_a_run_ends_with_the_same_student(tmp_path, tea
     assert start(distill_arguments(teacher, killed, *RESNET, *resume)).wait() == 0
 
     assert_bitwise_equal(student(whole), student(killed))
-    steps = [r["step"] for r in training.read_metrics(killed / "metrics.jsonl")]
+    steps = [r["step"] for r in runs.read_metrics(killed / "metrics.jsonl")]
     assert steps == [3 * epoch for epoch in range(1, 41)]
 
 

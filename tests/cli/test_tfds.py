@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from jaxkd import cli, training
+from jaxkd import cli, runs
 
 
 @pytest.mark.slow
@@ -26,7 +26,7 @@ def test_trains_and_distils_on_fashion_mnist(tmp_path, capsys):
             *("--method", "hkd+kd", "--out", str(student)),
         ]
     )
-    last = training.read_metrics(student / "metrics.jsonl")[-1]
+    last = runs.read_metrics(student / "metrics.jsonl")[-1]
     assert last["test/accuracy"] > 0.4
     capsys.readouterr()
     cli.main(["evaluate", str(student)])

@@ -9,8 +9,8 @@ from cli_arguments import distill_arguments, refusal, train_arguments
 from flax import nnx
 from support import assert_bitwise_equal, build_mlp
 
-from jaxkd import cli, training
-from jaxkd.cli import _summary
+from jaxkd import cli, runs, training
+from jaxkd.runs import _summary
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +32,14 @@ def test_a_trial_is_the_run_of_its_seed_alone(tmp_path, teacher, trials):
     alone = tmp_path / "alone"
     cli.main(distill_arguments(teacher, alone, "--method", "kd", "--seed", "2"))
     assert_bitwise_equal(student(trials, 2), student(alone))
-    mine, its = (
-        training.read_metrics(run / "metrics.jsonl") for run in (trials, alone)
-    )
+    mine, its = (runs.read_metrics(run / "metrics.jsonl") for run in (trials, alone))
     for record, single in zip(mine, its, strict=True):
         assert record["trials"]["train/loss"][2] == single["train/loss"]
 
 
 def test_the_summary_has_mean_and_deviation_of_last_and_best_epoch(trials):
     summary = json.loads((trials / "summary.json").read_text())
-    history = training.read_metrics(trials / "metrics.jsonl")
+    history = runs.read_metrics(trials / "metrics.jsonl")
     table = np.array([record["trials"]["test/accuracy"] for record in history])
     for name, values in (("last", table[-1]), ("best", table.max(axis=0))):
         result = summary["trials"][f"test_accuracy_{name}"]
@@ -52,7 +50,7 @@ def test_the_summary_has_mean_and_deviation_of_last_and_best_epoch(trials):
 
 
 def test_any_trial_can_be_evaluated_and_the_first_is_by_default(trials, capsys):
-    last = training.read_metrics(trials / "metrics.jsonl")[-1]
+    last = runs.read_metrics(trials / "metrics.jsonl")[-1]
     for trial in (None, 0, 2):
         more = () if trial is None else ("--trial", str(trial))
         cli.main(["evaluate", str(trials), *more])
@@ -77,7 +75,7 @@ def test_any_trial_can_be_exported_and_shown(tmp_path, trials, capsys):
     cli.main(["show", str(trials), "--trial", "1"])
     page = (trials / "report.html").read_text()
     assert "trial 1, seed 1)" in page
-    history = training.read_metrics(trials / "metrics.jsonl")
+    history = runs.read_metrics(trials / "metrics.jsonl")
     first, own, _ = zip(*(r["trials"]["test/accuracy"] for r in history), strict=True)
     assert max(first) != max(own)
     for value, name in ((own[-1], "test accuracy"), (max(own), "best epoch&#x27;s")):

@@ -13,7 +13,7 @@ import pytest
 from cli_arguments import train_arguments
 from rich.console import Console
 
-from jaxkd import cli, training
+from jaxkd import cli, runs, training
 from jaxkd.cli import _profile
 
 
@@ -108,7 +108,7 @@ def test_weights_and_biases_gets_every_epoch_and_the_trace_is_written(
     (started,) = wandb.started
     assert started["project"] == "my-project"
     assert started["config"] == json.loads((out / "config.json").read_text())
-    records = training.read_metrics(out / "metrics.jsonl")
+    records = runs.read_metrics(out / "metrics.jsonl")
     assert [step for step, _ in wandb.logged] == [r["step"] for r in records]
     assert wandb.logged[-1][1]["test/accuracy"] == records[-1]["test/accuracy"]
     assert wandb.finished == 1

@@ -15,9 +15,9 @@ from experiments import _runs
 from experiments.recipes import TABLES, _cost, _results
 from experiments.recipes.__main__ import main
 from experiments.recipes._table import smoke
-from jaxkd import cli, distillers, models, training
-from jaxkd.cli import _summary
+from jaxkd import cli, distillers, models, reports
 from jaxkd.cli._options import Distill, Train, parse
+from jaxkd.runs import _summary
 
 TABLE_1 = TABLES["hkd_table1"]
 R50_VGG8 = 3
@@ -38,7 +38,7 @@ def improvement(row, **replaced):
         for cells in (baseline.published, row.published, TABLE_1.students)
     )
     ours[R50_VGG8] = replaced.get("ours", ours[R50_VGG8])
-    return 100 * training.average_relative_improvement(ours, theirs, student)
+    return 100 * reports.average_relative_improvement(ours, theirs, student)
 
 
 @functools.cache

@@ -8,19 +8,13 @@ import jax
 import numpy as np
 from flax import nnx
 
-from jaxkd import data, graphs, training
+from jaxkd import data, graphs, runs, training
 from jaxkd._errors import InvalidInputError
-from jaxkd.cli import (
-    _analysis,
-    _charts,
-    _optimizer,
-    _page,
-    _pictures,
-    _runs,
-    _summary,
-)
+from jaxkd.cli import _optimizer
 from jaxkd.cli._options import OptimizerOptions
-from jaxkd.cli._predictions import Predictions, predict
+from jaxkd.reports import _charts, _html, _statistics, _thumbnails
+from jaxkd.reports._predictions import Predictions, predict
+from jaxkd.runs import _folder, _summary
 
 REPORT = "report.html"
 
@@ -44,7 +38,7 @@ class Answers(NamedTuple):
         nodes: The test images whose graph is drawn.
     """
 
-    loaded: training.LoadedNetwork
+    loaded: runs.LoadedNetwork
     student: Predictions
     teacher: Predictions | None
     nodes: np.ndarray
@@ -63,7 +57,7 @@ def ask(
         ValueError: If the folder is no run, has no finished checkpoint or no such
             trial.
     """
-    loaded = _runs.load_network(run, trial=trial)
+    loaded = _folder.load_network(run, trial=trial)
     count = len(dataset.test.labels)
     random = np.random.default_rng(0)
     nodes = np.sort(random.choice(count, min(_GRAPH_NODES, count), replace=False))
@@ -93,31 +87,31 @@ def write_report(
         ValueError: If the folder is no run or has nothing to show yet.
     """
     loaded, student, taught, nodes = answers
-    config = training.read_config(run)
-    history = training.read_metrics(run / "metrics.jsonl")
+    config = runs.read_config(run)
+    history = runs.read_metrics(run / "metrics.jsonl")
     if not history:
         raise InvalidInputError(f"{run} has no metrics yet; train it first")
     history = [_summary.of_trial(record, loaded.trial) for record in history]
     labels = dataset.test.labels
     named = {_OWN: student} if taught is None else {_OWN: student, "teacher": taught}
     calibrations = {
-        name: _analysis.calibration(each.probabilities, labels)
+        name: _statistics.calibration(each.probabilities, labels)
         for name, each in named.items()
     }
     method = config["options"].get("method")
     title = f"{loaded.network.model} on {dataset.name}"
     title += f", distilled by {method}" if method else ", trained alone"
     sections = [
-        _page.heading(title),
-        _page.text(note) if note else "",
-        _page.numbers(_headline(history, student, taught, calibrations, labels)),
-        _page.section("The run", _page.facts(_facts(run, config, loaded, dataset))),
-        _page.section("Training", _page.cards(_curves(history, config))),
-        _page.section(
+        _html.heading(title),
+        _html.text(note) if note else "",
+        _html.numbers(_headline(history, student, taught, calibrations, labels)),
+        _html.section("The run", _html.facts(_facts(run, config, loaded, dataset))),
+        _html.section("Training", _html.cards(_curves(history, config))),
+        _html.section(
             "On the test set",
-            _page.cards(_test_cards(student, taught, calibrations, dataset)),
+            _html.cards(_test_cards(student, taught, calibrations, dataset)),
         ),
-        _page.section(
+        _html.section(
             "The most confident mistakes", _mistakes(student, taught, dataset)
         ),
         _graphs(student, taught, nodes, dataset, config),
@@ -126,7 +120,7 @@ def write_report(
     path = run / REPORT
     temporary = path.with_suffix(".tmp")
     temporary.write_text(
-        _page.document(title, filter(None, sections), small_images=small),
+        _html.document(title, filter(None, sections), small_images=small),
         encoding="utf-8",
     )
     temporary.replace(path)
@@ -137,7 +131,7 @@ def _headline(
     history: Sequence[Record],
     student: Predictions,
     teacher: Predictions | None,
-    calibrations: dict[str, _analysis.Calibration],
+    calibrations: dict[str, _statistics.Calibration],
     labels: np.ndarray,
 ) -> dict[str, str]:
     metric = _summary.handed_on(history)
@@ -147,7 +141,7 @@ def _headline(
         shown["best epoch's test accuracy"] = f"{max(tested):.2%}"
     if teacher is not None:
         shown["teacher's test accuracy"] = f"{np.mean(teacher.classes == labels):.2%}"
-        same = _analysis.agreement(student.classes, teacher.classes, labels).equal
+        same = _statistics.agreement(student.classes, teacher.classes, labels).equal
         shown["predicts as the teacher does"] = f"{same:.2%}"
     shown["calibration error"] = f"{calibrations[_OWN].error:.3f}"
     shown["epochs"] = str(history[-1]["epoch"])
@@ -158,7 +152,7 @@ def _headline(
 def _facts(
     run: Path,
     config: dict[str, Any],
-    loaded: training.LoadedNetwork,
+    loaded: runs.LoadedNetwork,
     dataset: data.ImageDataset,
 ) -> dict[str, str]:
     options, network = config["options"], loaded.network
@@ -233,7 +227,7 @@ def _learning_rates(
     """The rate of each epoch's last step, as the run's options say."""
     if (stored := config["options"].get("optimizer")) is None:
         return None
-    options = _runs.as_options(OptimizerOptions, stored)
+    options = _folder.as_options(OptimizerOptions, stored)
     own = [r for r in history if r.get("stage", "training") == "training"]
     if not own:
         return None
@@ -251,21 +245,21 @@ def _learning_rates(
 def _test_cards(
     student: Predictions,
     teacher: Predictions | None,
-    calibrations: dict[str, _analysis.Calibration],
+    calibrations: dict[str, _statistics.Calibration],
     dataset: data.ImageDataset,
 ) -> dict[str, str]:
     labels, names = dataset.test.labels, dataset.class_names
-    matrix = _analysis.confusion_matrix(labels, student.classes, dataset.num_classes)
-    worst = _analysis.most_confused(matrix, 8)
+    matrix = _statistics.confusion_matrix(labels, student.classes, dataset.num_classes)
+    worst = _statistics.most_confused(matrix, 8)
     rows = [(names[i], names[j], str(n)) for i, j, n in worst]
     shown = {"Classes and what they are taken for": _charts.confusion(matrix, names)}
     if rows:
         head = ("class", "taken for", "images")
-        shown["The most frequent mistakes"] = _page.table(head, rows)
+        shown["The most frequent mistakes"] = _html.table(head, rows)
     shown["Is it right as often as it is sure?"] = _charts.reliability(calibrations)
     if teacher is not None:
-        found = _analysis.agreement(student.classes, teacher.classes, labels)
-        cells = _page.table(
+        found = _statistics.agreement(student.classes, teacher.classes, labels)
+        cells = _html.table(
             ("", "teacher right", "teacher wrong"),
             [
                 ("student right", f"{found.both:,}", f"{found.only_student:,}"),
@@ -273,7 +267,7 @@ def _test_cards(
             ],
         )
         said = f"Both predict the same class for {found.equal:.2%} of the images."
-        shown["Teacher and student"] = cells + _page.text(said)
+        shown["Teacher and student"] = cells + _html.text(said)
     return shown
 
 
@@ -281,7 +275,7 @@ def _mistakes(
     student: Predictions, teacher: Predictions | None, dataset: data.ImageDataset
 ) -> str:
     labels, names = dataset.test.labels, dataset.class_names
-    rows = _analysis.confident_mistakes(student.probabilities, labels, _MISTAKES)
+    rows = _statistics.confident_mistakes(student.probabilities, labels, _MISTAKES)
     shown = []
     for row in rows:
         said = student.classes[row]
@@ -291,8 +285,8 @@ def _mistakes(
         )
         if teacher is not None:
             caption += f"; teacher: {names[teacher.classes[row]]}"
-        shown.append((_pictures.png(_image(dataset, int(row))), caption))
-    return _page.thumbnails(shown) if shown else _page.text("There are none.")
+        shown.append((_thumbnails.png(_image(dataset, int(row))), caption))
+    return _html.thumbnails(shown) if shown else _html.text("There are none.")
 
 
 def _graphs(
@@ -305,8 +299,8 @@ def _graphs(
     """The graph of one batch of test images, that of the teacher beside it."""
     k = config["options"].get("hkd", {}).get("neighbors", _NEIGHBORS)
     labels = dataset.test.labels[nodes]
-    positions = _analysis.spread_out(
-        _analysis.principal_plane(student.embedding), distance=0.075
+    positions = _statistics.spread_out(
+        _statistics.principal_plane(student.embedding), distance=0.075
     )
     found, shown = {}, {}
     for name, answers in (("This network", student), ("Teacher", teacher)):
@@ -316,7 +310,7 @@ def _graphs(
         found[name] = near
         purity = float(np.mean(graphs.neighbor_purity(near, labels)))
         shown[f"{name}: {purity:.0%} of neighbours are of one's class"] = (
-            _pictures.graph(near, positions, labels, dataset.class_names)
+            _thumbnails.graph(near, positions, labels, dataset.class_names)
         )
     said = (
         f"{len(nodes)} test images, each joined to the {k - 1} whose predictions are "
@@ -331,12 +325,12 @@ def _graphs(
         '<span class="key other"></span> different classes</p>'
     )
     images = [_image(dataset, int(row)) for row in nodes]
-    return _page.section(
+    return _html.section(
         "Who predicts alike",
-        _page.text(said),
+        _html.text(said),
         key,
-        _pictures.definitions(images),
-        _page.cards(shown),
+        _thumbnails.definitions(images),
+        _html.cards(shown),
     )
 
 

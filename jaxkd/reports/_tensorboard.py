@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from jaxkd import data
-from jaxkd.cli import _charts, _pictures
+from jaxkd.reports import _charts, _thumbnails
 
 # TensorBoard takes the event files of one folder for one after the other, and stops
 # reading scalars where another file begins. So images have a folder of their own.
@@ -29,7 +29,7 @@ def write_batch(run: Path, dataset: data.ImageDataset, seed: int) -> None:
     rows = np.sort(random.choice(len(labels), count, replace=False))
     chosen = np.concatenate([np.asarray(images[i : i + 1]) for i in rows.tolist()])
     augmented = data.augment(jax.random.key(seed), chosen, dataset.augmentation)
-    picture = _pictures.grid(np.asarray(augmented))
+    picture = _thumbnails.grid(np.asarray(augmented))
     scale = max(1, _SIDE // max(chosen.shape[1:3]))
     picture = picture.repeat(scale, axis=0).repeat(scale, axis=1)
     _write(run, "training images, augmented", picture, step=0)

@@ -12,25 +12,13 @@ import optax
 from flax import nnx
 from rich.console import Console
 
-from jaxkd import data, distillers, models, training
+from jaxkd import data, distillers, models, runs, training
 from jaxkd._errors import InvalidInputError
-from jaxkd.cli import (
-    _analysis,
-    _devices,
-    _html,
-    _lock,
-    _optimizer,
-    _plots,
-    _profile,
-    _resume,
-    _runs,
-    _signals,
-    _summary,
-    _tensorboard,
-    _wandb,
-)
-from jaxkd.cli._messages import say
+from jaxkd._messages import say
+from jaxkd.cli import _devices, _optimizer, _profile, _signals
 from jaxkd.cli._options import DataOptions, Distill, Train
+from jaxkd.reports import _figures, _run_page, _statistics, _tensorboard, _wandb
+from jaxkd.runs import _folder, _lock, _resume, _summary
 
 MAX_SKIPPED = 10
 """How many steps in a row ``--on-nonfinite skip`` skips."""
@@ -56,7 +44,7 @@ OTHERS_REFUSAL = InvalidInputError("another process cannot read what it needs")
 def begin(options: Train | Distill) -> None:
     """Joins the other processes, if there are any, and looks at the output folder."""
     _devices.join(options.devices)
-    check = lambda: _runs.check_out(options.out, resume=options.resume)
+    check = lambda: _folder.check_out(options.out, resume=options.resume)
     training.first_alone(check, REFUSAL)
 
 
@@ -107,7 +95,7 @@ def train_network(
     console = Console(quiet=not training.is_first())
     if options.wandb is not None:
         _wandb.require()
-    network = training.NetworkConfig.for_dataset(
+    network = runs.NetworkConfig.for_dataset(
         dataset, options.model, options.width, options.compute_dtype
     )
     steps = data.steps_per_epoch(len(dataset.train.labels), options.batch_size)
@@ -161,7 +149,7 @@ def train_network(
     )
     loop = program.start(options.seed, options.data_seed)
     network = network.trained_as(program.student(loop))
-    config = _runs.make_config(
+    config = _folder.make_config(
         dataclasses.asdict(options),
         arguments,
         network,
@@ -175,12 +163,12 @@ def train_network(
     def open_folder() -> None:
         """What the first process does for all; it alone holds the lock."""
         stack.enter_context(_lock.hold(options.out))
-        _runs.check_out(options.out, resume=options.resume, held=True)
+        _folder.check_out(options.out, resume=options.resume, held=True)
         if options.resume:
             _resume.check_same_experiment(options.out, config)
         else:
             stack.enter_context(_resume.nothing_left_behind(options.out))
-            _runs.write_json(options.out / _runs.CONFIG, config)
+            _folder.write_json(options.out / _folder.CONFIG, config)
             if options.report:
                 _tensorboard.write_batch(options.out, dataset, options.data_seed)
 
@@ -200,7 +188,7 @@ def train_network(
         history = _fit(options, program, loop, checkpoints, history, console)
         if not training.is_first():
             return
-        _plots.draw_history(options.out / "curves.png", history)
+        _figures.draw_history(options.out / "curves.png", history)
         _finish(options, console, history)
         if not options.report:
             return
@@ -272,10 +260,10 @@ def _open_writers(
     options: Train | Distill, step: int, ends: contextlib.ExitStack
 ) -> list[Any]:
     """Where the records go, the file of metrics first; closed with the stack."""
-    writer = training.MetricsWriter(options.out, resumed_at=step)
+    writer = runs.MetricsWriter(options.out, resumed_at=step)
     writers: list[Any] = [ends.enter_context(contextlib.closing(writer))]
     if options.wandb is not None:
-        stored = training.read_config(options.out)
+        stored = runs.read_config(options.out)
         sender = _wandb.WandbWriter(options.wandb, options.out, stored)
         writers.append(ends.enter_context(contextlib.closing(sender)))
     return writers
@@ -290,9 +278,9 @@ def _show(
     step: int,
 ) -> None:
     """Makes what there is to look at after a run."""
-    answers = _html.ask(out, dataset, teacher)
-    path = _html.write_report(out, answers, dataset)
-    matrix = _analysis.confusion_matrix(
+    answers = _run_page.ask(out, dataset, teacher)
+    path = _run_page.write_report(out, answers, dataset)
+    matrix = _statistics.confusion_matrix(
         dataset.test.labels, answers.student.classes, dataset.num_classes
     )
     _tensorboard.write_confusion(out, matrix, dataset.class_names, step)
@@ -306,7 +294,7 @@ def _finish(
     seeds = {"seed": options.seed, "data_seed": options.data_seed}
     summary = _summary.summarize(history, **seeds)
     summary["device"] = jax.devices()[0].device_kind
-    _runs.write_json(options.out / "summary.json", summary)
+    _folder.write_json(options.out / "summary.json", summary)
     trials = summary["trials"]
     live = trials.get("live_test_accuracy_last")
     beside = "" if live is None else f" (not averaged {_summary.shown(live)})"

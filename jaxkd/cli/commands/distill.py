@@ -3,18 +3,18 @@
 import dataclasses
 from typing import Any
 
-from jaxkd import data, distillers, training
+from jaxkd import data, distillers, runs, training
 from jaxkd._errors import InvalidInputError
-from jaxkd.cli import _runs
 from jaxkd.cli._optimizer import value_of
 from jaxkd.cli._options import Distill, HolisticOptions
-from jaxkd.cli._train import (
+from jaxkd.cli.commands.train import (
     OTHERS_REFUSAL,
     begin,
     centered,
     load_dataset,
     train_network,
 )
+from jaxkd.runs import _folder
 
 
 def run(options: Distill, arguments: list[str]) -> None:
@@ -42,7 +42,7 @@ def run(options: Distill, arguments: list[str]) -> None:
         distiller,
         frozen,
         equal_means=options.equal_means,
-        taught_by=_runs.describe_teacher(
+        taught_by=_folder.describe_teacher(
             options.teacher, options.teacher_trial, frozen
         ),
     )
@@ -50,14 +50,14 @@ def run(options: Distill, arguments: list[str]) -> None:
 
 def _load(
     options: Distill,
-) -> tuple[training.LoadedNetwork, Distill, str, data.ImageDataset]:
+) -> tuple[runs.LoadedNetwork, Distill, str, data.ImageDataset]:
     """The teacher, the options with its image size, its student's dataset by name, it.
 
     The size is among the options from here on, because the student's run folder has to
     say it to whoever loads the student.
     """
-    teacher = _runs.load_network(options.teacher, trial=options.teacher_trial)
-    source = _runs.source_of(teacher, options.dataset)
+    teacher = _folder.load_network(options.teacher, trial=options.teacher_trial)
+    source = _folder.source_of(teacher, options.dataset)
     if options.dataset is None and options.data.image_size is None:
         sized = dataclasses.replace(options.data, image_size=teacher.image_size)
         options = dataclasses.replace(options, data=sized)
@@ -66,7 +66,7 @@ def _load(
     return teacher, options, source, dataset
 
 
-def check_fits(loaded: training.LoadedNetwork, dataset: data.ImageDataset) -> None:
+def check_fits(loaded: runs.LoadedNetwork, dataset: data.ImageDataset) -> None:
     """Refuses a trained network that was made for other images or classes.
 
     Classes are compared by name where the network and the dataset both have names:

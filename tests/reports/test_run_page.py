@@ -6,7 +6,7 @@ import pytest
 from cli_arguments import distill_arguments
 
 from jaxkd import cli
-from jaxkd.cli import _charts, _html, _pictures
+from jaxkd.reports import _charts, _run_page, _thumbnails
 
 
 class Page(html.parser.HTMLParser):
@@ -90,7 +90,7 @@ def test_without_its_teacher_a_report_says_so(student, tmp_path, teacher, monkey
 
 def test_names_cannot_break_the_page():
     chart = _charts.confusion(np.eye(2, dtype=int), ["<b>&", "\u00e9"])
-    graph = _pictures.graph(
+    graph = _thumbnails.graph(
         np.array([[0, 1], [1, 0]]), np.eye(2), np.array([0, 1]), ["<b>&", "'\""]
     )
     for text in (chart, graph):
@@ -112,7 +112,7 @@ def test_the_learning_rate_of_an_epoch_is_that_of_its_last_update():
     options = {"learning_rate": 0.1, "schedule": "cosine", "accumulate": 2}
     config = {"options": {"epochs": 3, "optimizer": options}}
     history = [{"epoch": i, "step": 10 * i} for i in (1, 2, 3)]
-    rates = _html._learning_rates(history, config)
+    rates = _run_page._learning_rates(history, config)
     wanted = [0.05 * (1 + np.cos(np.pi * update / 15)) for update in (4, 9, 14)]
     np.testing.assert_allclose([r["rate"] for r in rates], wanted, rtol=1e-5)
 
@@ -121,5 +121,5 @@ def test_the_learning_rate_of_an_epoch_is_that_of_its_last_update():
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_images_of_any_kind_become_pictures(channels, dtype):
     image = np.ones((5, 4, channels), dtype)
-    assert _pictures.png(image).startswith("data:image/png;base64,")
-    assert _pictures.grid(np.stack([image] * 3), columns=2).shape[:2] == (11, 9)
+    assert _thumbnails.png(image).startswith("data:image/png;base64,")
+    assert _thumbnails.grid(np.stack([image] * 3), columns=2).shape[:2] == (11, 9)

@@ -5,20 +5,20 @@ import time
 from rich.console import Console
 
 from jaxkd import data, training
-from jaxkd.cli import _runs
-from jaxkd.cli._distill import check_fits
 from jaxkd.cli._options import Evaluate
+from jaxkd.cli.commands.distill import check_fits
+from jaxkd.runs import _folder
 
 
 def run(options: Evaluate, arguments: list[str]) -> None:
     """Evaluates a trained network on its whole test set."""
     del arguments
-    loaded = _runs.load_network(options.run, trial=options.trial)
+    loaded = _folder.load_network(options.run, trial=options.trial)
     image_size = options.image_size
     if image_size is None and options.dataset is None:
         image_size = loaded.image_size
     dataset = data.load(
-        _runs.source_of(loaded, options.dataset),
+        _folder.source_of(loaded, options.dataset),
         data_dir=options.data_dir,
         cache_dir=options.cache_dir,
         image_size=image_size,

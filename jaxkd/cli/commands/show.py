@@ -5,31 +5,32 @@ from typing import Any
 
 from rich.console import Console
 
-from jaxkd import training
+from jaxkd import runs, training
 from jaxkd._errors import InvalidInputError
-from jaxkd.cli import _html, _runs
 from jaxkd.cli._options import DataOptions, Show
-from jaxkd.cli._train import load_dataset
+from jaxkd.cli.commands.train import load_dataset
+from jaxkd.reports import _run_page
+from jaxkd.runs import _folder
 
 
 def run(options: Show, arguments: list[str]) -> None:
     """Makes a run's report again and says where it is."""
     del arguments
-    config = training.read_config(options.run)
+    config = runs.read_config(options.run)
     dataset = load_dataset(config["dataset"]["source"], _data_options(options, config))
     teacher, note = None, ""
     if "teacher" in config["options"]:
         folder = options.teacher or Path(config["options"]["teacher"])
         trial = config["options"].get("teacher_trial", 0)
         try:
-            loaded = _runs.load_network(folder, trial=trial)
+            loaded = _folder.load_network(folder, trial=trial)
             teacher = training.freeze_teacher(loaded.module, loaded.normalization)
         except InvalidInputError as error:
             if options.teacher is not None:
                 raise
             note = f"Without the teacher: {error}. (jaxkd show RUN --teacher FOLDER)"
-    answers = _html.ask(options.run, dataset, teacher, trial=options.trial)
-    path = _html.write_report(options.run, answers, dataset, note=note)
+    answers = _run_page.ask(options.run, dataset, teacher, trial=options.trial)
+    path = _run_page.write_report(options.run, answers, dataset, note=note)
     Console().print(str(path), highlight=False, soft_wrap=True, markup=False)
 
 
@@ -39,4 +40,4 @@ def _data_options(options: Show, config: dict[str, Any]) -> DataOptions:
     for name in ("data_dir", "cache_dir"):
         given = getattr(options, name) or stored.get(name)
         stored[name] = None if given is None else Path(given)
-    return _runs.as_options(DataOptions, stored)
+    return _folder.as_options(DataOptions, stored)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from jaxkd.cli import _analysis
-from jaxkd.cli._plots import COLORS
+from jaxkd.reports import _statistics
+from jaxkd.reports._figures import COLORS
 
 # Larger images are scaled down: a page of photographs should stay small.
 _LARGEST = 64
@@ -75,7 +75,7 @@ def graph(
     side, margin = 100 * _THUMBNAIL, 5.0
     points = margin + (100 - 2 * margin) * positions
     lines, nodes = [], []
-    for i, j in _analysis.undirected(neighbors):
+    for i, j in _statistics.undirected(neighbors):
         kind = "same" if labels[i] == labels[j] else "other"
         (x1, y1), (x2, y2) = points[i], points[j]
         lines.append(

@@ -9,7 +9,9 @@ from typing import Any
 
 from jaxkd import training
 from jaxkd._errors import InvalidInputError
-from jaxkd.cli._messages import say
+from jaxkd._messages import say
+from jaxkd.runs._load import read_config
+from jaxkd.runs._metrics import read_metrics
 
 # What may differ between a run and its continuation: where things lie and how often
 # they are saved. A teacher and a dataset are known by their contents.
@@ -35,7 +37,7 @@ def check_same_experiment(out: Path, config: dict[str, Any]) -> None:
     Raises:
         ValueError: Listing what differs.
     """
-    before, now = _comparable(training.read_config(out)), _comparable(config)
+    before, now = _comparable(read_config(out)), _comparable(config)
     differences = []
     for section in ("options", "network", "dataset", "teacher"):
         # An option is known by its name; what else differs, by where it stands.
@@ -73,7 +75,7 @@ def nothing_left_behind(out: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        recorded = training.read_metrics(out / "metrics.jsonl")
+        recorded = read_metrics(out / "metrics.jsonl")
         if not recorded and not training.Checkpoints(out / "checkpoints").steps():
             shutil.rmtree(out, ignore_errors=True)
         raise

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from jaxkd import training
+from jaxkd import reports
 from jaxkd._errors import InvalidInputError, unknown_name
-from jaxkd.cli import _plots
-from jaxkd.cli._messages import say
+from jaxkd._messages import say
 from jaxkd.cli._options import Report
-from jaxkd.cli._report_runs import (
+from jaxkd.reports import _figures
+from jaxkd.reports._comparison_runs import (
     Group,
     Pair,
     Run,
@@ -52,7 +52,7 @@ def run(options: Report, arguments: list[str]) -> None:
             for (place, method), group in table.cells.items()
             if place == pair
         }
-        _plots.draw_comparison(
+        _figures.draw_comparison(
             out / name,
             curves,
             teacher_accuracy=pair.teacher_accuracy,
@@ -137,7 +137,7 @@ class _Table:
             return None
         try:
             ours, theirs, student = zip(*rows, strict=True)
-            return training.average_relative_improvement(ours, theirs, student)
+            return reports.average_relative_improvement(ours, theirs, student)
         except InvalidInputError:  # no gain to compare with
             return None
 

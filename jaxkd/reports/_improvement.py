@@ -33,8 +33,8 @@ def average_relative_improvement(
             where the student is in some pair.
 
     Example:
-        >>> from jaxkd import training
-        >>> training.average_relative_improvement([76.0], [74.0], [73.0])
+        >>> from jaxkd import reports
+        >>> reports.average_relative_improvement([76.0], [74.0], [73.0])
         2.0
 
     References:

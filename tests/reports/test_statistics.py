@@ -1,6 +1,6 @@
 import numpy as np
 
-from jaxkd.cli import _analysis
+from jaxkd.reports import _statistics
 
 LABELS = np.array([0, 0, 1, 1, 2, 2])
 STUDENT = np.array([0, 1, 1, 1, 0, 2])
@@ -8,7 +8,7 @@ TEACHER = np.array([0, 0, 1, 2, 0, 1])
 
 
 def test_the_confusion_matrix_counts_pairs_of_class_and_prediction():
-    matrix = _analysis.confusion_matrix(LABELS, STUDENT, 4)
+    matrix = _statistics.confusion_matrix(LABELS, STUDENT, 4)
     for i in range(4):
         for j in range(4):
             assert matrix[i, j] == sum((i == LABELS) & (j == STUDENT)), (i, j)
@@ -16,18 +16,18 @@ def test_the_confusion_matrix_counts_pairs_of_class_and_prediction():
 
 def test_the_most_confused_pairs_come_first_and_none_is_a_hit():
     matrix = np.array([[9, 1, 0], [0, 9, 3], [0, 2, 9]])
-    assert _analysis.most_confused(matrix, 5) == [(1, 2, 3), (2, 1, 2), (0, 1, 1)]
+    assert _statistics.most_confused(matrix, 5) == [(1, 2, 3), (2, 1, 2), (0, 1, 1)]
 
 
 def test_teacher_and_student_fall_into_four_groups():
-    found = _analysis.agreement(STUDENT, TEACHER, LABELS)
+    found = _statistics.agreement(STUDENT, TEACHER, LABELS)
     assert found == (3 / 6, 2, 1, 2, 1)
 
 
 def test_the_calibration_error_weighs_each_bin_by_its_examples():
     confidence = np.array([0.55, 0.55, 0.55, 0.95])
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
-    found = _analysis.calibration(probabilities, np.array([0, 1, 1, 0]), bins=10)
+    found = _statistics.calibration(probabilities, np.array([0, 1, 1, 0]), bins=10)
     expected = 3 / 4 * abs(0.55 - 1 / 3) + 1 / 4 * abs(0.95 - 1)
     np.testing.assert_allclose(found.error, expected)
     assert found.counts.tolist() == [0, 0, 0, 0, 0, 3, 0, 0, 0, 1]
@@ -35,14 +35,14 @@ def test_the_calibration_error_weighs_each_bin_by_its_examples():
 
 
 def test_always_sure_and_always_right_is_calibrated():
-    found = _analysis.calibration(np.eye(3)[LABELS], LABELS)
+    found = _statistics.calibration(np.eye(3)[LABELS], LABELS)
     assert found.error == 0.0
     assert found.counts[-1] == 6
 
 
 def test_mistakes_come_in_the_order_of_their_confidence():
     probabilities = np.array([[0.6, 0.4], [0.1, 0.9], [0.3, 0.7], [0.2, 0.8]])
-    rows = _analysis.confident_mistakes(probabilities, np.array([1, 0, 0, 1]), 2)
+    rows = _statistics.confident_mistakes(probabilities, np.array([1, 0, 0, 1]), 2)
     assert rows.tolist() == [1, 2]
 
 
@@ -50,7 +50,7 @@ def test_the_principal_plane_keeps_the_direction_of_greatest_variance():
     rng = np.random.default_rng(0)
     direction = np.array([3.0, 4.0, 0.0]) / 5
     along = rng.normal(0, 10, 40)
-    plane = _analysis.principal_plane(
+    plane = _statistics.principal_plane(
         along[:, None] * direction + rng.normal(0, 0.01, (40, 3))
     )
     assert abs(np.corrcoef(plane[:, 0], along)[0, 1]) > 0.999
@@ -59,7 +59,7 @@ def test_the_principal_plane_keeps_the_direction_of_greatest_variance():
 
 
 def test_points_that_coincide_are_moved_apart():
-    points = _analysis.spread_out(np.full((5, 2), 0.5), distance=0.1)
+    points = _statistics.spread_out(np.full((5, 2), 0.5), distance=0.1)
     distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
     assert distances[~np.eye(5, dtype=bool)].min() > 0.09
     assert ((points >= 0) & (points <= 1)).all()
@@ -67,4 +67,4 @@ def test_points_that_coincide_are_moved_apart():
 
 def test_edges_have_no_direction_and_no_loops():
     neighbors = np.array([[0, 1], [1, 0], [2, 1]])
-    assert _analysis.undirected(neighbors) == [(0, 1), (1, 2)]
+    assert _statistics.undirected(neighbors) == [(0, 1), (1, 2)]

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from jaxkd import __version__, _json, interchange, training
+from jaxkd import __version__, _json, interchange, runs, training
 from jaxkd._errors import InvalidInputError
-from jaxkd.cli import _runs
 from jaxkd.cli._options import Export
+from jaxkd.runs import _folder
 
 
 def run(options: Export, arguments: list[str]) -> None:
@@ -17,7 +17,7 @@ def run(options: Export, arguments: list[str]) -> None:
     out = options.out
     if out.exists():
         raise InvalidInputError(f"{out} exists already; choose another --out")
-    loaded = _runs.load_network(options.run, trial=options.trial)
+    loaded = _folder.load_network(options.run, trial=options.trial)
     description = _description(loaded)
     made = str(out)
     if options.format == "stablehlo":
@@ -43,7 +43,7 @@ def run(options: Export, arguments: list[str]) -> None:
     )
 
 
-def _description(loaded: training.LoadedNetwork) -> dict[str, Any]:
+def _description(loaded: runs.LoadedNetwork) -> dict[str, Any]:
     network, names = loaded.network, loaded.class_names
     return {
         "model": network.model,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxkd import training
+from jaxkd import reports
 
 # CIFAR-100 top-1 (%) of five pairs of networks, and the column ARI (%), from Zhou et
 # al., Distilling Holistic Knowledge with Graph Neural Networks, arXiv 2108.05507, 2021,
@@ -29,22 +29,22 @@ HKD_KD_OF_THE_COLUMN = (76.13, 76.92, 70.48, 74.85, 70.72)
 def test_gives_the_published_column_from_the_published_means(method):
     means, published = METHODS[method]
     ours = HKD_KD if method == "CRD+KD" else HKD_KD_OF_THE_COLUMN
-    actual = 100 * training.average_relative_improvement(ours, means, STUDENT)
+    actual = 100 * reports.average_relative_improvement(ours, means, STUDENT)
     assert actual == pytest.approx(published, abs=0.006)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_means_as_printed_give_it_within_a_quarter_of_a_point(method):
     means, published = METHODS[method]
-    actual = 100 * training.average_relative_improvement(HKD_KD, means, STUDENT)
+    actual = 100 * reports.average_relative_improvement(HKD_KD, means, STUDENT)
     assert actual == pytest.approx(published, abs=0.25)
 
 
 def test_does_not_see_the_unit_and_the_origin_of_accuracies():
     ours, theirs, student = np.random.default_rng(0).normal(size=(3, 4)).tolist()
-    expected = training.average_relative_improvement(ours, theirs, student)
+    expected = reports.average_relative_improvement(ours, theirs, student)
     moved = [[7 + 100 * x for x in each] for each in (ours, theirs, student)]
-    assert training.average_relative_improvement(*moved) == pytest.approx(expected)
+    assert reports.average_relative_improvement(*moved) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -57,4 +57,4 @@ def test_does_not_see_the_unit_and_the_origin_of_accuracies():
 )
 def test_refuses_what_has_no_improvement(accuracies, says):
     with pytest.raises(ValueError, match=says):
-        training.average_relative_improvement(*accuracies)
+        reports.average_relative_improvement(*accuracies)

@@ -7,7 +7,7 @@ from cli_arguments import distill_arguments, refusal, train_arguments
 from PIL import Image
 
 from jaxkd import cli
-from jaxkd.cli import _summary
+from jaxkd.runs import _summary
 
 TEACHER = {"network": {"model": "resnet20", "width": None}, "test_accuracy": 0.9}
 

@@ -6,8 +6,8 @@ import shutil
 import pytest
 from cli_arguments import distill_arguments, train_arguments
 
-from jaxkd import cli, training
-from jaxkd.cli import _lock
+from jaxkd import cli, runs
+from jaxkd.runs import _lock
 
 
 @pytest.fixture
@@ -100,14 +100,14 @@ def test_a_teacher_may_move_but_not_change(
 
 def test_a_damaged_checkpoint_is_named_set_aside_and_made_again(quadrants, run, capsys):
     flip_a_bit(run / "checkpoints" / "9")
-    before = training.read_metrics(run / "metrics.jsonl")
+    before = runs.read_metrics(run / "metrics.jsonl")
     resume(quadrants, run)
     (line,) = capsys.readouterr().err.splitlines()
     assert "the checkpoint of step 9" in line
     assert "now called 9.damaged, and that of step 6 is used" in line
     names = sorted(path.name for path in (run / "checkpoints").iterdir())
     assert names == ["6", "9", "9.damaged"]
-    after = training.read_metrics(run / "metrics.jsonl")
+    after = runs.read_metrics(run / "metrics.jsonl")
     assert [r["test/loss"] for r in before] == [r["test/loss"] for r in after]
 
 

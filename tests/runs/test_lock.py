@@ -5,14 +5,14 @@ import sys
 import pytest
 
 from jaxkd._errors import InvalidInputError
-from jaxkd.cli import _lock
+from jaxkd.runs import _lock
 
 pytest.importorskip("fcntl")
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from jaxkd.cli import _lock
+from jaxkd.runs import _lock
 with _lock.hold(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxkd import training
+from jaxkd import runs
 from jaxkd._errors import InvalidInputError
-from jaxkd.cli import _resume, _summary
+from jaxkd.runs import _resume, _summary
 
 # What may differ between runs that count as trials of the same experiment.
 _FREE = ("seed", "data_seed", "trials", *_resume.HARMLESS)
@@ -98,7 +98,7 @@ def read_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise InvalidInputError(f"there is no run folder {folder}")
-    config = training.read_config(folder)
+    config = runs.read_config(folder)
     try:
         summary = json.loads((folder / "summary.json").read_text())
     except FileNotFoundError:
@@ -127,7 +127,7 @@ def read_run(folder: Path) -> Run:
         options.get("method", "student"),
         settings | {f"data.{key}": value for key, value in data_options.items()},
         summary,
-        _summary.accuracies(training.read_metrics(folder / "metrics.jsonl")),
+        _summary.accuracies(runs.read_metrics(folder / "metrics.jsonl")),
     )
 
 

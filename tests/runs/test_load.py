@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 from support import assert_bitwise_equal, build_mlp
 
-from jaxkd import training
+from jaxkd import runs, training
 
 NETWORK = {
     "model": "mlp",
@@ -44,7 +44,7 @@ def run(tmp_path_factory, networks):
 
 
 def test_a_run_folder_becomes_the_newest_network_and_what_is_known_of_it(run, networks):
-    loaded = training.load_run(str(run))
+    loaded = runs.load_run(str(run))
     assert_bitwise_equal(nnx.state(loaded.module), nnx.state(networks[1]))
     assert loaded.network.image_shape == (8, 8, 1)
     np.testing.assert_array_equal(loaded.normalization.mean, np.float32([0.5]))
@@ -61,17 +61,17 @@ def test_a_damaged_checkpoint_is_warned_of_and_the_one_before_is_read(
     copy = shutil.copytree(run, tmp_path / "run")
     (copy / "checkpoints" / "2" / "checksums.json").unlink()
     with pytest.warns(UserWarning, match="step 2 .* is damaged .* step 1 is used"):
-        loaded = training.load_run(copy)
+        loaded = runs.load_run(copy)
     assert_bitwise_equal(nnx.state(loaded.module), nnx.state(networks[0]))
     told = []
-    training.load_run(copy, warn=told.append)  # and no warning, which were an error
+    runs.load_run(copy, warn=told.append)  # and no warning, which were an error
     assert len(told) == 1
 
 
 def test_what_is_no_run_or_no_trial_is_refused(tmp_path, run):
     with pytest.raises(ValueError, match="there is no run folder"):
-        training.load_run(tmp_path / "none")
+        runs.load_run(tmp_path / "none")
     with pytest.raises(ValueError, match=r"it has no config\.json"):
-        training.load_run(tmp_path)
+        runs.load_run(tmp_path)
     with pytest.raises(ValueError, match="has no trial 1: its run has 1"):
-        training.load_run(run, trial=1)
+        runs.load_run(run, trial=1)

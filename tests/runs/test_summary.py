@@ -1,6 +1,6 @@
 import pytest
 
-from jaxkd.cli import _summary
+from jaxkd.runs import _summary
 
 
 def test_a_single_value_has_no_deviation():

@@ -14,8 +14,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from jaxkd.cli._analysis import Calibration
-from jaxkd.cli._plots import COLORS
+from jaxkd.reports._figures import COLORS
+from jaxkd.reports._statistics import Calibration
 
 Record = dict[str, Any]
 

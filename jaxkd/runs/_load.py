@@ -13,10 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxkd import _json, models
+from jaxkd import _json, models, training
 from jaxkd._errors import InvalidInputError
 from jaxkd.data import ImageDataset, Normalization
-from jaxkd.training._checkpoints import Checkpoints
 
 CONFIG = "config.json"
 
@@ -159,7 +158,7 @@ def load_run(
     if not run.is_dir():
         raise InvalidInputError(f"there is no run folder {run}")
     config = read_config(run)
-    checkpoints = Checkpoints(run / "checkpoints")
+    checkpoints = training.Checkpoints(run / "checkpoints")
     if not checkpoints.steps():
         raise InvalidInputError(
             f"{run} has no finished checkpoint; finish its training first (--resume)"

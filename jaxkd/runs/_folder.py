@@ -16,10 +16,11 @@ from flax import nnx
 
 from jaxkd import __version__, _json, training
 from jaxkd._errors import InvalidInputError
-from jaxkd.cli import _lock
-from jaxkd.cli._messages import say
+from jaxkd._messages import say
 from jaxkd.data import ImageDataset, Normalization, is_path
-from jaxkd.training._run_folders import CONFIG as CONFIG
+from jaxkd.runs import _lock
+from jaxkd.runs._load import CONFIG as CONFIG
+from jaxkd.runs._load import LoadedNetwork, NetworkConfig, load_run, read_config
 
 Options = TypeVar("Options")
 
@@ -50,7 +51,7 @@ def check_out(out: Path, *, resume: bool, held: bool = False) -> None:
 def make_config(
     options: dict[str, Any],
     arguments: list[str],
-    network: training.NetworkConfig,
+    network: NetworkConfig,
     source: str | None,
     dataset: ImageDataset | None,
     normalization: Normalization,
@@ -123,7 +124,7 @@ def describe_teacher(
         values = trials.get("test_accuracy_last", {}).get("values", [])
         accuracy = values[trial] if trial < len(values) else None
     return {
-        "network": training.read_config(run)["network"],
+        "network": read_config(run)["network"],
         "test_accuracy": accuracy,
         "fingerprint": _fingerprint(teacher),
     }
@@ -151,12 +152,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         raise
 
 
-def load_network(run: Path, *, trial: int = 0) -> training.LoadedNetwork:
-    """:func:`jaxkd.training.load_run`, its warnings said on stderr."""
-    return training.load_run(run, trial=trial, warn=lambda x: say(f"warning: {x}"))
+def load_network(run: Path, *, trial: int = 0) -> LoadedNetwork:
+    """:func:`jaxkd.runs.load_run`, its warnings said on stderr."""
+    return load_run(run, trial=trial, warn=lambda x: say(f"warning: {x}"))
 
 
-def source_of(loaded: training.LoadedNetwork, dataset: str | None) -> str:
+def source_of(loaded: LoadedNetwork, dataset: str | None) -> str:
     """The dataset that was asked for, or the network's own.
 
     Raises:

@@ -12,10 +12,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from jaxkd import data, distillers, training
+from jaxkd import data, distillers, runs, training
 from jaxkd._checks import check_at_least
-from jaxkd.cli import _plots, _runs, _summary
 from jaxkd.cli._options import Quickstart
+from jaxkd.reports import _figures
+from jaxkd.runs import _folder, _summary
 
 METHODS = {"alone": "ce", "KD": "kd", "HKD+KD": "hkd+kd"}
 TRANSFER_IMAGES = 256
@@ -32,18 +33,16 @@ class _Trained(NamedTuple):
 
 def run(options: Quickstart, arguments: list[str]) -> None:
     """Trains a teacher, then students alone and with its help; compares them."""
-    _runs.check_out(options.out, resume=False)
+    _folder.check_out(options.out, resume=False)
     check_at_least(1, seeds=options.seeds)
     console = Console()
     started = time.perf_counter()
     digits = data.load("digits")
     transfer = data.take_subset(digits, TRANSFER_IMAGES, seed=0)
-    teacher_network = training.NetworkConfig.for_dataset(
+    teacher_network = runs.NetworkConfig.for_dataset(
         digits, "resnet20", None, "float32"
     )
-    student_network = training.NetworkConfig.for_dataset(
-        digits, "resnet8", 4, "float32"
-    )
+    student_network = runs.NetworkConfig.for_dataset(digits, "resnet8", 4, "float32")
     out = options.out
     out.mkdir(parents=True, exist_ok=True)
 
@@ -74,7 +73,7 @@ def run(options: Quickstart, arguments: list[str]) -> None:
         method: np.array([[r["test/accuracy"] for r in run.history] for run in runs])
         for method, runs in students.items()
     }
-    _plots.draw_comparison(
+    _figures.draw_comparison(
         out / "curves.png",
         curves,
         teacher_accuracy=teacher_accuracy,
@@ -89,12 +88,12 @@ def run(options: Quickstart, arguments: list[str]) -> None:
         }
         for method, values in curves.items()
     }
-    _runs.write_json(out / "results.json", results)
+    _folder.write_json(out / "results.json", results)
     _report(console, options, results)
 
 
 def _compile(
-    network: training.NetworkConfig,
+    network: runs.NetworkConfig,
     dataset: data.ImageDataset,
     recipe: str,
     epochs: int,
@@ -124,7 +123,7 @@ def _fit(
 def _train(
     console: Console,
     name: str,
-    network: training.NetworkConfig,
+    network: runs.NetworkConfig,
     dataset: data.ImageDataset,
     recipe: str,
     epochs: int,
@@ -136,26 +135,28 @@ def _train(
 def _save(
     out: Path,
     arguments: list[str],
-    network: training.NetworkConfig,
+    network: runs.NetworkConfig,
     dataset: data.ImageDataset,
     trained: _Trained,
 ) -> None:
     """Writes a run folder that the other commands can read; its seed is 0."""
     normalization = trained.program.normalization
-    config = _runs.make_config({}, arguments, network, "digits", dataset, normalization)
-    _runs.save_network(
+    config = _folder.make_config(
+        {}, arguments, network, "digits", dataset, normalization
+    )
+    _folder.save_network(
         out,
         config,
         trained.program.student(trained.loop),
         {"history": trained.history},
         step=trained.history[-1]["step"],
     )
-    with contextlib.closing(training.MetricsWriter(out)) as write:
+    with contextlib.closing(runs.MetricsWriter(out)) as write:
         for record in trained.history:
             write(record)
     summary = _summary.summarize(trained.history, seed=0, data_seed=0)
     summary["device"] = jax.devices()[0].device_kind
-    _runs.write_json(out / "summary.json", summary)
+    _folder.write_json(out / "summary.json", summary)
 
 
 def _report(console: Console, options: Quickstart, results: dict[str, Any]) -> None:

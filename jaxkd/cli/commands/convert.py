@@ -10,12 +10,12 @@ import numpy as np
 from flax import nnx
 from rich.console import Console
 
-from jaxkd import interchange, models, training
+from jaxkd import interchange, models, runs
 from jaxkd._checks import check_at_least
 from jaxkd._errors import InvalidInputError, unknown_name
-from jaxkd.cli import _runs
 from jaxkd.cli._options import Convert
 from jaxkd.data import Normalization
+from jaxkd.runs import _folder
 
 # What the published networks' training images went through.
 _CIFAR_SIZE = 32
@@ -24,7 +24,7 @@ _CIFAR100 = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 
 def run(options: Convert, arguments: list[str]) -> None:
     """Makes a run folder of a checkpoint; checks everything before it writes."""
-    _runs.check_out(options.out, resume=False)
+    _folder.check_out(options.out, resume=False)
     check_at_least(1, image_size=options.image_size)
     if options.width is not None:
         check_at_least(1, width=options.width)
@@ -37,7 +37,7 @@ def run(options: Convert, arguments: list[str]) -> None:
         raise InvalidInputError(f"{options.checkpoint}: {error}") from None
     normalization = _normalization(options, network.image_shape[-1])
 
-    config = _runs.make_config(
+    config = _folder.make_config(
         dataclasses.asdict(options),
         arguments,
         network,
@@ -47,7 +47,7 @@ def run(options: Convert, arguments: list[str]) -> None:
     )
     digest = _sha256(options.checkpoint)
     config["source"] = {"file": options.checkpoint.name, "sha256": digest}
-    _runs.save_network(options.out, config, module, {"history": []})
+    _folder.save_network(options.out, config, module, {"history": []})
     parameters = sum(x.size for x in jax.tree.leaves(nnx.state(module, nnx.Param)))
     mean, std = (" ".join(f"{x:g}" for x in np.asarray(y)) for y in normalization)
     Console().print(
@@ -62,7 +62,7 @@ def run(options: Convert, arguments: list[str]) -> None:
 
 def _network(
     options: Convert, state: dict[str, np.ndarray]
-) -> tuple[training.NetworkConfig, nnx.Module]:
+) -> tuple[runs.NetworkConfig, nnx.Module]:
     """The network that a state dict belongs to, filled with it."""
     found = interchange.recognise(
         state,
@@ -70,7 +70,7 @@ def _network(
         width=options.width,
         image_size=options.image_size,
     )
-    network = training.NetworkConfig(
+    network = runs.NetworkConfig(
         model=found.name,
         width=options.width,
         compute_dtype="float32",

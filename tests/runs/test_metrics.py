@@ -6,7 +6,7 @@ import struct
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from jaxkd import training
+from jaxkd import runs
 
 
 def read_events(path):
@@ -20,16 +20,14 @@ def read_events(path):
 
 
 def write(folder, steps, *, resumed_at=0):
-    writer = training.MetricsWriter(folder, resumed_at=resumed_at)
+    writer = runs.MetricsWriter(folder, resumed_at=resumed_at)
     for step in steps:
         writer({"step": step, "test/accuracy": step / 100})
     writer.close()
 
 
 def steps_in(folder):
-    return [
-        record["step"] for record in training.read_metrics(folder / "metrics.jsonl")
-    ]
+    return [record["step"] for record in runs.read_metrics(folder / "metrics.jsonl")]
 
 
 def test_each_record_is_a_line_of_json(tmp_path):
@@ -42,7 +40,7 @@ def test_each_record_is_a_line_of_json(tmp_path):
 
 
 def test_numbers_that_json_lacks_are_strings_there_and_floats_when_read(tmp_path):
-    writer = training.MetricsWriter(tmp_path)
+    writer = runs.MetricsWriter(tmp_path)
     writer({"step": 3, "test/loss": math.inf, "train/kd": -math.inf})
     writer({"step": 6, "test/loss": math.nan})
     writer.close()
@@ -51,7 +49,7 @@ def test_numbers_that_json_lacks_are_strings_there_and_floats_when_read(tmp_path
         {"step": 3, "test/loss": "inf", "train/kd": "-inf"},
         {"step": 6, "test/loss": "nan"},
     ]
-    first, second = training.read_metrics(path)
+    first, second = runs.read_metrics(path)
     assert first == {"step": 3, "test/loss": math.inf, "train/kd": -math.inf}
     assert math.isnan(second["test/loss"])
 
@@ -81,11 +79,11 @@ def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
 
 
 def test_a_run_that_wrote_nothing_has_no_records(tmp_path):
-    assert training.read_metrics(tmp_path / "metrics.jsonl") == []
+    assert runs.read_metrics(tmp_path / "metrics.jsonl") == []
 
 
 def test_going_back_drops_later_lines_and_begins_an_event_file_that_says_so(tmp_path):
-    writer = training.MetricsWriter(tmp_path)
+    writer = runs.MetricsWriter(tmp_path)
     for step in (3, 6):
         writer({"step": step, "test/accuracy": 0.5})
     writer.rewind(3)
@@ -103,7 +101,7 @@ def test_going_back_drops_later_lines_and_begins_an_event_file_that_says_so(tmp_
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_full_disk_is_an_error_in_the_callers_thread(tmp_path):
-    writer = training.MetricsWriter(tmp_path)
+    writer = runs.MetricsWriter(tmp_path)
     (tmp_path / "metrics.jsonl").unlink()
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     for _ in range(20):  # more than any queue of pending events would hold
