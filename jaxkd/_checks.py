@@ -8,7 +8,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike
 
-from jaxkd._errors import InvalidInputError
+from jaxkd._errors import InvalidInputError, InvalidTypeError
 
 
 def as_float_array(x: ArrayLike, name: str) -> Array:
@@ -19,9 +19,10 @@ def as_float_array(x: ArrayLike, name: str) -> Array:
     """
     array = jnp.asarray(x)
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(
+        raise InvalidTypeError(
             f"{name} must be floating point, got dtype {array.dtype}; "
-            f"convert it with {name}.astype(jnp.float32)"
+            f"convert it with {name}.astype(jnp.float32)",
+            argument=name,
         )
     return array.astype(jnp.float32) if jnp.finfo(array.dtype).bits < 32 else array
 
@@ -40,7 +41,8 @@ def check_same_shape(**arrays: Array) -> None:
         if array.shape != reference.shape:
             raise InvalidInputError(
                 f"{first} and {name} must have the same shape, "
-                f"got {reference.shape} and {array.shape}"
+                f"got {reference.shape} and {array.shape}",
+                argument=name,
             )
 
 
@@ -54,7 +56,9 @@ def check_positive(**scalars: ArrayLike) -> None:
     for name, value in scalars.items():
         concrete = _concrete(value)
         if concrete is not None and not np.all(concrete > 0):
-            raise InvalidInputError(f"{name} must be positive, got {value}")
+            raise InvalidInputError(
+                f"{name} must be positive, got {value}", argument=name
+            )
 
 
 def check_finite_positive(**scalars: ArrayLike) -> None:
@@ -63,16 +67,22 @@ def check_finite_positive(**scalars: ArrayLike) -> None:
     for name, value in scalars.items():
         concrete = _concrete(value)
         if concrete is not None and not np.all(np.isfinite(concrete)):
-            raise InvalidInputError(f"{name} must be finite, got {value}")
+            raise InvalidInputError(
+                f"{name} must be finite, got {value}", argument=name
+            )
 
 
 def check_at_least(minimum: int, **integers: Any) -> None:
     """Raises unless every value is an integer not below ``minimum``."""
     for name, value in integers.items():
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise TypeError(f"{name} must be an integer, got {value!r}")
+            raise InvalidTypeError(
+                f"{name} must be an integer, got {value!r}", argument=name
+            )
         if value < minimum:
-            raise InvalidInputError(f"{name} must be at least {minimum}, got {value}")
+            raise InvalidInputError(
+                f"{name} must be at least {minimum}, got {value}", argument=name
+            )
 
 
 def check_in_range(low: float, high: float, **scalars: Any) -> None:
@@ -80,5 +90,5 @@ def check_in_range(low: float, high: float, **scalars: Any) -> None:
     for name, value in scalars.items():
         if math.isnan(value) or not low <= value <= high:
             raise InvalidInputError(
-                f"{name} must lie in [{low:g}, {high:g}], got {value}"
+                f"{name} must lie in [{low:g}, {high:g}], got {value}", argument=name
             )

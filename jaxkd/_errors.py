@@ -7,9 +7,28 @@ from collections.abc import Iterable
 class InvalidInputError(ValueError):
     """An argument, a file or a setting cannot be used as it is.
 
-    The message names the argument, what came, and what to do. The command line
-    prints it as one line and exits with code 2.
+    The message names the argument, its value, and the remedy. The command line prints
+    it as one line, with the argument's flag, and exits with code 2.
+
+    Attributes:
+        argument: The name of the offending argument, or None if there is no single one.
     """
+
+    def __init__(self, message: str, *, argument: str | None = None):
+        super().__init__(message)
+        self.argument = argument
+
+
+class InvalidTypeError(TypeError):
+    """An argument has the wrong type or dtype.
+
+    Attributes:
+        argument: The name of the offending argument, or None if there is no single one.
+    """
+
+    def __init__(self, message: str, *, argument: str | None = None):
+        super().__init__(message)
+        self.argument = argument
 
 
 class DivergenceError(ArithmeticError):
@@ -37,7 +56,12 @@ class Interrupted(Exception):
 
 
 def unknown_name(
-    kind: str, name: str, known: Iterable[str], *, others: str = ""
+    kind: str,
+    name: str,
+    known: Iterable[str],
+    *,
+    others: str = "",
+    argument: str | None = None,
 ) -> InvalidInputError:
     """Builds the error for a name that is in no registry, with the nearest names.
 
@@ -46,6 +70,7 @@ def unknown_name(
         name: What came.
         known: The names there are.
         others: What else there is, in words, where the names are not all.
+        argument: The argument that held the name; by default ``kind``.
     """
     known = sorted(known)
     nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
@@ -53,4 +78,6 @@ def unknown_name(
         hint = f"did you mean {' or '.join(map(repr, nearest))}?"
     else:
         hint = f"known: {', '.join(known)}{others}"
-    return InvalidInputError(f"unknown {kind} {name!r}; {hint}")
+    return InvalidInputError(
+        f"unknown {kind} {name!r}; {hint}", argument=argument or kind
+    )
