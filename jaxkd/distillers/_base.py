@@ -14,6 +14,11 @@ from jaxkd.models import ModelOutput
 PyTree = Any
 Metrics = dict[str, Array]
 
+RESERVED_METRICS = frozenset(
+    {"loss", "accuracy", "skipped", "grad_norm", "learning_rate"}
+)
+"""Names of the training step's own metrics; a distiller cannot use them."""
+
 
 class Views(NamedTuple):
     """What the networks make of a batch's further images (:attr:`Distiller.views`).

@@ -1,4 +1,4 @@
-"""Going back to the last good state, with a lower learning rate."""
+"""Back off: return to the last good state with a lower learning rate."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -11,13 +11,14 @@ from jaxtyping import Array, Int
 
 from jaxkd import _checks
 from jaxkd._errors import DivergenceError, InvalidInputError
-from jaxkd.training._checkpoints import Checkpoints
-from jaxkd.training._fit import Record, fit
-from jaxkd.training._loop_state import LoopState
-from jaxkd.training._processes import first_alone
+from jaxkd.training._devices.processes import first_alone
+from jaxkd.training._fit import fit
+from jaxkd.training._hooks import Hook, Run
+from jaxkd.training._optimizers import rated_like
 from jaxkd.training._program import Program
-
-PyTree = Any
+from jaxkd.training._records import Record
+from jaxkd.training._state import LoopState, PyTree
+from jaxkd.training._storage.checkpoints import Checkpoints
 
 FACTOR = 0.5
 
@@ -26,8 +27,8 @@ class BackOffState(NamedTuple):
     """The state of an optimizer that can back off.
 
     Attributes:
-        times: How often it has.
-        inner: The state of the optimizer within.
+        times: How often it has backed off.
+        inner: The state of the wrapped optimizer.
     """
 
     times: Int[Array, ""]
@@ -35,12 +36,12 @@ class BackOffState(NamedTuple):
 
 
 class BackOff(NamedTuple):
-    """What is said about going back.
+    """A report that training backs off.
 
     Attributes:
-        failure: Why.
-        step: The step that training continues from.
-        scale: What the learning rate is multiplied with from there.
+        failure: The failure that caused it.
+        step: The step from which training continues.
+        scale: The factor of the learning rate from there on.
     """
 
     failure: DivergenceError
@@ -51,20 +52,20 @@ class BackOff(NamedTuple):
 def backing_off(
     optimizer: optax.GradientTransformation,
 ) -> optax.GradientTransformation:
-    r"""An optimizer whose updates can be made smaller while a run goes on.
+    r"""Wrap an optimizer so that its updates can be scaled down during a run.
 
     .. math::
         \theta \leftarrow \theta + 2^{-n} u
 
-    with the update :math:`u` of the optimizer within. As it comes last, this scales the
-    learning rate; momentum and moments go on as they are. The exponent :math:`n` is
-    part of the state, so it is checkpointed.
+    with the update :math:`u` of the wrapped optimizer. As the scaling comes last, it
+    acts on the learning rate and does not change momentum and moments. The exponent
+    :math:`n` is part of the state, so it is checkpointed.
 
     Args:
-        optimizer: Any optax optimizer.
+        optimizer: An optax optimizer.
 
     Returns:
-        An optimizer with a :class:`BackOffState`; it begins with :math:`n = 0`.
+        An optimizer with a :class:`BackOffState`, which begins with :math:`n = 0`.
     """
 
     def init(params):
@@ -72,11 +73,15 @@ def backing_off(
 
     def update(updates, state, params=None):
         updates, inner = optimizer.update(updates, state.inner, params)
-        scale = FACTOR ** state.times.astype(jnp.float32)
+        scale = _scale(state)
         updates = jax.tree.map(lambda u: u * scale.astype(u.dtype), updates)
         return updates, BackOffState(state.times, inner)
 
-    return optax.GradientTransformation(init, update)
+    return rated_like(
+        optax.GradientTransformation(init, update),
+        optimizer,
+        lambda state, rate: rate(state.inner) * _scale(state),
+    )
 
 
 def fit_backing_off(
@@ -90,37 +95,39 @@ def fit_backing_off(
     on_back_off: Callable[[BackOff], None] | None = None,
     **settings: Any,
 ) -> tuple[LoopState, list[Record]]:
-    """Trains as :func:`fit` does; where that diverges, goes back and tries again.
+    """Train like :func:`fit`; if the loss diverges, go back and try again.
 
-    Each time, the last checkpoint before the failure is restored, or the start where
-    there is none yet, and training continues with half the learning rate that failed.
-    How often that has happened is in the optimizer's state, so a resumed run knows it,
-    and in each epoch's record as ``learning_rate_scale``. A second stage begins with
-    the full rate.
+    Each time, the last checkpoint before the failure is restored, or the start if there
+    is none yet. Training continues with half the learning rate that failed. The
+    optimizer's state counts how often this has happened, so a resumed run knows it, and
+    each epoch's record holds the factor as ``learning_rate_scale``. A training stage
+    after pretraining begins with the full rate.
 
     Args:
         program: The compiled experiment, with optimizers from :func:`backing_off`.
-        loop: The state to begin with; it is donated.
-        start: Makes the state before the first step, again.
-        checkpoints: Where to save, and to go back to.
+        loop: The state to begin with. It is donated.
+        start: Returns the state before the first step again.
+        checkpoints: Where to save, and the checkpoints to go back to.
         history: Records of the epochs before a resume.
-        at_most: How often.
-        on_back_off: Told about each time, before training continues.
-        **settings: What else :func:`fit` takes.
+        at_most: How often to back off at most.
+        on_back_off: Called each time before training continues.
+        **settings: The other arguments of :func:`fit`.
 
     Returns:
-        As :func:`fit` does.
+        The final state and the records, as from :func:`fit`.
 
     Raises:
-        DivergenceError: If the loss is not finite even then.
+        DivergenceError: If the loss is not finite after backing off ``at_most`` times.
         ValueError: If the optimizer cannot back off, or the program has trials.
     """
     _checks.check_at_least(0, at_most=at_most)
     if program.trials is not None:
         raise InvalidInputError(
-            "program must train one student to back off: going back changes the "
-            f"learning rate of all its {program.trials} trials"
+            f"program has {program.trials} trials, and backing off would change the "
+            "learning rate of all of them. Compile it with trials=None to back off.",
+            argument="program",
         )
+    settings["hooks"] = [*settings.get("hooks", ()), _RecordScale()]
     records, times, last = list(history), _times(loop), None
     while True:
         try:
@@ -129,7 +136,6 @@ def fit_backing_off(
                 loop,
                 checkpoints=checkpoints,
                 history=records,
-                notes=lambda loop: {"learning_rate_scale": FACTOR ** _times(loop)},
                 **settings,
             )
         except DivergenceError as error:
@@ -139,7 +145,7 @@ def fit_backing_off(
                     step=error.step,
                 ) from error
             failure = error
-        # The state whose loss is not finite may have been saved before that was known.
+        # The state that led to the failure may have been saved before it was known.
         first_alone(functools.partial(_set_aside, checkpoints, failure.step), failure)
         step = checkpoints.latest()
         if step is None:
@@ -147,11 +153,23 @@ def fit_backing_off(
         else:
             loop, record = checkpoints.restore(program.like(step))
             records = record["history"]
-        # A newer checkpoint knows how often; from no newer one, only we do.
+        # A checkpoint newer than the last one used holds the count; otherwise it is
+        # only in this variable.
         times = 1 + (_times(loop) if last is None or step > last else times)
         loop, last = _with_times(loop, times), step
         if on_back_off is not None:
             on_back_off(BackOff(failure, step, FACTOR**times))
+
+
+class _RecordScale(Hook):
+    """Adds the factor of the learning rate to each epoch's record."""
+
+    def on_epoch(self, run: Run, record: Record) -> None:
+        record["learning_rate_scale"] = FACTOR ** _times(run.loop)
+
+
+def _scale(state: BackOffState) -> jax.Array:
+    return FACTOR ** state.times.astype(jnp.float32)
 
 
 def _set_aside(checkpoints: Checkpoints, diverged: int) -> None:
@@ -164,14 +182,15 @@ def _times(loop: LoopState) -> int:
     state = loop.train.opt_state
     if not isinstance(state, BackOffState):
         raise InvalidInputError(
-            "program's optimizer cannot back off; wrap it in training.backing_off "
-            "before it is compiled"
+            "program has an optimizer that cannot back off. Wrap it in "
+            "training.backing_off before you compile the program.",
+            argument="program",
         )
     return int(jax.device_get(state.times))
 
 
 def _with_times(loop: LoopState, times: int) -> LoopState:
     before: Any = loop.train.opt_state
-    # The old count times zero: a number that lies where it did.
+    # The old count times zero keeps the placement of the array.
     opt_state = before._replace(times=before.times * 0 + jnp.int32(times))
     return loop._replace(train=loop.train._replace(opt_state=opt_state))

@@ -10,8 +10,11 @@ import numpy as np
 import optax
 
 from jaxkd.data import Split, Streamed, padded_batches
-from jaxkd.training._networks import Apply, FrozenNetwork
-from jaxkd.training._placement import ONE_DEVICE, Placement
+from jaxkd.training._devices.placement import ONE_DEVICE, Placement
+from jaxkd.training._step.frozen import Apply, FrozenNetwork
+
+Totals = tuple[np.ndarray, np.ndarray]
+"""The number of correct predictions, and the sum of the cross-entropies in nats."""
 
 
 class Evaluation(NamedTuple):
@@ -28,6 +31,15 @@ class Evaluation(NamedTuple):
     num_examples: int
 
 
+def evaluate(
+    network: FrozenNetwork, split: Split, *, batch_size: int = 256
+) -> Evaluation:
+    """Compute accuracy and cross-entropy of a frozen network on a whole split."""
+    return make_evaluator(network.apply, split, batch_size=batch_size)(
+        network.variables
+    )
+
+
 def make_evaluator(
     apply: Apply,
     split: Split,
@@ -35,19 +47,20 @@ def make_evaluator(
     batch_size: int = 256,
     placement: Placement = ONE_DEVICE,
 ) -> Callable[[Any], Evaluation]:
-    """Compiles the evaluation of one architecture on one split.
+    """Compile the evaluation of one architecture on one split.
 
     Args:
         apply: The network's inference function (:class:`FrozenNetwork`).
-        split: The examples; they are put on the device once, or streamed every time.
+        split: The examples. They are put on the device once, or streamed every time.
         batch_size: Examples per forward pass. The remainder is padded and masked, so
             there is one compiled program and every example counts once.
-        placement: Where the arrays lie; by default on one device.
+        placement: The devices of the arrays; by default one device.
 
     Returns:
         ``variables -> Evaluation``, reusable for any variables of that architecture.
     """
-    total = _make_total(apply, split, batch_size, None, placement)
+    add_batch = _add_batch_of(apply, split, placement)
+    total = _sum_over(split, add_batch, np.zeros((), np.float32), batch_size, placement)
     count = len(split.labels)
 
     def run(variables: Any) -> Evaluation:
@@ -65,20 +78,26 @@ def make_trials_evaluator(
     batch_size: int = 256,
     placement: Placement = ONE_DEVICE,
 ) -> Callable[[Any], list[Evaluation]]:
-    """Like :func:`make_evaluator`, for several networks at once.
+    """Compile :func:`make_evaluator` for several networks at once.
 
     Args:
         apply: The networks' inference function.
         split: The examples.
-        trials: How many networks there are.
+        trials: Number of networks.
         batch_size: Examples per forward pass.
-        placement: Where the arrays lie; by default on one device.
+        placement: The devices of the arrays; by default one device.
 
     Returns:
         ``variables -> [Evaluation, ...]``, where every array of the variables has a
         leading axis of networks.
     """
-    total = _make_total(apply, split, batch_size, trials, placement)
+    add_batch = jax.vmap(
+        _add_batch_of(apply, split, placement),
+        in_axes=(0, 0, None, None, None, None),
+        spmd_axis_name=placement.vmap_axis,
+    )
+    zeros = np.zeros(trials, np.float32)
+    total = _sum_over(split, add_batch, zeros, batch_size, placement)
     count = len(split.labels)
 
     def run(variables: Any) -> list[Evaluation]:
@@ -90,22 +109,11 @@ def make_trials_evaluator(
     return run
 
 
-def _make_total(
-    apply: Apply,
-    split: Split,
-    batch_size: int,
-    trials: int | None,
-    placement: Placement,
-) -> Callable[[Any], tuple[np.ndarray, np.ndarray]]:
-    """``variables -> (correct predictions, nats)``, summed over the split."""
-    count = len(split.labels)
-    rows, mask = padded_batches(count, min(batch_size, count))
-    batches = [placement.put(batch) for batch in zip(rows, mask, strict=True)]
+def _add_batch_of(
+    apply: Apply, split: Split, placement: Placement
+) -> Callable[..., Any]:
+    """Build the function that adds one batch to the totals of one network."""
     streamed = isinstance(split.images, Streamed)
-    images = None if streamed else placement.put(np.asarray(split.images))
-    labels = placement.put(split.labels)
-    zero = np.zeros(() if trials is None else trials, np.float32)
-    zeros = placement.put((zero, zero))
 
     def add_batch(totals, variables, images, labels, rows, mask):
         if not streamed:
@@ -120,30 +128,31 @@ def _make_total(
             totals[1] + jnp.sum(nats, where=mask),
         )
 
-    add_all = add_batch
-    if trials is not None:
-        add_all = jax.vmap(
-            add_batch,
-            in_axes=(0, 0, None, None, None, None),
-            spmd_axis_name=placement.vmap_axis,
-        )
-    compiled = jax.jit(lambda *given: placement.everywhere(add_all(*given)))
+    return add_batch
 
-    def image_batches() -> Iterator[Any]:
-        if not isinstance(split.images, Streamed):
-            yield from itertools.repeat(images, len(batches))
-            return
-        # Threads: processes would take longer to start than most test sets to read.
-        size = rows.shape[1]
-        iterator = split.images.batches(rows[:, placement.own_rows(size)], workers=0)
-        try:
-            for own, _ in iterator:
-                yield placement.put_rows(np.asarray(own), size)
-        finally:
-            iterator.close()
 
-    def run(variables: Any) -> tuple[np.ndarray, np.ndarray]:
-        totals = zeros
+def _sum_over(
+    split: Split,
+    add_batch: Callable[..., Any],
+    zeros: np.ndarray,
+    batch_size: int,
+    placement: Placement,
+) -> Callable[[Any], Totals]:
+    """Compile the sum over all batches of a split, which starts with ``zeros``."""
+    count = len(split.labels)
+    rows, mask = padded_batches(count, min(batch_size, count))
+    batches = [placement.put(batch) for batch in zip(rows, mask, strict=True)]
+    labels = placement.put(split.labels)
+    begin = placement.put((zeros, zeros))
+    compiled = jax.jit(lambda *given: placement.everywhere(add_batch(*given)))
+    if isinstance(split.images, Streamed):
+        image_batches = lambda: _streamed_images(split.images, rows, placement)
+    else:
+        images = placement.put(np.asarray(split.images))
+        image_batches = lambda: itertools.repeat(images, len(batches))
+
+    def run(variables: Any) -> Totals:
+        totals = begin
         for (batch_rows, batch_mask), own in zip(batches, image_batches(), strict=True):
             totals = compiled(totals, variables, own, labels, batch_rows, batch_mask)
         return jax.device_get(totals)
@@ -151,10 +160,15 @@ def _make_total(
     return run
 
 
-def evaluate(
-    network: FrozenNetwork, split: Split, *, batch_size: int = 256
-) -> Evaluation:
-    """Accuracy and cross-entropy of a frozen network on a whole split."""
-    return make_evaluator(network.apply, split, batch_size=batch_size)(
-        network.variables
-    )
+def _streamed_images(
+    images: Streamed, rows: np.ndarray, placement: Placement
+) -> Iterator[jax.Array]:
+    """Read the images of each batch and put them on the device."""
+    size = rows.shape[1]
+    # Threads: processes would take longer to start than most test sets take to read.
+    iterator = images.batches(rows[:, placement.own_rows(size)], workers=0)
+    try:
+        for own, _ in iterator:
+            yield placement.put_rows(np.asarray(own), size)
+    finally:
+        iterator.close()

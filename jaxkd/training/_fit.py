@@ -1,27 +1,21 @@
-"""The training loop."""
+"""The training loop. Everything else that happens in a run is a hook."""
 
-import math
-import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
-import numpy as np
 from rich.console import Console
 
 from jaxkd import _checks
-from jaxkd._errors import DivergenceError, Interrupted
-from jaxkd.training._average import Average, averaged
-from jaxkd.training._checkpoints import Checkpoints
-from jaxkd.training._loop_state import LoopState
-from jaxkd.training._processes import agreed, any_of
+from jaxkd.training._devices.batches import Order
+from jaxkd.training._hooks import CallOnEpoch, Evaluate, Hook, Run, StopWhenAsked
 from jaxkd.training._program import Program
 from jaxkd.training._progress import FitProgress
-from jaxkd.training._saving import Saver
-from jaxkd.training._stages import Report
-
-Record = dict[str, Any]
+from jaxkd.training._records import Record, add_to, epoch_means
+from jaxkd.training._stage import Stage
+from jaxkd.training._state import LoopState
+from jaxkd.training._storage.checkpoints import Checkpoints
+from jaxkd.training._storage.saver import Saver
 
 # How often several processes agree on whether to save or to stop.
 _DISPATCHES_BETWEEN = 16
@@ -37,208 +31,152 @@ def fit(
     on_epoch: Callable[[Record], None] | None = None,
     evaluate_every: int = 1,
     stop: Callable[[], bool] | None = None,
-    notes: Callable[[LoopState], Mapping[str, Any]] | None = None,
+    hooks: Sequence[Hook] = (),
     console: Console | None = None,
     description: str = "training",
 ) -> tuple[LoopState, list[Record]]:
-    """Trains until ``epochs`` are complete, from wherever ``loop`` stands.
+    """Train until ``epochs`` are complete, starting from the state ``loop``.
 
-    The device is asked for numbers twice a second at most, and always about a step
-    that has been dispatched already; between, nothing waits for the host. When the
-    state is saved, and when the run is stopped, changes no bit of what it ends with:
-    which steps share a dispatch depends on their place in the epoch alone. Several
-    processes agree on when, every 16 dispatches; all must call this together.
+    The loop asks the device for numbers at most twice a second, and always about a step
+    that has been dispatched already. Between these requests, no step waits for the
+    host. The final state has the same bits whenever it is saved, stopped and resumed:
+    which steps share a dispatch depends only on their place in the epoch. Several
+    processes decide together every 16 dispatches; all must call this function together.
 
     Args:
         program: The compiled experiment.
         loop: ``program.start(seed)``, or a restored checkpoint. It is donated.
-        epochs: Epochs of the whole run, those before a resume included and those of a
-            pretraining stage not.
-        checkpoints: Where to save after each epoch (and within, if it says so).
+        epochs: Epochs of the whole run, including those before a resume and excluding a
+            pretraining stage.
+        checkpoints: Where to save after each epoch, and during an epoch if its settings
+            say so.
         history: Records of the epochs before a resume.
         on_epoch: Called with each epoch's record, before its checkpoint.
-        evaluate_every: Epochs between evaluations on the test set; the last epoch is
+        evaluate_every: Epochs between evaluations on the test set. The last epoch is
             always evaluated.
-        stop: Asked before each dispatch whether to end early. Then the state is saved.
-        notes: Gives fields that join an epoch's record, from the state at its end.
+        stop: Called before each dispatch. If it returns True, the state is saved and
+            the run ends early.
+        hooks: Further hooks. Their ``on_epoch`` runs after the evaluation and before
+            the record is shown.
         console: Where to show progress; by default nowhere.
-        description: What the progress display calls this run.
+        description: The name of this run in the progress display.
 
     Returns:
         The final state, and one record per epoch: ``epoch``, ``step``, ``seconds``,
         ``images_per_second`` (without compilation), ``train/...`` means over the
-        epoch's steps, ``test/accuracy`` and ``test/loss`` where evaluated (and beside
-        them ``test/ema_accuracy`` and ``test/ema_loss``, where an average is kept),
-        and, where steps may be skipped, how many were: ``skipped``. Epochs of a
-        pretraining stage come first, count on, and are not evaluated; ``stage`` tells
-        which is which in a run that has two. With trials, these are means over them,
-        ``trials`` holds the values of each by the same names, and images count once
-        for each student.
+        epoch's steps, ``test/accuracy`` and ``test/loss`` if evaluated (with
+        ``test/ema_accuracy`` and ``test/ema_loss`` if an average is kept), and, if
+        steps may be skipped, their number as ``skipped``. ``train/learning_rate`` is
+        the mean rate, if the optimizer is one of this package's. Epochs of a
+        pretraining stage come first, are counted in ``epoch`` and are not evaluated;
+        ``stage`` tells the two stages of such a run apart. With trials, these are means
+        over them, ``trials`` holds the value of each by the same names, and images
+        count once for each student.
 
     Raises:
         DivergenceError: If a loss, or a parameter that would be saved, is not finite.
-            Checkpoints are only ever taken of states before that.
-        Interrupted: If ``stop`` said so, and steps are left.
+            Checkpoints only hold states before that.
+        Interrupted: If ``stop`` returned True before the last step.
     """
     _checks.check_at_least(1, epochs=epochs, evaluate_every=evaluate_every)
-    records = list(history)
-    step = int(jax.device_get(loop.train.step))
-    per_epoch = program.steps_per_epoch
-    first_epochs = program.pretraining_epochs
-    epochs += first_epochs
-    saver = Saver(checkpoints, step)
+    run = Run(program, loop, epochs, history)
+    saver = Saver(checkpoints, run.step)
+    run.kept = saver.kept
     progress = FitProgress(
         console or Console(quiet=True),
         description,
-        epochs=epochs,
-        steps_per_epoch=per_epoch,
-        completed=step,
+        epochs=run.epochs,
+        steps_per_epoch=program.steps_per_epoch,
+        completed=run.step,
     )
+    hooks = [Evaluate(evaluate_every), *hooks, progress, saver]
+    if on_epoch is not None:
+        hooks.insert(-1, CallOnEpoch(on_epoch))
+    if stop is not None:
+        hooks.insert(0, StopWhenAsked(stop, saver.save))
     with progress, program.feeding():
-        while step < epochs * per_epoch:
-            epoch = step // per_epoch
-            loop, step, speed = _run_epoch(
-                program, loop, step, saver, records, progress, stop
-            )
-            totals = jax.device_get(loop.monitor.totals)
-            record: Record = {"epoch": epoch + 1, "step": step, **speed}
-            if notes is not None:
-                record |= notes(loop)
-            if first_epochs:
-                record["stage"] = "pretraining" if epoch < first_epochs else "training"
-            measured = _epoch_means(_as_lists(totals), per_epoch)
-            in_training = epoch + 1 - first_epochs
-            if in_training == epochs - first_epochs or (
-                in_training > 0 and in_training % evaluate_every == 0
-            ):
-                measured |= _tested(program, loop)
-            record |= _means(measured)
-            if program.trials is not None:
-                record["trials"] = measured
-            records.append(record)
-            progress.epoch(record)
-            if on_epoch is not None:
-                on_epoch(record)
-            if step == program.pretraining_steps:  # never, without such a stage
-                loop = program.begin_training(loop)
-            saver.save(step, loop, records)
-    return loop, records
+        while run.step < run.epochs * program.steps_per_epoch:
+            speed = _train_epoch(run, hooks)
+            record = _record(run, speed)
+            for hook in hooks:
+                hook.on_epoch(run, record)
+            run.records.append(record)
+            if run.step == program.pretraining_steps:  # never 0: an epoch has ended
+                run.begin_training()
+            for hook in hooks:
+                hook.between_epochs(run)
+    return run.loop, run.records
 
 
-def _run_epoch(
-    program: Program,
-    loop: LoopState,
-    step: int,
-    saver: Saver,
-    records: list[Record],
-    progress: FitProgress,
-    stop: Callable[[], bool] | None,
-) -> tuple[LoopState, int, dict[str, float]]:
-    """Takes the steps that are left of the current epoch."""
-    per_epoch, per_call = program.steps_per_epoch, program.steps_per_call
-    end = (step // per_epoch + 1) * per_epoch
-    order, stage = program.order(loop), program.stage(step)
-    state = program.spread(loop)
-    started, first = time.perf_counter(), step
-    timed_from = report = None
-    # Whatever a clock or a signal decides, several processes must decide as one.
+def _train_epoch(run: Run, hooks: Sequence[Hook]) -> dict[str, float]:
+    """Take the remaining steps of the current epoch; return their speed."""
+    end = run.step - run.steps_into_epoch + run.program.steps_per_epoch
+    stage, order = run.begin_epoch()
+    stopwatch = _Stopwatch(run)
+    # Several processes must take decisions by clocks and signals together.
     alone, dispatches = jax.process_count() == 1, 0
-    while step < end:
-        asking = alone or dispatches % _DISPATCHES_BETWEEN == 0
+    while run.step < end:
+        deciding = alone or dispatches % _DISPATCHES_BETWEEN == 0
         dispatches += 1
-        if stop is not None and asking and any_of(stop()):
-            if report is not None:
-                _healthy_metrics(report, saver, per_epoch)
-            saver.save(step, program.gather(state), records)
-            raise Interrupted(step, f"interrupted after step {step}")
-        # Rounding differs between one dispatch of several steps and several of one.
-        # So which it is must not depend on where a run was interrupted.
-        if per_call > 1 and step % per_epoch % per_call == 0 and step + per_call <= end:
-            state, report = stage.advance_many(state, order)
-            step += per_call
-        else:
-            state, report = stage.advance(state, order)
-            step += 1
-        if timed_from is None:  # compilation is not speed
-            jax.block_until_ready(report)
-            timed_from, first = time.perf_counter(), step
-        saving = step < end and asking and bool(agreed(saver.due(step)))
-        if saving or step == end or (progress.due() if alone else asking):
-            metrics = _healthy_metrics(report, saver, per_epoch)
-            progress.step(step, 1 + (step - 1) // per_epoch, metrics)
-        if saving:
-            saver.save(step, program.gather(state), records)
-    now = time.perf_counter()
-    timed = now - (timed_from or started)
-    images = (step - first) * program.batch_size * (program.trials or 1)
-    speed = images / timed if step > first else 0.0
-    return (
-        program.gather(state),
-        step,
-        {"seconds": now - started, "images_per_second": speed},
-    )
+        if deciding:
+            for hook in hooks:
+                hook.before_step(run)
+        _dispatch(run, stage, order, end)
+        stopwatch.dispatched()
+        ended = run.step == end
+        due = [hook for hook in hooks if (deciding or ended) and hook.due(run)]
+        if due or ended:
+            metrics = run.metrics()
+            for hook in due:
+                hook.on_step(run, metrics)
+    run.end_epoch()
+    return stopwatch.speed()
 
 
-def _epoch_means(sums: dict[str, list[float]], steps: int) -> dict[str, list[float]]:
-    """Each trial's means over the steps it took, and how many it skipped, if it may."""
-    sums = dict(sums)
-    measured: dict[str, list[float]] = {}
-    taken = [float(steps)] * len(sums["loss"])
-    if "skipped" in sums:
-        measured["skipped"] = sums.pop("skipped")
-        taken = [steps - skipped for skipped in measured["skipped"]]
-    for name, totals in sums.items():
-        measured[f"train/{name}"] = [
-            total / count if count else math.nan
-            for total, count in zip(totals, taken, strict=True)
-        ]
-    return measured
+def _dispatch(run: Run, stage: Stage, order: Order, end: int) -> None:
+    """Take several steps at once where they are aligned to the epoch, else one."""
+    # Rounding differs between one dispatch of several steps and several of one step.
+    # So the choice must not depend on where a run was interrupted.
+    many = run.program.steps_per_call
+    if many > 1 and run.steps_into_epoch % many == 0 and run.step + many <= end:
+        run.take_steps(stage.advance_many, order, many)
+    else:
+        run.take_steps(stage.advance, order, 1)
 
 
-def _tested(program: Program, loop: LoopState) -> dict[str, list[float]]:
-    """Each student's results on the test set, and those of its average beside them."""
-    states = {"test/": loop}
-    if isinstance(loop.train.average, Average):
-        states["test/ema_"] = averaged(loop)
-    measured = {}
-    for prefix, state in states.items():
-        evaluations = program.evaluate_trials(state)
-        measured[f"{prefix}accuracy"] = [e.accuracy for e in evaluations]
-        measured[f"{prefix}loss"] = [e.loss for e in evaluations]
-    return measured
+def _record(run: Run, speed: dict[str, float]) -> Record:
+    """Begin the record of the epoch that has just ended."""
+    program = run.program
+    epoch = run.step // program.steps_per_epoch
+    record: Record = {"epoch": epoch, "step": run.step, **speed}
+    if program.pretraining_epochs:
+        pretraining = epoch <= program.pretraining_epochs
+        record["stage"] = "pretraining" if pretraining else "training"
+    measured = epoch_means(run.loop.monitor.totals, program.steps_per_epoch)
+    add_to(record, measured, program.trials)
+    return record
 
 
-def _healthy_metrics(
-    report: Report, saver: Saver, steps_per_epoch: int
-) -> dict[str, float]:
-    """The report's metrics as floats; raises if a loss was not finite."""
-    metrics, failed_step, failed_metrics = jax.device_get(report)
-    failed_steps = np.atleast_1d(failed_step)
-    if np.any(failed_steps >= 0):
-        trial = int(np.argmax(failed_steps >= 0))
-        step = int(failed_steps[trial])
-        failed = {name: each[trial] for name, each in _as_lists(failed_metrics).items()}
-        what = "the loss is not finite"
-        if failed.pop("skipped", 0):
-            what = "the loss or its gradient is not finite, again after skipped steps,"
-        parts = ", ".join(f"{name} {value:.4g}" for name, value in failed.items())
-        which = f" in trial {trial}" if len(failed_steps) > 1 else ""
-        raise DivergenceError(
-            f"{what} at step {step}{which} (epoch {1 + step // steps_per_epoch}): "
-            f"{parts}; {saver.kept()}. A lower learning rate often helps",
-            step=step,
-        )
-    return _means(_as_lists(metrics))
+class _Stopwatch:
+    """Measures an epoch, and its speed without the first dispatch, which compiles."""
 
+    def __init__(self, run: Run):
+        self._run, self._first_step = run, run.step
+        self._started, self._timed_from = time.perf_counter(), None
 
-def _as_lists(metrics: dict[str, Any]) -> dict[str, list[float]]:
-    """Host floats of each trial, the loss first: compiled functions sort by name."""
-    return {
-        name: np.atleast_1d(metrics[name]).tolist()
-        for name in sorted(metrics, key=lambda name: (name != "loss", name))
-    }
+    def dispatched(self) -> None:
+        """Wait for the first dispatch, and measure the speed from there."""
+        if self._timed_from is None:
+            jax.block_until_ready(self._run.report)
+            self._timed_from, self._first_step = time.perf_counter(), self._run.step
 
-
-def _means(measured: dict[str, list[float]]) -> dict[str, float]:
-    """The mean over the trials; of one value, that value."""
-    return {name: statistics.fmean(each) for name, each in measured.items()}
+    def speed(self) -> dict[str, float]:
+        """Return seconds and images per second, counting each student's images."""
+        now, program = time.perf_counter(), self._run.program
+        timed = now - (self._timed_from or self._started)
+        steps = self._run.step - self._first_step
+        images = steps * program.batch_size * (program.trials or 1)
+        return {
+            "seconds": now - self._started,
+            "images_per_second": images / timed if steps else 0.0,
+        }

@@ -1,4 +1,4 @@
-"""The published optimizer, every other of optax, and what may be put around one."""
+"""Optimizers by name, the published one, and wrappers that know its learning rate."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -7,9 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, ArrayLike
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError, unknown_name
+
+PyTree = Any
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adabelief": optax.adabelief,
@@ -40,11 +43,92 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "sm3": optax.sm3,
     "yogi": optax.yogi,
 }
-"""Optax's optimizers by their names. Not among them: those that ask for the loss itself
-(lbfgs, polyak_sgd), noisy_sgd, whose randomness would be apart from the run's seed, and
-optimistic_adam, which optax replaces by its second version."""
+"""Optax's optimizers by name.
+
+The table omits optimizers that need the loss itself (lbfgs, polyak_sgd); noisy_sgd,
+whose randomness would be independent of the run's seed; and optimistic_adam, which
+optax has replaced by its second version."""
 
 SCHEDULES = ("step", "constant", "cosine", "warmup-cosine", "linear")
+
+# Its argument ``learning_rate`` is only the first of the step sizes that it adapts.
+_WITHOUT_A_RATE = {"rprop"}
+
+
+class RatedOptimizer(optax.GradientTransformationExtraArgs):
+    """An optimizer that can tell the learning rate of its next update.
+
+    Its updates and the structure of its state are those of the optimizer that it wraps.
+
+    Args:
+        optimizer: The optimizer.
+        learning_rate: Computes the rate from the optimizer's state.
+    """
+
+    learning_rate: Callable[[PyTree], ArrayLike]
+
+    def __new__(
+        cls,
+        optimizer: optax.GradientTransformation,
+        learning_rate: Callable[[PyTree], ArrayLike],
+    ) -> "RatedOptimizer":
+        rated = super().__new__(cls, *optax.with_extra_args_support(optimizer))
+        rated.learning_rate = learning_rate
+        return rated
+
+
+def learning_rate_of(
+    optimizer: optax.GradientTransformation, opt_state: PyTree
+) -> Array | None:
+    """Return the learning rate of the next update, or None if it is not known.
+
+    It is known for optimizers from :func:`make_optimizer`, :func:`published_sgd` and
+    :func:`decayed_sgd`, also within :func:`clipped`, :func:`accumulated` and
+    :func:`backing_off`.
+    """
+    learning_rate = getattr(optimizer, "learning_rate", None)
+    return None if learning_rate is None else jnp.asarray(learning_rate(opt_state))
+
+
+def rated_like(
+    optimizer: optax.GradientTransformation,
+    inner: optax.GradientTransformation,
+    learning_rate: Callable[[PyTree, Callable[[PyTree], ArrayLike]], ArrayLike],
+) -> optax.GradientTransformation:
+    """Let an optimizer that wraps another tell the learning rate, if the other can.
+
+    Args:
+        optimizer: The wrapper.
+        inner: The optimizer within.
+        learning_rate: ``(state, rate) -> learning rate`` from the wrapper's state and
+            the function that computes the rate from the state within.
+    """
+    rate = getattr(inner, "learning_rate", None)
+    if rate is None:
+        return optimizer
+    return RatedOptimizer(optimizer, lambda state: learning_rate(state, rate))
+
+
+def _rated(
+    optimizer: optax.GradientTransformation, learning_rate: optax.ScalarOrSchedule
+) -> optax.GradientTransformation:
+    """Let an optimizer tell its learning rate, a constant or a schedule."""
+    if not callable(learning_rate):
+        return RatedOptimizer(optimizer, lambda state: learning_rate)
+
+    def is_schedule(node: Any) -> bool:
+        return isinstance(node, optax.ScaleByScheduleState)
+
+    def rate(state: PyTree) -> ArrayLike:
+        nodes = jax.tree.leaves(state, is_leaf=is_schedule)
+        return learning_rate(next(filter(is_schedule, nodes)).count)
+
+    # Every schedule of an optimizer counts its updates, so all counts are equal.
+    with jax.numpy_dtype_promotion("standard"):
+        state = jax.eval_shape(optimizer.init, jnp.zeros((2, 2)))
+    if any(map(is_schedule, jax.tree.leaves(state, is_leaf=is_schedule))):
+        return RatedOptimizer(optimizer, rate)
+    return optimizer
 
 
 def published_sgd(
@@ -56,20 +140,22 @@ def published_sgd(
     milestones: Sequence[float] = (150 / 240, 180 / 240, 210 / 240),
     decay: float = 0.1,
 ) -> optax.GradientTransformation:
-    r"""SGD as the published benchmarks train: L2 decay on everything, step schedule.
+    r"""Build SGD as in the published benchmarks: L2 decay and a step schedule.
 
     .. math::
         v \leftarrow \mu v + g + \lambda \theta, \qquad
         \theta \leftarrow \theta - \eta v
 
+    The decay applies to all parameters.
+
     Args:
         total_steps: Steps of the whole run; the milestones are fractions of it.
-        learning_rate: Initial rate; published: 0.05, and 0.01 for
-            MobileNetV2 and the ShuffleNets.
+        learning_rate: Initial learning rate. Published: 0.05, and 0.01 for MobileNetV2
+            and the ShuffleNets.
         momentum: Momentum :math:`\mu`.
-        weight_decay: Coefficient :math:`\lambda`, on batch norms and biases too.
-        milestones: Where in the run the rate falls; published: after 150, 180 and 210
-            of 240 epochs.
+        weight_decay: Coefficient :math:`\lambda`, also for batch norms and biases.
+        milestones: Fractions of the run at which the learning rate falls. Published:
+            after 150, 180 and 210 of 240 epochs.
         decay: Factor at each milestone.
 
     Returns:
@@ -91,14 +177,18 @@ def published_sgd(
 def decayed_sgd(
     learning_rate: optax.ScalarOrSchedule, *, momentum: float, weight_decay: float
 ) -> optax.GradientTransformation:
-    """The update of :func:`published_sgd`, at any learning rate."""
+    """Build the optimizer of :func:`published_sgd` with any learning rate."""
     _checks.check_in_range(0.0, 1.0, momentum=momentum)
     if not 0 <= weight_decay < float("inf"):
-        raise InvalidInputError(f"weight_decay must be at least 0, got {weight_decay}")
-    return optax.chain(
+        raise InvalidInputError(
+            f"weight_decay must be finite and at least 0, got {weight_decay}",
+            argument="weight_decay",
+        )
+    optimizer = optax.chain(
         optax.add_decayed_weights(weight_decay),
         optax.sgd(learning_rate, momentum=momentum),
     )
+    return _rated(optimizer, learning_rate)
 
 
 def learning_rate_schedule(
@@ -110,16 +200,16 @@ def learning_rate_schedule(
     decay: float = 0.1,
     warmup: float = 0.05,
 ) -> optax.ScalarOrSchedule:
-    """A learning rate over a run.
+    """Build a learning-rate schedule by name.
 
     Args:
-        name: ``step`` falls at the milestones; ``constant``; ``cosine`` and ``linear``
-            fall to 0 at the end; ``warmup-cosine`` rises from 0 before that.
-        learning_rate: The highest rate.
+        name: ``step`` falls at the milestones; ``constant`` does not change; ``cosine``
+            and ``linear`` fall to 0 at the end; ``warmup-cosine`` first rises from 0.
+        learning_rate: The highest learning rate.
         total_steps: Updates of the whole run.
-        milestones: Of ``step``, as fractions of the run.
-        decay: Of ``step``, the factor at each milestone.
-        warmup: Of ``warmup-cosine``, the fraction of the run in which the rate rises.
+        milestones: For ``step``: fractions of the run at which the rate falls.
+        decay: For ``step``: the factor at each milestone.
+        warmup: For ``warmup-cosine``: the fraction of the run spent in warmup.
 
     Returns:
         An optax schedule, or the number itself if it is constant.
@@ -149,13 +239,13 @@ def learning_rate_schedule(
         return optax.warmup_cosine_decay_schedule(
             0.0, learning_rate, rising, total_steps
         )
-    raise unknown_name("schedule", name, SCHEDULES)
+    raise unknown_name("schedule", name, SCHEDULES, argument="name")
 
 
 def make_optimizer(
     name: str, learning_rate: optax.ScalarOrSchedule, settings: Mapping[str, Any]
 ) -> optax.GradientTransformation:
-    """One of optax's optimizers by its name.
+    """Build one of optax's optimizers by name.
 
     Args:
         name: One of ``OPTIMIZERS``.
@@ -163,20 +253,23 @@ def make_optimizer(
         settings: Its other arguments.
 
     Raises:
-        ValueError: If it has no such name, no such setting, or refuses a value.
+        ValueError: If there is no such optimizer, it has no such setting, or it rejects
+            a value.
 
     Example:
         >>> from jaxkd import training
         >>> optimizer = training.make_optimizer("adamw", 1e-3, {"weight_decay": 0.05})
     """
     if name not in OPTIMIZERS:
-        raise unknown_name("optimizer", name, OPTIMIZERS)
+        raise unknown_name("optimizer", name, OPTIMIZERS, argument="name")
     build = OPTIMIZERS[name]
     known = [n for n in inspect.signature(build).parameters if n != "learning_rate"]
     for setting in settings:
         if setting not in known:
-            raise unknown_name(f"setting of {name}", setting, known)
-    # Optax looks at most values only when they are used.
+            raise unknown_name(
+                f"setting of {name}", setting, known, argument="settings"
+            )
+    # Optax checks most values only when it uses them.
     trial = {"parameter": jnp.zeros((2, 2))}
     try:
         optimizer = build(learning_rate=learning_rate, **settings)
@@ -188,34 +281,39 @@ def make_optimizer(
         scheduled = callable(learning_rate)
         hint = "; it may need a constant learning rate" if scheduled else ""
         raise InvalidInputError(
-            f"{name} cannot work with {dict(settings)}: {error}{hint}"
+            f"settings {dict(settings)} cannot be used with {name}: {error}{hint}",
+            argument="settings",
         ) from error
-    return optimizer
+    return optimizer if name in _WITHOUT_A_RATE else _rated(optimizer, learning_rate)
 
 
 def clipped(
     optimizer: optax.GradientTransformation, norm: float
 ) -> optax.GradientTransformation:
-    """The optimizer with gradients scaled down to a global norm, heads' included."""
+    """Scale the gradients of student and heads together down to a global norm."""
     _checks.check_finite_positive(norm=norm)
-    return optax.chain(optax.clip_by_global_norm(norm), optimizer)
+    clipping = optax.chain(optax.clip_by_global_norm(norm), optimizer)
+    return rated_like(clipping, optimizer, lambda state, rate: rate(state[1]))
 
 
 def accumulated(
     optimizer: optax.GradientTransformation, steps: int
 ) -> optax.GradientTransformation:
-    """The optimizer with one update for several consecutive steps.
+    """Make one update for several consecutive steps.
 
-    It is given the mean of their gradients (``optax.MultiSteps``), and its schedule
-    counts updates. A step is still a batch: losses that relate examples see those of
-    one batch, batch statistics and banks move in every step, and the last steps of a
-    run that no longer make up an update are lost.
+    The update uses the mean of their gradients (``optax.MultiSteps``), and the
+    optimizer's schedule counts updates. A step is still a batch: losses that relate
+    examples see those of one batch, and batch statistics and banks change in every
+    step. The last steps of a run are lost if they do not make up an update.
 
     Raises:
-        TypeError: If the number of steps is no integer.
+        TypeError: If the number of steps is not an integer.
         ValueError: If it is less than 1.
     """
     _checks.check_at_least(1, steps=steps)
     if steps == 1:
         return optimizer
-    return optax.MultiSteps(optimizer, steps).gradient_transformation()
+    accumulating = optax.MultiSteps(optimizer, steps).gradient_transformation()
+    return rated_like(
+        accumulating, optimizer, lambda state, rate: rate(state.inner_opt_state)
+    )

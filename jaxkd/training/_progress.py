@@ -1,26 +1,29 @@
-"""What a person sees while a run goes on."""
+"""The progress display of a run."""
 
 import statistics
 import time
 from types import TracebackType
 from typing import Any
 
+import jax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jaxkd.training._hooks import Hook, Run
 
-class FitProgress:
-    """A live bar on a terminal; elsewhere a plain line per epoch.
 
-    Within an epoch that takes long, there is a line every 30 seconds as well, so that a
-    log file tells a slow run from one that hangs.
+class FitProgress(Hook):
+    """A live bar on a terminal, and a plain line per epoch elsewhere.
+
+    Off a terminal, a long epoch also prints a line every 30 seconds, so that a log file
+    shows whether a run is slow or hangs.
 
     Args:
         console: Where to show it.
         description: What is being trained.
         epochs: Epochs of the whole run.
         steps_per_epoch: Steps of one epoch.
-        completed: Steps taken before this start.
+        completed: Steps taken before a resume.
     """
 
     refresh_seconds = 0.5
@@ -71,17 +74,29 @@ class FitProgress:
     ) -> None:
         self._bar.stop()
 
-    def due(self) -> bool:
-        """Whether the display wants numbers; asking the device for them is not free."""
+    def due(self, run: Run) -> bool:
+        """Return whether to refresh; it makes the host wait for the device."""
+        # Several processes must not consult their clocks.
+        if jax.process_count() > 1 or not run.steps_into_epoch:
+            return True
         return time.monotonic() - self._last_refresh >= self.refresh_seconds
 
-    def step(self, completed: int, epoch: int, metrics: dict[str, float]) -> None:
-        """Shows the newest step's metrics."""
+    def on_step(self, run: Run, metrics: dict[str, float]) -> None:
+        """Show the newest step's metrics."""
+        epoch = 1 + (run.step - 1) // self._steps_per_epoch
+        self.show_step(run.step, epoch, metrics)
+
+    def on_epoch(self, run: Run, record: dict[str, Any]) -> None:
+        """Print the epoch."""
+        self.show_epoch(record)
+
+    def show_step(self, completed: int, epoch: int, metrics: dict[str, float]) -> None:
+        """Update the bar, or print a line if the last one is long ago."""
         self._last_refresh = time.monotonic()
         self._bar.update(
             self._task, completed=completed, epoch=epoch, status=_brief(metrics)
         )
-        ended = completed % self._steps_per_epoch == 0  # its own line comes next
+        ended = completed % self._steps_per_epoch == 0  # then the epoch's line is next
         waited = self._last_refresh - self._last_line
         if waited >= self.line_seconds and not ended and self._bar.disable:
             self._last_line = self._last_refresh
@@ -93,8 +108,8 @@ class FitProgress:
                 soft_wrap=True,
             )
 
-    def epoch(self, record: dict[str, Any]) -> None:
-        """Prints a finished epoch as a line."""
+    def show_epoch(self, record: dict[str, Any]) -> None:
+        """Print a finished epoch as a line."""
         self._last_line = time.monotonic()
         parts = {
             k.removeprefix("train/"): v for k, v in record.items() if "train/" in k
@@ -115,6 +130,10 @@ class FitProgress:
 
 
 def _brief(metrics: dict[str, float]) -> str:
-    """The loss, its parts and the accuracy; details (``part/metric``) stay in files."""
-    shown = [f"{k} {v:.4g}" for k, v in metrics.items() if "/" not in k]
+    """Format the loss, its parts and the accuracy.
+
+    Details (``part/metric``) and the learning rate are in the files of the run.
+    """
+    hidden = {name for name in metrics if "/" in name or name == "learning_rate"}
+    shown = [f"{k} {v:.4g}" for k, v in metrics.items() if k not in hidden]
     return " ".join(shown)

@@ -1,4 +1,4 @@
-"""A state as named arrays: what a checkpoint stores, and where it is read to."""
+"""A state as named arrays, the form in which a checkpoint stores it."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from jax.sharding import SingleDeviceSharding
 
 from jaxkd import memory
 
-PyTree = Any
+from jaxkd.training._state import PyTree
 
 
 def names(tree: PyTree) -> list[str]:
-    """A readable name for each leaf, in order."""
+    """Return a readable name for each leaf, in order."""
     paths, _ = jax.tree_util.tree_flatten_with_path(tree)
     return [
         jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
@@ -21,7 +21,7 @@ def names(tree: PyTree) -> list[str]:
 
 
 def bank_names(tree: PyTree) -> set[str]:
-    """The names of banks' tables: how far they are filled up, the devices say."""
+    """Return the names of banks' tables, whose padding depends on the devices."""
 
     def is_bank(node):
         return isinstance(node, memory.Bank)
@@ -34,12 +34,12 @@ def bank_names(tree: PyTree) -> set[str]:
 
 
 def is_key(leaf: Any) -> bool:
-    """Whether this is a typed key."""
+    """Return whether a leaf is a typed key."""
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def flatten(tree: PyTree) -> dict[str, jax.Array]:
-    """Arrays by name; typed keys as the integers they hold."""
+    """Return the arrays by name, with typed keys as the integers they hold."""
     return {
         name: jax.random.key_data(leaf) if is_key(leaf) else leaf
         for name, leaf in zip(names(tree), jax.tree.leaves(tree), strict=True)
@@ -47,10 +47,10 @@ def flatten(tree: PyTree) -> dict[str, jax.Array]:
 
 
 def abstract(tree: PyTree) -> dict[str, jax.ShapeDtypeStruct]:
-    """Abstract arrays by name, of the places of those given.
+    """Return abstract arrays by name, with the shardings of those given.
 
-    Those without a place are put on this process's own default device: where they were
-    when they were saved, there may be no device now.
+    Arrays without a sharding are put on this process's default device: the device they
+    were saved from may not exist now.
     """
     here = SingleDeviceSharding(jax.local_devices()[0])
     places = [getattr(leaf, "sharding", None) or here for leaf in jax.tree.leaves(tree)]
@@ -62,7 +62,7 @@ def abstract(tree: PyTree) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def unflatten(arrays: dict[str, jax.Array], like: PyTree) -> PyTree:
-    """The tree that :func:`flatten` has made arrays of."""
+    """Undo :func:`flatten`."""
     leaves, structure = jax.tree.flatten(like)
     restored = [
         as_key(arrays[name], leaf) if is_key(leaf) else arrays[name]
@@ -72,12 +72,12 @@ def unflatten(arrays: dict[str, jax.Array], like: PyTree) -> PyTree:
 
 
 def as_key(data: jax.Array, like: Any) -> jax.Array:
-    """Key data as a key of the same kind as another, which may be abstract."""
+    """Wrap key data as a key of the same kind as another, which may be abstract."""
     kinds = []
     jax.eval_shape(lambda key: kinds.append(jax.random.key_impl(key)), like)
     return jax.random.wrap_key_data(data, impl=kinds[0])
 
 
 def shapes(arrays: dict[str, Any]) -> dict[str, list[int]]:
-    """The shapes by name, as JSON has them."""
+    """Return the shapes by name, as JSON stores them."""
     return {name: list(array.shape) for name, array in arrays.items()}

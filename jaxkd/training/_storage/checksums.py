@@ -1,4 +1,4 @@
-"""Checksums of a folder's files: what tells later damage."""
+"""Checksums of a folder's files, to detect damage later."""
 
 import json
 import zlib
@@ -9,12 +9,12 @@ _CHUNK = 1 << 20
 
 
 def write(folder: Path) -> None:
-    """Writes the checksums of all files of a folder beside them."""
+    """Write the checksums of all files of a folder into the folder."""
     (folder / FILE).write_text(json.dumps(_of(folder)))
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a folder's files, in a few words; None if nothing is."""
+    """Describe the damage of a folder's files, or return None if they are intact."""
     try:
         written = json.loads((folder / FILE).read_text())
         found = _of(folder)
@@ -44,7 +44,7 @@ def _of(folder: Path) -> dict[str, int]:
 
 
 def _crc32(path: Path) -> int:
-    """Reads a file piece by piece: a bank may be larger than what memory is left."""
+    """Read a file piece by piece: a bank may be larger than the free memory."""
     checksum = 0
     with path.open("rb") as file:
         while piece := file.read(_CHUNK):

@@ -1,4 +1,4 @@
-"""Where arrays lie: on one device, or on the devices of a mesh."""
+"""Placement of arrays on one device, or on the devices of a mesh."""
 
 import functools
 from collections.abc import Callable
@@ -11,27 +11,27 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxkd import memory
 from jaxkd._errors import InvalidInputError
-from jaxkd.training._loop_state import TRIAL_AXES, LoopState
+from jaxkd.training._state import TRIAL_AXES, LoopState, PyTree
 
-PyTree = Any
 _AXES = ("trial", "data")
 
 
 class Placement:
-    """Says where the arrays of an experiment lie, and leaves the rest to XLA.
+    """The shardings of an experiment's arrays; XLA does the rest.
 
-    Batches lie over the axis ``data``, and so do the rows of banks; trials over the
-    axis ``trial``; everything else is on every device. The steps are the program of one
-    device, which XLA partitions: means, batch statistics and graphs are over the whole
-    batch. Without a mesh, nothing is said.
+    Batches and the rows of banks are divided over the axis ``data``, trials over the
+    axis ``trial``. All other arrays are on every device. The steps are the program of
+    one device, which XLA partitions: means, batch statistics and graphs are over the
+    whole batch. Without a mesh, all methods leave arrays where JAX puts them.
 
     Args:
         mesh: Devices, with axes ``data`` and ``trial``, or one of them.
         batch_size: Examples in a batch.
-        trials: How many students there are, or None.
+        trials: Number of students, or None.
 
     Raises:
-        ValueError: If the mesh has another axis, or does not divide batch and trials.
+        ValueError: If the mesh has another axis, or does not divide the batch and the
+            trials evenly.
     """
 
     def __init__(self, mesh: Mesh | None, batch_size: int, trials: int | None):
@@ -43,21 +43,22 @@ class Placement:
             if sizes[axis] % given[axis]:
                 raise InvalidInputError(
                     f"{what} must be a multiple of the mesh's axis {axis}, "
-                    f"got {sizes[axis]} over {given[axis]} devices"
+                    f"got {sizes[axis]} over {given[axis]} devices",
+                    argument=what,
                 )
 
     @property
     def trial_devices(self) -> int:
-        """Over how many devices the trials lie."""
+        """The number of devices over which trials are divided."""
         return 1 if self.mesh is None else self.mesh.shape["trial"]
 
     @property
     def vmap_axis(self) -> str | None:
-        """What a ``jax.vmap`` over trials is to be told (``spmd_axis_name``)."""
+        """The ``spmd_axis_name`` of a ``jax.vmap`` over trials."""
         return None if self.mesh is None else "trial"
 
     def within(self, function: Callable) -> Callable:
-        """The function, traced with the mesh in use: banks divide their rows by it."""
+        """Trace the function with the mesh in use: banks divide their rows by it."""
         if (mesh := self.mesh) is None:
             return function
 
@@ -69,9 +70,9 @@ class Placement:
         return wrapped
 
     def put(self, tree: PyTree) -> PyTree:
-        """Puts host arrays, the same in every process, on every device."""
+        """Put host arrays, which must be the same in every process, on every device."""
         if self.mesh is None:
-            return jax.tree.map(_unbound, tree)
+            return jax.tree.map(_uncommitted, tree)
         everywhere = self._sharding()
 
         def put(leaf):
@@ -86,7 +87,7 @@ class Placement:
         return jax.tree.map(put, tree)
 
     def own_rows(self, batch_size: int) -> np.ndarray:
-        """Which rows of a batch this process's devices hold, in increasing order."""
+        """Return the rows of a batch on this process's devices, in increasing order."""
         if self.mesh is None or batch_size % self.mesh.shape["data"]:
             return np.arange(batch_size)
         sharding = self._sharding("data")
@@ -95,11 +96,11 @@ class Placement:
         return np.concatenate([np.arange(*span) for span in sorted(spans)])
 
     def put_rows(self, own: np.ndarray, batch_size: int) -> jax.Array:
-        """Puts a batch over the axis ``data``.
+        """Divide a batch over the axis ``data``.
 
         Args:
             own: The batch's :meth:`own_rows`, on the host.
-            batch_size: How many rows the whole batch has.
+            batch_size: Number of rows of the whole batch.
         """
         if self.mesh is None or batch_size % self.mesh.shape["data"]:
             return self.put(own)
@@ -114,11 +115,11 @@ class Placement:
         return jax.make_array_from_callback(shape, self._sharding("data"), of)
 
     def everywhere(self, tree: PyTree) -> PyTree:
-        """Inside a compiled function: arrays that lie on every device."""
+        """Inside a compiled function: put arrays on every device."""
         return self._constrain(tree, self._sharding)
 
     def over_data(self, tree: PyTree) -> PyTree:
-        """Inside a compiled function: arrays whose leading axis is the batch."""
+        """Inside a compiled function: divide arrays whose leading axis is the batch."""
         return self._constrain(tree, lambda: self._sharding("data"))
 
     def _constrain(self, tree: PyTree, sharding: Callable[[], Any]) -> PyTree:
@@ -127,14 +128,14 @@ class Placement:
         return jax.lax.with_sharding_constraint(tree, sharding())
 
     def state(self, loop: LoopState, *, stacked: bool) -> LoopState:
-        """Inside a compiled function: the state of a run, perhaps of all its trials."""
+        """Inside a compiled function: place a state; ``stacked`` if it has trials."""
         if self.mesh is None:
             return loop
         shardings = self.shardings(loop, stacked=stacked)
         return jax.lax.with_sharding_constraint(loop, shardings)
 
     def abstract(self, loop: LoopState, *, stacked: bool) -> LoopState:
-        """A state of abstract arrays that know where they lie."""
+        """Add shardings to a state of abstract arrays."""
         if self.mesh is None:
             return loop
         return jax.tree.map(
@@ -146,7 +147,7 @@ class Placement:
         )
 
     def shardings(self, loop: LoopState, *, stacked: bool) -> LoopState:
-        """Where each array of a state lies."""
+        """Return the sharding of each array of a state."""
         lead = ("trial",) if stacked else ()
 
         def is_bank(node):
@@ -173,31 +174,32 @@ class Placement:
 
 
 ONE_DEVICE = Placement(None, 1, None)
-"""Without a mesh: JAX's default device."""
+"""No mesh: JAX's default device."""
 
 
-def _unbound(leaf: Any) -> jax.Array:
-    """The array on the default device, but not bound to it.
+def _uncommitted(leaf: Any) -> jax.Array:
+    """Move an array to the default device without committing it.
 
-    A bound array, such as a checkpoint's, binds what is computed from it. So the state
-    would be bound after its first step, and that step compiled once more.
+    A committed array, such as a checkpoint's, commits all results computed from it. The
+    state would be committed after its first step, and the step would be compiled again.
     """
     if not isinstance(leaf, jax.Array):
         return jax.device_put(leaf)
     if not leaf.committed:
         return leaf
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        data = _unbound(jax.random.key_data(leaf))
+        data = _uncommitted(jax.random.key_data(leaf))
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
     return jax.device_put(np.asarray(leaf))
 
 
 def _both_axes(mesh: Mesh) -> Mesh:
-    """The same devices over both axes, of which one may be of size 1."""
+    """Return a mesh of the same devices with both axes, one possibly of size 1."""
     if not mesh.axis_names or not set(mesh.axis_names) <= set(_AXES):
         raise InvalidInputError(
             f"mesh must have axes data and trial, or one of them, "
-            f"got {tuple(mesh.axis_names)}"
+            f"got {tuple(mesh.axis_names)}",
+            argument="mesh",
         )
     names = [name for name in _AXES if name in mesh.axis_names]
     devices = mesh.devices.transpose([mesh.axis_names.index(name) for name in names])

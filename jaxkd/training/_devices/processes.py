@@ -1,4 +1,4 @@
-"""What several processes, each with devices of its own, do as one."""
+"""Decisions that several processes, each with its own devices, take together."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,12 +12,12 @@ Result = TypeVar("Result")
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes and prints."""
+    """Return whether this process is the one that writes files and prints."""
     return jax.process_index() == 0
 
 
 def agreed(value: int) -> int:
-    """The first process's value, in all of them; they wait for each other."""
+    """Return the first process's value in all processes, which wait for each other."""
     if jax.process_count() == 1:
         return value
     from jax.experimental import multihost_utils
@@ -26,7 +26,7 @@ def agreed(value: int) -> int:
 
 
 def any_of(value: bool) -> bool:
-    """Whether it is so in any of the processes; they wait for each other."""
+    """Return whether any process passes True; the processes wait for each other."""
     if jax.process_count() == 1:
         return value
     from jax.experimental import multihost_utils
@@ -35,10 +35,10 @@ def any_of(value: bool) -> bool:
 
 
 def meet(mesh: Mesh) -> None:
-    """Opens the connections between processes that the steps on a mesh will take.
+    """Open the connections between processes that steps on a mesh will use.
 
-    On CPU, a process that opens one waits 30 seconds for its peers. Here all arrive
-    together; at the first step, one may still be compiling.
+    On CPU, a process that opens a connection waits only 30 seconds for its peers. Here
+    all processes arrive together; at the first step, one may still be compiling.
     """
     if jax.process_count() == 1:
         return
@@ -53,14 +53,14 @@ def meet(mesh: Mesh) -> None:
 
 
 def first_alone(action: Callable[[], object], refusal: Exception) -> None:
-    """Has the first process act while the others wait.
+    """Run an action in the first process while the others wait.
 
     Args:
-        action: What only it does.
-        refusal: What the others raise if it could not.
+        action: Called in the first process only.
+        refusal: Raised by the other processes if the action fails.
 
     Raises:
-        Exception: In the first process, what ``action`` does.
+        Exception: In the first process, the exception that ``action`` raises.
     """
     if jax.process_count() == 1:
         action()
@@ -79,14 +79,14 @@ def first_alone(action: Callable[[], object], refusal: Exception) -> None:
 
 
 def all_or_none(action: Callable[[], Result], refusal: Exception) -> Result:
-    """Has every process do what may fail in some, before they depend on each other.
+    """Run an action in every process, and fail in all if it fails in one.
 
     Args:
-        action: What all do, without waiting for each other.
-        refusal: What those raise that could, if another could not.
+        action: Called in every process. It must not wait for other processes.
+        refusal: Raised by processes whose own action succeeded if another's failed.
 
     Raises:
-        Exception: What ``action`` does; or the refusal.
+        Exception: The exception that ``action`` raises, or the refusal.
     """
     if jax.process_count() == 1:
         return action()

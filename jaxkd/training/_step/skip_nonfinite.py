@@ -1,4 +1,4 @@
-"""Steps that are not taken when they would spoil the state."""
+"""Skip updates that would make the state non-finite."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,27 +7,26 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from jaxkd.training._step import Metrics, TrainState
+from jaxkd.training._state import Metrics, PyTree, TrainState
 
-PyTree = Any
 Step = Callable[..., tuple[TrainState, Metrics]]
 
 
 def skip_nonfinite(step: Step) -> Step:
-    """A step that leaves the state as it was where the result is not finite.
+    """Wrap a step so that it discards an update whose result is not finite.
 
-    The update is discarded if the loss, or any number of the new state that was finite
-    before, is not: what infinite gradients do to parameters, optimizer, statistics and
-    banks alike. All is kept but the number of the step, so that the next one sees other
-    examples and other randomness; the optimizer's own count, and with it a schedule,
-    waits.
+    The update is discarded if the loss is not finite, or if any number of the new state
+    is not finite although it was before. This covers parameters, optimizer, statistics
+    and banks alike. Only the step's number advances, so the next step sees other
+    examples and other randomness. The optimizer's own count does not advance, and
+    neither does a learning-rate schedule.
 
     Args:
-        step: As ``make_train_step`` gives it, or the ``learn`` of ``make_step_parts``:
-            ``(state, ...) -> (state, metrics)``.
+        step: ``(state, ...) -> (state, metrics)``, for example from
+            ``make_train_step``.
 
     Returns:
-        A step of the same form. Its metrics have ``skipped`` besides, 0 or 1.
+        A step of the same form. Its metrics also contain ``skipped``, 0 or 1.
     """
 
     def guarded(state: TrainState, *given: Any) -> tuple[TrainState, Metrics]:
@@ -35,7 +34,7 @@ def skip_nonfinite(step: Step) -> Step:
         loss = metrics["loss"]
         good = jnp.isfinite(loss) & _stays_finite(state, new)
         kept = jax.tree.map(lambda old, new: jnp.where(good, new, old), state, new)
-        # What trials share stays shared.
+        # Arrays that trials share must stay shared.
         return kept._replace(step=new.step, data_key=new.data_key), {
             **metrics,
             "skipped": jnp.where(good, jnp.zeros_like(loss), jnp.ones_like(loss)),
@@ -45,7 +44,7 @@ def skip_nonfinite(step: Step) -> Step:
 
 
 def _stays_finite(old: PyTree, new: PyTree) -> Bool[Array, ""]:
-    """Whether every number that was finite still is; a constant may be infinite."""
+    """Return whether all finite numbers stay finite; a constant may be infinite."""
     good = jnp.bool_(True)
     for before, after in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True):
         before, after = jnp.asarray(before), jnp.asarray(after)

@@ -13,10 +13,11 @@ from flax import nnx
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd.training import _arrays, _checksums
-from jaxkd.training._average import Average
-from jaxkd.training._loop_state import LoopState
-from jaxkd.training._processes import first_alone, is_first
+from jaxkd.training._devices.processes import first_alone, is_first
+from jaxkd.training._state import LoopState
+from jaxkd.training._step import Average
+from jaxkd.training._storage import arrays as _arrays
+from jaxkd.training._storage import checksums as _checksums
 
 PyTree = Any
 

@@ -1,4 +1,4 @@
-"""Networks as functions of their variables."""
+"""Networks in inference mode, as functions of their variables."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,21 +13,21 @@ from jaxkd.data import Normalization, normalize
 from jaxkd.distillers import Classifier
 from jaxkd.models import ModelOutput, fold_batch_norms
 
-# Of the tuple that a function may return in place of a ModelOutput.
+# Lengths of the tuple that a function may return instead of a ModelOutput.
 _LENGTHS = range(2, len(ModelOutput._fields) + 1)
 
 Apply = Callable[[Any, jax.Array], ModelOutput]
 
 
 class FrozenNetwork(NamedTuple):
-    """A network in inference mode: nothing in it changes or is trained.
+    """A network in inference mode: it is not trained, and its variables do not change.
 
     Attributes:
-        apply: ``(variables, images) -> ModelOutput``; images are as stored (uint8, or
+        apply: ``(variables, images) -> ModelOutput``. Images are as stored (uint8, or
             floats in ``[0, 1]``), NHWC.
-        variables: The network's parameters, statistics and normalisation.
-        classifier: The linear layer that makes its logits, if the network has one in
-            the attribute ``classifier``: for methods that use it again.
+        variables: The network's parameters, statistics and normalization.
+        classifier: The linear layer that computes the logits, if the network has one
+            in the attribute ``classifier``. Some methods reuse it.
     """
 
     apply: Apply
@@ -36,15 +36,15 @@ class FrozenNetwork(NamedTuple):
 
 
 def inference_view(network: nnx.Module) -> nnx.Module:
-    """The same network and arrays, with running statistics and no dropout."""
+    """Return a view of the network with running statistics and without dropout."""
     return nnx.view(
         network,
-        # To Flax an Rngs, which makes a stream of any name, has the method that a view
-        # calls, and would draw a key: no view of an abstract network could be taken.
+        # An Rngs creates a stream for any name, so Flax would take it for a layer with
+        # a `set_view` method and draw a key. Abstract networks would have no view.
         only=lambda path, node: not isinstance(node, nnx.Rngs),
         use_running_average=True,
         deterministic=True,
-        raise_if_not_found=False,  # a network without such layers is its own view
+        raise_if_not_found=False,  # a network may have no such layers
     )
 
 
@@ -52,21 +52,21 @@ def freeze(
     network: nnx.Module | Callable[[jax.Array], tuple],
     normalization: Normalization | None = None,
 ) -> FrozenNetwork:
-    """Prepares a network for inference, variables as they are.
+    """Prepare a network for inference and keep its variables as they are.
 
-    For a teacher, there is :func:`freeze_teacher`. This is for variables that go on
-    changing, such as those of a student in training.
+    Use :func:`freeze_teacher` for a teacher. This function is for variables that
+    continue to change, such as those of a student in training.
 
     Args:
         network: A Flax NNX module that returns :class:`jaxkd.models.ModelOutput`, or
             any function ``images -> (logits, embedding)`` for methods that read no
             stages.
-        normalization: Applied to the images before the network sees them; without
-            it, it sees floats in ``[0, 1]``.
+        normalization: Applied to the images before the network sees them. Without it,
+            the network sees floats in ``[0, 1]``.
 
     Returns:
-        The network as an inference function and its variables. Applied, it raises
-        ``InvalidInputError`` if the network does not return what every model must.
+        The network as an inference function and its variables. The function raises
+        ``InvalidInputError`` if the network does not return a valid output.
     """
     if not isinstance(network, nnx.Module):
 
@@ -74,14 +74,14 @@ def freeze(
             output = network(network_inputs(images, variables["normalization"]))
             if isinstance(output, tuple) and len(output) in _LENGTHS:
                 output = ModelOutput(*output)
-            return check_output(output, "a function that is a network")
+            return check_output(output, "the network function")
 
         return FrozenNetwork(apply_function, {"normalization": normalization})
 
     graphdef, state = nnx.split(inference_view(network))
 
     def apply(variables, images):
-        # The copy may count what it draws, and does so for itself alone.
+        # Draws of random numbers are counted in this copy alone.
         module = nnx.merge(graphdef, variables["state"], copy=True)
         output = module(network_inputs(images, variables["normalization"]))
         return check_output(output, type(network).__name__)
@@ -94,11 +94,11 @@ def freeze_teacher(
     network: nnx.Module | Callable[[jax.Array], tuple],
     normalization: Normalization | None = None,
 ) -> FrozenNetwork:
-    """Prepares a network that will not change again: a teacher, or one to evaluate.
+    """Prepare a network that will not change again: a teacher, or one to evaluate.
 
-    As :func:`freeze`, with the batch norms of the zoo's networks folded into the
-    convolutions before them (:func:`jaxkd.models.fold_batch_norms`): the same outputs
-    up to rounding, of a smaller program.
+    This is :func:`freeze` with the batch norms of jaxkd's networks folded into the
+    convolutions before them (:func:`jaxkd.models.fold_batch_norms`). The outputs are
+    the same up to rounding, from a smaller program.
 
     Args:
         network: A Flax NNX module, or any function ``images -> (logits, embedding)``.
@@ -113,10 +113,15 @@ def freeze_teacher(
 
 
 def check_output(output: Any, network: str) -> ModelOutput:
-    """Returns what a network has returned, if it is what every network must.
+    """Return the output of a network if it is a valid :class:`ModelOutput`.
+
+    Args:
+        output: The value that the network returned.
+        network: The network's name, for the error message.
 
     Raises:
-        InvalidInputError: If it is not, naming the network and what it was.
+        ValueError: If the output is of another type, or its logits or embedding are
+            not matrices.
     """
     if not isinstance(output, ModelOutput):
         if isinstance(output, tuple | list):
@@ -126,21 +131,24 @@ def check_output(output: Any, network: str) -> ModelOutput:
         else:
             found = f"a {type(output).__name__}"
         raise InvalidInputError(
-            f"{network} must return jaxkd.models.ModelOutput(logits, embedding), "
-            f"embedding being what the last layer makes the logits of, got {found}; "
-            "feature maps may follow as stages=(...)"
+            f"{network} must return jaxkd.models.ModelOutput(logits, embedding), got "
+            f"{found}. The embedding is the input of the layer that computes the "
+            "logits; feature maps may follow as stages=(...).",
+            argument="network",
         )
     for field, axes in (("logits", "classes"), ("embedding", "features")):
         shape = jnp.shape(getattr(output, field))
         if len(shape) != 2:
             raise InvalidInputError(
                 f"{network} must return {field} of shape [batch, {axes}], got "
-                f"{list(shape)}; pool or flatten them"
+                f"{list(shape)}. Pool or flatten them.",
+                argument="network",
             )
     return output
 
 
 def _classifier(network: nnx.Module) -> Classifier | None:
+    """Return the network's linear classifier, or None if it has none."""
     found = getattr(network, "classifier", None)
     if not isinstance(found, nnx.Linear):
         return None
@@ -152,7 +160,7 @@ def _classifier(network: nnx.Module) -> Classifier | None:
 
 
 def network_inputs(images: ArrayLike, normalization: Normalization | None) -> jax.Array:
-    """Stored images as a network takes them: floats, in [0, 1] or normalised."""
+    """Convert stored images to a network's input: floats in [0, 1], or normalized."""
     if normalization is None:
         channels = jnp.shape(images)[-1:]
         normalization = Normalization(jnp.zeros(channels), jnp.ones(channels))

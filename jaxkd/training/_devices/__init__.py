@@ -1,0 +1,1 @@
+"""The arrays of a run on one device, on several, and over several processes."""

@@ -1,0 +1,193 @@
+"""One student's run as pure functions, before anything is compiled."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from jaxkd.data import (
+    Augmentation,
+    ImageDataset,
+    Normalization,
+    channel_statistics,
+    normalize,
+    steps_per_epoch,
+)
+from jaxkd.distillers import Distiller, Spec
+from jaxkd.training._state import (
+    LoopState,
+    Metrics,
+    Monitor,
+    TrainState,
+    data_key_of,
+)
+from jaxkd.training._step import (
+    Examples,
+    FrozenNetwork,
+    check_output,
+    freeze,
+    init_train_state,
+    make_learn,
+    make_prepare,
+    skip_nonfinite,
+)
+from jaxkd.training._step.moving_average import begin_average, with_moving_average
+from jaxkd.training._step.step import Learn
+
+Build = Callable[[nnx.Rngs], nnx.Module]
+
+
+class Experiment:
+    """The parts of a run: networks, data, objective, optimizers and steps.
+
+    The arguments are those of :func:`compile_program`.
+
+    Attributes:
+        dataset: The images.
+        batch_size: Examples in a batch.
+        epoch_steps: Batches in an epoch.
+        normalization: The normalization of the student's images.
+        pretraining_epochs: Length of the pretraining stage; 0 without one.
+        max_skipped: How many steps in a row may be skipped.
+        frozen: The student in inference mode, for any variables.
+        prepare: The part of a step that all students share.
+        learn: A student's part of a training step.
+        learn_first: The same for the first stage, which is pretraining if there is one.
+    """
+
+    def __init__(
+        self,
+        build: Build,
+        dataset: ImageDataset,
+        distiller: Distiller,
+        *,
+        optimizer: optax.GradientTransformation,
+        pretraining_optimizer: optax.GradientTransformation | None,
+        batch_size: int,
+        teacher: FrozenNetwork | None,
+        normalization: Normalization | None,
+        augmentation: Augmentation | None,
+        max_skipped: int,
+        ema_decay: float | None,
+    ):
+        if normalization is None:
+            normalization = channel_statistics(dataset.train.images)
+        if augmentation is None:
+            augmentation = dataset.augmentation
+        self.dataset, self.batch_size = dataset, batch_size
+        self.epoch_steps = steps_per_epoch(len(dataset.train.labels), batch_size)
+        self.normalization, self.max_skipped = normalization, max_skipped
+        self._distiller, self._teacher = distiller, teacher
+        self._ema_decay = ema_decay
+        self._build = build
+        self._spec = self._describe(build)
+        if (remake := distiller.student) is not None:
+            given = self._spec
+            self._build = lambda rngs: remake(build(rngs), given, rngs)
+            self._spec = self._describe(self._build)
+        module = nnx.eval_shape(lambda: self._build(nnx.Rngs(0)))
+        self._graphdef = nnx.graphdef(module)
+        self.frozen = freeze(module, normalization)
+
+        self.prepare = make_prepare(distiller, teacher, normalization, augmentation)
+        self._optimizer = self._first_optimizer = optimizer
+        self.learn = self.learn_first = self._make_learn(optimizer)
+        self.pretraining_epochs = 0
+        if distiller.pretraining is not None:
+            self.pretraining_epochs = distiller.pretraining.epochs
+            self._first_optimizer = pretraining_optimizer or optimizer
+            self.learn_first = self._make_learn(self._first_optimizer, pretraining=True)
+
+    def _describe(self, build: Build) -> Spec:
+        """Find the abstract outputs of both networks; nothing is computed."""
+        stored, teacher = self.dataset.train.images, self._teacher
+        images = jax.ShapeDtypeStruct(
+            (self.batch_size, *stored.shape[1:]), stored.dtype
+        )
+
+        def student_output(module, images):
+            output = module(normalize(images, self.normalization))
+            return check_output(output, f"the student ({type(module).__name__})")
+
+        module = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+        teacher_output = None
+        if teacher is not None:
+            teacher_output = jax.eval_shape(teacher.apply, teacher.variables, images)
+        return Spec(
+            student=nnx.eval_shape(student_output, module, images),
+            teacher=teacher_output,
+            num_classes=self.dataset.num_classes,
+            labels=np.asarray(self.dataset.train.labels),
+            classifier=None if teacher is None else teacher.classifier,
+        )
+
+    def _make_learn(
+        self, optimizer: optax.GradientTransformation, *, pretraining: bool = False
+    ) -> Learn:
+        """Build a student's part of a step from its layers, innermost first."""
+        learn = make_learn(
+            self._graphdef, self._distiller, optimizer, pretraining=pretraining
+        )
+        if self._ema_decay is not None and not pretraining:
+            learn = with_moving_average(learn, self._ema_decay)
+        return skip_nonfinite(learn) if self.max_skipped else learn
+
+    def start(self, seed, data_seed) -> LoopState:
+        """Return a student's state before the first stage."""
+        student_key, run_key = jax.random.split(jax.random.key(seed))
+        train = init_train_state(
+            self._build(nnx.Rngs(student_key)),
+            self._distiller,
+            self._spec,
+            self._first_optimizer,
+            key=run_key,
+            data_key=data_key_of(jax.random.key(data_seed)),
+        )
+        if self._distiller.pretraining is None:
+            train = self._begin_average(train)
+        return self._unobserved(train, self.learn_first)
+
+    def begin_training(self, loop: LoopState) -> LoopState:
+        """Return a student's state between pretraining and training.
+
+        The optimizer's state is new, and the moving average begins here.
+        """
+        train = loop.train
+        if (stage := self._distiller.pretraining) is not None:
+            heads, extra = stage.finish(train.heads, train.extra)
+            train = train._replace(heads=heads, extra=extra)
+        train = train._replace(opt_state=self._optimizer.init(train.trainable))
+        return self._unobserved(self._begin_average(train), self.learn)
+
+    def student(self, train: TrainState) -> nnx.Module:
+        """Return the student's network with copies of its variables."""
+        return nnx.merge(self._graphdef, train.student, train.rest, copy=True)
+
+    def _begin_average(self, train: TrainState) -> TrainState:
+        return train if self._ema_decay is None else begin_average(train)
+
+    def _unobserved(self, train: TrainState, learn: Learn) -> LoopState:
+        """Add a monitor that has seen no step yet, of the metrics of a step."""
+        stored, size = self.dataset.train, self.batch_size
+        shape, dtype = stored.images.shape[1:], stored.images.dtype
+        labels = jax.dtypes.canonicalize_dtype(stored.labels.dtype)
+        images: Any = jax.ShapeDtypeStruct((size, *shape), dtype)
+        numbers: Any = [
+            jax.ShapeDtypeStruct((size,), kind) for kind in (labels, jnp.int32)
+        ]
+
+        def metrics(train: TrainState, examples: Examples) -> Metrics:
+            variables = None if self._teacher is None else self._teacher.variables
+            lesson = self.prepare(train.data_key, train.step, variables, examples)
+            return learn(train, lesson)[1]
+
+        shapes = jax.eval_shape(metrics, train, Examples(images, *numbers))
+        zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), shapes)
+        never, skipped = jnp.full((), -1, jnp.int32), jnp.zeros((), jnp.int32)
+        return LoopState(
+            train, Monitor(zeros, never, zeros, skipped if self.max_skipped else ())
+        )

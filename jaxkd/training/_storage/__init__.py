@@ -1,0 +1,1 @@
+"""Checkpoints: their arrays, their checksums, and when they are saved."""
