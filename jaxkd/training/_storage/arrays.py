@@ -4,11 +4,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from jaxkd import memory
-
+from jaxkd._errors import InvalidInputError
 from jaxkd.training._state import PyTree
+
+# Metrics of the monitor that checkpoints of older versions do not hold.
+_ADDED_METRICS = {"learning_rate"}
 
 
 def names(tree: PyTree) -> list[str]:
@@ -81,3 +85,71 @@ def as_key(data: jax.Array, like: Any) -> jax.Array:
 def shapes(arrays: dict[str, Any]) -> dict[str, list[int]]:
     """Return the shapes by name, as JSON stores them."""
     return {name: list(array.shape) for name, array in arrays.items()}
+
+
+def take_unrecorded(
+    wanted: dict[str, dict[str, jax.ShapeDtypeStruct]], stored: dict[str, Any]
+) -> dict[str, dict[str, jax.Array]]:
+    """Take the metrics out that an older version did not record, filled with NaN.
+
+    Args:
+        wanted: Abstract arrays by name, of each item of a checkpoint. Those that are
+            not stored are removed if they are such a metric.
+        stored: The names of the stored arrays of each item.
+
+    Returns:
+        The arrays that were removed.
+    """
+    filled = {}
+    for item, arrays in wanted.items():
+        missing = arrays.keys() - stored.get(item, {}).keys()
+        names = [n for n in missing if n.rpartition(".")[2] in _ADDED_METRICS]
+        found = stored.get(item, {})
+        filled[item] = {n: _nan(arrays.pop(n)) for n in names if found}
+    return filled
+
+
+def _nan(like: jax.ShapeDtypeStruct) -> jax.Array:
+    nan = np.full(like.shape, np.nan, like.dtype)
+    if like.sharding is None:
+        return jax.numpy.asarray(nan)
+    return jax.make_array_from_callback(
+        like.shape, like.sharding, lambda index: nan[index]
+    )
+
+
+def of_all_trials(abstract: PyTree, trials: list[int], trial: int) -> PyTree:
+    """Return the abstract arrays of all trials, to read one trial from them."""
+    count = trials[0] if trials else 1
+    if trial >= count:
+        raise InvalidInputError(
+            f"has no trial {trial}: its run has {count}, numbered from 0",
+            argument="trial",
+        )
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+            (*trials, *leaf.shape), leaf.dtype, sharding=leaf.sharding
+        ),
+        abstract,
+    )
+
+
+def check_shapes(
+    item: str, stored: dict[str, Any], wanted: dict[str, Any], banks: set[str]
+) -> None:
+    """Refuse a checkpoint whose arrays have other shapes than the state to restore.
+
+    Banks may differ in their padding with zeros, but not in the labels of their rows.
+
+    Raises:
+        ValueError: Naming the first array that differs.
+    """
+    for name in sorted({*wanted, *stored}):
+        there, here = (tree.get(name, "no such array") for tree in (stored, wanted))
+        both = name in stored and name in wanted
+        if both and name in banks and len(there) == len(here):
+            there = [*there[:-2], here[-2], there[-1]]
+        if there != here:
+            raise InvalidInputError(
+                f"is of another experiment: {item} {name} is {there} there, {here} here"
+            )
