@@ -145,10 +145,10 @@ def _sum_over(
     labels = placement.put(split.labels)
     begin = placement.put((zeros, zeros))
     compiled = jax.jit(lambda *given: placement.everywhere(add_batch(*given)))
-    if isinstance(split.images, Streamed):
-        image_batches = lambda: _streamed_images(split.images, rows, placement)
+    if isinstance(source := split.images, Streamed):
+        image_batches = lambda: _streamed_images(source, rows, placement)
     else:
-        images = placement.put(np.asarray(split.images))
+        images = placement.put(np.asarray(source))
         image_batches = lambda: itertools.repeat(images, len(batches))
 
     def run(variables: Any) -> Totals:

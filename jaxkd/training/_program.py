@@ -212,6 +212,9 @@ def compile_program(
     """
     _checks.check_at_least(0, max_skipped=max_skipped)
     check_decay(ema_decay)
+    placement = Placement(mesh, batch_size, trials)
+    if placement.mesh is not None:
+        meet(placement.mesh)
     experiment = Experiment(
         build,
         dataset,
@@ -225,9 +228,6 @@ def compile_program(
         max_skipped=max_skipped,
         ema_decay=ema_decay,
     )
-    placement = Placement(mesh, batch_size, trials)
-    if placement.mesh is not None:
-        meet(placement.mesh)
     streamed = isinstance(dataset.train.images, Streamed)
     strategy, steps_per_call = choose_strategy(
         experiment,

@@ -181,7 +181,7 @@ def test_streamed_images_change_no_bit():
 
 # What each process would read of a batch of 8, on two meshes of four devices.
 READ = """
-from jaxkd.training._placement import Placement
+from jaxkd.training._devices.placement import Placement
 full = np.arange(8)
 for shape, trials in (((1, 4), 1), ((2, 2), 2)):
     placement = Placement(Mesh(devices.reshape(shape), ("trial", "data")), 8, trials)

@@ -41,7 +41,7 @@ def traced(monkeypatch, tmp_path):
                 raise KeyboardInterrupt
             return state, order
 
-        program = FakeProgram(stage_type(advance, advance, None), steps_per_call)
+        program = FakeProgram(stage_type(advance, advance), steps_per_call)
         log = io.StringIO()
         with (
             contextlib.suppress(KeyboardInterrupt),

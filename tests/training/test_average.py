@@ -13,7 +13,7 @@ from support import arrays, assert_bitwise_equal, build_mlp, build_resnet, make_
 from jaxkd import distillers, models, training
 from jaxkd._errors import InvalidInputError
 from jaxkd.distillers import Distiller, DistillerState, Pretraining
-from jaxkd.training._loop_state import take
+from jaxkd.training._state import take
 
 DECAY = 0.6  # reached after 13 steps, in the third epoch of five steps
 BAD_ROW = 7

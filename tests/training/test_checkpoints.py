@@ -186,7 +186,7 @@ def test_a_kill_amid_a_save_leaves_no_checkpoint_without_checksums(
 
     with monkeypatch.context() as patch:
         if killed_in == "checksums":
-            patch.setattr("jaxkd.training._checksums.write", kill)
+            patch.setattr("jaxkd.training._storage.checksums.write", kill)
         else:
             patch.setattr("pathlib.Path.rename", kill)
         with pytest.raises(Killed):

@@ -22,8 +22,8 @@ def lines_of(clock, *, terminal):
     with progress:
         for step in range(1, 22):
             clock[0] += 10.0
-            progress.step(step, 1, {"loss": 1 / step, "kd/agreement": 0.5})
-        progress.epoch({"epoch": 1, "images_per_second": 6.0, "train/loss": 0.05})
+            progress.show_step(step, 1, {"loss": 1 / step, "kd/agreement": 0.5})
+        progress.show_epoch({"epoch": 1, "images_per_second": 6.0, "train/loss": 0.05})
     return file.getvalue().splitlines()
 
 

@@ -13,7 +13,7 @@ from support import arrays, assert_bitwise_equal, build_mlp, build_resnet, make_
 from jaxkd import data, distillers, training
 from jaxkd._errors import DivergenceError, InvalidInputError
 from jaxkd.distillers import Distiller, DistillerState, Pretraining
-from jaxkd.training._loop_state import take
+from jaxkd.training._state import take
 
 SEED, TRIALS = 3, 2
 TIMED = ("seconds", "images_per_second")

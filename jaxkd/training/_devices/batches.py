@@ -57,7 +57,7 @@ class ResidentBatches:
         """Draw the order of the current epoch."""
         return self._order(loop.train.data_key, loop.train.step)
 
-    def examples(self, split: Split, order: Array, step: Array) -> Examples:
+    def examples(self, split: Any, order: Array, step: Array) -> Examples:
         """Inside a compiled function: take the batch of a step from the split."""
         rows = batch_rows(order, step % self._steps, self._batch_size)
         return Examples(split.images[rows], split.labels[rows], rows)
@@ -90,13 +90,14 @@ class StreamedBatches:
         self.split = placement.put(split._replace(images=None, labels=split.labels))
         self._steps_per_call = steps_per_call
         draw = draw_order(len(split.labels), placement)
-        self._feed = Feed(split.images, draw, batch_size, placement)
+        images: Any = split.images
+        self._feed = Feed(images, draw, batch_size, placement)
 
     def order(self, loop: LoopState) -> "Feed":
         """Move the feed to the step that the state has reached."""
         return self._feed.at(loop.train.data_key, int(loop.train.step))
 
-    def examples(self, split: Split, batch: HostBatch, step: Array) -> Examples:
+    def examples(self, split: Any, batch: HostBatch, step: Array) -> Examples:
         """Inside a compiled function: add the labels to a batch."""
         return Examples(batch.images, split.labels[batch.rows], batch.rows)
 

@@ -284,7 +284,7 @@ class Checkpoints:
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise InvalidInputError(
                 f"cannot read the checkpoint of step {step} in {self.directory} "
-                f"({files.reason(error)}). Rename that step's folder to use an older one.",
+                f"({files.reason(error)}). Rename its folder to use an older one.",
                 argument="directory",
             ) from error
         if trial is not None and trials:
