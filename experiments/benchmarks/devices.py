@@ -52,6 +52,7 @@ def train(steps: int) -> dict:
     import optax
     from flax import nnx
 
+    from experiments.benchmarks import memory
     from jaxkd import data, distillers, models, training
 
     dtype = np.float64 if jax.config.jax_enable_x64 else np.float32
@@ -94,6 +95,7 @@ def train(steps: int) -> dict:
         batch_size=BATCH,
         teacher=training.freeze_teacher(build(nnx.Rngs(7)), as_they_are),
         normalization=as_they_are,
+        fused=True,
         mesh=jax.sharding.Mesh(np.array(jax.devices()), ("data",)),
     )
     loop = program.start(0)
@@ -108,7 +110,7 @@ def train(steps: int) -> dict:
         "losses": losses,
         "dtype": str(report.metrics["loss"].dtype),
         "bank_bytes": sum(x.addressable_shards[0].data.nbytes for x in bank),
-        "scratch": program.training.scratch_bytes(loop, order),
+        "scratch": memory.scratch_bytes(program.training, loop, order),
         "seconds": seconds,
     }
 

@@ -30,6 +30,7 @@ import optax
 from rich.console import Console
 from rich.table import Table
 
+from experiments.benchmarks import memory
 from jaxkd import data, distillers, models, training
 
 BATCH = 64
@@ -84,6 +85,7 @@ def run(
         optimizer=optax.sgd(0.01, momentum=0.9),
         batch_size=BATCH,
         teacher=teacher,
+        fused=True,
     )
     loop = program.start(0)
     moved: dict[str, bool] = {}
@@ -96,7 +98,7 @@ def run(
             program.order(loop),
         )
         before = leaves(loop.train.heads)
-        scratch = max(scratch, stage.scratch_bytes(loop, order))
+        scratch = max(scratch, memory.scratch_bytes(stage, loop, order))
         loop, report = stage.advance(loop, order)
         jax.block_until_ready(report)
         started = time.perf_counter()

@@ -1,5 +1,6 @@
 """The steps of one stage of training: pure functions, and the ways to compile them."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -105,14 +106,14 @@ def make_steps(
 def in_one_call(steps: Steps) -> Stage:
     """Compile a step as one function: one dispatch for lesson and student."""
 
-    def advance(loop, constants, order):
+    def advance(constants, loop, order):
         train = loop.train
         lesson = steps.prepare(train.data_key, train.step, constants, order)
         return steps.learn(loop, lesson)
 
-    def advance_many(loop, constants, order):
+    def advance_many(constants, loop, order):
         def body(loop, batch):
-            return advance(loop, constants, order if batch is None else batch)
+            return advance(constants, loop, order if batch is None else batch)
 
         batches = order if isinstance(order, HostBatch) else None
         loop, reports = jax.lax.scan(body, loop, batches, length=steps.steps_per_call)
@@ -121,8 +122,8 @@ def in_one_call(steps: Steps) -> Stage:
     one = jax.jit(advance, donate_argnames="loop")
     many = jax.jit(advance_many, donate_argnames="loop")
     return Stage(
-        lambda loop, order: one(loop, steps.constants, order),
-        lambda loop, order: many(loop, steps.constants, order),
+        functools.partial(one, steps.constants),
+        functools.partial(many, steps.constants),
     )
 
 
