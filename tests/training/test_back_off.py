@@ -31,7 +31,7 @@ def program():
         build_mlp(),
         make_dataset(),
         parabola(),
-        optimizer=training.backing_off(optax.sgd(6.0)),
+        optimizer=training.backing_off(training.make_optimizer("sgd", 6.0, {})),
         batch_size=16,
     )
 
@@ -75,6 +75,8 @@ def test_it_halves_the_rate_until_training_converges(tmp_path, program):
     scales = [record["learning_rate_scale"] for record in history]
     assert scales == sorted(scales, reverse=True)
     assert (scales[0], scales[-1]) == (1.0, 0.125)
+    rates = [record["train/learning_rate"] for record in history]
+    np.testing.assert_allclose(rates, 6.0 * np.array(scales), rtol=1e-6)
 
 
 def test_before_the_first_checkpoint_it_goes_back_to_the_start(tmp_path):
@@ -116,5 +118,5 @@ def test_an_optimizer_that_cannot_is_refused(tmp_path):
         optimizer=optax.sgd(0.1),
         batch_size=16,
     )
-    with pytest.raises(InvalidInputError, match="cannot back off"):
+    with pytest.raises(InvalidInputError, match="optimizer that cannot back off"):
         run(program, tmp_path)

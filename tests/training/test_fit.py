@@ -7,7 +7,9 @@ import optax
 import pytest
 from flax import nnx
 from rich.console import Console
-from support import arrays, assert_bitwise_equal, build_mlp, build_resnet, make_dataset
+from support import assert_bitwise_equal, build_mlp, make_dataset
+from training_support import assert_close, killed_and_resumed, without_times
+from training_support import holistic as compile_holistic
 
 from jaxkd import distillers, training
 from jaxkd._errors import DivergenceError
@@ -37,16 +39,9 @@ def plain():
 
 
 @pytest.fixture(scope="module")
-def traced():
-    """A compiled HKD+KD program, and a list that grows with every trace of its loss."""
-    distiller, traces = counting(distillers.recipe("hkd+kd"))
-    return make_program(distiller, teacher=make_teacher(), build=build_resnet()), traces
-
-
-@pytest.fixture(scope="module")
-def holistic(traced):
-    """The compiled HKD+KD program alone."""
-    return traced[0]
+def holistic():
+    """A compiled HKD+KD program."""
+    return compile_holistic()[0]
 
 
 @pytest.fixture(scope="module")
@@ -55,24 +50,13 @@ def whole(holistic):
     return training.fit(holistic, holistic.start(0), epochs=3)
 
 
-def counting(distiller):
-    """The distiller, and a list that grows with every trace of its loss."""
-    traces = []
-
-    def loss(*arguments):
-        traces.append(None)
-        return distiller.loss(*arguments)
-
-    return distiller._replace(loss=loss), traces
-
-
 def test_learns_a_problem_that_can_be_learnt(plain):
     _, history = training.fit(plain, plain.start(0), epochs=30)
     assert history[-1]["test/accuracy"] == 1.0
 
 
-def test_the_step_is_traced_once_over_epochs_with_a_remainder_and_over_seeds(traced):
-    program, traces = traced
+def test_the_step_is_traced_once_over_epochs_with_a_remainder_and_over_seeds():
+    program, traces = compile_holistic()
     for seed in range(2):
         training.fit(program, program.start(seed), epochs=2)
     assert program.steps_per_epoch == 3
@@ -143,8 +127,7 @@ def test_several_steps_in_one_dispatch_equal_single_steps(plain):
     double = make_program(steps_per_call=2)
     one, _ = training.fit(plain, plain.start(0), epochs=2)
     two, _ = training.fit(double, double.start(0), epochs=2)
-    for a, b in zip(arrays(one), arrays(two), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert_close(one, two)
 
 
 def test_the_history_holds_the_mean_of_each_epochs_metrics(plain):
@@ -169,25 +152,11 @@ def test_another_seed_is_another_run(plain):
 
 @pytest.mark.parametrize("saved_at", [3, 4, 5])
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path, holistic, whole, saved_at):
-    class Interrupted(Exception):
-        pass
-
-    class StopAfter(training.Checkpoints):
-        def save(self, step, loop, record):
-            super().save(step, loop, record)
-            if step >= saved_at:
-                raise Interrupted
-
-    checkpoints = StopAfter(tmp_path, every_steps=1)
-    with pytest.raises(Interrupted):
-        training.fit(holistic, holistic.start(0), epochs=3, checkpoints=checkpoints)
-    loop, record = training.Checkpoints(tmp_path).restore(holistic.start(0))
-    assert int(loop.train.step) == saved_at
-    resumed, history = training.fit(holistic, loop, epochs=3, history=record["history"])
+    resumed, history = killed_and_resumed(
+        holistic, tmp_path, at=saved_at, epochs=3, every_steps=1
+    )
     assert_bitwise_equal(whole[0], resumed)
-    for before, after in zip(whole[1], history, strict=True):
-        for name in ("epoch", "step", "train/loss", "test/accuracy", "test/loss"):
-            assert before[name] == after[name]
+    assert without_times(history) == without_times(whole[1])
 
 
 def asked_before(dispatch):
@@ -337,3 +306,36 @@ def test_a_batch_larger_than_the_dataset_is_refused():
             optimizer=optax.sgd(0.1),
             batch_size=9,
         )
+
+
+class Noting(training.Hook):
+    """Notes when it is called, and adds to each record."""
+
+    def __init__(self):
+        self.calls = []
+
+    def due(self, run):
+        return run.step == 2
+
+    def on_step(self, run, metrics):
+        self.calls.append((run.step, metrics["loss"]))
+
+    def on_epoch(self, run, record):
+        record["noted"] = run.step
+        self.calls.append((run.step, len(run.records)))
+
+    def between_epochs(self, run):
+        self.calls.append((run.step, len(run.records)))
+
+
+def test_a_hook_sees_the_steps_it_wants_and_adds_to_the_record(plain):
+    hook, shown = Noting(), []
+    _, history = training.fit(
+        plain, plain.start(0), epochs=2, hooks=[hook], on_epoch=shown.append
+    )
+    (step, loss), *epochs = hook.calls
+    assert step == 2
+    assert np.isfinite(loss)
+    assert epochs == [(3, 0), (3, 1), (6, 1), (6, 2)]
+    assert [record["noted"] for record in history] == [3, 6]
+    assert shown == history

@@ -13,7 +13,7 @@ from support import arrays, make_dataset
 
 from jaxkd import data, distillers, models, training
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quickly_compiled")
 
 
 def builder(name, width):

@@ -5,6 +5,7 @@ import optax
 import pytest
 
 from jaxkd import training
+from jaxkd.training._optimizers import learning_rate_of
 
 
 def sgd_by_definition(parameter, gradients, rates, *, momentum, decay):
@@ -90,7 +91,7 @@ def test_settings_reach_the_optimizer():
         ("lbfgs", {}, "unknown optimizer 'lbfgs'"),
         ("adam", {"momentum": 0.9}, "unknown setting of adam 'momentum'"),
         ("adam", {"learning_rate": 0.9}, "unknown setting of adam 'learning_rate'"),
-        ("adam", {"b1": "hot"}, "adam cannot work with {'b1': 'hot'}"),
+        ("adam", {"b1": "hot"}, "settings {'b1': 'hot'} cannot be used with adam"),
     ],
 )
 def test_refuses_what_optax_does_not_have(name, settings, says):
@@ -157,3 +158,71 @@ def test_clipping_scales_all_gradients_by_one_factor():
 def test_refuses_a_norm_to_clip_to_that_is_none(value):
     with pytest.raises(ValueError, match="norm must be"):
         training.clipped(optax.sgd(1.0), value)
+
+
+def rates_of(optimizer, steps):
+    """The learning rate before each of some updates."""
+    parameter, rates = jnp.ones(2), []
+    state = optimizer.init(parameter)
+    with jax.numpy_dtype_promotion("standard"):
+        for _ in range(steps):
+            rates.append(learning_rate_of(optimizer, state))
+            _, state = optimizer.update(jnp.ones(2), state, parameter)
+    return rates
+
+
+LINEAR = training.learning_rate_schedule("linear", 1.0, 4)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "expected"),
+    [
+        (training.make_optimizer("adam", 0.1, {}), [0.1] * 4),
+        (training.make_optimizer("adamw", LINEAR, {}), [1, 0.75, 0.5, 0.25]),
+        (training.make_optimizer("fromage", LINEAR, {}), [1, 0.75, 0.5, 0.25]),
+        (training.published_sgd(4, milestones=(0.5,)), [0.05, 0.05, 0.005, 0.005]),
+        (
+            training.clipped(
+                training.decayed_sgd(LINEAR, momentum=0.9, weight_decay=0.0), 1.0
+            ),
+            [1, 0.75, 0.5, 0.25],
+        ),
+        (
+            training.accumulated(training.make_optimizer("sgd", LINEAR, {}), 2),
+            [1, 1, 0.75, 0.75],
+        ),
+        (
+            training.backing_off(training.make_optimizer("sgd", LINEAR, {})),
+            [1, 0.75, 0.5, 0.25],
+        ),
+    ],
+    ids=["constant", "schedule", "two", "published", "clipped", "accumulated", "back"],
+)
+def test_an_optimizer_tells_the_learning_rate_of_its_next_update(optimizer, expected):
+    np.testing.assert_allclose(rates_of(optimizer, 4), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.sgd(0.1),
+        training.make_optimizer("rprop", 0.1, {}),
+        training.clipped(optax.sgd(0.1), 1.0),
+        training.backing_off(optax.sgd(0.1)),
+    ],
+    ids=["of a user", "per parameter", "clipped", "back"],
+)
+def test_an_unknown_learning_rate_is_none(optimizer):
+    assert rates_of(optimizer, 1) == [None]
+
+
+def test_telling_the_learning_rate_leaves_state_and_updates_as_they_are():
+    told = training.make_optimizer("adam", LINEAR, {})
+    plain = optax.adam(LINEAR)
+    parameter = jnp.ones(2)
+    assert jax.tree.structure(told.init(parameter)) == jax.tree.structure(
+        plain.init(parameter)
+    )
+    gradients = np.float32([[1.0, -2.0], [0.5, 0.0]])
+    ours, theirs = (follow(o, np.ones(2, np.float32), gradients) for o in (told, plain))
+    np.testing.assert_array_equal(ours, theirs)

@@ -8,7 +8,9 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from support import arrays, assert_bitwise_equal, build_mlp, build_resnet, make_dataset
+from support import arrays, assert_bitwise_equal, build_mlp, make_dataset
+from training_support import holistic as compile_holistic
+from training_support import killed_and_resumed, without_times
 
 from jaxkd import data, distillers, training
 from jaxkd._errors import DivergenceError, InvalidInputError
@@ -16,7 +18,6 @@ from jaxkd.distillers import Distiller, DistillerState, Pretraining
 from jaxkd.training._state import take
 
 SEED, TRIALS = 3, 2
-TIMED = ("seconds", "images_per_second")
 
 
 @functools.cache
@@ -38,9 +39,8 @@ def compile_program(distiller, build, trials, **settings):
     )
 
 
-@functools.cache
 def holistic(trials=None):
-    return compile_program(distillers.recipe("hkd+kd"), build_resnet(), trials)
+    return compile_holistic(trials)[0]
 
 
 @functools.cache
@@ -66,10 +66,6 @@ def in_two_stages():
 
     stage = Pretraining(1, loss, finish=finish)
     return Distiller(init, loss, stage, distillers.rotations)
-
-
-def without_times(history):
-    return [{k: v for k, v in r.items() if k not in TIMED} for r in history]
 
 
 def assert_every_trial_is_its_run_alone(single, together):
@@ -171,22 +167,7 @@ def test_interrupted_trials_end_with_the_same_bits(tmp_path, fused):
     program = small(TRIALS, fused=fused)
     whole, history = training.fit(program, program.start(0), epochs=3)
 
-    class Interrupted(Exception):
-        pass
-
-    class Fragile(training.Checkpoints):
-        def save(self, step, loop, record):
-            super().save(step, loop, record)
-            if step >= 4:
-                raise Interrupted
-
-    fragile = Fragile(tmp_path, every_steps=2)
-    with pytest.raises(Interrupted):
-        training.fit(program, program.start(0), epochs=3, checkpoints=fragile)
-    checkpoints = training.Checkpoints(tmp_path)
-    assert checkpoints.latest() == 4
-    loop, record = checkpoints.restore(program.like(4))
-    end, resumed = training.fit(program, loop, epochs=3, history=record["history"])
+    end, resumed = killed_and_resumed(program, tmp_path, at=4, epochs=3)
     assert_bitwise_equal(end, whole)
     assert without_times(resumed) == without_times(history)
 

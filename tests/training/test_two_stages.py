@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import optax
 import pytest
 from flax import nnx
-from support import arrays, assert_bitwise_equal, build_mlp, build_resnet, make_dataset
+from support import arrays, assert_bitwise_equal, build_mlp, make_dataset
+from training_support import (
+    NormalizedMLP,
+    changed,
+    killed_and_resumed,
+    without_times,
+)
 
 from jaxkd import distillers, training
 from jaxkd._errors import InvalidInputError
@@ -45,7 +51,7 @@ def probed(*, trains_student=True, epochs=EPOCHS):
 
 
 @functools.cache
-def program(build=build_mlp, **settings):
+def program(build=None, **settings):
     objective = distillers.weighted(
         ce=(1.0, distillers.cross_entropy()), probe=(0.1, probed(**settings))
     )
@@ -53,7 +59,11 @@ def program(build=build_mlp, **settings):
         optax.add_decayed_weights(1e-2), optax.sgd(0.01, momentum=0.9)
     )
     return training.compile_program(
-        build(), make_dataset(), objective, optimizer=decayed, batch_size=16
+        build or build_mlp(),
+        make_dataset(),
+        objective,
+        optimizer=decayed,
+        batch_size=16,
     )
 
 
@@ -65,18 +75,6 @@ def after_pretraining(program, seed=0):
         order = program.order(loop)
         loop, _ = program.stage(int(loop.train.step)).advance(loop, order)
     return before, loop
-
-
-def changed(before, after):
-    """Which leaves differ, by name."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): bool(jnp.any(a != b))
-        for (path, a), b in zip(
-            jax.tree_util.tree_flatten_with_path(before)[0],
-            jax.tree.leaves(after),
-            strict=True,
-        )
-    }
 
 
 def test_what_the_first_loss_does_not_reach_is_not_even_decayed():
@@ -91,7 +89,7 @@ def test_what_the_first_loss_does_not_reach_is_not_even_decayed():
 
 
 def test_a_stage_without_the_student_leaves_parameters_and_statistics():
-    before, after = after_pretraining(program(build_resnet, trains_student=False))
+    before, after = after_pretraining(program(NormalizedMLP, trains_student=False))
     assert_bitwise_equal(
         (before.train.student, before.train.rest),
         (after.train.student, after.train.rest),
@@ -127,29 +125,9 @@ def test_a_run_interrupted_in_either_stage_ends_with_the_same_bits(
     # and within the second.
     whole, history = training.fit(program(), program().start(0), epochs=2)
 
-    class Interrupted(Exception):
-        pass
-
-    class Fragile(training.Checkpoints):
-        def save(self, step, loop, record):
-            super().save(step, loop, record)
-            if step >= interrupted_at:
-                raise Interrupted
-
-    fragile = Fragile(tmp_path, every_steps=2)
-    with pytest.raises(Interrupted):
-        training.fit(program(), program().start(0), epochs=2, checkpoints=fragile)
-    checkpoints = training.Checkpoints(tmp_path)
-    latest = checkpoints.latest()
-    assert latest == interrupted_at
-    loop, record = checkpoints.restore(program().like(latest))
-    end, resumed = training.fit(program(), loop, epochs=2, history=record["history"])
+    end, resumed = killed_and_resumed(program(), tmp_path, at=interrupted_at, epochs=2)
     assert_bitwise_equal(end, whole)
-    timed = ("seconds", "images_per_second")
-    strip = lambda records: [
-        {k: v for k, v in r.items() if k not in timed} for r in records
-    ]
-    assert strip(resumed) == strip(history)
+    assert without_times(resumed) == without_times(history)
 
 
 def test_stages_of_different_length_are_not_mixed():
@@ -159,7 +137,7 @@ def test_stages_of_different_length_are_not_mixed():
 
 def test_a_first_step_of_a_method_without_one_is_refused():
     graphdef = nnx.graphdef(build_mlp()(nnx.Rngs(0)))
-    with pytest.raises(InvalidInputError, match="no pretraining stage"):
+    with pytest.raises(InvalidInputError, match="distiller has no pretraining stage"):
         training.make_train_step(
             graphdef, distillers.cross_entropy(), optax.sgd(0.1), pretraining=True
         )

@@ -21,7 +21,8 @@ def assert_divided(found, itemsize):
     assert found["bank_bytes"] == [2 * rows * DIM * itemsize] * devices
 
 
-def test_two_devices_train_as_one_and_share_the_bank():
+def test_two_devices_train_as_one_and_share_the_bank(monkeypatch):
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # of the process to start
     alone, two = on_devices(
         [{"mesh": mesh, "steps": 6} for mesh in MANY[:2]], devices=2
     )

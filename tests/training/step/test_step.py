@@ -4,18 +4,20 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from support import arrays, build_resnet, make_dataset
+from support import arrays, make_dataset
+from training_support import NormalizedMLP, holistic
 
 from jaxkd import data, distillers, training
+from jaxkd._errors import InvalidInputError
 
 
 @pytest.fixture(scope="module")
 def parts():
     """A student, a teacher, a batch and the published SGD on a small problem."""
     dataset = make_dataset()
-    student = build_resnet()(nnx.Rngs(0))
+    student = NormalizedMLP(nnx.Rngs(0))
     teacher = training.freeze(
-        build_resnet()(nnx.Rngs(1)), data.channel_statistics(dataset.train.images)
+        NormalizedMLP(nnx.Rngs(1)), data.channel_statistics(dataset.train.images)
     )
     images, labels = dataset.train.images[:12], dataset.train.labels[:12]
     examples = training.Examples(
@@ -51,12 +53,13 @@ def stepped(parts):
 
 
 @pytest.fixture(scope="module")
-def stepped_holistic(parts):
-    """The states before and after one step of HKD with SGD."""
-    _, teacher, examples, _ = parts
-    step, state = make(parts, distillers.recipe("hkd"), optax.sgd(0.1))
-    after, _ = step(state, teacher.variables, examples)
-    return state, after
+def stepped_holistic():
+    """The states before and after one step of HKD+KD, and the rows of its batch."""
+    program, _ = holistic()
+    loop = program.start(0)
+    before, order = jax.tree.map(jnp.copy, loop.train), program.order(loop)
+    after, _ = program.training.advance(loop, order)
+    return before, after.train, np.asarray(order)[:16]
 
 
 def test_one_step_of_sgd_follows_the_gradient_of_the_mean_loss(parts, stepped):
@@ -83,7 +86,7 @@ def test_one_step_of_sgd_follows_the_gradient_of_the_mean_loss(parts, stepped):
 
 
 def test_the_heads_are_trained_by_the_same_optimizer(stepped_holistic):
-    state, after = stepped_holistic
+    state, after, _ = stepped_holistic
     moved = [
         not np.array_equal(a, b)
         for a, b in zip(arrays(state.heads), arrays(after.heads), strict=True)
@@ -93,11 +96,11 @@ def test_the_heads_are_trained_by_the_same_optimizer(stepped_holistic):
 
 
 def test_the_bank_of_the_batchs_rows_alone_is_updated(stepped_holistic):
-    state, after = stepped_holistic
+    state, after, rows = stepped_holistic
     banks = (arrays(each.extra["hkd"].bank) for each in (state, after))
     for before, now in zip(*banks, strict=True):
         changed = np.any(before != now, axis=-1)
-        np.testing.assert_array_equal(np.flatnonzero(changed), np.arange(12))
+        np.testing.assert_array_equal(np.flatnonzero(changed), np.sort(rows))
 
 
 def test_batch_statistics_of_the_student_move(stepped):
@@ -108,7 +111,7 @@ def test_batch_statistics_of_the_student_move(stepped):
     )
 
 
-def test_teacher_sees_its_own_normalisation_and_running_statistics(parts):
+def test_teacher_sees_its_own_normalization_and_running_statistics(parts):
     _, teacher, examples, _ = parts
     whole = teacher.apply(teacher.variables, examples.images).logits
     alone = teacher.apply(teacher.variables, examples.images[:1]).logits
@@ -155,3 +158,14 @@ def test_initial_state_shares_no_buffer_with_the_network_given(parts):
     )
     jax.tree.map(lambda x: x.delete(), (state.student, state.rest))
     assert not any(x.is_deleted() for x in jax.tree.leaves(nnx.state(student)))
+
+
+@pytest.mark.parametrize("name", ["loss", "accuracy", "grad_norm", "learning_rate"])
+def test_a_metric_with_the_name_of_the_steps_own_is_refused(parts, name):
+    _, teacher, examples, _ = parts
+    plain = distillers.cross_entropy()
+    loss = lambda *given: (*plain.loss(*given)[:2], {name: jnp.float32(1.0)})
+    step, state = make(parts, plain._replace(loss=loss), optax.sgd(0.1))
+    with pytest.raises(InvalidInputError, match=f"metric named '{name}'") as caught:
+        jax.eval_shape(step, state, teacher.variables, examples)
+    assert caught.value.argument == "distiller"

@@ -3,28 +3,17 @@ import shutil
 
 import jax
 import numpy as np
-import optax
 import pytest
 from flax import nnx
-from support import assert_bitwise_equal, build_mlp, build_resnet, make_dataset
+from support import assert_bitwise_equal
+from training_support import NormalizedMLP, holistic
 
-from jaxkd import InvalidInputError, distillers, training
-
-
-def make_program(build):
-    return training.compile_program(
-        build,
-        make_dataset(),
-        distillers.recipe("hkd"),
-        optimizer=optax.adam(1e-3),
-        batch_size=16,
-        teacher=training.freeze(build_mlp()(nnx.Rngs(7))),
-    )
+from jaxkd import InvalidInputError, training
 
 
 @pytest.fixture(scope="module")
 def program():
-    return make_program(build_resnet())
+    return holistic()[0]
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +41,17 @@ def test_only_the_newest_are_kept(tmp_path, loop):
 
 def test_a_network_is_loaded_without_the_run_that_made_it(tmp_path, program, loop):
     training.Checkpoints(tmp_path).save(2, loop, {})
-    network = nnx.eval_shape(lambda: build_resnet()(nnx.Rngs(5)))
+    network = nnx.eval_shape(lambda: NormalizedMLP(nnx.Rngs(5)))
     training.Checkpoints(tmp_path).restore_network(network)
     assert_bitwise_equal(nnx.state(network), nnx.state(program.student(loop)))
 
 
 def test_a_network_saved_alone_is_loaded_but_not_resumed(tmp_path, program):
-    network = build_resnet()(nnx.Rngs(3))
+    network = NormalizedMLP(nnx.Rngs(3))
     checkpoints = training.Checkpoints(tmp_path)
     checkpoints.save_network(network, {"history": []}, step=7)
     assert checkpoints.latest() == 7
-    restored = nnx.eval_shape(lambda: build_resnet()(nnx.Rngs(5)))
+    restored = nnx.eval_shape(lambda: NormalizedMLP(nnx.Rngs(5)))
     assert checkpoints.restore_network(restored) == {"history": []}
     assert_bitwise_equal(nnx.state(restored), nnx.state(network))
     with pytest.raises(InvalidInputError, match=r"training .* is no such array there"):
@@ -71,7 +60,7 @@ def test_a_network_saved_alone_is_loaded_but_not_resumed(tmp_path, program):
 
 def test_a_checkpoint_of_another_architecture_is_refused_by_name(tmp_path, loop):
     training.Checkpoints(tmp_path).save(2, loop, {})
-    network = build_resnet(classes=7)(nnx.Rngs(0))
+    network = NormalizedMLP(nnx.Rngs(0), classes=7)
     with pytest.raises(ValueError, match=r"classifier.bias is \[4\] there, \[7\]"):
         training.Checkpoints(tmp_path).restore_network(network)
 
@@ -231,3 +220,25 @@ def test_reading_leaves_the_random_key_usable(tmp_path, program, loop):
     restored, _ = checkpoints.restore(program.start(0))
     expected = jax.random.uniform(loop.train.key)
     np.testing.assert_array_equal(jax.random.uniform(restored.train.key), expected)
+
+
+def test_a_checkpoint_of_a_version_without_the_learning_rate_is_resumed(
+    tmp_path, program, loop
+):
+    def without_rate(metrics):
+        return {k: v for k, v in metrics.items() if k != "learning_rate"}
+
+    monitor = loop.monitor._replace(
+        totals=without_rate(loop.monitor.totals),
+        failed_metrics=without_rate(loop.monitor.failed_metrics),
+    )
+    checkpoints = training.Checkpoints(tmp_path)
+    checkpoints.save(2, loop._replace(monitor=monitor), {})
+    restored, _ = checkpoints.restore(program.like(2))
+    assert np.isnan(restored.monitor.totals["learning_rate"])
+    assert_bitwise_equal(restored.train, loop.train)
+    # It was saved after two of the first epoch's three steps.
+    _, (first, second) = training.fit(program, restored, epochs=2)
+    assert "train/learning_rate" not in first
+    assert np.isfinite(first["train/loss"])
+    assert second["train/learning_rate"] == pytest.approx(0.05)

@@ -13,6 +13,8 @@ from jaxkd._errors import InvalidInputError
 from jaxkd.distillers import Distiller, DistillerState, Pretraining
 from jaxkd.models import ModelOutput
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 ROWS = 12
 DATASET = make_dataset()
 NORMALIZATION = data.channel_statistics(DATASET.train.images)
@@ -22,6 +24,18 @@ EXAMPLES = training.Examples(
     jnp.arange(ROWS),
 )
 OF_TEACHER = data.Normalization(np.float32([0.5]), np.float32([0.25]))
+
+
+@pytest.fixture(scope="module")
+def with_views(quickly_compiled):
+    """One step with rotations: the states before and after it, and what was seen."""
+    return stepped(recording())
+
+
+@pytest.fixture(scope="module")
+def without_views(quickly_compiled):
+    """The same without views."""
+    return stepped(recording(None))
 
 
 def upside_down(images):
@@ -99,8 +113,8 @@ def assert_close(actual, expected):
 
 
 @pytest.mark.parametrize("pretraining", [False, True])
-def test_both_networks_see_the_batch_and_its_views(pretraining):
-    _, _, seen = stepped(recording(), pretraining=pretraining)
+def test_both_networks_see_the_batch_and_its_views(with_views, pretraining):
+    _, _, seen = stepped(recording(), pretraining=True) if pretraining else with_views
     images = np.asarray(EXAMPLES.images)
     turned = np.concatenate([np.rot90(images, k, axes=(1, 2)) for k in (1, 2, 3)])
     for name, seed, normalization in (
@@ -123,8 +137,8 @@ def test_views_are_made_of_the_augmented_images():
     assert_close(seen["views"].teacher.logits[:ROWS], applied(1, turned, OF_TEACHER))
 
 
-def test_the_accuracy_is_that_on_the_batch_alone():
-    _, _, seen = stepped(recording())
+def test_the_accuracy_is_that_on_the_batch_alone(with_views):
+    _, _, seen = with_views
     right = np.argmax(seen["student"], -1) == np.asarray(EXAMPLES.labels)
     np.testing.assert_allclose(seen["accuracy"], right.mean(), rtol=1e-6)
     assert seen["student"].shape == (ROWS, 4)
@@ -145,9 +159,9 @@ def test_batch_statistics_are_those_of_batch_and_views_together():
     np.testing.assert_allclose(moments(dark), 0.1 * both.mean(), atol=1e-5)
 
 
-def test_the_gradient_flows_through_the_views():
-    before, after, _ = stepped(recording())
-    _, without, _ = stepped(recording(None))
+def test_the_gradient_flows_through_the_views(with_views, without_views):
+    before, after, _ = with_views
+    _, without, _ = without_views
     moved = zip(arrays(after.student), arrays(without.student), strict=True)
     assert any(np.any(a != b) for a, b in moved)
     assert_bitwise_equal(before.rest, after.rest)
@@ -159,8 +173,8 @@ def test_without_a_teacher_the_views_have_none():
     assert seen["views"].student.logits.shape == (3 * ROWS, 4)
 
 
-def test_without_views_there_are_none():
-    _, _, seen = stepped(recording(None))
+def test_without_views_there_are_none(without_views):
+    _, _, seen = without_views
     assert seen["views"] is None
 
 

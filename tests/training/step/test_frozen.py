@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from support import build_resnet, make_dataset
+from support import build_mlp, build_resnet, make_dataset
 
 from jaxkd import data, distillers, models, training
 from jaxkd._errors import InvalidInputError
@@ -127,7 +127,7 @@ def test_a_student_that_returns_something_else_is_refused_at_once(make, says):
 def test_a_teacher_that_returns_something_else_is_refused_at_once(make, says):
     with pytest.raises(InvalidInputError, match=rf"Returning must return.*{says}"):
         training.compile_program(
-            build_resnet(),
+            build_mlp(),
             DATASET,
             distillers.recipe("kd"),
             optimizer=optax.sgd(0.1),

@@ -10,6 +10,8 @@ from support import build_mlp, make_dataset
 
 from jaxkd import data, distillers, training
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 DATASET = make_dataset()
 EXAMPLES = training.Examples(
     jnp.asarray(DATASET.train.images[:12]),

@@ -1,7 +1,6 @@
 """One program on one device, on a mesh of several, and over several processes."""
 
 import functools
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,8 +12,6 @@ from support import assert_bitwise_equal, build_mlp, build_resnet, make_dataset
 
 from jaxkd import data, distillers, training
 from jaxkd._errors import InvalidInputError
-
-SUPPORT = Path(__file__).parents[1]
 
 
 def mesh_of(*names, shape=None):
