@@ -11,8 +11,7 @@ from jaxtyping import Array, ArrayLike
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError, unknown_name
-
-PyTree = Any
+from jaxkd.training._state import PyTree
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adabelief": optax.adabelief,
