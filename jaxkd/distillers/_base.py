@@ -17,7 +17,7 @@ Metrics = dict[str, Array]
 RESERVED_METRICS = frozenset(
     {"loss", "accuracy", "skipped", "grad_norm", "learning_rate"}
 )
-"""Names of the training step's own metrics; a distiller cannot use them."""
+"""Names of the training step's own metrics, which no part of a mixture may have."""
 
 
 class Views(NamedTuple):
