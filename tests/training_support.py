@@ -3,12 +3,14 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 from support import arrays, build_mlp, make_dataset
 
 from jaxkd import data, distillers, training
+from jaxkd.distillers import Distiller, DistillerState
 from jaxkd.models import ModelOutput
 
 TIMED = ("seconds", "images_per_second")
@@ -29,21 +31,40 @@ class NormalizedMLP(nnx.Module):
         return ModelOutput(self.classifier(embedding), embedding)
 
 
-@functools.cache
-def holistic(trials=None):
-    """Compile HKD+KD, with a bank, batch statistics, heads and augmentation.
+def with_a_bank():
+    """A method with all that a run must carry on: a bank, a head and randomness."""
+
+    def init(rngs, spec):
+        width = spec.student.embedding.shape[-1]
+        bank = jnp.zeros((len(spec.labels), width))
+        probe = jax.random.normal(rngs.params(), (width,))
+        return DistillerState({"probe": probe}, {"bank": bank})
+
+    def loss(params, extra, student, teacher, batch):
+        bank = extra["bank"]
+        drawn = bank[jax.random.randint(batch.key, (), 0, len(bank))]
+        distance = student.embedding - bank[batch.rows] - drawn[None]
+        projected = distance @ params["probe"] - teacher.logits.mean(-1)
+        newest = jax.lax.stop_gradient(student.embedding)
+        bank = bank.at[batch.rows].set(newest)
+        return jnp.tanh(jnp.square(projected)), {"bank": bank}, {}
+
+    return Distiller(init, loss)
+
+
+def compile_small(distiller, trials=None):
+    """Compile a program with batch statistics, a teacher and augmentation.
 
     Three steps make an epoch: two whole batches of 16, and a remainder of 8.
 
     Returns:
         The program, and a list that grows with every trace of its loss.
     """
-    settings = {"hkd": {"dim": 8, "num_negatives": 20}}
-    distiller, traces = counting(distillers.recipe("hkd+kd", settings=settings))
+    counted, traces = counting(distiller)
     program = training.compile_program(
         NormalizedMLP,
         make_dataset(),
-        distiller,
+        counted,
         optimizer=training.decayed_sgd(0.05, momentum=0.9, weight_decay=1e-4),
         batch_size=16,
         teacher=training.freeze(build_mlp()(nnx.Rngs(7))),
@@ -51,6 +72,24 @@ def holistic(trials=None):
         trials=trials,
     )
     return program, traces
+
+
+@functools.cache
+def banked(trials=None):
+    """The program of a mixture with a bank, and its traces."""
+    mixture = distillers.weighted(
+        ce=(1.0, distillers.cross_entropy()),
+        kd=(1.0, distillers.soft_targets(temperature=4.0)),
+        bank=(0.5, with_a_bank()),
+    )
+    return compile_small(mixture, trials)
+
+
+@functools.cache
+def holistic(trials=None):
+    """The program of HKD+KD, and its traces: slow to compile."""
+    settings = {"hkd": {"dim": 8, "num_negatives": 20}}
+    return compile_small(distillers.recipe("hkd+kd", settings=settings), trials)
 
 
 class Killed(Exception):

@@ -9,6 +9,7 @@ from flax import nnx
 from rich.console import Console
 from support import assert_bitwise_equal, build_mlp, make_dataset
 from training_support import assert_close, killed_and_resumed, without_times
+from training_support import banked as compile_banked
 from training_support import holistic as compile_holistic
 
 from jaxkd import distillers, training
@@ -39,15 +40,27 @@ def plain():
 
 
 @pytest.fixture(scope="module")
-def holistic():
-    """A compiled HKD+KD program."""
-    return compile_holistic()[0]
+def double():
+    """A compiled program without a teacher, two of whose steps share a call."""
+    return make_program(steps_per_call=2)
 
 
 @pytest.fixture(scope="module")
-def whole(holistic):
+def failing():
+    """A compiled program whose loss is infinite from step 4 on."""
+    return make_program(failing_from(4))
+
+
+@pytest.fixture(scope="module")
+def banked():
+    """A compiled program with a bank, a head, batch statistics and randomness."""
+    return compile_banked()[0]
+
+
+@pytest.fixture(scope="module")
+def whole(banked):
     """The end of an uninterrupted run of three epochs, and its history."""
-    return training.fit(holistic, holistic.start(0), epochs=3)
+    return training.fit(banked, banked.start(0), epochs=3)
 
 
 def test_learns_a_problem_that_can_be_learnt(plain):
@@ -56,7 +69,7 @@ def test_learns_a_problem_that_can_be_learnt(plain):
 
 
 def test_the_step_is_traced_once_over_epochs_with_a_remainder_and_over_seeds():
-    program, traces = compile_holistic()
+    program, traces = compile_banked()
     for seed in range(2):
         training.fit(program, program.start(seed), epochs=2)
     assert program.steps_per_epoch == 3
@@ -76,16 +89,16 @@ def test_a_teacher_bound_to_a_device_does_not_have_the_step_compiled_twice():
     assert not any(x.committed for x in jax.tree.leaves(loop))
 
 
-def test_the_loop_makes_no_implicit_transfer(holistic):
-    loop = holistic.start(0)
+def test_the_loop_makes_no_implicit_transfer(banked):
+    loop = banked.start(0)
     with jax.transfer_guard("disallow"):
-        _, history = training.fit(holistic, loop, epochs=2)
+        _, history = training.fit(banked, loop, epochs=2)
     assert len(history) == 2
 
 
-def test_the_step_donates_its_state(holistic):
-    loop = holistic.start(0)
-    holistic.training.advance(loop, holistic.order(loop))
+def test_the_step_donates_its_state(banked):
+    loop = banked.start(0)
+    banked.training.advance(loop, banked.order(loop))
     kept = [x.shape for x in jax.tree.leaves(loop.train) if not x.is_deleted()]
     assert kept == []
 
@@ -123,8 +136,7 @@ def test_epochs_come_in_different_orders(plain):
     assert np.any(np.asarray(plain.order(loop)) != np.asarray(first))
 
 
-def test_several_steps_in_one_dispatch_equal_single_steps(plain):
-    double = make_program(steps_per_call=2)
+def test_several_steps_in_one_dispatch_equal_single_steps(plain, double):
     one, _ = training.fit(plain, plain.start(0), epochs=2)
     two, _ = training.fit(double, double.start(0), epochs=2)
     assert_close(one, two)
@@ -151,12 +163,20 @@ def test_another_seed_is_another_run(plain):
 
 
 @pytest.mark.parametrize("saved_at", [3, 4, 5])
-def test_a_resumed_run_ends_with_the_same_bits(tmp_path, holistic, whole, saved_at):
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path, banked, whole, saved_at):
     resumed, history = killed_and_resumed(
-        holistic, tmp_path, at=saved_at, epochs=3, every_steps=1
+        banked, tmp_path, at=saved_at, epochs=3, every_steps=1
     )
     assert_bitwise_equal(whole[0], resumed)
     assert without_times(history) == without_times(whole[1])
+
+
+@pytest.mark.slow
+def test_a_resumed_run_of_hkd_ends_with_the_same_bits(tmp_path):
+    program, _ = compile_holistic()
+    whole, _ = training.fit(program, program.start(0), epochs=2)
+    resumed, _ = killed_and_resumed(program, tmp_path, at=4, epochs=2)
+    assert_bitwise_equal(whole, resumed)
 
 
 def asked_before(dispatch):
@@ -167,20 +187,20 @@ def asked_before(dispatch):
 
 @pytest.mark.parametrize("steps", [1, 3, 5])
 def test_a_run_that_is_asked_to_stop_saves_and_goes_on_to_the_same_bits(
-    tmp_path, holistic, whole, steps
+    tmp_path, banked, whole, steps
 ):
     checkpoints = training.Checkpoints(tmp_path)
     with pytest.raises(training.Interrupted, match=f"after step {steps}") as caught:
         training.fit(
-            holistic,
-            holistic.start(0),
+            banked,
+            banked.start(0),
             epochs=3,
             checkpoints=checkpoints,
             stop=asked_before(steps),
         )
     assert caught.value.step == checkpoints.latest() == steps
-    loop, record = checkpoints.restore(holistic.like(steps))
-    end, _ = training.fit(holistic, loop, epochs=3, history=record["history"])
+    loop, record = checkpoints.restore(banked.like(steps))
+    end, _ = training.fit(banked, loop, epochs=3, history=record["history"])
     assert_bitwise_equal(whole[0], end)
 
 
@@ -190,9 +210,10 @@ def test_a_run_that_is_asked_to_stop_at_its_end_is_complete(plain):
     assert len(history) == 2
 
 
-def test_which_steps_share_a_dispatch_does_not_depend_on_saving_or_stopping(tmp_path):
-    program = make_program(steps_per_call=2)
-    sizes = []
+def test_which_steps_share_a_dispatch_does_not_depend_on_saving_or_stopping(
+    tmp_path, double
+):
+    program, sizes = double, []
 
     def noting(stage):
         def note(advance, size):
@@ -248,8 +269,10 @@ def failing_from(step):
     return distillers.Distiller(init, loss)
 
 
-def test_a_loss_that_is_not_finite_stops_and_names_step_parts_and_checkpoint(tmp_path):
-    program = make_program(failing_from(4))
+def test_a_loss_that_is_not_finite_stops_and_names_step_parts_and_checkpoint(
+    tmp_path, failing
+):
+    program = failing
     checkpoints = training.Checkpoints(tmp_path)
     with pytest.raises(DivergenceError) as caught:
         training.fit(program, program.start(0), epochs=5, checkpoints=checkpoints)
@@ -260,8 +283,8 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_parts_and_checkpoint(tmp
     assert checkpoints.latest() == 3
 
 
-def test_no_checkpoint_is_taken_of_a_state_after_the_failure(tmp_path):
-    program = make_program(failing_from(4))
+def test_no_checkpoint_is_taken_of_a_state_after_the_failure(tmp_path, failing):
+    program = failing
     checkpoints = training.Checkpoints(tmp_path, every_steps=1, keep=9)
     with pytest.raises(DivergenceError):
         training.fit(program, program.start(0), epochs=5, checkpoints=checkpoints)

@@ -9,8 +9,7 @@ import optax
 import pytest
 from flax import nnx
 from support import arrays, assert_bitwise_equal, build_mlp, make_dataset
-from training_support import holistic as compile_holistic
-from training_support import killed_and_resumed, without_times
+from training_support import banked, holistic, killed_and_resumed, without_times
 
 from jaxkd import data, distillers, training
 from jaxkd._errors import DivergenceError, InvalidInputError
@@ -37,10 +36,6 @@ def compile_program(distiller, build, trials, **settings):
         trials=trials,
         **settings,
     )
-
-
-def holistic(trials=None):
-    return compile_holistic(trials)[0]
 
 
 @functools.cache
@@ -81,10 +76,15 @@ def assert_every_trial_is_its_run_alone(single, together):
     return history
 
 
-def test_every_trial_has_the_bits_of_a_run_alone():
-    history = assert_every_trial_is_its_run_alone(holistic(), holistic(TRIALS))
+@pytest.mark.parametrize(
+    ("compiled", "part"),
+    [(banked, "bank"), pytest.param(holistic, "hkd", marks=pytest.mark.slow)],
+)
+def test_every_trial_has_the_bits_of_a_run_alone(compiled, part):
+    (alone, _), (together, _) = compiled(), compiled(TRIALS)
+    history = assert_every_trial_is_its_run_alone(alone, together)
     last = history[-1]
-    assert {"train/hkd", "train/kd", "test/accuracy"} <= last["trials"].keys()
+    assert {f"train/{part}", "train/kd", "test/accuracy"} <= last["trials"].keys()
     for name, values in last["trials"].items():
         assert len(values) == TRIALS
         assert last[name] == pytest.approx(np.mean(values))
@@ -100,7 +100,7 @@ def test_so_has_one_of_a_method_with_two_stages_and_views():
 
 
 def test_trials_see_the_same_data_and_draw_their_own_negatives():
-    start = holistic(TRIALS).start(SEED)
+    start = banked(TRIALS)[0].start(SEED)
     drawn = (
         jax.random.uniform(start.train.key[0]),
         jax.random.uniform(start.train.key[1]),

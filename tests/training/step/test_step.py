@@ -5,7 +5,7 @@ import optax
 import pytest
 from flax import nnx
 from support import arrays, make_dataset
-from training_support import NormalizedMLP, holistic
+from training_support import NormalizedMLP, banked
 
 from jaxkd import data, distillers, training
 from jaxkd._errors import InvalidInputError
@@ -53,9 +53,9 @@ def stepped(parts):
 
 
 @pytest.fixture(scope="module")
-def stepped_holistic():
-    """The states before and after one step of HKD+KD, and the rows of its batch."""
-    program, _ = holistic()
+def stepped_banked():
+    """The states before and after one step with a bank, and the rows of its batch."""
+    program, _ = banked()
     loop = program.start(0)
     before, order = jax.tree.map(jnp.copy, loop.train), program.order(loop)
     after, _ = program.training.advance(loop, order)
@@ -85,8 +85,8 @@ def test_one_step_of_sgd_follows_the_gradient_of_the_mean_loss(parts, stepped):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_the_heads_are_trained_by_the_same_optimizer(stepped_holistic):
-    state, after, _ = stepped_holistic
+def test_the_heads_are_trained_by_the_same_optimizer(stepped_banked):
+    state, after, _ = stepped_banked
     moved = [
         not np.array_equal(a, b)
         for a, b in zip(arrays(state.heads), arrays(after.heads), strict=True)
@@ -95,9 +95,9 @@ def test_the_heads_are_trained_by_the_same_optimizer(stepped_holistic):
     assert all(moved)
 
 
-def test_the_bank_of_the_batchs_rows_alone_is_updated(stepped_holistic):
-    state, after, rows = stepped_holistic
-    banks = (arrays(each.extra["hkd"].bank) for each in (state, after))
+def test_the_bank_of_the_batchs_rows_alone_is_updated(stepped_banked):
+    state, after, rows = stepped_banked
+    banks = (arrays(each.extra["bank"]) for each in (state, after))
     for before, now in zip(*banks, strict=True):
         changed = np.any(before != now, axis=-1)
         np.testing.assert_array_equal(np.flatnonzero(changed), np.sort(rows))

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from flax import nnx
 from support import assert_bitwise_equal
-from training_support import NormalizedMLP, holistic
+from training_support import NormalizedMLP, banked
 
 from jaxkd import InvalidInputError, training
 
 
 @pytest.fixture(scope="module")
 def program():
-    return holistic()[0]
+    return banked()[0]
 
 
 @pytest.fixture(scope="module")
