@@ -45,7 +45,7 @@ def with_a_bank():
         drawn = bank[jax.random.randint(batch.key, (), 0, len(bank))]
         distance = student.embedding - bank[batch.rows] - drawn[None]
         projected = distance @ params["probe"] - teacher.logits.mean(-1)
-        newest = jax.lax.stop_gradient(student.embedding)
+        newest = 1.0 + jax.lax.stop_gradient(student.embedding)
         bank = bank.at[batch.rows].set(newest)
         return jnp.tanh(jnp.square(projected)), {"bank": bank}, {}
 
