@@ -9,12 +9,14 @@ from support import build_mlp, build_resnet, make_dataset
 from jaxkd import data, distillers, models, training
 from jaxkd._errors import InvalidInputError
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 DATASET = make_dataset()
 NORMALIZATION = data.channel_statistics(DATASET.train.images)
 
 
 @pytest.fixture(scope="module")
-def network():
+def network(quickly_compiled):
     """A resnet8 whose statistics are not those it starts with."""
     model = build_resnet()(nnx.Rngs(0))
     rng = np.random.default_rng(0)

@@ -330,5 +330,5 @@ def test_a_decay_out_of_range_is_refused(decay):
 
 def test_a_state_without_one_is_refused_by_what_asks_for_it():
     program = small(ema_decay=None)
-    with pytest.raises(InvalidInputError, match="compile its program with ema_decay"):
+    with pytest.raises(InvalidInputError, match="Compile its program with ema_decay"):
         training.averaged(program.start(0))

@@ -11,6 +11,8 @@ from training_support import NormalizedMLP, assert_close
 from jaxkd import distillers, training
 from jaxkd._errors import DivergenceError
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 RATE = training.learning_rate_schedule("linear", 0.05, 10)
 INFINITY = jnp.float32(jnp.inf)
 BAD_ROW = 7  # of 40, in batches of 8: in one of the five steps of each epoch
