@@ -51,7 +51,7 @@ def write_config(folder, config):
 
 
 def make_run(folder, *, seeds=(0,), config=CONFIG, history=HISTORY):
-    """Makes a run folder with a checkpoint of a new network for each seed."""
+    """Makes a run folder with a checkpoint of an untrained network for each seed."""
     write_config(folder, config)
     for step, seed in enumerate(seeds, start=1):
         training.Checkpoints(folder / "checkpoints").save_network(

@@ -44,7 +44,7 @@ def changed(**paths):
 
 
 def differences(run, **paths):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="was started with") as caught:
         runs.check_same_experiment(run, changed(**paths))
     assert caught.value.argument == "out"
     text = str(caught.value)
@@ -170,7 +170,7 @@ def test_a_damaged_checkpoint_is_named_set_aside_and_made_again(
 ):
     flip_a_bit(trained / "checkpoints" / "9")
     before = runs.read_metrics(trained)
-    cli.main(train_arguments(quadrants, trained, "--resume"))
+    cli.main(train_arguments(quadrants, trained, "--resume", "--report"))
     (line,) = capsys.readouterr().err.splitlines()
     assert "the checkpoint of step 9" in line
     assert "now called 9.damaged, and that of step 6 is used" in line
@@ -178,6 +178,9 @@ def test_a_damaged_checkpoint_is_named_set_aside_and_made_again(
     assert names == ["6", "9", "9.damaged"]
     after = runs.read_metrics(trained)
     assert [r["test/loss"] for r in before] == [r["test/loss"] for r in after]
+    assert (trained / "report.html").is_file()
+    (images,) = (trained / "images").iterdir()
+    assert b"confusion matrix" in images.read_bytes()
 
 
 def test_a_second_run_in_one_folder_is_refused(tmp_path, quadrants, run, capsys):
