@@ -13,8 +13,8 @@ from jaxkd.cli.commands.train import load_dataset
 def run(options: Show, arguments: list[str]) -> None:
     """Write the page of a run again, and print its path."""
     del arguments
-    runs.read_history(options.run)  # fail before the dataset is loaded
     config = runs.read_config(options.run)
+    runs.read_history(options.run)  # fail before the dataset is loaded
     dataset = load_dataset(config["dataset"]["source"], _data_options(options, config))
     path = reports.rewrite_run_page(
         options.run, dataset, trial=options.trial, teacher=options.teacher
