@@ -116,7 +116,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
 
 def test_a_missing_teacher_is_refused(tmp_path, capsys):
     line = refusal(distill_arguments(tmp_path / "none", tmp_path / "run"), capsys)
-    assert "there is not a run folder" in line
+    assert "there is no run folder" in line
 
 
 @pytest.mark.parametrize(
