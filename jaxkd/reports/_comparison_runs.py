@@ -1,21 +1,19 @@
-"""Run folders as a report sees them: what they have in common, and their results."""
+"""Finished runs as the comparison reads them, grouped by experiment."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxkd import runs
 from jaxkd._errors import InvalidInputError
-from jaxkd.runs import _resume, _summary
 
-# What may differ between runs that count as trials of the same experiment.
-_FREE = ("seed", "data_seed", "trials", *_resume.HARMLESS)
+# Options that may differ between runs that count as trials of one experiment.
+_SEEDS = ("seed", "data_seed", "trials")
 
 
 class Trained(NamedTuple):
-    """A network and what it was trained on."""
+    """A network and the dataset it was trained on."""
 
     network: str
     dataset: str
@@ -27,8 +25,9 @@ class Pair:
 
     Attributes:
         teacher: The teacher's network.
-        student: The student's, and the dataset.
-        teacher_accuracy: On the test set, in ``[0, 1]``, if it is known.
+        student: The student's network and dataset.
+        teacher_accuracy: The teacher's test accuracy in ``[0, 1]``, if it is known. It
+            is not part of the pair's identity.
     """
 
     teacher: str
@@ -37,21 +36,21 @@ class Pair:
 
     @property
     def label(self) -> str:
-        """How a table calls it."""
+        """Title of the pair's column."""
         return f"{self.teacher} → {self.student.network}, {self.student.dataset}"
 
 
 class Run(NamedTuple):
-    """One run folder.
+    """One finished run.
 
     Attributes:
-        folder: Where it is.
+        folder: Its run folder.
         student: The network that was trained.
-        pair: With its teacher, or None if it learnt alone.
-        method: The recipe, or ``student``.
-        settings: All options that trials have in common.
-        summary: What ``summary.json`` holds.
-        curves: Test accuracies by epoch and trial.
+        pair: The same with its teacher; None if it was trained without one.
+        method: Name of the recipe, or ``student`` without a teacher.
+        settings: All options that trials of one experiment have in common.
+        summary: Contents of its ``summary.json``.
+        curves: Test accuracies, by epoch and trial.
     """
 
     folder: Path
@@ -64,16 +63,16 @@ class Run(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Runs of one experiment: its trials.
+    """All trials of one experiment.
 
     Attributes:
         student: The network that was trained.
-        pair: With its teacher, or None.
-        method: The recipe.
-        seeds: Of all trials.
-        last: Mean, deviation and values of the last epoch.
-        best: The same of each trial's best epoch.
-        curves: Test accuracies by epoch and trial.
+        pair: The same with its teacher; None if it was trained without one.
+        method: Name of the recipe.
+        seeds: Seeds of the trials.
+        last: Mean, deviation and values of the last epoch's test accuracy.
+        best: The same of the best epoch, which each trial has for itself.
+        curves: Test accuracies, by epoch and trial.
     """
 
     student: Trained
@@ -86,48 +85,45 @@ class Group(NamedTuple):
 
 
 class UnfinishedError(InvalidInputError):
-    """A run whose training has not ended."""
+    """The training of a run has not finished."""
 
 
 def read_run(folder: Path) -> Run:
-    """Reads a finished run folder.
+    """Read a finished run from its folder.
 
     Raises:
-        UnfinishedError: If its training has not ended.
-        ValueError: If it is no run folder, or does not say what a report needs.
+        UnfinishedError: If the training of the run has not finished.
+        ValueError: If the folder is not a run folder, or lacks what a comparison needs.
     """
     if not folder.is_dir():
-        raise InvalidInputError(f"there is no run folder {folder}")
-    config = runs.read_config(folder)
-    try:
-        summary = json.loads((folder / "summary.json").read_text())
-    except FileNotFoundError:
-        raise UnfinishedError(
-            f"{folder} has no summary.json; finish its training first (--resume)"
-        ) from None
-    options = dict(config["options"])
-    if "trials" not in summary or not options:
         raise InvalidInputError(
-            f"{folder} does not say its seeds; train it again with this version"
+            f"there is no run folder {folder}. Check the path.", argument="folder"
+        )
+    config = runs.read_config(folder)
+    summary = runs.read_summary(folder)
+    if summary is None:
+        raise UnfinishedError(
+            f"{folder} has no {runs.RunFolder(folder).summary.name}, because its "
+            "training has not finished. Continue it with --resume.",
+            argument="folder",
+        )
+    if "trials" not in summary or not config["options"]:
+        raise InvalidInputError(
+            f"{folder} does not record its seeds. Train it again with this version.",
+            argument="folder",
         )
     student = Trained(_name(config["network"]), Path(config["dataset"]["source"]).stem)
     pair, teacher = None, config.get("teacher")
     if teacher is not None:
         pair = Pair(_name(teacher["network"]), student, teacher["test_accuracy"])
-    data_options = {
-        key: value
-        for key, value in options.pop("data", {}).items()
-        if key not in _resume.HARMLESS_DATA
-    }
-    settings = {key: value for key, value in options.items() if key not in _FREE}
     return Run(
         folder,
         student,
         pair,
-        options.get("method", "student"),
-        settings | {f"data.{key}": value for key, value in data_options.items()},
+        config["options"].get("method", "student"),
+        _settings(config),
         summary,
-        _summary.accuracies(runs.read_metrics(folder / "metrics.jsonl")),
+        runs.accuracies(runs.read_metrics(folder)),
     )
 
 
@@ -136,50 +132,64 @@ def _name(network: dict[str, Any]) -> str:
     return network["model"] + ("" if width is None else f" (width {width})")
 
 
-def collect(runs: Sequence[Run]) -> list[Group]:
-    """Groups runs that differ in their seeds alone.
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that trials have in common, those of the data by path."""
+    options = runs.effective_options(config)
+    data_options = options.pop("data", {})
+    settings = {key: value for key, value in options.items() if key not in _SEEDS}
+    return settings | {f"data.{key}": value for key, value in data_options.items()}
+
+
+def collect(finished: Sequence[Run]) -> list[Group]:
+    """Group the runs that differ only in their seeds.
 
     Raises:
         ValueError: If runs of the same method and networks differ in other options, or
-            a seed is there twice.
+            a seed occurs twice.
     """
-    together: dict[Any, list[Run]] = {}
-    for run in runs:
-        together.setdefault((run.student, run.pair, run.method), []).append(run)
-    return [_merge(members) for members in together.values()]
+    groups: dict[Any, list[Run]] = {}
+    for run in finished:
+        groups.setdefault((run.student, run.pair, run.method), []).append(run)
+    return [_merge(members) for members in groups.values()]
 
 
-def _merge(runs: list[Run]) -> Group:
-    first = runs[0]
+def _merge(members: list[Run]) -> Group:
+    first = members[0]
     seeds, last, best = [], [], []
-    for run in runs:
-        for key in sorted({*first.settings, *run.settings}):
-            there, here = first.settings.get(key), run.settings.get(key)
-            if there != here:
-                raise InvalidInputError(
-                    f"{first.folder} and {run.folder} are both {run.method} but differ "
-                    f"in {key}: {there!r} and {here!r}; report them apart"
-                )
+    for run in members:
+        _check_same_settings(first, run)
         trials, data_seed = run.summary["trials"], run.summary["data_seed"]
         for seed in trials["seeds"]:
             if (seed, data_seed) in seeds:
                 raise InvalidInputError(
-                    f"{run.folder} repeats seed {seed} of {run.method}; give each run "
-                    "once"
+                    f"{run.folder} repeats seed {seed} of {run.method}. Give each run "
+                    "once.",
+                    argument="runs",
                 )
             seeds.append((seed, data_seed))
         last += trials["test_accuracy_last"]["values"]
         best += trials["test_accuracy_best"]["values"]
     curves = [
         [value for epoch in epochs for value in epoch]
-        for epochs in zip(*(run.curves for run in runs), strict=True)
+        for epochs in zip(*(run.curves for run in members), strict=True)
     ]
     return Group(
         first.student,
         first.pair,
         first.method,
         [seed for seed, _ in seeds],
-        _summary.mean_and_deviation(last),
-        _summary.mean_and_deviation(best),
+        runs.mean_and_deviation(last),
+        runs.mean_and_deviation(best),
         curves,
     )
+
+
+def _check_same_settings(first: Run, other: Run) -> None:
+    for key in sorted({*first.settings, *other.settings}):
+        one, two = first.settings.get(key), other.settings.get(key)
+        if one != two:
+            raise InvalidInputError(
+                f"{first.folder} and {other.folder} both use {other.method} but differ "
+                f"in {key}: {one!r} and {two!r}. Report them separately.",
+                argument="runs",
+            )

@@ -1,52 +1,43 @@
-"""The pictures that the command line draws."""
+"""Figures: charts for a page as SVG, and images of a comparison or a matrix."""
 
+import io
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from jaxkd.reports._statistics import Calibration
+
 Record = dict[str, Any]
 
-# Okabe and Ito's palette: told apart with any colour vision, and in print.
+# The palette of Okabe and Ito: distinct with any color vision, and in print.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
-
-def draw_history(path: Path, history: Sequence[Record]) -> None:
-    """Draws a run's losses and accuracies over its epochs."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    losses, accuracies = figure.subplots(1, 2)
-    epochs = [record["epoch"] for record in history]
-    for name in history[-1]:
-        part = name.removeprefix("train/")
-        if part != name and "/" not in part and part not in ("accuracy", "grad_norm"):
-            losses.plot(epochs, [r.get(name, np.nan) for r in history], label=part)
-    losses.set(xlabel="epoch", ylabel="training loss", yscale="log")
-    losses.xaxis.set_major_locator(MaxNLocator(integer=True))
-    shown = {"train/accuracy": "train", "test/accuracy": "test"}
-    if "test/ema_accuracy" in history[-1]:
-        shown["test/ema_accuracy"] = "test, averaged weights"
-    for name, label in shown.items():
-        values = np.array([100 * r.get(name, np.nan) for r in history])
-        (line,) = accuracies.plot(epochs, values, label=label)
-        if "trials" in history[-1]:  # one standard deviation on either side
-            each = [100 * np.array(r["trials"].get(name, np.nan)) for r in history]
-            deviation = np.array([np.std(x, ddof=1) if x.ndim else x for x in each])
-            low, high = values - deviation, values + deviation
-            accuracies.fill_between(
-                epochs, low, high, color=line.get_color(), alpha=0.18, lw=0
-            )
-    accuracies.set(xlabel="epoch", ylabel="accuracy (%)")
-    accuracies.xaxis.set_major_locator(MaxNLocator(integer=True))
-    # Fixed places: to look for the best ones takes long.
-    for axes, place in ((losses, "upper right"), (accuracies, "lower right")):
-        _tidy(axes)
-        axes.legend(frameon=False, loc=place)
-    figure.savefig(path, dpi=150)
+# Placeholder for the page's text color until the SVG is written.
+_INK = "#010203"
+_SVG_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # keep text as text: small, sharp, in the page's size
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    **{f"{part}.color": _INK for part in ("text", "xtick", "ytick", "grid")},
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "legend.frameon": False,
+    "grid.alpha": 0.15,
+}
+# With more classes, numbers in the cells or names on the axes are not legible.
+_MAX_NUMBERED_CLASSES = 12
+_MAX_NAMED_CLASSES = 30
 
 
 def draw_comparison(
@@ -56,13 +47,15 @@ def draw_comparison(
     teacher_accuracy: float | None,
     title: str,
 ) -> None:
-    """Draws test accuracy over epochs, one line and band (± std) per method.
+    """Draw test accuracy over the epochs: a line for each method.
+
+    A band shows the standard deviation if a method has several seeds.
 
     Args:
-        path: The PNG to write.
-        curves: Accuracies in ``[0, 1]`` of shape ``[seeds, epochs]`` by method.
-        teacher_accuracy: Drawn as a level, if it is known.
-        title: Above the picture.
+        path: The PNG file to write.
+        curves: Accuracies in ``[0, 1]`` of shape ``[seeds, epochs]``, by method.
+        teacher_accuracy: Drawn as a horizontal line, if it is known.
+        title: Title of the figure.
     """
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
@@ -78,14 +71,16 @@ def draw_comparison(
     styles = itertools.product(("-", "--", ":", "-."), COLORS)
     for (style, color), (method, values) in zip(styles, curves.items(), strict=False):
         percent = 100 * values
-        mean, deviation = percent.mean(0), percent.std(0, ddof=min(1, len(values) - 1))
+        mean = percent.mean(0)
         epochs = np.arange(1, values.shape[1] + 1)
-        label = f"{method}: {mean[-1]:.1f} ± {deviation[-1]:.1f} %"
-        axes.plot(epochs, mean, color=color, ls=style, lw=2, label=label)
-        axes.fill_between(
-            epochs, mean - deviation, mean + deviation, color=color, alpha=0.18, lw=0
-        )
-    # The start is the same steep climb for all; the differences are at the top.
+        label = f"{method}: {mean[-1]:.1f}"
+        if len(values) > 1:
+            deviation = percent.std(0, ddof=1)
+            label += f" ± {deviation[-1]:.1f}"
+            low, high = mean - deviation, mean + deviation
+            axes.fill_between(epochs, low, high, color=color, alpha=0.18, lw=0)
+        axes.plot(epochs, mean, color=color, ls=style, lw=2, label=f"{label} %")
+    # All methods start with the same steep rise; they differ near the top.
     low = min(
         100 * np.median(values[:, values.shape[1] // 4]) for values in curves.values()
     )
@@ -95,11 +90,187 @@ def draw_comparison(
         title=title,
         ylim=(max(0.0, low - 5), 101),
     )
-    _tidy(axes)
+    remove_clutter(axes)
     axes.legend(loc="lower right", frameon=False)
     figure.savefig(path, dpi=150)
 
 
-def _tidy(axes: Axes) -> None:
+def remove_clutter(axes: Axes) -> None:
+    """Remove the upper and right spine; keep only faint horizontal grid lines."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.25)
+
+
+def curves(
+    history: Sequence[Record],
+    lines: Mapping[str, str],
+    *,
+    label: str,
+    scale: float = 1.0,
+    log: bool = False,
+) -> str:
+    """Draw metrics over the epochs, as SVG.
+
+    Args:
+        history: Records of the run.
+        lines: The metric of each line, by the name that the legend shows.
+        label: Label of the vertical axis.
+        scale: Factor on the values.
+        log: Whether the axis is logarithmic, which leaves out values that are not
+            positive.
+    """
+    epochs = [record["epoch"] for record in history]
+    with _svg_figure(label) as chart:
+        axes = chart.axes
+        positive = False
+        looks = itertools.product(("-", "--", ":"), COLORS)
+        for (dash, color), (name, metric) in zip(looks, lines.items(), strict=False):
+            values = np.array([r.get(metric, np.nan) for r in history], float) * scale
+            values[~np.isfinite(values)] = np.nan
+            if log:
+                values[~(values > 0)] = np.nan
+            positive |= bool(np.any(values > 0))
+            marker = "." if len(epochs) < 40 else ""
+            look = {"color": color, "ls": dash, "marker": marker, "lw": 1.4}
+            axes.plot(epochs, values, label=name, **look)
+        if log and positive:
+            axes.set_yscale("log")
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(axis="y")
+        if len(lines) > 1:
+            chart.legend(columns=3 if max(map(len, lines)) < 16 else 2)
+    return chart.svg
+
+
+def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> str:
+    """Draw a confusion matrix as SVG: classes in rows, predictions in columns.
+
+    The shade of a cell is its share of the row.
+    """
+    with _svg_figure("confusion", size=(4.4, 4.2)) as chart:
+        _draw_confusion(chart.axes, matrix, class_names, _INK)
+    return chart.svg
+
+
+def confusion_image(matrix: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    """Draw a confusion matrix as an image, uint8 of shape ``[height, width, 3]``."""
+    figure = Figure(figsize=(5.5, 5.2), dpi=150, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    _draw_confusion(figure.subplots(), matrix, class_names, "black")
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3]
+
+
+def _draw_confusion(
+    axes: Axes, matrix: np.ndarray, class_names: Sequence[str], ink: str
+) -> None:
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    shade = LinearSegmentedColormap.from_list(
+        "share", [(0.0, 0.447, 0.698, a) for a in (0.0, 0.35, 0.6, 0.8, 1.0)]
+    )
+    axes.spines[:].set_visible(False)
+    axes.imshow(share, cmap=shade, vmin=0, vmax=1, interpolation="nearest")
+    axes.set(xlabel="prediction", ylabel="class")
+    count = len(matrix)
+    if count <= _MAX_NAMED_CLASSES:
+        names = [n if len(n) <= 12 else f"{n[:11]}…" for n in class_names]
+        tilt = 90 if max(map(len, names)) > 2 else 0
+        axes.set_xticks(range(count), names, rotation=tilt, fontsize=7)
+        axes.set_yticks(range(count), names, fontsize=7)
+        axes.tick_params(length=0)
+    if count <= _MAX_NUMBERED_CLASSES:
+        for (i, j), n in np.ndenumerate(matrix):
+            if n:
+                color = "white" if share[i, j] > 0.4 else ink
+                cell = axes.text(j, i, str(n), color=color, fontsize=7)
+                cell.set(ha="center", va="center")
+
+
+def reliability(results: Mapping[str, Calibration]) -> str:
+    """Draw a reliability diagram as SVG.
+
+    Dots show the accuracy at each confidence, and bars the share of examples there.
+
+    Args:
+        results: Calibration of each network, by its name.
+    """
+    with _svg_figure("reliability", size=(4.4, 3.4)) as chart:
+        axes = chart.axes
+        axes.plot([0, 1], [0, 1], color=_INK, lw=1, ls="--", alpha=0.5)
+        for color, (name, result) in zip(COLORS, results.items(), strict=False):
+            share = result.counts / result.counts.sum()
+            label = f"{name}: calibration error {result.error:.3f}"
+            axes.plot(result.confidence, result.accuracy, color=color, lw=1, alpha=0.6)
+            # The accuracy of a bin with few examples is noise: draw a small dot.
+            filled = result.counts > 0
+            sizes = 4 + 90 * np.sqrt(share[filled])
+            places = result.confidence[filled], result.accuracy[filled]
+            axes.scatter(*places, sizes, color=color, label=label, alpha=0.8)
+            width = np.diff(result.edges)
+            axes.bar(
+                result.edges[:-1], share, width, align="edge", color=color, alpha=0.18
+            )
+        axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+        axes.grid(axis="y")
+        chart.legend(columns=1)
+    return chart.svg
+
+
+class _svg_figure:
+    """Context manager: one axes in the page's style, which becomes SVG on exit.
+
+    Attributes:
+        axes: The axes to draw on.
+        svg: The SVG element; set when the block ends.
+    """
+
+    axes: Axes
+    svg: str
+
+    def __init__(self, name: str, size: tuple[float, float] = (4.4, 2.9)):
+        # Names of clip paths must differ between the charts of a page.
+        self._style = matplotlib.rc_context({**_SVG_STYLE, "svg.hashsalt": name})
+        self._size = size
+
+    def __enter__(self) -> "_svg_figure":
+        self._style.__enter__()
+        self._canvas = Figure(figsize=self._size, layout="constrained")
+        self.axes = self._canvas.subplots()
+        return self
+
+    def legend(self, *, columns: int) -> None:
+        """Add a legend below the axes, where it hides no line."""
+        self._canvas.legend(
+            loc="outside lower center", fontsize=7.5, ncols=columns, markerscale=0.6
+        )
+
+    def __exit__(self, *raised) -> None:
+        try:
+            if raised[0] is None:
+                file = io.StringIO()
+                self._canvas.savefig(
+                    file, format="svg", transparent=True, metadata={"Date": None}
+                )
+                self.svg = _for_page(file.getvalue())
+        finally:
+            self._style.__exit__(*raised)
+
+
+def _for_page(document: str) -> str:
+    """Return the SVG element without size, ids and metadata, in the page's color."""
+    svg = document[document.index("<svg") :]
+    head, body = svg.split(">", 1)
+    head = re.sub(r' (width|height)="[^"]*"', "", head)
+    body = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", body)
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    return f"{head}>{body}".replace(_INK, "currentColor").strip()
+
+
+# Former names, until jaxkd.cli and its tests use the public ones.
+
+
+def __getattr__(name: str) -> Any:
+    from jaxkd import reports
+
+    return getattr(reports, name)

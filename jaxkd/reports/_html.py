@@ -1,4 +1,4 @@
-"""The frame of a report: one HTML file that needs nothing else."""
+"""The elements of a page: HTML that needs no other file."""
 
 import html
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,7 +48,13 @@ vertical-align:middle}
 
 
 def document(title: str, sections: Iterable[str], *, small_images: bool) -> str:
-    """A whole page."""
+    """Return a whole page, with its style sheet.
+
+    Args:
+        title: Title of the page, shown by the browser.
+        sections: Its body, as HTML.
+        small_images: Whether to show images without smoothing.
+    """
     kind = ' class="small"' if small_images else ""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -59,17 +65,17 @@ def document(title: str, sections: Iterable[str], *, small_images: bool) -> str:
 
 
 def heading(title: str) -> str:
-    """The page's own."""
+    """Return the heading of the page."""
     return f"<h1>{html.escape(title)}</h1>"
 
 
 def section(title: str, *parts: str) -> str:
-    """A heading and what is below it."""
+    """Return a section: its heading and its parts, which are HTML."""
     return f"<section><h2>{html.escape(title)}</h2>{''.join(parts)}</section>"
 
 
 def cards(named: Mapping[str, str]) -> str:
-    """Boxes side by side, as many as fit."""
+    """Return boxes in a grid, from HTML by title."""
     boxes = (
         f'<div class="card"><h3>{html.escape(title)}</h3>{content}</div>'
         for title, content in named.items()
@@ -78,7 +84,7 @@ def cards(named: Mapping[str, str]) -> str:
 
 
 def numbers(named: Mapping[str, str]) -> str:
-    """Numbers that should be seen first."""
+    """Return large numbers with their names."""
     boxes = (
         f"<div><b>{html.escape(value)}</b>"
         f'<span class="soft">{html.escape(name)}</span></div>'
@@ -88,7 +94,7 @@ def numbers(named: Mapping[str, str]) -> str:
 
 
 def facts(named: Mapping[str, str]) -> str:
-    """A list of names and values."""
+    """Return a list of names and values."""
     rows = (
         f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>"
         for name, value in named.items()
@@ -97,7 +103,7 @@ def facts(named: Mapping[str, str]) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first column names the rows."""
+    """Return a table, whose first column contains the names of the rows."""
     names = "".join(f"<th>{html.escape(x)}</th>" for x in head)
     lines = "".join(
         f"<tr><th>{html.escape(row[0])}</th>"
@@ -109,12 +115,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def text(content: str) -> str:
-    """A paragraph."""
+    """Return a paragraph of plain text."""
     return f"<p>{html.escape(content)}</p>"
 
 
 def thumbnails(images: Sequence[tuple[str, str]]) -> str:
-    """Pictures (``data:`` addresses) with a line below each."""
+    """Return images with captions, from pairs of a ``data:`` URL and a caption."""
     figures = (
         f'<figure><img src="{source}" alt=""><figcaption>{html.escape(caption)}'
         "</figcaption></figure>"

@@ -1,8 +1,8 @@
-"""A run's report: ``report.html``, one file to look at anywhere."""
+"""The page of one run: ``report.html``, a single self-contained file."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,121 +10,121 @@ from flax import nnx
 
 from jaxkd import data, graphs, runs, training
 from jaxkd._errors import InvalidInputError
-from jaxkd.cli import _optimizer
-from jaxkd.cli._options import OptimizerOptions
-from jaxkd.reports import _charts, _html, _statistics, _thumbnails
-from jaxkd.reports._predictions import Predictions, predict
-from jaxkd.runs import _folder, _summary
+from jaxkd.reports import _figures, _html, _statistics, _thumbnails
+from jaxkd.reports._predictions import Predictions, RunPredictions, predict_test_set
+from jaxkd.reports._training_charts import training_charts
 
-REPORT = "report.html"
-
-_GRAPH_NODES = 64  # a batch, as published
 _NEIGHBORS = 8
 _MISTAKES = 16
-_SURE = "The most confident mistakes"
-_OWN = "this network"
-_PIXELATED = 64  # images up to this size are shown with their pixels
+_CONFUSED_PAIRS = 8
+_NODE_DISTANCE = 0.075  # in the unit square: thumbnails hardly overlap
+_PIXELATED = 64  # images up to this size are shown without smoothing
+_STUDENT = "this network"
 
 Record = dict[str, Any]
 
 
-class Answers(NamedTuple):
-    """What the networks of a run say of its test images.
-
-    Attributes:
-        loaded: The trained network.
-        student: Its answers.
-        teacher: The teacher's, if it is there.
-        nodes: The test images whose graph is drawn.
-    """
-
-    loaded: runs.LoadedNetwork
-    student: Predictions
-    teacher: Predictions | None
-    nodes: np.ndarray
-
-
-def ask(
+def write_run_page(
     run: Path,
+    predictions: RunPredictions,
     dataset: data.ImageDataset,
-    teacher: training.FrozenNetwork | None,
     *,
-    trial: int = 0,
-) -> Answers:
-    """Asks a run's network, and its teacher if there is one, about every test image.
-
-    Raises:
-        ValueError: If the folder is no run, has no finished checkpoint or no such
-            trial.
-    """
-    loaded = _folder.load_network(run, trial=trial)
-    count = len(dataset.test.labels)
-    random = np.random.default_rng(0)
-    nodes = np.sort(random.choice(count, min(_GRAPH_NODES, count), replace=False))
-    network = training.freeze_teacher(loaded.module, loaded.normalization)
-    student = predict(network, dataset.test, nodes, description="predicting")
-    taught = None
-    if teacher is not None:
-        taught = predict(teacher, dataset.test, nodes, description="asking the teacher")
-    return Answers(loaded, student, taught, nodes)
-
-
-def write_report(
-    run: Path, answers: Answers, dataset: data.ImageDataset, *, note: str = ""
+    note: str = "",
 ) -> Path:
-    """Makes ``report.html`` in a run folder.
+    """Write the page of a run into its folder.
 
     Args:
-        run: The folder.
-        answers: Of :func:`ask`. Without a teacher's, what compares the two is left out.
-        dataset: The run's own.
-        note: Shown at the top.
+        run: The run folder.
+        predictions: From :func:`predict_test_set`. Without predictions of a teacher,
+            the page has no comparison with it.
+        dataset: The run's dataset.
+        note: Text for the top of the page.
 
     Returns:
         The file that was written.
 
     Raises:
-        ValueError: If the folder is no run or has nothing to show yet.
+        ValueError: If the folder is not a run folder, or has no metrics yet.
     """
-    loaded, student, taught, nodes = answers
+    loaded, student, teacher, nodes = predictions
     config = runs.read_config(run)
-    history = runs.read_metrics(run / "metrics.jsonl")
-    if not history:
-        raise InvalidInputError(f"{run} has no metrics yet; train it first")
-    history = [_summary.of_trial(record, loaded.trial) for record in history]
+    records = runs.read_history(run)
+    history = [runs.select_trial(record, loaded.trial) for record in records]
     labels = dataset.test.labels
-    named = {_OWN: student} if taught is None else {_OWN: student, "teacher": taught}
+    networks = {_STUDENT: student}
+    if teacher is not None:
+        networks["teacher"] = teacher
     calibrations = {
         name: _statistics.calibration(each.probabilities, labels)
-        for name, each in named.items()
+        for name, each in networks.items()
     }
     method = config["options"].get("method")
     title = f"{loaded.network.model} on {dataset.name}"
-    title += f", distilled by {method}" if method else ", trained alone"
+    title += f", distilled with {method}" if method else ", trained without a teacher"
     sections = [
         _html.heading(title),
         _html.text(note) if note else "",
-        _html.numbers(_headline(history, student, taught, calibrations, labels)),
+        _html.numbers(_headline(history, student, teacher, calibrations, labels)),
         _html.section("The run", _html.facts(_facts(run, config, loaded, dataset))),
-        _html.section("Training", _html.cards(_curves(history, config))),
+        _html.section("Training", _html.cards(training_charts(history))),
         _html.section(
-            "On the test set",
-            _html.cards(_test_cards(student, taught, calibrations, dataset)),
+            "Test set",
+            _html.cards(_test_cards(student, teacher, calibrations, dataset)),
         ),
-        _html.section(
-            "The most confident mistakes", _mistakes(student, taught, dataset)
-        ),
-        _graphs(student, taught, nodes, dataset, config),
+        _html.section("Most confident mistakes", _mistakes(student, teacher, dataset)),
+        _graphs(student, teacher, nodes, dataset, config),
     ]
     small = max(dataset.test.images.shape[1:3]) <= _PIXELATED
-    path = run / REPORT
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(
-        _html.document(title, filter(None, sections), small_images=small),
-        encoding="utf-8",
-    )
-    temporary.replace(path)
+    path = runs.RunFolder(run).report
+    page = _html.document(title, filter(None, sections), small_images=small)
+    runs.write_text(path, page)
     return path
+
+
+def rewrite_run_page(
+    run: Path,
+    dataset: data.ImageDataset,
+    *,
+    trial: int = 0,
+    teacher: Path | None = None,
+) -> Path:
+    """Write the page of a finished run again, from its newest checkpoint.
+
+    If the teacher's run folder cannot be read, the page has no comparison with the
+    teacher, and says so.
+
+    Args:
+        run: The run folder.
+        dataset: The run's dataset.
+        trial: Index of the trial, for a run of several trials.
+        teacher: The teacher's run folder; by default the one that the run records.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        ValueError: If the folder is not a run folder, has no metrics or no finished
+            checkpoint yet, or has no such trial; or if ``teacher`` is given and cannot
+            be read.
+    """
+    frozen, note = None, ""
+    options = runs.read_config(run)["options"]
+    if "teacher" in options:
+        folder = Path(options["teacher"]) if teacher is None else teacher
+        teacher_trial = options.get("teacher_trial", 0)
+        try:
+            loaded = runs.load_network(folder, trial=teacher_trial)
+            frozen = training.freeze_teacher(loaded.module, loaded.normalization)
+        except InvalidInputError as error:
+            if teacher is not None:
+                raise
+            note = (
+                "This page has no comparison with the teacher, because its run folder "
+                f"could not be read ({str(error).rstrip('.')}). To add it: jaxkd show "
+                "RUN --teacher FOLDER"
+            )
+    predictions = predict_test_set(run, dataset, frozen, trial=trial)
+    return write_run_page(run, predictions, dataset, note=note)
 
 
 def _headline(
@@ -134,19 +134,20 @@ def _headline(
     calibrations: dict[str, _statistics.Calibration],
     labels: np.ndarray,
 ) -> dict[str, str]:
-    metric = _summary.handed_on(history)
-    tested = [r[metric] for r in history if metric in r]
-    shown = {"test accuracy": f"{np.mean(student.classes == labels):.2%}"}
-    if tested:
-        shown["best epoch's test accuracy"] = f"{max(tested):.2%}"
+    """Return the numbers at the top of the page, as text by name."""
+    metric = runs.accuracy_metric(history)
+    accuracies = [record[metric] for record in history if metric in record]
+    numbers = {"test accuracy": f"{np.mean(student.classes == labels):.2%}"}
+    if accuracies:
+        numbers["best epoch's test accuracy"] = f"{max(accuracies):.2%}"
     if teacher is not None:
-        shown["teacher's test accuracy"] = f"{np.mean(teacher.classes == labels):.2%}"
-        same = _statistics.agreement(student.classes, teacher.classes, labels).equal
-        shown["predicts as the teacher does"] = f"{same:.2%}"
-    shown["calibration error"] = f"{calibrations[_OWN].error:.3f}"
-    shown["epochs"] = str(history[-1]["epoch"])
-    shown["images a second"] = f"{history[-1]['images_per_second']:,.0f}"
-    return shown
+        numbers["teacher's test accuracy"] = f"{np.mean(teacher.classes == labels):.2%}"
+        equal = _statistics.agreement(student.classes, teacher.classes, labels).equal
+        numbers["same prediction as the teacher"] = f"{equal:.2%}"
+    numbers["calibration error"] = f"{calibrations[_STUDENT].error:.3f}"
+    numbers["epochs"] = str(history[-1]["epoch"])
+    numbers["images per second"] = f"{history[-1]['images_per_second']:,.0f}"
+    return numbers
 
 
 def _facts(
@@ -155,91 +156,27 @@ def _facts(
     loaded: runs.LoadedNetwork,
     dataset: data.ImageDataset,
 ) -> dict[str, str]:
+    """Return how the run was made, as text by name."""
     options, network = config["options"], loaded.network
     parameters = jax.tree.leaves(nnx.state(loaded.module, nnx.Param))
     size = sum(x.size for x in parameters)
     width = "" if network.width is None else f", width {network.width}"
-    height, wide, channels = network.image_shape
-    shown = {}
+    rows, columns, channels = network.image_shape
+    facts = {}
     if "method" in options:
-        shown |= {"method": options["method"], "teacher": str(options["teacher"])}
-    return shown | {
+        facts |= {"method": options["method"], "teacher": str(options["teacher"])}
+    return facts | {
         "network": f"{network.model}{width}: {size:,} parameters ({loaded.version})",
         "dataset": f"{dataset.name} ({config['dataset']['fingerprint']}): "
         f"{len(dataset.train.labels):,} training and {len(dataset.test.labels):,} test "
-        f"images, {height} x {wide} x {channels}, {dataset.num_classes} classes",
+        f"images, {rows} x {columns} x {channels}, {dataset.num_classes} classes",
         "batch size": str(options.get("batch_size", "")),
         "seed": "" if loaded.seed is None else str(loaded.seed),
         "command": config["command"],
         "folder": str(run),
-        "device": jax.devices()[0].device_kind + " (that of this report)",
+        "device": f"{jax.devices()[0].device_kind} (for this page)",
         "versions": ", ".join(f"{k} {v}" for k, v in config["versions"].items()),
     }
-
-
-def _curves(history: Sequence[Record], config: dict[str, Any]) -> dict[str, str]:
-    """Charts of what the run has recorded, each only if it has."""
-    names = list(dict.fromkeys(name for record in history for name in record))
-    train = [n.removeprefix("train/") for n in names if n.startswith("train/")]
-    parts = [n for n in train if "/" not in n and n not in ("accuracy", "grad_norm")]
-    details = [n for n in train if "/" in n]
-    shares = [n for n in details if n.endswith(("agreement", "purity", "cosine"))]
-    terms = [n for n in details if n not in shares and not n.endswith("norm")]
-    losses = {n: f"train/{n}" for n in parts}
-    accuracies = {"training": "train/accuracy", "test": "test/accuracy"}
-    if "test/loss" in names:
-        losses["test cross-entropy"] = "test/loss"
-    if _summary.EMA_ACCURACY in names:
-        accuracies["test, averaged weights"] = _summary.EMA_ACCURACY
-        losses["the same, averaged weights"] = "test/ema_loss"
-    shown = {
-        "Accuracy": _charts.curves(
-            history,
-            accuracies,
-            label="accuracy (%)",
-            scale=100.0,
-        ),
-        "Loss and its parts, unweighted": _charts.curves(
-            history, losses, label="loss (nats)", log=True
-        ),
-    }
-    if terms:
-        lines = {n: f"train/{n}" for n in terms}
-        shown["Terms of the parts"] = _charts.curves(history, lines, label="mean")
-    if shares:
-        lines = {n: f"train/{n}" for n in shares}
-        title = "Agreement of student, teacher and memory"
-        shown[title] = _charts.curves(history, lines, label="share or cosine")
-    if "train/grad_norm" in names:
-        shown["Norm of the gradient"] = _charts.curves(
-            history, {"norm": "train/grad_norm"}, label="mean norm", log=True
-        )
-    if (rates := _learning_rates(history, config)) is not None:
-        shown["Learning rate at an epoch's end"] = _charts.curves(
-            rates, {"rate": "rate"}, label="learning rate", log=True
-        )
-    return shown
-
-
-def _learning_rates(
-    history: Sequence[Record], config: dict[str, Any]
-) -> list[Record] | None:
-    """The rate of each epoch's last step, as the run's options say."""
-    if (stored := config["options"].get("optimizer")) is None:
-        return None
-    options = _folder.as_options(OptimizerOptions, stored)
-    own = [r for r in history if r.get("stage", "training") == "training"]
-    if not own:
-        return None
-    first = own[0]["step"] - own[0]["step"] // own[0]["epoch"]
-    steps = [r["step"] - first for r in own]
-    total = config["options"]["epochs"] * (own[0]["step"] // own[0]["epoch"])
-    rate: Any = _optimizer.schedule(options, total)
-    at: Any = rate if callable(rate) else lambda _: rate
-    return [
-        {"epoch": r["epoch"], "rate": float(at((step - 1) // options.accumulate))}
-        for r, step in zip(own, steps, strict=True)
-    ]
 
 
 def _test_cards(
@@ -248,45 +185,52 @@ def _test_cards(
     calibrations: dict[str, _statistics.Calibration],
     dataset: data.ImageDataset,
 ) -> dict[str, str]:
+    """Return the charts and tables of the test set, as HTML by title."""
     labels, names = dataset.test.labels, dataset.class_names
     matrix = _statistics.confusion_matrix(labels, student.classes, dataset.num_classes)
-    worst = _statistics.most_confused(matrix, 8)
-    rows = [(names[i], names[j], str(n)) for i, j, n in worst]
-    shown = {"Classes and what they are taken for": _charts.confusion(matrix, names)}
-    if rows:
-        head = ("class", "taken for", "images")
-        shown["The most frequent mistakes"] = _html.table(head, rows)
-    shown["Is it right as often as it is sure?"] = _charts.reliability(calibrations)
+    worst = _statistics.most_confused(matrix, _CONFUSED_PAIRS)
+    cards = {"Confusion matrix": _figures.confusion(matrix, names)}
+    if worst:
+        cards["Most frequent mistakes"] = _html.table(
+            ("class", "predicted as", "images"),
+            [(names[i], names[j], str(n)) for i, j, n in worst],
+        )
+    cards["Calibration: accuracy at each confidence"] = _figures.reliability(
+        calibrations
+    )
     if teacher is not None:
-        found = _statistics.agreement(student.classes, teacher.classes, labels)
-        cells = _html.table(
+        counts = _statistics.agreement(student.classes, teacher.classes, labels)
+        table = _html.table(
             ("", "teacher right", "teacher wrong"),
             [
-                ("student right", f"{found.both:,}", f"{found.only_student:,}"),
-                ("student wrong", f"{found.only_teacher:,}", f"{found.neither:,}"),
+                ("student right", f"{counts.both:,}", f"{counts.only_student:,}"),
+                ("student wrong", f"{counts.only_teacher:,}", f"{counts.neither:,}"),
             ],
         )
-        said = f"Both predict the same class for {found.equal:.2%} of the images."
-        shown["Teacher and student"] = cells + _html.text(said)
-    return shown
+        sentence = f"Both predict the same class for {counts.equal:.2%} of the images."
+        cards["Teacher and student"] = table + _html.text(sentence)
+    return cards
 
 
 def _mistakes(
     student: Predictions, teacher: Predictions | None, dataset: data.ImageDataset
 ) -> str:
+    """Show the test images that are most confidently misclassified."""
     labels, names = dataset.test.labels, dataset.class_names
     rows = _statistics.confident_mistakes(student.probabilities, labels, _MISTAKES)
-    shown = []
+    images = []
     for row in rows:
-        said = student.classes[row]
+        predicted = student.classes[row]
         caption = (
-            f"{names[labels[row]]}, taken for {names[said]} "
-            f"({student.probabilities[row, said]:.0%})"
+            f"{names[labels[row]]}, predicted as {names[predicted]} "
+            f"({student.probabilities[row, predicted]:.0%})"
         )
         if teacher is not None:
             caption += f"; teacher: {names[teacher.classes[row]]}"
-        shown.append((_thumbnails.png(_image(dataset, int(row))), caption))
-    return _html.thumbnails(shown) if shown else _html.text("There are none.")
+        images.append((_thumbnails.png(_image(dataset, int(row))), caption))
+    if not images:
+        return _html.text("The network classifies every test image correctly.")
+    return _html.thumbnails(images)
 
 
 def _graphs(
@@ -296,44 +240,49 @@ def _graphs(
     dataset: data.ImageDataset,
     config: dict[str, Any],
 ) -> str:
-    """The graph of one batch of test images, that of the teacher beside it."""
+    """Draw the neighbor graph of some test images, with the teacher's beside it."""
     k = config["options"].get("hkd", {}).get("neighbors", _NEIGHBORS)
     labels = dataset.test.labels[nodes]
     positions = _statistics.spread_out(
-        _statistics.principal_plane(student.embedding), distance=0.075
+        _statistics.principal_plane(student.embedding), distance=_NODE_DISTANCE
     )
-    found, shown = {}, {}
-    for name, answers in (("This network", student), ("Teacher", teacher)):
-        if answers is None:
+    neighbors, cards = {}, {}
+    for name, predictions in (("This network", student), ("Teacher", teacher)):
+        if predictions is None:
             continue
-        near = np.asarray(graphs.nearest_neighbors(answers.logits, k=k))
-        found[name] = near
+        near = np.asarray(graphs.nearest_neighbors(predictions.logits, k=k))
+        neighbors[name] = near
         purity = float(np.mean(graphs.neighbor_purity(near, labels)))
-        shown[f"{name}: {purity:.0%} of neighbours are of one's class"] = (
+        cards[f"{name}: {purity:.0%} of neighbors have the same class"] = (
             _thumbnails.graph(near, positions, labels, dataset.class_names)
         )
-    said = (
-        f"{len(nodes)} test images, each joined to the {k - 1} whose predictions are "
-        "most like its own, placed by the principal plane of this network's embeddings "
-        "(moved apart where they would cover each other). "
+    sentences = (
+        f"Each of {len(nodes)} test images is connected to the {k - 1} images with the "
+        "most similar predictions. Positions are the first two principal components of "
+        "this network's embeddings; images that would overlap are moved apart. "
     )
-    if len(found) == 2:
-        shared = float(np.mean(graphs.neighbor_agreement(*found.values())))
-        said += f"Both networks have {shared:.0%} of the neighbours in common. "
+    if len(neighbors) == 2:
+        shared = float(np.mean(graphs.neighbor_agreement(*neighbors.values())))
+        sentences += f"The two networks share {shared:.0%} of the neighbors. "
     key = (
         '<p class="soft"><span class="key same"></span> same class &nbsp; '
         '<span class="key other"></span> different classes</p>'
     )
     images = [_image(dataset, int(row)) for row in nodes]
     return _html.section(
-        "Who predicts alike",
-        _html.text(said),
+        "Images with similar predictions",
+        _html.text(sentences),
         key,
         _thumbnails.definitions(images),
-        _html.cards(shown),
+        _html.cards(cards),
     )
 
 
 def _image(dataset: data.ImageDataset, row: int) -> np.ndarray:
-    """One test image, wherever it lies."""
+    """Return one test image, of an array or a stream."""
     return np.asarray(dataset.test.images[row : row + 1])[0]
+
+
+# Former names, until jaxkd.cli and its tests use the public ones.
+ask = predict_test_set
+write_report = write_run_page

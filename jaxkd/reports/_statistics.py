@@ -1,23 +1,23 @@
-"""The numbers of a run's report, in NumPy."""
+"""Statistics for a run's page, in NumPy."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-# As in most papers that report the calibration error.
+# Most papers use this number of bins for the calibration error.
 CALIBRATION_BINS = 15
 
 
 class Calibration(NamedTuple):
-    """How often a network is right at each confidence.
+    """Accuracy of a network at each confidence.
 
     Attributes:
-        edges: Bounds of the bins of confidence, one more than there are bins.
-        counts: Examples in each bin.
-        confidence: Their mean confidence; NaN in an empty bin.
-        accuracy: The share that is predicted correctly; NaN in an empty bin.
-        error: The expected calibration error: the mean distance of confidence and
-            accuracy, each bin weighted by its examples.
+        edges: Bounds of the confidence bins, one more than there are bins.
+        counts: Number of examples in each bin.
+        confidence: Mean confidence in each bin; NaN in an empty bin.
+        accuracy: Share of correct predictions in each bin; NaN in an empty bin.
+        error: The expected calibration error: the mean distance between confidence and
+            accuracy, each bin weighted by its number of examples.
     """
 
     edges: np.ndarray
@@ -28,14 +28,14 @@ class Calibration(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """Whether teacher and student say the same, and who of them is right.
+    """Agreement between the predictions of teacher and student.
 
     Attributes:
         equal: Share of examples with the same prediction.
-        both: How many both predict correctly.
-        only_teacher: How many the teacher alone predicts correctly.
-        only_student: How many the student alone predicts correctly.
-        neither: How many neither does.
+        both: Number of examples that both predict correctly.
+        only_teacher: Number that only the teacher predicts correctly.
+        only_student: Number that only the student predicts correctly.
+        neither: Number that neither predicts correctly.
     """
 
     equal: float
@@ -48,14 +48,14 @@ class Agreement(NamedTuple):
 def confusion_matrix(
     labels: np.ndarray, predicted: np.ndarray, num_classes: int
 ) -> np.ndarray:
-    """How many examples of each class (row) are taken for each class (column)."""
+    """Count the examples of each class (row) that are predicted as each (column)."""
     cells = np.asarray(labels, np.int64) * num_classes + np.asarray(predicted, np.int64)
     counts = np.bincount(cells, minlength=num_classes**2)
     return counts.reshape(num_classes, num_classes)
 
 
 def most_confused(matrix: np.ndarray, n: int) -> list[tuple[int, int, int]]:
-    """The ``n`` most frequent mistakes: class, what it is taken for, how often."""
+    """Return the ``n`` most frequent mistakes: class, predicted class, count."""
     wrong = np.where(np.eye(len(matrix), dtype=bool), 0, matrix)
     order = np.argsort(-wrong, axis=None, kind="stable")[:n]
     pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
@@ -65,16 +65,17 @@ def most_confused(matrix: np.ndarray, n: int) -> list[tuple[int, int, int]]:
 def calibration(
     probabilities: np.ndarray, labels: np.ndarray, *, bins: int = CALIBRATION_BINS
 ) -> Calibration:
-    r"""Confidence and accuracy in bins of equal width, and their distance.
+    r"""Compare confidence and accuracy in bins of equal width.
 
     .. math::
         \mathrm{ECE} = \sum_b \frac{n_b}{n}
             \lvert \mathrm{acc}_b - \mathrm{conf}_b \rvert
 
     Args:
-        probabilities: Of shape ``[examples, classes]``.
-        labels: The classes.
-        bins: How many, of ``[0, 1]``; a confidence on a bound belongs to the bin below.
+        probabilities: Predicted probabilities, of shape ``[examples, classes]``.
+        labels: The class of each example.
+        bins: Number of bins in ``[0, 1]``. A confidence on a bound belongs to the bin
+            below it.
     """
     confidence = np.asarray(probabilities, np.float64).max(axis=1)
     correct = np.argmax(probabilities, axis=1) == labels
@@ -91,7 +92,7 @@ def calibration(
 def agreement(
     student: np.ndarray, teacher: np.ndarray, labels: np.ndarray
 ) -> Agreement:
-    """Compares the classes that two networks predict."""
+    """Compare the classes that two networks predict."""
     right_s, right_t = student == labels, teacher == labels
     return Agreement(
         equal=float(np.mean(student == teacher)),
@@ -105,14 +106,14 @@ def agreement(
 def confident_mistakes(
     probabilities: np.ndarray, labels: np.ndarray, n: int
 ) -> np.ndarray:
-    """Rows of the ``n`` most confident wrong predictions, the most confident first."""
+    """Return the rows of the ``n`` most confident mistakes, in falling order."""
     wrong = np.flatnonzero(np.argmax(probabilities, axis=1) != labels)
     confidence = probabilities[wrong].max(axis=1)
     return wrong[np.argsort(-confidence, kind="stable")[:n]]
 
 
 def principal_plane(features: np.ndarray) -> np.ndarray:
-    """Coordinates along the two directions of greatest variance, in ``[0, 1]``."""
+    """Project onto the first two principal components, scaled to ``[0, 1]``."""
     centered = np.asarray(features, np.float64)
     centered = centered - centered.mean(axis=0)
     directions = np.linalg.svd(centered, full_matrices=False)[2][:2]
@@ -125,14 +126,16 @@ def principal_plane(features: np.ndarray) -> np.ndarray:
 def spread_out(
     positions: np.ndarray, *, distance: float, rounds: int = 200
 ) -> np.ndarray:
-    """Moves points apart until hardly any two are closer than ``distance``.
+    """Move points apart until hardly any two are closer than ``distance``.
 
     Args:
-        positions: Of shape ``[points, 2]``, in the unit square, which none leaves.
-        distance: The least distance.
-        rounds: How often every close pair is pushed half its overlap apart.
+        positions: Points in the unit square, of shape ``[points, 2]``. They stay in
+            the square.
+        distance: The minimum distance.
+        rounds: Maximum number of rounds. In each, every pair that is too close moves
+            apart by half of its overlap.
     """
-    # A jitter that is always the same parts points that coincide.
+    # A fixed jitter separates points that coincide.
     jitter = np.random.default_rng(0).normal(0, 1e-3, positions.shape)
     positions = positions + jitter
     for _ in range(rounds):
@@ -147,7 +150,7 @@ def spread_out(
 
 
 def undirected(neighbors: np.ndarray) -> list[tuple[int, int]]:
-    """The edges of a graph of neighbours, each once, without loops."""
+    """Return the undirected edges of a neighbor graph, each once, without loops."""
     pairs = {
         (min(i, int(j)), max(i, int(j)))
         for i, row in enumerate(neighbors)

@@ -1,4 +1,4 @@
-"""Images beside the scalars in TensorBoard."""
+"""Images in TensorBoard, beside the scalars of :class:`jaxkd.runs.MetricsWriter`."""
 
 import io
 import time
@@ -12,17 +12,21 @@ import numpy as np
 from PIL import Image
 
 from jaxkd import data
-from jaxkd.reports import _charts, _thumbnails
+from jaxkd.reports import _figures, _thumbnails
+from jaxkd.runs import RunFolder
 
-# TensorBoard takes the event files of one folder for one after the other, and stops
-# reading scalars where another file begins. So images have a folder of their own.
-_FOLDER = "images"
-_SIDE = 48  # pixels that a small image is magnified to
+_MIN_SIDE = 48  # pixels; smaller images are magnified
 _COUNT = 64
 
 
-def write_batch(run: Path, dataset: data.ImageDataset, seed: int) -> None:
-    """Writes training images as the networks see them: augmented, not normalised."""
+def write_training_images(run: Path, dataset: data.ImageDataset, seed: int) -> None:
+    """Write some training images as they are augmented, before normalization.
+
+    Args:
+        run: The run folder.
+        dataset: The run's dataset.
+        seed: Seed of the choice of images and of their augmentation.
+    """
     images, labels = dataset.train
     random = np.random.default_rng(seed)
     count = min(_COUNT, len(labels))
@@ -30,21 +34,28 @@ def write_batch(run: Path, dataset: data.ImageDataset, seed: int) -> None:
     chosen = np.concatenate([np.asarray(images[i : i + 1]) for i in rows.tolist()])
     augmented = data.augment(jax.random.key(seed), chosen, dataset.augmentation)
     picture = _thumbnails.grid(np.asarray(augmented))
-    scale = max(1, _SIDE // max(chosen.shape[1:3]))
+    scale = max(1, _MIN_SIDE // max(chosen.shape[1:3]))
     picture = picture.repeat(scale, axis=0).repeat(scale, axis=1)
     _write(run, "training images, augmented", picture, step=0)
 
 
-def write_confusion(
+def write_confusion_matrix(
     run: Path, matrix: np.ndarray, class_names: Sequence[str], step: int
 ) -> None:
-    """Writes the confusion matrix on the test set."""
-    picture = _charts.confusion_picture(matrix, class_names)
+    """Write the confusion matrix of the test set.
+
+    Args:
+        run: The run folder.
+        matrix: From :func:`confusion_matrix`.
+        class_names: Names of the classes.
+        step: Training step of the network.
+    """
+    picture = _figures.confusion_image(matrix, class_names)
     _write(run, "confusion matrix", picture, step=step)
 
 
 def _write(run: Path, tag: str, picture: np.ndarray, *, step: int) -> None:
-    """Appends an event file of one image, uint8 of 1 or 3 channels."""
+    """Add an event file with one image, uint8 of 1 or 3 channels."""
     from tensorboardX.event_file_writer import EventsWriter  # slow to import
     from tensorboardX.proto import event_pb2
 
@@ -59,11 +70,20 @@ def _write(run: Path, tag: str, picture: np.ndarray, *, step: int) -> None:
         "colorspace": channels,
         "encoded_image_string": file.getvalue(),
     }
-    (run / _FOLDER).mkdir(exist_ok=True)
-    # Files are named after the second in which they begin.
-    writer = EventsWriter(str(run / _FOLDER / "events"), f".{uuid.uuid4().hex[:8]}")
+    # TensorBoard reads the event files of a folder in order, and ignores scalars of
+    # one file after the next begins. Images therefore have their own folder.
+    folder = RunFolder(run).images
+    folder.mkdir(exist_ok=True)
+    # Files are named after the second in which they are created.
+    prefix = str(RunFolder(folder).events)
+    writer = EventsWriter(prefix, f".{uuid.uuid4().hex[:8]}")
     value = {"tag": tag, "image": image}
     writer.write_event(
         event.Event(wall_time=time.time(), step=step, summary={"value": [value]})
     )
     writer.close()
+
+
+# Former names, until jaxkd.cli and its tests use the public ones.
+write_batch = write_training_images
+write_confusion = write_confusion_matrix

@@ -1,4 +1,4 @@
-"""Images on a page: thumbnails, and the graph of a batch."""
+"""Dataset images on a page: thumbnails, and the neighbor graph of a batch."""
 
 import base64
 import html
@@ -11,14 +11,14 @@ from PIL import Image
 from jaxkd.reports import _statistics
 from jaxkd.reports._figures import COLORS
 
-# Larger images are scaled down: a page of photographs should stay small.
-_LARGEST = 64
+# Larger images are scaled down, so that a page of photographs stays small.
+_MAX_SIDE = 64
 _CLASS_COLORS = (*COLORS, "#F0E442", "#999999", "#8B5A2B", "#6A3D9A")
-_THUMBNAIL = 0.062  # of the graph's side
+_NODE_SIDE = 0.062  # relative to the side of the graph
 
 
 def pixels(image: np.ndarray) -> np.ndarray:
-    """A stored image, [height, width, channels], as uint8 of 1 or 3 channels."""
+    """Convert an image ``[height, width, channels]`` to uint8 of 1 or 3 channels."""
     if image.dtype != np.uint8:
         scaled = np.clip(np.asarray(image, np.float32), 0, 1) * 255
         image = np.round(scaled).astype(np.uint8)
@@ -28,17 +28,17 @@ def pixels(image: np.ndarray) -> np.ndarray:
 
 
 def png(image: np.ndarray) -> str:
-    """A stored image as a ``data:`` address."""
+    """Encode a stored image as a ``data:`` URL."""
     shown = pixels(image)
     picture = Image.fromarray(shown[..., 0] if shown.shape[-1] == 1 else shown)
-    picture.thumbnail((_LARGEST, _LARGEST))
+    picture.thumbnail((_MAX_SIDE, _MAX_SIDE))
     file = io.BytesIO()
     picture.save(file, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def grid(images: np.ndarray, *, columns: int = 8) -> np.ndarray:
-    """Images side by side, a pixel apart, uint8 of 1 or 3 channels."""
+    """Tile images, one pixel apart, into one of uint8 and 1 or 3 channels."""
     tiles = [np.pad(pixels(x), ((0, 1), (0, 1), (0, 0))) for x in images]
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     rows = [
@@ -49,7 +49,7 @@ def grid(images: np.ndarray, *, columns: int = 8) -> np.ndarray:
 
 
 def definitions(images: Sequence[np.ndarray]) -> str:
-    """The nodes' thumbnails, once for all graphs of the page."""
+    """Return the nodes' thumbnails, which all graphs of the page refer to."""
     symbols = "".join(
         f'<image id="node{i}" width="1" height="1" preserveAspectRatio="none" '
         f'href="{png(image)}"/>'
@@ -64,15 +64,15 @@ def graph(
     labels: np.ndarray,
     class_names: Sequence[str],
 ) -> str:
-    """A batch's graph, its nodes being the thumbnails of :func:`definitions`.
+    """Draw a neighbor graph as SVG, with the thumbnails of :func:`definitions`.
 
     Args:
-        neighbors: Row numbers of every node's neighbours.
-        positions: Of the nodes, in the unit square.
-        labels: Their classes.
-        class_names: What the classes are called.
+        neighbors: Indices of each node's neighbors.
+        positions: Positions of the nodes in the unit square.
+        labels: Classes of the nodes.
+        class_names: Names of the classes.
     """
-    side, margin = 100 * _THUMBNAIL, 5.0
+    side, margin = 100 * _NODE_SIDE, 5.0
     points = margin + (100 - 2 * margin) * positions
     lines, nodes = [], []
     for i, j in _statistics.undirected(neighbors):
@@ -82,7 +82,7 @@ def graph(
             f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" '
             f'x2="{x2:.1f}" y2="{y2:.1f}"/>'
         )
-    lines.sort(reverse=True)  # those between classes, which matter, on top
+    lines.sort(reverse=True)  # draw edges between classes last, on top
     for i, (x, y) in enumerate(points):
         left, top = x - side / 2, y - side / 2
         color = "currentColor"

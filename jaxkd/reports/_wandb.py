@@ -1,49 +1,47 @@
-"""Metrics on Weights & Biases, for those who have it (extra ``wandb``)."""
+"""Metrics on Weights & Biases (optional; extra ``wandb``)."""
 
 import importlib
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from jaxkd._errors import InvalidInputError
-
-# Which of W&B's runs continues this one.
-_ID = "wandb.json"
+from jaxkd.runs import RunFolder, read_json, write_json
 
 
-def require() -> Any:
-    """The ``wandb`` module.
+def require_wandb() -> Any:
+    """Import and return the ``wandb`` module.
 
     Raises:
-        ValueError: If it is not installed, with the command that installs it.
+        ValueError: If it is not installed. The message has the command to install it.
     """
     try:
         return importlib.import_module("wandb")
     except ImportError:
         raise InvalidInputError(
-            "--wandb needs Weights & Biases; install it in the checkout: "
-            "pip install '.[wandb]', or leave the option out"
+            "--wandb needs the package wandb, which is not installed. Install it in "
+            "the checkout with: pip install '.[wandb]'",
+            argument="wandb",
         ) from None
 
 
 class WandbWriter:
-    """Sends every epoch's record to Weights & Biases.
+    """Sends the record of each epoch to Weights & Biases.
 
-    Where to, and whether at all, is W&B's own affair: ``wandb login``, or
-    ``WANDB_MODE=offline`` for a machine without a network.
+    Configure the account with ``wandb login``, or set ``WANDB_MODE=offline`` on a
+    machine without a network.
 
     Args:
-        project: The project's name.
-        run: The run folder; what W&B keeps on disk goes there, too. If W&B has seen the
-            folder before, its run is continued.
-        config: The run's configuration.
+        project: Name of the project on Weights & Biases.
+        run: The run folder, where Weights & Biases also keeps its files. If the folder
+            has a run there already, that run is continued.
+        config: Contents of the run's ``config.json``.
     """
 
     def __init__(self, project: str, run: Path, config: dict[str, Any]):
-        path = run / _ID
-        known = json.loads(path.read_text())["id"] if path.exists() else None
-        self._run = require().init(
+        path = RunFolder(run).wandb
+        known = read_json(path)["id"] if path.exists() else None
+        self._run = require_wandb().init(
             project=project,
             name=run.name,
             config=config,
@@ -51,10 +49,10 @@ class WandbWriter:
             id=known,
             resume="allow",
         )
-        path.write_text(json.dumps({"id": self._run.id}) + "\n")
+        write_json(path, {"id": self._run.id})
 
     def __call__(self, record: dict[str, Any]) -> None:
-        """Sends one record; it must have a ``step``."""
+        """Send one record, which must have a ``step``."""
         numbers = {
             name: value
             for name, value in record.items()
@@ -63,5 +61,9 @@ class WandbWriter:
         self._run.log(numbers, step=record["step"])
 
     def close(self) -> None:
-        """Ends W&B's run."""
+        """Finish the run on Weights & Biases."""
         self._run.finish()
+
+
+# Former names, until jaxkd.cli and its tests use the public ones.
+require = require_wandb

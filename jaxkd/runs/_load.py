@@ -1,112 +1,40 @@
-"""Run folders, read: from a folder to the network that was trained there."""
+"""Load a trained network from a run folder, or save one there."""
 
-import dataclasses
-import json
 import os
-import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxkd import _json, models, training
+from jaxkd import training
 from jaxkd._errors import InvalidInputError
-from jaxkd.data import ImageDataset, Normalization
-
-CONFIG = "config.json"
-
-# What jaxkd.data writes into the fingerprint of images that were brought to a size.
-_SIZE = re.compile(r", size (\d+)")
-
-
-@dataclasses.dataclass(frozen=True)
-class NetworkConfig:
-    """All that it takes to build a network again.
-
-    Attributes:
-        model: Name in the model registry.
-        width: Base number of channels, or None for the published one.
-        compute_dtype: Dtype of its arithmetic.
-        num_classes: Number of classes.
-        image_shape: Height, width, channels.
-        reused_features: How many features the teacher's classifier reads, where the
-            student predicts with that (:class:`jaxkd.models.ReusedClassifier`).
-    """
-
-    model: str
-    width: int | None
-    compute_dtype: str
-    num_classes: int
-    image_shape: tuple[int, int, int]
-    reused_features: int | None = None
-
-    @classmethod
-    def for_dataset(
-        cls, dataset: ImageDataset, model: str, width: int | None, compute_dtype: str
-    ) -> "NetworkConfig":
-        """A network that fits a dataset's images and classes."""
-        height, wide, channels = dataset.train.images.shape[1:]
-        return cls(
-            model, width, compute_dtype, dataset.num_classes, (height, wide, channels)
-        )
-
-    def build(self, rngs: nnx.Rngs) -> nnx.Module:
-        """Makes the network with fresh parameters, without a teacher's classifier."""
-        return models.build(
-            self.model,
-            num_classes=self.num_classes,
-            image_shape=self.image_shape,
-            width=self.width,
-            dtype=np.dtype(self.compute_dtype) if self.compute_dtype else None,
-            rngs=rngs,
-        )
-
-    def trained_as(self, network: nnx.Module) -> "NetworkConfig":
-        """How to build the network again that a method has made of this one."""
-        if isinstance(network, models.ReusedClassifier):
-            return dataclasses.replace(self, reused_features=network.features)
-        return self
-
-    def abstract(self) -> nnx.Module:
-        """The network that was trained, as shapes to load a checkpoint into."""
-
-        def build():
-            network = self.build(nnx.Rngs(0))
-            if self.reused_features is None:
-                return network
-            images = jnp.zeros((1, *self.image_shape))
-            return models.ReusedClassifier(
-                network,
-                network(images).stages[-1].shape[-1],
-                jnp.zeros((self.reused_features, self.num_classes)),
-                jnp.zeros(self.num_classes),
-                dtype=np.dtype(self.compute_dtype),
-                rngs=nnx.Rngs(0),
-            )
-
-        return nnx.eval_shape(build)
+from jaxkd._messages import say
+from jaxkd.data import Normalization
+from jaxkd.runs._config import Config, NetworkConfig, read_config
+from jaxkd.runs._folder import RunFolder, write_json
 
 
 class LoadedNetwork(NamedTuple):
-    """A trained network, read from its run folder.
+    """A trained network, loaded from its run folder.
 
     Attributes:
         module: The network with its trained variables.
-        network: How it was built.
-        normalization: What its images go through.
-        dataset: What it was trained on, as ``jaxkd.data.load`` takes it; None if the
-            run does not say.
-        class_names: What its logits stand for; None if the run does not say.
-        step: The step of the checkpoint that was read.
-        image_size: What ``jaxkd.data.load`` was told to bring its images to.
-        averaged: Whether its variables are the moving average of those trained.
-        trial: Which of the run's students this is.
-        trials: How many there are.
-        seed: What it was trained with; None if the run does not say.
+        network: How the network was built.
+        normalization: Normalization of its images.
+        dataset: The dataset it was trained on, as :func:`jaxkd.data.load` takes it;
+            None if the run does not record one.
+        class_names: Names of the classes, in the order of the logits; None if the run
+            does not record them.
+        step: Step of the checkpoint that was loaded.
+        image_size: Height and width, in pixels, that the dataset's images were resized
+            to; None if they were not resized.
+        averaged: Whether the variables are the moving average of the trained ones.
+        trial: Index of this trial in the run.
+        trials: Number of trials in the run.
+        seed: Seed of this trial; None if the run does not record it.
     """
 
     module: nnx.Module
@@ -123,11 +51,11 @@ class LoadedNetwork(NamedTuple):
 
     @property
     def version(self) -> str:
-        """Which of the run's networks this is, in words."""
-        said = f"step {self.step}"
+        """Which of the run's networks this is, as text for the user."""
+        words = f"step {self.step}"
         if self.trials > 1:
-            said += f", trial {self.trial}, seed {self.seed}"
-        return said + (", averaged weights" if self.averaged else "")
+            words += f", trial {self.trial}, seed {self.seed}"
+        return words + (", averaged weights" if self.averaged else "")
 
 
 def load_run(
@@ -136,57 +64,59 @@ def load_run(
     trial: int = 0,
     warn: Callable[[str], None] = warnings.warn,
 ) -> LoadedNetwork:
-    """Reads a trained network from its run folder: the newest intact checkpoint.
+    """Load a trained network from its run folder: the newest intact checkpoint.
 
-    The folder is one of ``jaxkd train``, ``distill`` or ``convert``, and stays as it
-    is. To teach, the network is frozen with the normalisation it was trained with:
-    ``training.freeze_teacher(loaded.module, loaded.normalization)``.
+    The folder comes from ``jaxkd train``, ``distill`` or ``convert``; it is not
+    modified. To use the network as a teacher, freeze it with the normalization it was
+    trained with: ``training.freeze_teacher(loaded.module, loaded.normalization)``.
 
     Args:
-        path: The folder.
-        trial: Which of the students, in a run of several.
-        warn: Told of each newer checkpoint that is damaged.
+        path: The run folder.
+        trial: Index of the trial to load, for a run of several trials.
+        warn: Called with a message for each newer checkpoint that is damaged.
 
     Returns:
-        The network, and what its run says of it.
+        The network, and what its run records about it.
 
     Raises:
-        InvalidInputError: If the folder is not a run, has no intact checkpoint, or no
-            such trial.
+        InvalidInputError: If the folder is not a run folder, has no intact checkpoint,
+            or has no such trial.
     """
-    run = Path(path).expanduser()
-    if not run.is_dir():
-        raise InvalidInputError(f"there is no run folder {run}")
-    config = read_config(run)
-    checkpoints = training.Checkpoints(run / "checkpoints")
+    folder = RunFolder(Path(path).expanduser())
+    if not folder.path.is_dir():
+        raise InvalidInputError(
+            f"there is no run folder {folder.path}. Check the path.", argument="path"
+        )
+    config = read_config(folder.path)
+    checkpoints = training.Checkpoints(folder.checkpoints)
     if not checkpoints.steps():
         raise InvalidInputError(
-            f"{run} has no finished checkpoint; finish its training first (--resume)"
+            f"{folder.path} has no finished checkpoint. Continue its training with "
+            "--resume.",
+            argument="path",
         )
     checkpoints.refuse_damaged()
     step = checkpoints.latest()
     assert step is not None
     for newer, reason in checkpoints.damaged():
         warn(
-            f"the checkpoint of step {newer} in {run} is damaged ({reason}); "
+            f"the checkpoint of step {newer} in {folder.path} is damaged ({reason}); "
             f"that of step {step} is used"
         )
     stored = config["network"]
     network = NetworkConfig(**{**stored, "image_shape": tuple(stored["image_shape"])})
     module = network.abstract()
     record = checkpoints.restore_network(module, trial=trial)
-    mean, std = (np.float32(config["normalization"][k]) for k in ("mean", "std"))
-    normalization = Normalization(mean, std)
     names, options = config.get("class_names"), config["options"]
     seed = options.get("seed")
     return LoadedNetwork(
         module,
         network,
-        normalization,
+        _normalization(config),
         dataset=config["dataset"]["source"],
         class_names=None if names is None else tuple(names),
         step=step,
-        image_size=options.get("data", {}).get("image_size"),
+        image_size=config["dataset"]["image_size"],
         averaged=record.get("averaged", False),
         trial=trial,
         trials=options.get("trials", 1),
@@ -194,24 +124,50 @@ def load_run(
     )
 
 
-def read_config(path: str | os.PathLike) -> dict[str, Any]:
-    """The content of a run folder's ``config.json``.
+def _normalization(config: Config) -> Normalization:
+    stored = config["normalization"]
+    return Normalization(np.float32(stored["mean"]), np.float32(stored["std"]))
 
-    Older students that took the image size of their teacher did not say so among their
-    options. The fingerprint of what they learnt from does, and it is put there.
+
+def load_network(run: Path, *, trial: int = 0) -> LoadedNetwork:
+    """Load a network with :func:`load_run`, and print its warnings on stderr."""
+    return load_run(run, trial=trial, warn=lambda text: say(f"warning: {text}"))
+
+
+def source_of(loaded: LoadedNetwork, dataset: str | None) -> str:
+    """Return the requested dataset, or else the one the network was trained on.
 
     Raises:
-        InvalidInputError: If it is not there or damaged.
+        ValueError: If there is neither.
     """
-    run = Path(path).expanduser()
-    try:
-        config = _json.strict(json.loads((run / CONFIG).read_text()))
-    except FileNotFoundError:
-        raise InvalidInputError(f"{run} is no run folder: it has no {CONFIG}") from None
-    except json.JSONDecodeError as error:
-        raise InvalidInputError(f"{run / CONFIG} is damaged: {error}") from error
-    options = config.get("options", {}).get("data", {})
-    size = _SIZE.search(config.get("dataset", {}).get("fingerprint") or "")
-    if size is not None and options.get("image_size") is None:
-        options["image_size"] = int(size[1])
-    return config
+    source = dataset or loaded.dataset
+    if source is None:
+        raise InvalidInputError(
+            "the run does not record the dataset of its network. Name it with "
+            "--dataset.",
+            argument="dataset",
+        )
+    return source
+
+
+def save_network(
+    out: Path,
+    config: Config,
+    module: nnx.Module,
+    record: dict[str, Any],
+    *,
+    step: int = 0,
+) -> None:
+    """Save a network as a run folder that ``evaluate`` and ``distill`` can read.
+
+    Args:
+        out: The run folder to make.
+        config: Contents of its ``config.json``, from :func:`make_config`.
+        module: The network.
+        record: JSON record of the checkpoint, such as ``{"history": []}``.
+        step: Training step of the network.
+    """
+    folder = RunFolder(out)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_json(folder.config, config)
+    training.Checkpoints(folder.checkpoints).save_network(module, record, step=step)

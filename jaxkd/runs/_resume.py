@@ -1,82 +1,80 @@
-"""Continuing a run: is it the same experiment, and what is left of it?"""
+"""Resume a run: check that it is the same experiment, and restore its state."""
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jaxkd import training
+from jaxkd import _json, training
 from jaxkd._errors import InvalidInputError
 from jaxkd._messages import say
-from jaxkd.runs._load import read_config
+from jaxkd.runs._config import Config, effective_options, read_config
+from jaxkd.runs._folder import RunFolder
 from jaxkd.runs._metrics import read_metrics
 
-# What may differ between a run and its continuation: where things lie and how often
-# they are saved. A teacher and a dataset are known by their contents.
-HARMLESS = (
-    *("out", "resume", "checkpoint_every", "checkpoint_minutes", "teacher"),
-    *("report", "profile", "wandb", "devices"),
-)
-HARMLESS_DATA = ("data_dir", "cache_dir", "stream", "workers")
-
-_WHY = {
-    "epochs": "the learning rate falls at fractions of the run, so one of "
-    "another length differs from its first steps on",
-    "ema": "the average is part of the state",
-    "on_nonfinite": "what it takes to notice and to go on is part of the state",
+_REASONS = {
+    "epochs": "the learning-rate schedule depends on the run's length, so a longer run "
+    "differs from its first step",
+    "ema": "the moving average is part of the saved state",
+    "on_nonfinite": "the saved state contains what this option needs",
 }
 
 
-def check_same_experiment(out: Path, config: dict[str, Any]) -> None:
-    """Refuses to resume a run under other settings or on other data.
+def check_same_experiment(out: Path, config: Config) -> None:
+    """Check that a run is resumed with the settings and data it was started with.
 
-    Other versions of the libraries, or another device, are said aloud and not refused.
+    If the versions of the libraries or the device differ, a warning is printed.
+
+    Args:
+        out: The run folder.
+        config: The configuration to resume with, from :func:`make_config`.
 
     Raises:
-        ValueError: Listing what differs.
+        ValueError: If settings, network, dataset or teacher differ. The message lists
+            the differences.
     """
-    before, now = _comparable(read_config(out)), _comparable(config)
-    differences = []
-    for section in ("options", "network", "dataset", "teacher"):
-        # An option is known by its name; what else differs, by where it stands.
-        place = "" if section == "options" else f"{section} "
-        for name, old, new in _differences(before.get(section), now.get(section)):
-            why = f" ({_WHY[name]})" if name in _WHY else ""
-            differences.append(f"{place}{name} was {old!r}, is {new!r}{why}")
+    before, now = read_config(out), _json.strict(config)
+    differences = _differences(effective_options(before), effective_options(now))
+    for section in ("network", "dataset", "teacher"):
+        found = _differences(before.get(section), now.get(section))
+        differences += [(f"{section} {name}", *values) for name, *values in found]
     if differences:
-        empty = ""
-        if not training.Checkpoints(out / "checkpoints").steps():
-            empty = "; it holds no checkpoint: delete it, or choose another --out"
+        said = "; ".join(
+            f"{name} was {old!r}, is {new!r}"
+            + (f" ({_REASONS[name]})" if name in _REASONS else "")
+            for name, old, new in differences
+        )
+        remedy = "Resume it with its own settings, or choose another --out."
+        if not training.Checkpoints(RunFolder(out).checkpoints).steps():
+            remedy = "It has no checkpoint: delete it, or choose another --out."
         raise InvalidInputError(
-            f"--resume: {out} was started with other settings: "
-            + "; ".join(differences)
-            + empty
+            f"{out} was started with other settings: {said}. {remedy}", argument="out"
         )
     versions = [
         f"{name} {old} then, {new} now"
-        for name, old, new in _differences(before["versions"], now["versions"])
+        for name, old, new in _differences(_versions(before), _versions(now))
     ]
     if versions:
         say(
             f"warning: {out} was started with other software or on another device "
-            f"({'; '.join(versions)}); it may end with other bits"
+            f"({'; '.join(versions)}); its results may differ in the last bits"
         )
 
 
 @contextlib.contextmanager
 def nothing_left_behind(out: Path) -> Iterator[None]:
-    """Removes a run folder if Ctrl-C comes before there is anything to continue.
+    """Remove a new run folder on Ctrl-C if it contains nothing to resume yet.
 
     Args:
-        out: The folder, which this process holds and found empty.
+        out: The run folder. It was empty, and this process holds its lock.
     """
     try:
         yield
     except KeyboardInterrupt:
-        recorded = read_metrics(out / "metrics.jsonl")
-        if not recorded and not training.Checkpoints(out / "checkpoints").steps():
+        folder = RunFolder(out)
+        saved = training.Checkpoints(folder.checkpoints).steps()
+        if not saved and not read_metrics(folder.metrics):
             shutil.rmtree(out, ignore_errors=True)
         raise
 
@@ -84,13 +82,18 @@ def nothing_left_behind(out: Path) -> Iterator[None]:
 def restore(
     out: Path, checkpoints: training.Checkpoints, program: training.Program
 ) -> tuple[training.LoopState, list[dict[str, Any]]] | None:
-    """Reads the newest intact checkpoint of a run, and sets damaged ones aside.
+    """Restore the newest intact checkpoint of a run, and rename damaged newer ones.
+
+    Args:
+        out: The run folder, for messages.
+        checkpoints: Its checkpoints.
+        program: The compiled experiment.
 
     Returns:
-        The state and the history; None if the run had not saved anything yet.
+        The state and the history, or None if the run has no checkpoint yet.
 
     Raises:
-        ValueError: If there are only damaged ones.
+        ValueError: If all checkpoints are damaged.
     """
     checkpoints.refuse_damaged()
     damaged, latest = checkpoints.damaged(), checkpoints.latest()
@@ -99,27 +102,22 @@ def restore(
     for step, reason in damaged if training.is_first() else ():
         aside = checkpoints.set_aside(step)
         say(
-            f"warning: the checkpoint of step {step} in {out} is damaged ({reason}); "
-            f"it is now called {aside.name}, and that of step {latest} is used"
+            f"warning: the checkpoint of step {step} in {out} is damaged ({reason}). "
+            f"It is now called {aside.name}, and that of step {latest} is used"
         )
     loop, record = checkpoints.restore(program.like(latest))
     return loop, record["history"]
 
 
-def _comparable(config: dict[str, Any]) -> dict[str, Any]:
-    config = json.loads(json.dumps(config))
-    config.setdefault("versions", {}).setdefault("devices", 1)
-    for name in HARMLESS:
-        config["options"].pop(name, None)
-    for name in HARMLESS_DATA:
-        config["options"].get("data", {}).pop(name, None)
-    return config
+def _versions(config: Config) -> dict[str, Any]:
+    # Older versions trained on one device and did not record it.
+    return {"devices": 1, **config.get("versions", {})}
 
 
 def _differences(
     before: dict[str, Any] | None, now: dict[str, Any] | None
 ) -> list[tuple[str, Any, Any]]:
-    """What differs: its place (``optimizer.learning_rate``), what was, what is."""
+    """List what differs: name (``optimizer.learning_rate``), old value, new value."""
     before, now = before or {}, now or {}
     found = []
     for name in sorted({*before, *now}):

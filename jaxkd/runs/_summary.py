@@ -1,16 +1,25 @@
-"""What came of a run: the last and the best epoch, over its trials."""
+"""Results of a run: accuracies of the last and of the best epoch, for each trial."""
 
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import jax
+
+from jaxkd.runs._folder import RunFolder, read_json, write_json
+
 Record = dict[str, Any]
-ACCURACY = "test/accuracy"
-EMA_ACCURACY = "test/ema_accuracy"
+TEST_ACCURACY = "test/accuracy"
+EMA_TEST_ACCURACY = "test/ema_accuracy"
 
 
 def mean_and_deviation(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, sample standard deviation (None of a single value), and the values."""
+    """Compute the mean and the sample standard deviation (None for a single value).
+
+    Returns:
+        A dict with ``mean``, ``std`` and, as a list, ``values``.
+    """
     values = list(values)
     return {
         "mean": statistics.fmean(values),
@@ -19,26 +28,29 @@ def mean_and_deviation(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def of_trial(record: Record, trial: int) -> Record:
-    """A record with one trial's values in place of the means over all."""
+def select_trial(record: Record, trial: int) -> Record:
+    """Return a record with the values of one trial in place of the means over all."""
     values = record.get("trials", {})
     return {**record, **{name: each[trial] for name, each in values.items()}}
 
 
-def handed_on(history: Sequence[Record]) -> str:
-    """The metric that is the test accuracy of the network that the run hands on."""
-    averaged = any(EMA_ACCURACY in record for record in history)
-    return EMA_ACCURACY if averaged else ACCURACY
+def accuracy_metric(history: Sequence[Record]) -> str:
+    """Return the name of the metric that tests the network which checkpoints contain.
+
+    That network is the moving average of the trained one, if the run keeps an average.
+    """
+    averaged = any(EMA_TEST_ACCURACY in record for record in history)
+    return EMA_TEST_ACCURACY if averaged else TEST_ACCURACY
 
 
 def accuracies(history: Sequence[Record], name: str | None = None) -> list[list[float]]:
-    """The test accuracies of each evaluated epoch, one for each trial.
+    """Return the test accuracies of each evaluated epoch, one for each trial.
 
     Args:
-        history: The run's records.
-        name: The metric; by default :func:`handed_on`.
+        history: Records of the run.
+        name: The metric; by default that of :func:`accuracy_metric`.
     """
-    name = name or handed_on(history)
+    name = name or accuracy_metric(history)
     return [
         record["trials"][name] if "trials" in record else [record[name]]
         for record in history
@@ -47,20 +59,25 @@ def accuracies(history: Sequence[Record], name: str | None = None) -> list[list[
 
 
 def summarize(history: Sequence[Record], *, seed: int, data_seed: int) -> Record:
-    """What ``summary.json`` holds.
+    """Make the contents of ``summary.json``.
 
-    ``test_accuracy_last`` and ``test_accuracy_best`` are means over the trials, the
-    best epoch being each trial's own; ``trials`` has their deviations and values. They
-    are those of the network that the run hands on: where a moving average is kept, that
-    is the average, and ``live_test_accuracy_last`` that of the network trained.
+    ``test_accuracy_last`` and ``test_accuracy_best`` are means over the trials, where
+    each trial has its own best epoch. ``trials`` contains their deviations and values.
+    The accuracies are those of the network in the checkpoints. If that is a moving
+    average, ``live_test_accuracy_last`` is the accuracy of the trained network itself.
+
+    Args:
+        history: Records of the run.
+        seed: Seed of the first trial; the others count up from it.
+        data_seed: Seed of the data's order and augmentation.
     """
     table = accuracies(history)
     last = mean_and_deviation(table[-1])
     best = mean_and_deviation([max(epochs) for epochs in zip(*table, strict=True)])
     seeds = [seed + trial for trial in range(len(table[-1]))]
     results = {"test_accuracy_last": last, "test_accuracy_best": best}
-    if handed_on(history) != ACCURACY:
-        live = mean_and_deviation(accuracies(history, ACCURACY)[-1])
+    if accuracy_metric(history) != TEST_ACCURACY:
+        live = mean_and_deviation(accuracies(history, TEST_ACCURACY)[-1])
         results["live_test_accuracy_last"] = live
     return {
         **{name: result["mean"] for name, result in results.items()},
@@ -72,8 +89,39 @@ def summarize(history: Sequence[Record], *, seed: int, data_seed: int) -> Record
     }
 
 
-def shown(result: Record) -> str:
-    """A mean, and its deviation where there are several values, in percent."""
+def write_summary(
+    run: Path, history: Sequence[Record], *, seed: int, data_seed: int
+) -> Record:
+    """Summarize a run, name the device, and write both to its ``summary.json``.
+
+    Returns:
+        What was written.
+    """
+    summary = summarize(history, seed=seed, data_seed=data_seed)
+    summary["device"] = jax.devices()[0].device_kind
+    write_json(RunFolder(run).summary, summary)
+    return summary
+
+
+def read_summary(run: Path) -> Record | None:
+    """Read the ``summary.json`` of a run; None if its training has not finished.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    try:
+        return read_json(RunFolder(run).summary)
+    except FileNotFoundError:
+        return None
+
+
+def format_accuracy(result: Record) -> str:
+    """Format the result of :func:`mean_and_deviation` in percent: ``92.1 ± 0.3%``."""
     if len(result["values"]) == 1:
         return f"{result['mean']:.2%}"
     return f"{100 * result['mean']:.2f} ± {100 * result['std']:.2f}%"
+
+
+# Former names, until jaxkd.cli and its tests use the public ones.
+of_trial = select_trial
+shown = format_accuracy

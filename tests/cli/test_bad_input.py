@@ -111,7 +111,7 @@ def test_a_teacher_without_a_finished_checkpoint_is_refused(tmp_path, teacher, c
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
     line = refusal(distill_arguments(tmp_path, tmp_path / "run"), capsys)
-    assert "is no run folder" in line
+    assert "is not a run folder" in line
 
 
 def test_a_missing_teacher_is_refused(tmp_path, capsys):
@@ -180,13 +180,13 @@ def test_classes_are_known_by_number_where_there_are_no_names(
 def test_an_existing_run_is_not_overwritten(teacher, quadrants, capsys):
     before = (teacher / "metrics.jsonl").read_bytes()
     line = refusal(train_arguments(quadrants, teacher), capsys)
-    assert "exists already; add --resume" in line
+    assert "already exists. Add --resume" in line
     assert (teacher / "metrics.jsonl").read_bytes() == before
 
 
 def test_nothing_to_resume_is_refused(tmp_path, quadrants, capsys):
     arguments = train_arguments(quadrants, tmp_path / "none", "--resume")
-    assert "holds no run to continue" in refusal(arguments, capsys)
+    assert "contains no run to resume" in refusal(arguments, capsys)
 
 
 def test_resuming_with_other_settings_is_refused_with_the_difference(

@@ -198,7 +198,7 @@ def test_an_unsupported_suffix_is_refused(tmp_path, capsys):
 
 def test_an_existing_folder_is_not_overwritten(checkpoint, converted, capsys):
     line = refusal(capsys, checkpoint, *CHANNEL, "--out", converted)
-    assert "exists already" in line
+    assert "already exists" in line
 
 
 def test_without_torch_the_extra_is_named(tmp_path, checkpoint, capsys, monkeypatch):

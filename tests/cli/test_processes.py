@@ -206,7 +206,7 @@ def test_a_process_reads_the_rows_of_its_own_devices():
 def test_a_refused_run_ends_both_processes_with_code_2(digits_teacher, pair):
     codes, _, errors = both(hkd(digits_teacher, pair[0]))
     assert codes == [2, 2]
-    assert f"jaxkd: {pair[0]} exists already" in errors[0]
+    assert f"jaxkd: {pair[0]} already exists" in errors[0]
     assert "jaxkd: the first process has refused the run" in errors[1]
 
 

@@ -1,46 +1,32 @@
-"""Run folders read from Python."""
+"""Networks loaded from run folders."""
 
+import copy
 import json
 import shutil
 
 import numpy as np
 import pytest
 from flax import nnx
-from support import assert_bitwise_equal, build_mlp
+from run_support import CONFIG, build_network, flip_a_bit, make_run
+from support import assert_bitwise_equal
 
-from jaxkd import runs, training
-
-NETWORK = {
-    "model": "mlp",
-    "width": 16,
-    "compute_dtype": "float32",
-    "num_classes": 4,
-    "image_shape": [8, 8, 1],
-}
-CONFIG = {
-    "options": {"seed": 5, "data": {"image_size": None}},
-    "network": NETWORK,
-    "normalization": {"mean": [0.5], "std": [0.25]},
-    "dataset": {"source": "/data/photos", "fingerprint": "folder:0, size 8, 9 of 99"},
-    "class_names": ["ape", "bee", "cat", "dog"],
-}
+from jaxkd import runs
 
 
 @pytest.fixture(scope="module")
 def networks():
-    return [build_mlp()(nnx.Rngs(seed)) for seed in (1, 2)]
+    return [build_network(seed) for seed in (1, 2)]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, networks):
-    """A run folder with the checkpoints of two networks, at steps 1 and 2."""
-    folder = tmp_path_factory.mktemp("run")
-    (folder / "config.json").write_text(json.dumps(CONFIG))
-    for step, network in enumerate(networks, start=1):
-        training.Checkpoints(folder / "checkpoints").save_network(
-            network, {"history": []}, step=step
-        )
-    return folder
+def run(tmp_path_factory):
+    """A run folder of an older version, with the checkpoints of two networks."""
+    config = copy.deepcopy(CONFIG)
+    config["dataset"] = {
+        "source": "/data/photos",
+        "fingerprint": "folder:0, size 8, 9 of 99",
+    }
+    return make_run(tmp_path_factory.mktemp("run"), seeds=(1, 2), config=config)
 
 
 def test_a_run_folder_becomes_the_newest_network_and_what_is_known_of_it(run, networks):
@@ -58,14 +44,25 @@ def test_a_run_folder_becomes_the_newest_network_and_what_is_known_of_it(run, ne
 def test_a_damaged_checkpoint_is_warned_of_and_the_one_before_is_read(
     tmp_path, run, networks
 ):
-    copy = shutil.copytree(run, tmp_path / "run")
-    (copy / "checkpoints" / "2" / "checksums.json").unlink()
+    copied = shutil.copytree(run, tmp_path / "run")
+    (copied / "checkpoints" / "2" / "checksums.json").unlink()
     with pytest.warns(UserWarning, match="step 2 .* is damaged .* step 1 is used"):
-        loaded = runs.load_run(copy)
+        loaded = runs.load_run(copied)
     assert_bitwise_equal(nnx.state(loaded.module), nnx.state(networks[0]))
     told = []
-    runs.load_run(copy, warn=told.append)  # and no warning, which were an error
+    runs.load_run(copied, warn=told.append)  # any warning would be an error
     assert len(told) == 1
+
+
+def test_commands_print_the_warning_and_leave_the_damaged_checkpoint_alone(
+    tmp_path, run, capsys
+):
+    copied = shutil.copytree(run, tmp_path / "run")
+    flip_a_bit(copied / "checkpoints" / "2")
+    assert runs.load_network(copied).version == "step 1"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "warning: the checkpoint of step 2" in line
+    assert sorted(p.name for p in (copied / "checkpoints").iterdir()) == ["1", "2"]
 
 
 def test_what_is_no_run_or_no_trial_is_refused(tmp_path, run):
@@ -75,3 +72,22 @@ def test_what_is_no_run_or_no_trial_is_refused(tmp_path, run):
         runs.load_run(tmp_path)
     with pytest.raises(ValueError, match="has no trial 1: its run has 1"):
         runs.load_run(run, trial=1)
+    copied = tmp_path / "run"
+    copied.mkdir()
+    shutil.copy(run / "config.json", copied)
+    with pytest.raises(ValueError, match="has no finished checkpoint"):
+        runs.load_run(copied)
+
+
+def test_the_requested_dataset_comes_before_the_recorded_one(tmp_path, run):
+    loaded = runs.load_run(run)
+    assert runs.source_of(loaded, "digits") == "digits"
+    assert runs.source_of(loaded, None) == "/data/photos"
+    with pytest.raises(ValueError, match="--dataset"):
+        runs.source_of(loaded._replace(dataset=None), None)
+
+
+def test_a_damaged_config_is_named(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG)[:-1])
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        runs.load_run(tmp_path)

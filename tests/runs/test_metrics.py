@@ -1,3 +1,5 @@
+"""Metrics written and read."""
+
 import json
 import math
 import os
@@ -27,7 +29,7 @@ def write(folder, steps, *, resumed_at=0):
 
 
 def steps_in(folder):
-    return [record["step"] for record in runs.read_metrics(folder / "metrics.jsonl")]
+    return [record["step"] for record in runs.read_metrics(folder)]
 
 
 def test_each_record_is_a_line_of_json(tmp_path):
@@ -80,6 +82,9 @@ def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
 
 def test_a_run_that_wrote_nothing_has_no_records(tmp_path):
     assert runs.read_metrics(tmp_path / "metrics.jsonl") == []
+    assert runs.read_metrics(str(tmp_path)) == []
+    with pytest.raises(ValueError, match="has no metrics yet"):
+        runs.read_history(tmp_path)
 
 
 def test_going_back_drops_later_lines_and_begins_an_event_file_that_says_so(tmp_path):

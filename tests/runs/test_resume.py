@@ -1,160 +1,208 @@
-"""What a run may be continued with, and from."""
+"""Runs that are resumed: with the same experiment, from an intact checkpoint."""
 
+import copy
 import json
 import shutil
 
 import pytest
-from cli_arguments import distill_arguments, train_arguments
+from cli_arguments import refusal, train_arguments
+from run_support import CONFIG, flip_a_bit, write_config
+from support import build_mlp, make_dataset
 
-from jaxkd import cli, runs
-from jaxkd.runs import _lock
+from jaxkd import cli, distillers, runs, training
+
+CONFIG = copy.deepcopy(CONFIG)
+CONFIG["options"] |= {
+    "epochs": 3,
+    "on_nonfinite": "stop",
+    "teacher": "/runs/teacher",
+    "checkpoint_every": None,
+    "optimizer": {"learning_rate": 0.05, "milestones": [0.5], "momentum": 0.9},
+}
+CONFIG["options"]["data"] |= {"mixup": 0.0, "cache_dir": None}
+CONFIG["teacher"] = {"network": {"model": "mlp"}, "fingerprint": "0f3a"}
 
 
 @pytest.fixture
-def run(tmp_path, teacher):
-    """A copy of the teacher's finished run."""
-    return shutil.copytree(teacher, tmp_path / "run")
+def run(tmp_path):
+    """A run folder with a config and a checkpoint that is never read."""
+    write_config(tmp_path / "run", CONFIG)
+    (tmp_path / "run" / "checkpoints" / "9").mkdir(parents=True)
+    return tmp_path / "run"
 
 
-def resume(quadrants, run, *more):
-    cli.main(train_arguments(quadrants, run, "--resume", *more))
+def changed(**paths):
+    """The configuration with other values, by path: `options__data__mixup=0.2`."""
+    config = copy.deepcopy(CONFIG)
+    for path, value in paths.items():
+        *sections, name = path.split("__")
+        inner = config
+        for section in sections:
+            inner = inner[section]
+        inner[name] = value
+    return config
 
 
-def refusal(quadrants, run, capsys, *more):
-    with pytest.raises(SystemExit) as caught:
-        resume(quadrants, run, *more)
-    assert caught.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
+def differences(run, **paths):
+    with pytest.raises(ValueError, match="was started with") as caught:
+        runs.check_same_experiment(run, changed(**paths))
+    assert caught.value.argument == "out"
+    text = str(caught.value)
+    assert text.startswith(f"{run} was started with other settings: ")
+    return text.removeprefix(f"{run} was started with other settings: ")
 
 
-def flip_a_bit(checkpoint):
-    file = max(checkpoint.rglob("*"), key=lambda path: path.stat().st_size)
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-
-
-def test_another_place_and_cadence_are_accepted(tmp_path, quadrants, run, capsys):
-    cadence = ("--checkpoint-every", "2", "--checkpoint-minutes", "1")
-    resume(quadrants, run, *cadence, "--cache-dir", str(tmp_path / "cache"))
+def test_another_place_and_cadence_are_accepted(run, capsys):
+    runs.check_same_experiment(
+        run,
+        changed(
+            options__checkpoint_every=2,
+            options__data__cache_dir="/cache",
+            options__teacher="/moved/teacher",
+            options__optimizer__milestones=(0.5,),
+        ),
+    )
     assert capsys.readouterr().err == ""
 
 
-def test_another_length_is_refused_and_why(quadrants, run, capsys):
-    line = refusal(quadrants, run, capsys, "--epochs", "4")
-    assert ": epochs was 3, is 4 (the learning rate falls at fractions" in line
+def test_another_length_is_refused_and_why(run):
+    text = differences(run, options__epochs=4)
+    assert text.startswith("epochs was 3, is 4 (the learning-rate schedule depends")
 
 
-def test_another_answer_to_divergence_is_refused(quadrants, run, capsys):
-    line = refusal(quadrants, run, capsys, "--on-nonfinite", "skip")
-    assert ": on_nonfinite was 'stop', is 'skip'" in line
+def test_another_answer_to_divergence_is_refused(run):
+    text = differences(run, options__on_nonfinite="skip")
+    assert text.startswith("on_nonfinite was 'stop', is 'skip' (")
 
 
-def test_of_a_group_of_options_only_those_that_differ_are_listed(
-    quadrants, run, capsys
-):
-    more = ("--learning-rate", "0.01", "--mixup", "0.2")
-    line = refusal(quadrants, run, capsys, *more)
-    _, _, listed = line.partition("was started with other settings: ")
-    assert (
-        listed
-        == "data.mixup was 0.0, is 0.2; optimizer.learning_rate was 0.05, is 0.01"
+def test_of_a_group_of_options_only_those_that_differ_are_listed(run):
+    text = differences(
+        run, options__optimizer__learning_rate=0.01, options__data__mixup=0.2
+    )
+    assert text == (
+        "data.mixup was 0.0, is 0.2; optimizer.learning_rate was 0.05, is 0.01. "
+        "Resume it with its own settings, or choose another --out."
     )
 
 
-def test_where_nothing_was_saved_the_refusal_says_so(quadrants, run, capsys):
+def test_where_nothing_was_saved_the_refusal_says_so(run):
     shutil.rmtree(run / "checkpoints")
-    line = refusal(quadrants, run, capsys, "--learning-rate", "0.01")
-    assert line.endswith("it holds no checkpoint: delete it, or choose another --out")
+    text = differences(run, options__optimizer__learning_rate=0.01)
+    assert text.endswith("It has no checkpoint: delete it, or choose another --out.")
 
 
-def test_other_versions_are_said_aloud(quadrants, run, capsys):
-    config = json.loads((run / "config.json").read_text())
-    config["versions"]["jax"] = "0.0.1"
-    (run / "config.json").write_text(json.dumps(config))
-    resume(quadrants, run)
+def test_another_network_dataset_or_teacher_is_refused_by_name(run):
+    text = differences(
+        run,
+        network__width=8,
+        dataset__fingerprint="other",
+        teacher__fingerprint="ffff",
+    )
+    for difference in (
+        "network width was 16, is 8",
+        "dataset fingerprint was 'test', is 'other'",
+        "teacher fingerprint was '0f3a', is 'ffff'",
+    ):
+        assert difference in text
+
+
+def test_other_versions_are_said_aloud(run, capsys):
+    runs.check_same_experiment(run, changed(versions__jax="0.0.1"))
     (line,) = capsys.readouterr().err.splitlines()
     assert "warning" in line
-    assert "(jax 0.0.1 then, " in line
+    assert "(jax 0.10.2 then, 0.0.1 now)" in line
+
+
+def test_a_run_of_an_older_version_is_the_same_experiment(run, capsys):
+    older = copy.deepcopy(CONFIG)
+    older["dataset"] = {"source": "/data/photos", "fingerprint": "test, size 8"}
+    del older["versions"]["devices"]
+    write_config(run, older)
+    now = changed(options__data__image_size=8, dataset__image_size=8)
+    now["dataset"]["fingerprint"] = "test, size 8"
+    runs.check_same_experiment(run, now)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.fixture(scope="module")
+def program():
+    """The experiment of the teacher's run, as the command line compiles it."""
+    return training.compile_program(
+        build_mlp(),
+        make_dataset(),
+        distillers.recipe("ce"),
+        optimizer=training.published_sgd(9),
+        batch_size=16,
+    )
 
 
 @pytest.fixture
-def student(tmp_path, teacher):
-    out = tmp_path / "student"
-    cli.main(distill_arguments(teacher, out, "--method", "kd"))
-    return out
+def trained(tmp_path, teacher):
+    """A copy of the teacher's finished run."""
+    return shutil.copytree(teacher, tmp_path / "trained")
 
 
-def test_a_teacher_may_move_but_not_change(
-    tmp_path, quadrants, teacher, student, capsys
+def restore(run, program):
+    return runs.restore(run, training.Checkpoints(run / "checkpoints"), program)
+
+
+def test_a_run_is_restored_from_its_newest_checkpoint(trained, program, capsys):
+    loop, history = restore(trained, program)
+    assert int(loop.train.step) == 9
+    assert history == runs.read_metrics(trained)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_run_without_a_checkpoint_has_nothing_to_restore(tmp_path, program):
+    assert restore(tmp_path, program) is None
+
+
+def test_a_run_with_only_damaged_checkpoints_is_refused(trained, program):
+    for step in ("6", "9"):
+        flip_a_bit(trained / "checkpoints" / step)
+    with pytest.raises(ValueError, match="every checkpoint in"):
+        restore(trained, program)
+    assert (trained / "checkpoints" / "9").is_dir()
+
+
+def test_a_damaged_checkpoint_is_named_set_aside_and_made_again(
+    quadrants, trained, capsys
 ):
-    moved = shutil.copytree(teacher, tmp_path / "moved")
-    cli.main(distill_arguments(moved, student, "--method", "kd", "--resume"))
-    other = tmp_path / "other"
-    cli.main(train_arguments(quadrants, other, "--seed", "1"))
-    with pytest.raises(SystemExit):
-        cli.main(distill_arguments(other, student, "--method", "kd", "--resume"))
-    assert "teacher fingerprint was" in capsys.readouterr().err
-
-
-def test_a_damaged_checkpoint_is_named_set_aside_and_made_again(quadrants, run, capsys):
-    flip_a_bit(run / "checkpoints" / "9")
-    before = runs.read_metrics(run / "metrics.jsonl")
-    resume(quadrants, run)
+    flip_a_bit(trained / "checkpoints" / "9")
+    before = runs.read_metrics(trained)
+    cli.main(train_arguments(quadrants, trained, "--resume", "--report"))
     (line,) = capsys.readouterr().err.splitlines()
     assert "the checkpoint of step 9" in line
     assert "now called 9.damaged, and that of step 6 is used" in line
-    names = sorted(path.name for path in (run / "checkpoints").iterdir())
+    names = sorted(path.name for path in (trained / "checkpoints").iterdir())
     assert names == ["6", "9", "9.damaged"]
-    after = runs.read_metrics(run / "metrics.jsonl")
+    after = runs.read_metrics(trained)
     assert [r["test/loss"] for r in before] == [r["test/loss"] for r in after]
+    assert (trained / "report.html").is_file()
+    (images,) = (trained / "images").iterdir()
+    assert b"confusion matrix" in images.read_bytes()
 
 
-def test_a_run_with_only_damaged_checkpoints_is_refused(quadrants, run, capsys):
-    for step in ("6", "9"):
-        flip_a_bit(run / "checkpoints" / step)
-    assert "every checkpoint in" in refusal(quadrants, run, capsys)
-    assert (run / "checkpoints" / "9").is_dir()
-
-
-def test_a_teachers_damaged_checkpoint_is_named_and_left_alone(run, capsys):
-    flip_a_bit(run / "checkpoints" / "9")
-    cli.main(["evaluate", str(run)])
-    printed = capsys.readouterr()
-    assert "(step 6)" in printed.out
-    assert "step 9" in printed.err
-    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["6", "9"]
-
-
-@pytest.mark.parametrize("more", [("--resume",), ()])
-def test_a_second_run_in_one_folder_is_refused(quadrants, run, capsys, more):
+def test_a_second_run_in_one_folder_is_refused(tmp_path, quadrants, run, capsys):
     pytest.importorskip("fcntl")
-    if not more:
-        (run / "config.json").unlink()
-        for path in run.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with _lock.hold(run), pytest.raises(SystemExit) as caught:
-        cli.main(train_arguments(quadrants, run, *more))
-    assert caught.value.code == 2
-    assert "is in use by process" in capsys.readouterr().err
+    with runs.hold(run):
+        line = refusal(train_arguments(quadrants, run, "--resume"), capsys)
+    assert "is in use by process" in line
+    new = tmp_path / "new"
+    with runs.hold(new):
+        line = refusal(train_arguments(quadrants, new), capsys)
+    assert "is in use by process" in line
+    assert [path.name for path in new.iterdir()] == ["lock"]
 
 
-def test_what_keeps_failing_ends_with_code_1(tmp_path, quadrants, capsys):
-    for choice, warnings, says in (
-        ("skip", 0, "again after skipped steps"),
-        ("back-off", 5, "halved 5 times already"),
-    ):
-        with pytest.raises(SystemExit) as caught:
-            cli.main(
-                train_arguments(
-                    quadrants,
-                    tmp_path / choice,
-                    *("--learning-rate", "1e38", "--epochs", "8"),
-                    *("--on-nonfinite", choice),
-                )
-            )
-        assert caught.value.code == 1
-        *warned, last = capsys.readouterr().err.splitlines()
-        assert len(warned) == warnings
-        assert says in last
+@pytest.mark.parametrize("saved, kept", [(False, False), (True, True)])
+def test_an_interrupted_run_leaves_a_folder_only_if_it_can_be_resumed(
+    tmp_path, saved, kept
+):
+    run = tmp_path / "run"
+    write_config(run, CONFIG)
+    if saved:
+        (run / "metrics.jsonl").write_text(json.dumps({"step": 3}) + "\n")
+    with pytest.raises(KeyboardInterrupt), runs.nothing_left_behind(run):
+        raise KeyboardInterrupt
+    assert run.exists() == kept

@@ -1,43 +1,31 @@
-"""``jaxkd show``: the report of a run, made again."""
+"""``jaxkd show``."""
 
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from jaxkd import runs, training
-from jaxkd._errors import InvalidInputError
+from jaxkd import reports, runs
 from jaxkd.cli._options import DataOptions, Show
 from jaxkd.cli.commands.train import load_dataset
-from jaxkd.reports import _run_page
-from jaxkd.runs import _folder
 
 
 def run(options: Show, arguments: list[str]) -> None:
-    """Makes a run's report again and says where it is."""
+    """Write the page of a run again, and print its path."""
     del arguments
     config = runs.read_config(options.run)
+    runs.read_history(options.run)  # fail before the dataset is loaded
     dataset = load_dataset(config["dataset"]["source"], _data_options(options, config))
-    teacher, note = None, ""
-    if "teacher" in config["options"]:
-        folder = options.teacher or Path(config["options"]["teacher"])
-        trial = config["options"].get("teacher_trial", 0)
-        try:
-            loaded = _folder.load_network(folder, trial=trial)
-            teacher = training.freeze_teacher(loaded.module, loaded.normalization)
-        except InvalidInputError as error:
-            if options.teacher is not None:
-                raise
-            note = f"Without the teacher: {error}. (jaxkd show RUN --teacher FOLDER)"
-    answers = _run_page.ask(options.run, dataset, teacher, trial=options.trial)
-    path = _run_page.write_report(options.run, answers, dataset, note=note)
+    path = reports.rewrite_run_page(
+        options.run, dataset, trial=options.trial, teacher=options.teacher
+    )
     Console().print(str(path), highlight=False, soft_wrap=True, markup=False)
 
 
 def _data_options(options: Show, config: dict[str, Any]) -> DataOptions:
-    """Those of the run, its folders replaced by what the command line says."""
+    """Return the run's data options, with the folders of the command line."""
     stored = dict(config["options"].get("data", {}))
     for name in ("data_dir", "cache_dir"):
         given = getattr(options, name) or stored.get(name)
         stored[name] = None if given is None else Path(given)
-    return _folder.as_options(DataOptions, stored)
+    return runs.as_options(DataOptions, stored)

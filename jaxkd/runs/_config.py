@@ -1,0 +1,239 @@
+"""``config.json``: what it contains, how it is written and read."""
+
+import dataclasses
+import json
+import os
+import platform
+import shlex
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxkd import __version__, _json, models, training
+from jaxkd._errors import InvalidInputError
+from jaxkd.data import ImageDataset, Normalization, is_path
+from jaxkd.runs._fingerprint import fingerprint
+from jaxkd.runs._folder import RunFolder, read_json
+from jaxkd.runs._summary import read_summary
+
+Options = TypeVar("Options")
+Config = dict[str, Any]
+
+# Options that do not change the training: where files are, how often they are saved,
+# and what is made of a run. Teacher and dataset are identified by their contents.
+_NO_EFFECT = (
+    *("out", "resume", "checkpoint_every", "checkpoint_minutes", "teacher"),
+    *("report", "profile", "wandb", "devices"),
+)
+_NO_EFFECT_DATA = ("data_dir", "cache_dir", "stream", "workers")
+
+_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """Everything needed to build a run's network again.
+
+    Attributes:
+        model: Name of the architecture, as in :func:`jaxkd.models.names`.
+        width: Base number of channels, or None for the published one.
+        compute_dtype: Dtype of the computation, such as ``"float32"``.
+        num_classes: Number of classes.
+        image_shape: Height, width and channels of its images.
+        reused_features: Number of features that the teacher's classifier reads, if the
+            student predicts with that classifier
+            (:class:`jaxkd.models.ReusedClassifier`); otherwise None.
+    """
+
+    model: str
+    width: int | None
+    compute_dtype: str
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    reused_features: int | None = None
+
+    @classmethod
+    def for_dataset(
+        cls, dataset: ImageDataset, model: str, width: int | None, compute_dtype: str
+    ) -> "NetworkConfig":
+        """Describe a network that fits a dataset's images and classes."""
+        rows, columns, channels = dataset.train.images.shape[1:]
+        return cls(
+            model, width, compute_dtype, dataset.num_classes, (rows, columns, channels)
+        )
+
+    def build(self, rngs: nnx.Rngs) -> nnx.Module:
+        """Build the network with new parameters, without a teacher's classifier."""
+        return models.build(
+            self.model,
+            num_classes=self.num_classes,
+            image_shape=self.image_shape,
+            width=self.width,
+            dtype=np.dtype(self.compute_dtype) if self.compute_dtype else None,
+            rngs=rngs,
+        )
+
+    def trained_as(self, network: nnx.Module) -> "NetworkConfig":
+        """Describe the network that a method trains in place of this one."""
+        if isinstance(network, models.ReusedClassifier):
+            return dataclasses.replace(self, reused_features=network.features)
+        return self
+
+    def abstract(self) -> nnx.Module:
+        """Return the trained network with shapes in place of arrays."""
+
+        def build():
+            network = self.build(nnx.Rngs(0))
+            if self.reused_features is None:
+                return network
+            images = jnp.zeros((1, *self.image_shape))
+            return models.ReusedClassifier(
+                network,
+                network(images).stages[-1].shape[-1],
+                jnp.zeros((self.reused_features, self.num_classes)),
+                jnp.zeros(self.num_classes),
+                dtype=np.dtype(self.compute_dtype),
+                rngs=nnx.Rngs(0),
+            )
+
+        return nnx.eval_shape(build)
+
+
+def make_config(
+    options: dict[str, Any],
+    arguments: list[str],
+    network: NetworkConfig,
+    source: str | None,
+    dataset: ImageDataset | None,
+    normalization: Normalization,
+    *,
+    teacher: dict[str, Any] | None = None,
+    devices: int = 1,
+) -> Config:
+    """Make the contents of ``config.json``.
+
+    Args:
+        options: The command's options. To resume a run, they must be the same again,
+            apart from those that do not affect training.
+        arguments: The command line.
+        network: How to build the network.
+        source: Name or path of the dataset; None if it is not known.
+        dataset: The dataset that was loaded from there; None if none was.
+        normalization: Normalization of the network's images.
+        teacher: Description of the teacher, from :func:`describe_teacher`; None if
+            there is no teacher.
+        devices: Number of devices that train the network.
+    """
+    if source is not None and is_path(source):
+        # An absolute path can be loaded from any working directory.
+        source = str(Path(source).expanduser().absolute())
+    return {
+        "command": shlex.join(["jaxkd", *arguments]),
+        "options": json.loads(_json.dumps(options, default=str)),
+        "network": dataclasses.asdict(network),
+        "normalization": {
+            "mean": np.asarray(normalization.mean, float).tolist(),
+            "std": np.asarray(normalization.std, float).tolist(),
+        },
+        "dataset": {
+            "source": source,
+            "fingerprint": None if dataset is None else dataset.fingerprint,
+            "image_size": options.get("data", {}).get("image_size"),
+        },
+        "class_names": None if dataset is None else list(dataset.class_names),
+        **({} if teacher is None else {"teacher": teacher}),
+        "versions": {
+            "jaxkd": __version__,
+            "python": platform.python_version(),
+            "device": jax.devices()[0].device_kind,
+            "devices": devices,
+            **{package: version(package) for package in _PACKAGES},
+        },
+    }
+
+
+def describe_teacher(
+    run: Path, trial: int, teacher: training.FrozenNetwork
+) -> dict[str, Any]:
+    """Describe a teacher for its student's ``config.json``.
+
+    Args:
+        run: The teacher's run folder.
+        trial: Index of the trial that teaches.
+        teacher: The network that was loaded from there.
+
+    Returns:
+        The teacher's network, its test accuracy in ``[0, 1]`` (None if the run folder
+        does not contain it), and the fingerprint of its variables.
+    """
+    trials = (read_summary(run) or {}).get("trials", {})
+    values = trials.get("test_accuracy_last", {}).get("values", [])
+    return {
+        "network": read_config(run)["network"],
+        "test_accuracy": values[trial] if trial < len(values) else None,
+        "fingerprint": fingerprint(teacher),
+    }
+
+
+def read_config(path: str | os.PathLike) -> Config:
+    """Read the ``config.json`` of a run folder.
+
+    Configurations that older versions wrote are completed to the current form.
+
+    Args:
+        path: The run folder.
+
+    Raises:
+        InvalidInputError: If there is no ``config.json``, or if it is damaged.
+    """
+    folder = RunFolder(Path(path).expanduser())
+    try:
+        config = _json.strict(read_json(folder.config))
+    except FileNotFoundError:
+        raise InvalidInputError(
+            f"{folder.path} is not a run folder: it has no {folder.config.name}. "
+            "`jaxkd train`, `distill` and `convert` make run folders.",
+            argument="path",
+        ) from None
+    _complete_old_config(config)
+    return config
+
+
+def _complete_old_config(config: Config) -> None:
+    """Add the image size to a configuration that lacks it, in place.
+
+    Older versions did not write ``dataset.image_size``. The oldest also left it out of
+    a student's options if the size came from the teacher. There, the only record is the
+    dataset's fingerprint: ``<source>:<digest>, size <pixels>, <subset>``.
+    """
+    dataset = config.get("dataset", {})
+    options = config.get("options", {}).get("data", {})
+    if "image_size" not in dataset:
+        size = options.get("image_size")
+        for part in (dataset.get("fingerprint") or "").split(", ")[1:]:
+            word, _, pixels = part.partition(" ")
+            if size is None and word == "size" and pixels.isdecimal():
+                size = int(pixels)
+        dataset["image_size"] = size
+    if options.get("image_size") is None:
+        options["image_size"] = dataset["image_size"]
+
+
+def effective_options(config: Config) -> dict[str, Any]:
+    """Return a copy of the options without those that do not affect training."""
+    options = {k: v for k, v in config["options"].items() if k not in _NO_EFFECT}
+    if "data" in options:
+        kept = {k: v for k, v in options["data"].items() if k not in _NO_EFFECT_DATA}
+        options["data"] = kept
+    return options
+
+
+def as_options(kind: type[Options], stored: dict[str, Any]) -> Options:
+    """Build an options object from its JSON form, with tuples in place of lists."""
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+    return kind(**values)

@@ -1,0 +1,16 @@
+"""Identify a network by its contents."""
+
+import zlib
+
+import jax
+import numpy as np
+
+from jaxkd import training
+
+
+def fingerprint(network: training.FrozenNetwork) -> str:
+    """Compute a checksum of a network's variables, as eight hexadecimal digits."""
+    checksum = 0
+    for leaf in jax.tree.leaves(network.variables):
+        checksum = zlib.crc32(np.asarray(leaf).tobytes(), checksum)
+    return f"{checksum:08x}"
