@@ -1,11 +1,11 @@
 """One name for a dataset, wherever it comes from."""
 
 import hashlib
+import importlib.resources
 import os
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -23,7 +23,7 @@ from jaxkd.data._folder import load_folder
 from jaxkd.data._parquet import find_parquet, load_parquet
 from jaxkd.data._tfds import load_tfds
 
-_DIGITS_TEST_ROWS = 360
+_DIGITS_TRAIN_ROWS = 1437
 
 
 def load(
@@ -130,24 +130,18 @@ def _in_memory(dataset: ImageDataset, loading: Loading) -> ImageDataset:
 
 
 def _digits() -> ImageDataset:
-    # Slow to import, and needed by this dataset only.
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    digits: Any = load_digits()
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
-    parts: Any = train_test_split(
-        images,
-        digits.target,
-        test_size=_DIGITS_TEST_ROWS,
-        stratify=digits.target,
-        random_state=0,
-    )
-    x_train, x_test, y_train, y_test = parts
+    """Read the bundled digits; see ``digits.md`` for their source and license."""
+    file = importlib.resources.files("jaxkd.data").joinpath("digits.npz")
+    with file.open("rb") as raw, NpzFile(raw, allow_pickle=False) as arrays:
+        images, labels = arrays["images"], arrays["labels"]
+    # Stored values are 0 to 16; the training rows come first.
+    images = np.round(images * (255 / 16)).astype(np.uint8)[..., None]
+    train, test = np.split(images, [_DIGITS_TRAIN_ROWS])
+    train_labels, test_labels = np.split(labels, [_DIGITS_TRAIN_ROWS])
     return ImageDataset(
         name="digits",
-        train=Split(x_train, y_train),
-        test=Split(x_test, y_test),
+        train=Split(train, train_labels),
+        test=Split(test, test_labels),
         num_classes=10,
         augmentation=default_augmentation("digits", images.shape[1:]),
     )

@@ -1,7 +1,6 @@
 """Parquet files of encoded images, as Hugging Face publishes them."""
 
 import functools
-import importlib.util
 import io
 import json
 from collections.abc import Sequence
@@ -158,13 +157,8 @@ def load_parquet(
     """Loads columns ``image`` (bytes, or a struct with them) and ``label``.
 
     Raises:
-        InvalidInputError: If pyarrow is not installed, or a file cannot be used.
+        InvalidInputError: If a file cannot be used.
     """
-    if importlib.util.find_spec("pyarrow") is None:
-        raise InvalidInputError(
-            f"reading {root} needs pyarrow; install it in the checkout: "
-            "pip install '.[parquet]'"
-        )
     stamps = [_CACHE_FORMAT]
     for part, paths in files.items():
         for path in paths:

@@ -114,9 +114,3 @@ def test_a_damaged_file_is_refused(root, load, written):
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(InvalidInputError, match=r"cannot read .*test-00000"):
         load()
-
-
-def test_without_pyarrow_the_extra_is_named(load, written, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InvalidInputError, match=r"pip install .\.\[parquet\]"):
-        load()
