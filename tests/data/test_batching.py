@@ -16,7 +16,7 @@ def epoch(num_rows, batch_size, key=0, number=0):
 
 
 @pytest.mark.parametrize("num_rows, batch_size", SIZES)
-def test_every_row_is_seen_and_the_fewest_are_repeated(num_rows, batch_size):
+def test_every_row_is_used_and_as_few_as_possible_are_repeated(num_rows, batch_size):
     batches = epoch(num_rows, batch_size)
     assert batches.shape == (-(-num_rows // batch_size), batch_size)
     counts = np.bincount(batches.ravel(), minlength=num_rows)
@@ -26,7 +26,7 @@ def test_every_row_is_seen_and_the_fewest_are_repeated(num_rows, batch_size):
 
 
 @pytest.mark.parametrize("num_rows, batch_size", SIZES)
-def test_no_batch_holds_a_row_twice(num_rows, batch_size):
+def test_no_batch_contains_a_row_twice(num_rows, batch_size):
     for rows in epoch(num_rows, batch_size):
         assert len(set(rows.tolist())) == batch_size
 
@@ -42,7 +42,7 @@ def test_order_is_a_permutation_in_int32():
     np.testing.assert_array_equal(np.sort(order), np.arange(100))
 
 
-def test_order_depends_on_key_and_epoch_alone():
+def test_order_depends_on_key_and_epoch_only():
     first = epoch(100, 100)
     np.testing.assert_array_equal(first, epoch(100, 100))
     assert (first != epoch(100, 100, number=1)).any()
@@ -79,13 +79,13 @@ def test_numbers_must_be_positive(function, num_rows, batch_size):
         function(num_rows, batch_size)
 
 
-def test_batch_larger_than_the_training_set_is_refused():
+def test_a_batch_larger_than_the_training_set_raises():
     with pytest.raises(InvalidInputError, match="batch_size must be at most 4"):
         data.steps_per_epoch(4, 5)
     with pytest.raises(InvalidInputError, match="batch_size must be at most 4"):
         data.batch_rows(jnp.arange(4), 0, 5)
 
 
-def test_order_of_nothing_is_refused():
+def test_an_order_of_no_rows_raises():
     with pytest.raises(InvalidInputError, match="num_rows must be at least 1"):
         data.epoch_order(jax.random.key(0), 0, 0)
