@@ -182,7 +182,7 @@ def brightness(image: _Image, level: _Level) -> _Image:
 
 
 def sharpness(image: _Image, level: _Level) -> _Image:
-    """Blend with a smoothed image, or move away from it; border pixels stay the same."""
+    """Blend with a smoothed image, or move away from it, except at the border."""
     x = image.astype(jnp.int32)
     height, width, _ = x.shape
     if height < 3 or width < 3:
