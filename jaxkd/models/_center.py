@@ -29,7 +29,7 @@ def center_classifier(model: Network) -> Network:
     over the classes, so SGD, with or without momentum and weight decay, leaves class
     means at zero that start there. Student and teacher then keep equal mean logits, and
     distillation at infinite temperature takes the same steps as logit matching: the
-    equal-mean initialization of theorem T10, which needs no zero-mean normalisation.
+    equal-mean initialization of theorem T10, which needs no zero-mean normalization.
     Adam and its relatives do not keep the means.
 
     Args:

@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolutions before it, for inference."""
+"""Batch normalization folded into the convolutions before it, for inference."""
 
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ def fold_batch_norms(model: Network) -> Network:
     r"""Copies a network and lets its convolutions do the work of its batch norms.
 
     In inference, a convolution with kernel :math:`W` and bias :math:`b` and then a
-    normalisation with scale :math:`\gamma`, offset :math:`\beta`, running mean
+    normalization with scale :math:`\gamma`, offset :math:`\beta`, running mean
     :math:`\mu` and running variance :math:`\sigma^2` are one convolution: for each
     output channel
 
@@ -27,8 +27,8 @@ def fold_batch_norms(model: Network) -> Network:
     was measured (docs/performance.md). This is done in the parameters' dtype (float32,
     or float64 with float64), whatever the network computes in.
 
-    A pair is found by its layer: where the zoo's networks normalise right after a
-    convolution. A normalisation that stands elsewhere (before the activation that a
+    A pair is found by its layer: where the zoo's networks normalize right after a
+    convolution. A normalization that stands elsewhere (before the activation that a
     convolution follows, as in wide residual networks) stays, and so do all of a network
     of your own: that one layer feeds the other, and nothing else reads what is between,
     is in its ``__call__``, which cannot be looked into. A network without such pairs

@@ -23,7 +23,7 @@ torch_uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class BatchNorm(nnx.BatchNorm):
-    """Batch normalisation over all axes but the channels, in at least float32.
+    """Batch normalization over all axes but the channels, in at least float32.
 
     Statistics of bfloat16 activations lose their digits otherwise, and XLA fuses the
     conversions. Parameters and statistics are float32, or float64 with float64.
@@ -57,7 +57,7 @@ class BatchNorm(nnx.BatchNorm):
         *,
         mask: Array | None = None,
     ) -> Float[Array, "... c"]:
-        """Normalises channels-last features; the rest is Flax's."""
+        """Normalize channels-last features; the rest is Flax's."""
         # Flax widens float64 "to at least float32", which strict promotion refuses.
         with jax.numpy_dtype_promotion("standard"):
             return super().__call__(x, use_running_average, mask=mask).astype(x.dtype)
@@ -95,7 +95,7 @@ def convolution(
 
 
 class FoldedNorm(nnx.Module):
-    """Where a batch normalisation stood that its convolution does the work of.
+    """Where a batch normalization stood that its convolution does the work of.
 
     The identity in inference mode. Batch statistics are gone, so that training such a
     network would be training another one: outside inference mode it refuses to work.
@@ -121,7 +121,7 @@ class FoldedNorm(nnx.Module):
 
 
 class ConvNorm(nnx.Module):
-    """A convolution, then batch normalisation.
+    """A convolution, then batch normalization.
 
     Args:
         in_channels: Channels of the input.
@@ -131,7 +131,7 @@ class ConvNorm(nnx.Module):
         padding: Zeros added on each side; explicit, because "SAME" pads a strided
             convolution on one side only, unlike the published networks.
         groups: Groups of channels that are convolved apart.
-        use_bias: Whether the convolution has a bias, which the normalisation then takes
+        use_bias: Whether the convolution has a bias, which the normalization then takes
             out again: some published networks do, and their checkpoints hold it.
         kernel_init: Initializer of the kernel; by default Kaiming normal (fan-out).
         bias_init: Initializer of the convolution's bias.
@@ -172,7 +172,7 @@ class ConvNorm(nnx.Module):
         )
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        """Convolves and normalises channels-last feature maps."""
+        """Convolves and normalizes channels-last feature maps."""
         return self.norm(self.conv(x))
 
     def torch_layers(self, conv: str, norm: str) -> Iterator[TorchLayer]:
@@ -236,7 +236,7 @@ def parameter_dtype(dtype: DTypeLike) -> DTypeLike:
 
 
 def as_images(images: ArrayLike, dtype: DTypeLike) -> Array:
-    """Converts normalised images to the compute dtype.
+    """Converts normalized images to the compute dtype.
 
     Raises:
         TypeError: If the images are not floating point.
@@ -245,7 +245,7 @@ def as_images(images: ArrayLike, dtype: DTypeLike) -> Array:
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(
             f"images must be floating point, got dtype {array.dtype}; "
-            "normalise them with jaxkd.data.normalize"
+            "normalize them with jaxkd.data.normalize"
         )
     return array.astype(dtype)
 
@@ -253,7 +253,7 @@ def as_images(images: ArrayLike, dtype: DTypeLike) -> Array:
 def as_feature_map(
     images: ArrayLike, channels: int, *, dtype: DTypeLike
 ) -> Float[Array, "b h w c"]:
-    """Converts normalised channels-last images to the compute dtype.
+    """Converts normalized channels-last images to the compute dtype.
 
     Raises:
         InvalidInputError: Unless they are four-dimensional, with so many channels and

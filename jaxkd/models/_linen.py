@@ -99,11 +99,11 @@ def from_linen(
     draws random numbers in training, gets new ones in every step.
 
     Args:
-        module: A Linen module that maps normalised NHWC images to a
+        module: A Linen module that maps normalized NHWC images to a
             :class:`jaxkd.models.ModelOutput`.
         image_shape: Height, width and channels of the images.
-        variables: Its collections, if it has been initialised or trained already, such
-            as ``{"params": ..., "batch_stats": ...}``; otherwise they are initialised.
+        variables: Its collections, if it has been initialized or trained already, such
+            as ``{"params": ..., "batch_stats": ...}``; otherwise they are initialized.
         arguments: Says what the module is called with beside the images: a function of
             one truth value, whether this is training. By default
             ``lambda train: {"train": train}``; for others, say,

@@ -29,7 +29,7 @@ class MLP(nnx.Module):
         rngs: Randomness for the initial parameters.
 
     Raises:
-        InvalidInputError: If a size or dtype is unusable, and when called, if an
+        InvalidInputError: If a size or dtype is invalid, and when called, if an
             example does not hold ``in_features`` numbers.
 
     Example:
@@ -67,7 +67,7 @@ class MLP(nnx.Module):
         self.classifier = linear(sizes[-1], num_classes, dtype=dtype, rngs=rngs)
 
     def __call__(self, images: Float[ArrayLike, "b ..."]) -> ModelOutput:
-        """Classifies normalised images, or vectors, of any shape."""
+        """Classifies normalized images, or vectors, of any shape."""
         x = as_images(images, self.dtype)
         if math.prod(x.shape[1:]) != self.in_features:
             raise InvalidInputError(

@@ -38,7 +38,7 @@ class InvertedResidual(nnx.Module):
         stride: Spatial stride of the depthwise convolution.
         expansion: Channels inside the block, per channel of the input. With one, too,
             the first 1x1 convolution is there, as published in the benchmarks.
-        dtype: Dtype of the computation; parameters and statistics are float64 with
+        dtype: Dtype of the computation. Parameters and statistics are float64 if it is
             float64, otherwise float32.
         rngs: Randomness for the initial parameters.
     """
@@ -61,13 +61,13 @@ class InvertedResidual(nnx.Module):
         self.has_skip = stride == 1 and in_channels == out_channels
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        """Maps channels-last features."""
+        """Map channels-last features."""
         y = nnx.relu(self.depthwise(nnx.relu(self.expand(x))))
         y = self.project(y)
         return x + y if self.has_skip else y
 
     def torch_layers(self, name: str) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         for i, layer in enumerate((self.expand, self.depthwise, self.project)):
             # Each is followed by an activation, which has a number too.
             yield from layer.torch_layers(
@@ -81,8 +81,8 @@ class MobileNetV2(nnx.Module):
     Stem, seven groups of blocks and a last 1x1 convolution, of which stem and three
     groups halve the resolution. Activations are ReLU, not ReLU6. Convolutions start
     Kaiming normal (fan-out), the classifier's weights normal with standard deviation
-    0.01 and its bias at zero, as published. Any image of at least 8x8 pixels and any
-    number of channels will do. Evaluate through
+    0.01 and its bias at zero, as published. Images must have at least 8x8 pixels
+    and may have any number of channels. For inference, use
     ``nnx.view(model, use_running_average=True)``.
 
     The output's ``stages`` are the maps of the stem and of the groups 2, 3, 5 and 7.
@@ -97,13 +97,13 @@ class MobileNetV2(nnx.Module):
         num_classes: Number of logits.
         in_channels: Channels of the images.
         blocks: Number of blocks in each of the seven groups.
-        dtype: Dtype of the computation and of the output, float32 if None. Parameters,
-            batch statistics and the normalisation itself are float32 all the same,
-            except that with float64 (which takes ``jax_enable_x64``) all is float64.
+        dtype: Dtype of the computation and of the output; float32 if None. Parameters,
+            batch statistics and the normalization are float32. With float64 (which
+            requires ``jax_enable_x64``), everything is float64.
         rngs: Randomness for the initial parameters.
 
     Raises:
-        InvalidInputError: If blocks, dtype or a number is unusable, and when called, if
+        InvalidInputError: If blocks, dtype or a number is invalid, or, when called, if
             the images have the wrong number of channels or fewer than 8x8 pixels.
 
     Example:
@@ -172,7 +172,7 @@ class MobileNetV2(nnx.Module):
         )
 
     def __call__(self, images: Float[ArrayLike, "b h w c"]) -> ModelOutput:
-        """Classifies normalised channels-last images."""
+        """Classify normalized channels-last images."""
         x = as_feature_map(images, self.in_channels, dtype=self.dtype)
         x = nnx.relu(self.stem(x))
         stages = [x]
@@ -187,7 +187,7 @@ class MobileNetV2(nnx.Module):
         )
 
     def torch_layers(self) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         yield from self.stem.torch_layers("conv1.0", "conv1.1")
         for i, blocks in enumerate(self.groups):
             for j, block in enumerate(blocks):

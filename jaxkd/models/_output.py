@@ -11,7 +11,7 @@ class ModelOutput(NamedTuple):
     What a distiller does not read, XLA removes from the compiled step.
 
     Attributes:
-        logits: Unnormalised log-probabilities of the classes.
+        logits: Unnormalized log-probabilities of the classes.
         embedding: What feeds the classifier, after global pooling.
         stages: Feature maps (NHWC) from the stem to the last stage, after the
             activation. Empty for models without stages.

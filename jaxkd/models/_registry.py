@@ -201,7 +201,7 @@ def build(
         rngs: Randomness for the initial parameters.
 
     Returns:
-        A module that maps normalised NHWC images to a :class:`ModelOutput`.
+        A module that maps normalized NHWC images to a :class:`ModelOutput`.
 
     Raises:
         InvalidInputError: If the name is unknown (the message suggests the nearest),

@@ -14,14 +14,14 @@ from jaxkd.models._layers import ConvNorm, TorchLayer
 class BasicBlock(nnx.Module):
     """Two 3x3 convolutions and a skip connection, before the last activation.
 
-    The skip is the identity where shapes allow, else a strided 1x1 convolution
+    The skip is the identity if the shapes agree, otherwise a strided 1x1 convolution
     (option B of `He et al. <https://arxiv.org/abs/1512.03385>`_, 2016, Sec. 3.3).
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         stride: Spatial stride of the first convolution.
-        dtype: Dtype of the computation; parameters and statistics are float64 with
+        dtype: Dtype of the computation. Parameters and statistics are float64 if it is
             float64, otherwise float32.
         rngs: Randomness for the initial parameters.
     """
@@ -44,12 +44,12 @@ class BasicBlock(nnx.Module):
             self.skip = conv(in_channels, out_channels, 1, stride=stride)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        """Maps activated channels-last features to the next pre-activation."""
+        """Map activated channels-last features to the next pre-activation."""
         residual = x if self.skip is None else self.skip(x)
         return self.conv2(nnx.relu(self.conv1(x))) + residual
 
     def torch_layers(self, name: str, skip: str = "downsample") -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         yield from self.conv1.torch_layers(f"{name}.conv1", f"{name}.bn1")
         yield from self.conv2.torch_layers(f"{name}.conv2", f"{name}.bn2")
         if self.skip is not None:
@@ -68,7 +68,7 @@ class Bottleneck(nnx.Module):
         in_channels: Channels of the input.
         out_channels: Channels of the output, a multiple of 4.
         stride: Spatial stride of the 3x3 convolution.
-        dtype: Dtype of the computation; parameters and statistics are float64 with
+        dtype: Dtype of the computation. Parameters and statistics are float64 if it is
             float64, otherwise float32.
         rngs: Randomness for the initial parameters.
 
@@ -101,12 +101,12 @@ class Bottleneck(nnx.Module):
             self.skip = conv(in_channels, out_channels, 1, stride=stride)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        """Maps activated channels-last features to the next pre-activation."""
+        """Map activated channels-last features to the next pre-activation."""
         residual = x if self.skip is None else self.skip(x)
         return self.conv3(nnx.relu(self.conv2(nnx.relu(self.conv1(x))))) + residual
 
     def torch_layers(self, name: str, skip: str = "downsample") -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         yield from self.conv1.torch_layers(f"{name}.conv1", f"{name}.bn1")
         yield from self.conv2.torch_layers(f"{name}.conv2", f"{name}.bn2")
         yield from self.conv3.torch_layers(f"{name}.conv3", f"{name}.bn3")

@@ -30,8 +30,8 @@ class ResNet(nnx.Module):
     For large images (ImageNet), the stem is a 7x7 convolution and a 3x3 max pooling,
     both of stride 2. For small ones (CIFAR), it is a 3x3 convolution that keeps the
     resolution. Convolutions start Kaiming normal (fan-out), the classifier uniform
-    within :math:`\pm 1/\sqrt{\text{fan-in}}`, as published. Any image of at least 8x8
-    pixels and any number of channels will do. Evaluate through
+    within :math:`\pm 1/\sqrt{\text{fan-in}}`, as published. Images must have at least
+    8x8 pixels and may have any number of channels. For inference, use
     ``nnx.view(model, use_running_average=True)``.
 
     The output's ``stages`` are the stem's map (after the pooling) and the four stages'.
@@ -49,13 +49,13 @@ class ResNet(nnx.Module):
             ``fc`` in networks for large images, ``shortcut`` and ``linear`` otherwise.
         num_classes: Number of logits.
         in_channels: Channels of the images.
-        dtype: Dtype of the computation and of the output, float32 if None. Parameters,
-            batch statistics and the normalisation itself are float32 all the same,
-            except that with float64 (which takes ``jax_enable_x64``) all is float64.
+        dtype: Dtype of the computation and of the output; float32 if None. Parameters,
+            batch statistics and the normalization are float32. With float64 (which
+            requires ``jax_enable_x64``), everything is float64.
         rngs: Randomness for the initial parameters.
 
     Raises:
-        InvalidInputError: If depths, widths, dtype or a number is unusable, and when
+        InvalidInputError: If depths, widths, dtype or a number is invalid, or, when
             called, if the images have the wrong number of channels or fewer than 8x8
             pixels.
 
@@ -112,7 +112,7 @@ class ResNet(nnx.Module):
         self.classifier = linear(widths[-1], num_classes, dtype=dtype, rngs=rngs)
 
     def __call__(self, images: Float[ArrayLike, "b h w c"]) -> ModelOutput:
-        """Classifies normalised channels-last images."""
+        """Classify normalized channels-last images."""
         x = as_feature_map(images, self.in_channels, dtype=self.dtype)
         x = nnx.relu(self.stem(x))
         if not self.small_images:
@@ -126,7 +126,7 @@ class ResNet(nnx.Module):
         )
 
     def torch_layers(self) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         yield from self.stem.torch_layers("conv1", "bn1")
         skip, classifier = (
             ("shortcut", "linear") if self.small_images else ("downsample", "fc")

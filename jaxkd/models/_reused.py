@@ -15,7 +15,7 @@ _REDUCTION = 2  # The projector's bottleneck, as published.
 class ReusedClassifier(nnx.Module):
     r"""A network whose last feature map is projected for another network's classifier.
 
-    The projector is three convolutions (1x1, 3x3, 1x1) with batch normalisation and
+    The projector is three convolutions (1x1, 3x3, 1x1) with batch normalization and
     rectifier, with half the channels in between. Its output is a map like the
     teacher's last one, whose mean over positions goes through the teacher's linear
     classifier. That stays as it is: it is no ``nnx.Param``, so no optimizer sees it,
@@ -75,7 +75,7 @@ class ReusedClassifier(nnx.Module):
         self.bias = nnx.Variable(jnp.array(bias, stored))
 
     def __call__(self, images: Float[Array, "b h w c"]) -> ModelOutput:
-        """Classifies normalised channels-last images."""
+        """Classify normalized channels-last images."""
         output = self.network(images)
         if not output.stages:
             raise InvalidInputError(

@@ -43,7 +43,7 @@ class ShuffleBottleneck(nnx.Module):
         stride: Spatial stride: 1, for as many output as input channels, or 2, for more.
         groups: Groups of the last 1x1 convolution.
         first_groups: Groups of the first 1x1 convolution and of the shuffle after it.
-        dtype: Dtype of the computation; parameters and statistics are float64 with
+        dtype: Dtype of the computation. Parameters and statistics are float64 if it is
             float64, otherwise float32.
         rngs: Randomness for the initial parameters.
     """
@@ -70,7 +70,7 @@ class ShuffleBottleneck(nnx.Module):
         self.stride, self.first_groups = stride, first_groups
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        """Maps activated channels-last features to the next pre-activation."""
+        """Map activated channels-last features to the next pre-activation."""
         y = nnx.relu(self.conv1(x))
         y = channel_shuffle(y, groups=self.first_groups)
         y = self.conv3(nnx.relu(self.conv2(y)))
@@ -79,7 +79,7 @@ class ShuffleBottleneck(nnx.Module):
         return jnp.concatenate([y, halving_average(x)], axis=-1)
 
     def torch_layers(self, name: str) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         for i, layer in enumerate((self.conv1, self.conv2, self.conv3), start=1):
             yield from layer.torch_layers(f"{name}.conv{i}", f"{name}.bn{i}")
 
@@ -103,8 +103,8 @@ class ShuffleNetV1(nnx.Module):
 
     The stem is a 1x1 convolution at full resolution, each stage halves it. All
     convolutions and the classifier start uniform within
-    :math:`\pm 1/\sqrt{\text{fan-in}}`, as published. Any image of at least 8x8 pixels
-    and any number of channels will do. Evaluate through
+    :math:`\pm 1/\sqrt{\text{fan-in}}`, as published. Images must have at least 8x8
+    pixels and may have any number of channels. For inference, use
     ``nnx.view(model, use_running_average=True)``.
 
     The output's ``stages`` are the maps of the stem and of the three stages. Following
@@ -119,13 +119,13 @@ class ShuffleNetV1(nnx.Module):
         in_channels: Channels of the images.
         blocks: Number of blocks in each stage.
         groups: Groups of the 1x1 convolutions, but for the first, on the stem's map.
-        dtype: Dtype of the computation and of the output, float32 if None. Parameters,
-            batch statistics and the normalisation itself are float32 all the same,
-            except that with float64 (which takes ``jax_enable_x64``) all is float64.
+        dtype: Dtype of the computation and of the output; float32 if None. Parameters,
+            batch statistics and the normalization are float32. With float64 (which
+            requires ``jax_enable_x64``), everything is float64.
         rngs: Randomness for the initial parameters.
 
     Raises:
-        InvalidInputError: If widths, blocks, dtype or a number is unusable, and when
+        InvalidInputError: If widths, blocks, dtype or a number is invalid, or, when
             called, if the images have the wrong number of channels or fewer than 8x8
             pixels.
 
@@ -197,7 +197,7 @@ class ShuffleNetV1(nnx.Module):
         self.classifier = linear(widths[-1], num_classes, dtype=dtype, rngs=rngs)
 
     def __call__(self, images: Float[ArrayLike, "b h w c"]) -> ModelOutput:
-        """Classifies normalised channels-last images."""
+        """Classify normalized channels-last images."""
         x = as_feature_map(images, self.in_channels, dtype=self.dtype)
         x = nnx.relu(self.stem(x))
         stages, preactivations = [x], [x]
@@ -214,7 +214,7 @@ class ShuffleNetV1(nnx.Module):
         )
 
     def torch_layers(self) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         yield from self.stem.torch_layers("conv1", "bn1")
         for i, blocks in enumerate(self.stages, start=1):
             for j, block in enumerate(blocks):

@@ -32,7 +32,7 @@ class ShuffleUnit(nnx.Module):
 
     Args:
         channels: Channels of input and output.
-        dtype: Dtype of the computation; parameters and statistics are float64 with
+        dtype: Dtype of the computation. Parameters and statistics are float64 if it is
             float64, otherwise float32.
         rngs: Randomness for the initial parameters.
     """
@@ -53,7 +53,7 @@ class ShuffleUnit(nnx.Module):
         return _join(passed, nnx.relu(before)), jnp.concatenate([passed, before], -1)
 
     def torch_layers(self, name: str) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         yield from self.branch.torch_layers(name, first=1)
 
 
@@ -63,7 +63,7 @@ class ShuffleDownUnit(nnx.Module):
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        dtype: Dtype of the computation; parameters and statistics are float64 with
+        dtype: Dtype of the computation. Parameters and statistics are float64 if it is
             float64, otherwise float32.
         rngs: Randomness for the initial parameters.
     """
@@ -93,7 +93,7 @@ class ShuffleDownUnit(nnx.Module):
         return after, jnp.concatenate([left, right], -1)
 
     def torch_layers(self, name: str) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         yield from self.left1.torch_layers(f"{name}.conv1", f"{name}.bn1")
         yield from self.left2.torch_layers(f"{name}.conv2", f"{name}.bn2")
         yield from self.right.torch_layers(name, first=3)
@@ -140,8 +140,8 @@ class ShuffleNetV2(nnx.Module):
 
     The stem is a 1x1 convolution at full resolution, each stage halves it, and a last
     1x1 convolution makes the embedding's channels. All convolutions and the classifier
-    start uniform within :math:`\pm 1/\sqrt{\text{fan-in}}`, as published. Any image of
-    at least 8x8 pixels and any number of channels will do. Evaluate through
+    start uniform within :math:`\pm 1/\sqrt{\text{fan-in}}`, as published. Images must
+    have at least 8x8 pixels and may have any number of channels. For inference, use
     ``nnx.view(model, use_running_average=True)``.
 
     The output's ``stages`` are the maps of the stem and of the three stages. Following
@@ -157,13 +157,13 @@ class ShuffleNetV2(nnx.Module):
         num_classes: Number of logits.
         in_channels: Channels of the images.
         blocks: Number of blocks in each stage, the one that halves included.
-        dtype: Dtype of the computation and of the output, float32 if None. Parameters,
-            batch statistics and the normalisation itself are float32 all the same,
-            except that with float64 (which takes ``jax_enable_x64``) all is float64.
+        dtype: Dtype of the computation and of the output; float32 if None. Parameters,
+            batch statistics and the normalization are float32. With float64 (which
+            requires ``jax_enable_x64``), everything is float64.
         rngs: Randomness for the initial parameters.
 
     Raises:
-        InvalidInputError: If widths, blocks, dtype or a number is unusable, and when
+        InvalidInputError: If widths, blocks, dtype or a number is invalid, or, when
             called, if the images have the wrong number of channels or fewer than 8x8
             pixels.
 
@@ -229,7 +229,7 @@ class ShuffleNetV2(nnx.Module):
         self.classifier = linear(last_channels, num_classes, dtype=dtype, rngs=rngs)
 
     def __call__(self, images: Float[ArrayLike, "b h w c"]) -> ModelOutput:
-        """Classifies normalised channels-last images."""
+        """Classify normalized channels-last images."""
         x = as_feature_map(images, self.in_channels, dtype=self.dtype)
         x = nnx.relu(self.stem(x))
         stages, preactivations = [x], [x]
@@ -245,7 +245,7 @@ class ShuffleNetV2(nnx.Module):
         )
 
     def torch_layers(self) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         yield from self.stem.torch_layers("conv1", "bn1")
         for i, blocks in enumerate(self.stages, start=1):
             for j, block in enumerate(blocks):

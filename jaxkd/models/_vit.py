@@ -22,7 +22,7 @@ from jaxkd.models._layers import (
 )
 from jaxkd.models._output import ModelOutput
 
-_EPSILON = 1e-6  # Of the layer normalisations, as published.
+_EPSILON = 1e-6  # Of the layer normalizations, as published.
 _STAGES = 4
 
 # As published: the truncation there, at 100 standard deviations, never acts.
@@ -30,7 +30,7 @@ _normal = nnx.initializers.normal(0.02)
 
 
 class LayerNorm(nnx.LayerNorm):
-    """Layer normalisation over the channels, in at least float32.
+    """Layer normalization over the channels, in at least float32.
 
     Args:
         channels: Channels of the input.
@@ -52,14 +52,14 @@ class LayerNorm(nnx.LayerNorm):
     def __call__(
         self, x: Float[Array, "... c"], *, mask: Array | None = None
     ) -> Float[Array, "... c"]:
-        """Normalises channels-last features; the rest is Flax's."""
+        """Normalize channels-last features; the rest is Flax's."""
         # Flax widens float64 "to at least float32", which strict promotion refuses.
         with jax.numpy_dtype_promotion("standard"):
             return super().__call__(x, mask=mask).astype(x.dtype)
 
 
 class TransformerBlock(nnx.Module):
-    r"""Self-attention, then a perceptron of each token, both on normalised inputs.
+    r"""Self-attention, then a perceptron of each token, both on normalized inputs.
 
     .. math::
         y = x + \mathrm{attention}(\mathrm{norm}_1(x)), \qquad
@@ -69,8 +69,8 @@ class TransformerBlock(nnx.Module):
         channels: Size of a token.
         heads: Number of attention heads; divides the channels.
         expansion: Hidden units of the perceptron, per channel.
-        dtype: Dtype of the computation; parameters are float64 with float64, otherwise
-            float32.
+        dtype: Dtype of the computation. Parameters are float64 if it is float64,
+            otherwise float32.
         rngs: Randomness for the initial parameters.
     """
 
@@ -112,7 +112,7 @@ class TransformerBlock(nnx.Module):
         return self.proj(y.reshape(x.shape))
 
     def torch_layers(self, name: str) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         yield f"{name}.norm1", self.norm1
         yield f"{name}.attn.qkv", self.qkv
         yield f"{name}.attn.proj", self.proj
@@ -140,7 +140,7 @@ class VisionTransformer(nnx.Module):
     r"""Vision transformer: a class token attends to the patches of an image.
 
     Patches are embedded by a strided convolution; with the class token before them and
-    learned positions added they pass the blocks and a last normalisation, after which
+    learned positions added they pass the blocks and a last normalization, after which
     the class token is the embedding. Neither dropout nor stochastic depth.
 
     Positions, class token and linear layers start normal with standard deviation 0.02,
@@ -149,7 +149,7 @@ class VisionTransformer(nnx.Module):
 
     The output's ``stages`` are what enters the first block, as the stem, and what
     leaves the blocks at a quarter, half, three quarters and all of the depth, before
-    the last normalisation: the patches' tokens as feature maps [batch, height / patch
+    the last normalization: the patches' tokens as feature maps [batch, height / patch
     size, width / patch size, channels], without the class token. All have the same
     resolution. Nothing follows an activation, so ``preactivations`` equal ``stages``.
 
@@ -162,12 +162,12 @@ class VisionTransformer(nnx.Module):
         num_classes: Number of logits.
         in_channels: Channels of the images.
         dtype: Dtype of the computation and of the output, float32 if None. Parameters,
-            normalisation and softmax are float32 all the same, except that with
+            normalization and softmax are float32 all the same, except that with
             float64 (which takes ``jax_enable_x64``) all is float64.
         rngs: Randomness for the initial parameters.
 
     Raises:
-        InvalidInputError: If sizes, dtype or a number is unusable, and when called, if
+        InvalidInputError: If sizes, dtype or a number is invalid, and when called, if
             the images have another shape than ``image_size`` and ``in_channels`` say.
 
     Example:
@@ -253,7 +253,7 @@ class VisionTransformer(nnx.Module):
         )
 
     def __call__(self, images: Float[ArrayLike, "b h w c"]) -> ModelOutput:
-        """Classifies normalised channels-last images."""
+        """Classify normalized channels-last images."""
         x = as_images(images, self.dtype)
         if x.shape[1:] != self.image_shape:
             height, width, channels = self.image_shape
@@ -281,7 +281,7 @@ class VisionTransformer(nnx.Module):
         return x[:, 1:].reshape(x.shape[0], *self.grid, x.shape[-1])
 
     def torch_layers(self) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         yield "cls_token", self.class_token
         yield "pos_embed", self.positions
         yield "patch_embed.proj", self.patches

@@ -94,7 +94,7 @@ def test_float64_stays_float64(x):
 
 @pytest.mark.parametrize(
     "rate, message",
-    [(0.1, "leaves none of 6 channels"), (0.0, "rate must be positive")],
+    [(0.1, "factor of 6 channels has no channel"), (0.0, "rate must be positive")],
 )
 def test_a_rate_that_leaves_no_channels_is_refused(rate, message):
     with pytest.raises(InvalidInputError, match=message):

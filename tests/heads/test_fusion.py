@@ -113,5 +113,5 @@ def test_no_channels_are_refused():
 def test_a_residual_is_given_where_it_is_fused_and_only_there(fuse):
     fusion = heads.AttentionFusion(3, 6, 5, fuse=fuse, rngs=nnx.Rngs(0))
     residual = None if fuse else jnp.ones((2, 4, 4, 6))
-    with pytest.raises(InvalidInputError, match="where fuse is True and only there"):
+    with pytest.raises(InvalidInputError, match="if and only if fuse is True"):
         fusion(draw(2, 4, 4, 3), residual, (4, 4))

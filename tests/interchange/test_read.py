@@ -162,7 +162,7 @@ def test_a_truncated_file_is_refused(tmp_path, state, kind, share):
         save(state, path, zipped=kind == "zip")
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(InvalidInputError, match="is damaged or no"):
+    with pytest.raises(InvalidInputError, match="is damaged or not a"):
         interchange.read_state_dict(path)
 
 
@@ -178,16 +178,16 @@ def make_zip(path):
 @pytest.mark.parametrize("write", [make_text, make_zip])
 def test_what_is_no_checkpoint_is_refused(tmp_path, write):
     write(tmp_path / "t.pth")
-    with pytest.raises(InvalidInputError, match="no PyTorch checkpoint"):
+    with pytest.raises(InvalidInputError, match="not a PyTorch checkpoint"):
         interchange.read_state_dict(tmp_path / "t.pth")
 
 
 @pytest.mark.parametrize(
     "content, says",
     [
-        ({}, "no state dict, but nothing"),
-        (torch.zeros(3), "no state dict, but Tensor"),
-        ([torch.zeros(3)], "no state dict, but list"),
+        ({}, "a state dict, but it contains nothing"),
+        (torch.zeros(3), "a state dict, but it contains Tensor"),
+        ([torch.zeros(3)], "a state dict, but it contains list"),
         ({"model": {"fc.weight": 3}}, "'fc.weight' is a int"),
         ({"epoch": 3, "weights": torch.zeros(3)}, "'epoch' is a int"),
         ({0: torch.zeros(3)}, "0 is a Tensor"),

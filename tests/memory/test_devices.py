@@ -35,7 +35,7 @@ def masks_of_all_devices(chosen, devices):
     """What each device would mask, put together by the bank's rows."""
 
     def one(index):
-        mine, count = _devices.own(chosen, PER_DEVICE)
+        mine, count = _devices.local_negatives(chosen, PER_DEVICE)
         mask = mine.mask() & (jnp.arange(len(mine.candidate_labels)) < count)[:, None]
         rows = jnp.arange(PER_DEVICE) if mine.rows is None else mine.rows
         return jnp.zeros((PER_DEVICE, 5), int).at[rows].add(mask.astype(int))
