@@ -108,7 +108,7 @@ def conv(x, layer, stride, padding):
 
 
 def norm(x, layer):
-    """Batch normalisation by the running statistics."""
+    """Batch normalization by the running statistics."""
     scale, bias, mean, var = (
         np.float64(p[...]) for p in (layer.scale, layer.bias, layer.mean, layer.var)
     )

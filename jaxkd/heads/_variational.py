@@ -91,7 +91,7 @@ def check_variance(initial_variance: float | int) -> None:
     _checks.check_finite_positive(initial_variance=initial_variance)
     if initial_variance <= _LEAST_VARIANCE:
         raise InvalidInputError(
-            f"initial_variance must be above {_LEAST_VARIANCE:g}, the smallest possible "
-            f"variance, got {initial_variance}",
+            f"initial_variance must be above {_LEAST_VARIANCE:g}, the smallest "
+            f"possible variance, got {initial_variance}",
             argument="initial_variance",
         )

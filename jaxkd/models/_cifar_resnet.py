@@ -1,4 +1,4 @@
-"""Residual networks for small images, as the distillation benchmarks use them."""
+"""Residual networks for small images, as in the distillation benchmarks."""
 
 from collections.abc import Iterator, Sequence
 
@@ -28,7 +28,7 @@ from jaxkd.models._residual import (
 class CifarResNet(nnx.Module):
     r"""Residual network of depth :math:`6n + 2` with three stages of n basic blocks.
 
-    Convolutions start Kaiming normal (fan-out), the classifier uniform within
+    Convolutions are initialized Kaiming normal (fan-out), the classifier uniform within
     :math:`\pm 1/\sqrt{\text{fan-in}}`, as published. Images must have at least 8x8
     pixels and may have any number of channels. For inference, use
     ``nnx.view(model, use_running_average=True)``.
@@ -84,7 +84,7 @@ class CifarResNet(nnx.Module):
         _checks.check_at_least(8, depth=depth)
         if (depth - 2) % 6:
             raise InvalidInputError(
-                f"depth must be 6n + 2 (8, 14, 20, ...), got {depth}"
+                f"depth must be 6n + 2 (8, 14, 20, ...), got {depth}", argument="depth"
             )
         check_numbers("widths", widths, 4, "the stem's and the three stages'")
         _checks.check_at_least(1, num_classes=num_classes, in_channels=in_channels)

@@ -28,10 +28,10 @@ class ResNet(nnx.Module):
     r"""Residual network with four stages of basic or bottleneck blocks.
 
     For large images (ImageNet), the stem is a 7x7 convolution and a 3x3 max pooling,
-    both of stride 2. For small ones (CIFAR), it is a 3x3 convolution that keeps the
-    resolution. Convolutions start Kaiming normal (fan-out), the classifier uniform
-    within :math:`\pm 1/\sqrt{\text{fan-in}}`, as published. Images must have at least
-    8x8 pixels and may have any number of channels. For inference, use
+    both with stride 2. For small images (CIFAR), it is a 3x3 convolution that keeps the
+    resolution. Convolutions are initialized Kaiming normal (fan-out), the classifier
+    uniform within :math:`\pm 1/\sqrt{\text{fan-in}}`, as published. Images must have at
+    least 8x8 pixels and may have any number of channels. For inference, use
     ``nnx.view(model, use_running_average=True)``.
 
     The output's ``stages`` are the stem's map (after the pooling) and the four stages'.
@@ -41,12 +41,13 @@ class ResNet(nnx.Module):
     Args:
         block: :class:`BasicBlock` (resnet18, resnet34) or :class:`Bottleneck`
             (resnet50).
-        depths: Number of blocks in each of the four stages.
-        widths: Channels of the stem and of the four stages; with bottlenecks, the
-            stages' must be multiples of 4.
-        small_images: Whether the stem keeps the resolution. The layers' published names
-            depend on it too: the skips and the classifier are called ``downsample`` and
-            ``fc`` in networks for large images, ``shortcut`` and ``linear`` otherwise.
+        depths: Numbers of blocks in the four stages.
+        widths: Channels of the stem and of the four stages. With bottlenecks, those of
+            the stages must be multiples of 4.
+        small_images: Whether the stem keeps the resolution. It also determines the
+            published names: skips and classifier are called ``downsample`` and ``fc``
+            in networks for large images, ``shortcut`` and ``linear`` in those for small
+            images.
         num_classes: Number of logits.
         in_channels: Channels of the images.
         dtype: Dtype of the computation and of the output; float32 if None. Parameters,
@@ -116,7 +117,7 @@ class ResNet(nnx.Module):
         x = as_feature_map(images, self.in_channels, dtype=self.dtype)
         x = nnx.relu(self.stem(x))
         if not self.small_images:
-            # Nothing activated is below zero, so zeros may pad it.
+            # Activations are not negative, so padding with zeros is correct.
             x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
             x = nnx.max_pool(x, (3, 3), (2, 2))
         stages, preactivations = apply_stages(self.stages, x)

@@ -20,25 +20,26 @@ from jaxkd.models._output import ModelOutput
 
 
 class VGG(nnx.Module):
-    """VGG network: five stages of 3x3 convolutions, max pooling between the stages.
+    """VGG network: five stages of 3x3 convolutions with max pooling between them.
 
-    The benchmarks' variant: batch normalization after every convolution, whose biases
-    stay, and global average pooling with a single linear layer as the classifier. The
-    pooling before the last stage is there only for images of at least 64x64 pixels; the
-    published networks leave it out for CIFAR's 32x32.
+    This is the variant of the distillation benchmarks. Batch normalization follows
+    every convolution, and convolutions have biases. The classifier is a single linear
+    layer after global average pooling. Max pooling before the last stage is only used
+    for images of at least 64x64 pixels; the published networks omit it for CIFAR's
+    32x32.
 
-    Convolutions start Kaiming normal (fan-out), the classifier normal with standard
-    deviation 0.01, all biases at zero, as published. Images must have at least 8x8
-    pixels and may have any number of channels. For inference, use
-    ``nnx.view(model, use_running_average=True)``.
+    Convolutions are initialized Kaiming normal (fan-out), the classifier normal with
+    standard deviation 0.01 and all biases zero, as published. Images must have at least
+    8x8 pixels and may have any number of channels. For inference, use ``nnx.view(model,
+    use_running_average=True)``.
 
-    The output's ``stages`` are the five stages' maps before pooling. Following the
-    published benchmark networks, ``preactivations[0]`` is the first stage's map *after*
-    its activation, so equal to ``stages[0]``; the others are before it.
+    The output's ``stages`` are the maps of the five stages before pooling. Following
+    the published benchmark networks, ``preactivations[0]`` is the first stage's map
+    *after* its activation, so equal to ``stages[0]``; the others are before it.
 
     Args:
-        depths: Number of convolutions in each of the five stages.
-        widths: Channels of each of the five stages.
+        depths: Numbers of convolutions in the five stages.
+        widths: Channels of the five stages.
         num_classes: Number of logits.
         in_channels: Channels of the images.
         dtype: Dtype of the computation and of the output; float32 if None. Parameters,
@@ -135,7 +136,7 @@ class VGG(nnx.Module):
         """Yield the layers with their names in the published checkpoints, in order."""
         for i, layers in enumerate(self.stages):
             for j, layer in enumerate(layers):
-                # Convolution, normalization and activation count there.
+                # Convolution, normalization and activation are numbered.
                 yield from layer.torch_layers(
                     f"block{i}.{3 * j}", f"block{i}.{3 * j + 1}"
                 )

@@ -24,7 +24,7 @@ from jaxkd.models._output import ModelOutput
 
 
 class PreActivationBlock(nnx.Module):
-    """Two 3x3 convolutions, each after a normalization and activation, and a skip.
+    """Two 3x3 convolutions, each after normalization and activation, and a skip.
 
     The skip is the identity if the shapes agree, otherwise a strided 1x1 convolution of
     the normalized and activated input.
@@ -67,7 +67,7 @@ class PreActivationBlock(nnx.Module):
     def __call__(
         self, x: Float[Array, "b h w c"]
     ) -> tuple[Float[Array, "b h2 w2 c2"], Float[Array, "b h w c"]]:
-        """Maps unactivated features to the next ones, and to themselves normalized."""
+        """Return the next features before activation, and the normalized input."""
         normalized = self.norm(x)
         activated = nnx.relu(normalized)
         residual = x if self.skip is None else self.skip(activated)
@@ -85,18 +85,18 @@ class PreActivationBlock(nnx.Module):
 class WideResNet(nnx.Module):
     r"""Wide residual network of depth :math:`6n + 4`: three stages of n blocks.
 
-    Convolutions start Kaiming normal (fan-out), the classifier uniform within
-    :math:`\pm 1/\sqrt{\text{fan-in}}` with zero bias, as published, and there is no
-    dropout, as in the distillation benchmarks. Images must have at least 8x8 pixels
-    and may have any number of channels. For inference, use
-    ``nnx.view(model, use_running_average=True)``.
+    Convolutions are initialized Kaiming normal (fan-out), the classifier uniform within
+    :math:`\pm 1/\sqrt{\text{fan-in}}` with zero bias, as published. There is no
+    dropout, as in the distillation benchmarks. Images must have at least 8x8 pixels and
+    may have any number of channels. For inference, use ``nnx.view(model,
+    use_running_average=True)``.
 
-    Normalization and activation come first in a block of this network. Following the
+    The blocks of this network begin with normalization and activation. Following the
     published benchmark networks, the output's ``stages`` are the outputs of the stem
-    and of the three stages, which no activation has seen; ``preactivations`` are the
-    same maps normalized, as the next activation gets them, but the stem's
-    (``preactivations[0]``) is not and equals ``stages[0]``. So the embedding is the
-    mean of the rectified ``preactivations[-1]``.
+    and of the three stages, without activation. ``preactivations`` are the same maps
+    after the next normalization, that is, the inputs of the next activation. The stem's
+    map is an exception: ``preactivations[0]`` is not normalized and equals
+    ``stages[0]``. The embedding is the mean of ``preactivations[-1]`` after ReLU.
 
     Args:
         depth: Number of layers with weights: 10, 16, 22, ...
@@ -146,14 +146,14 @@ class WideResNet(nnx.Module):
         _checks.check_at_least(10, depth=depth)
         if (depth - 4) % 6:
             raise InvalidInputError(
-                f"depth must be 6n + 4 (10, 16, 22, ...), got {depth}"
+                f"depth must be 6n + 4 (10, 16, 22, ...), got {depth}", argument="depth"
             )
         check_numbers("widths", widths, 4, "the stem's and the three stages'")
         _checks.check_at_least(1, num_classes=num_classes, in_channels=in_channels)
         self.in_channels = in_channels
         self.dtype = dtype = compute_dtype(dtype)
         settings = {"dtype": dtype, "rngs": rngs}
-        # No normalization: the skip of the first block may take the map as it is.
+        # No normalization, since the skip of the first block may be the identity.
         self.stem = convolution(in_channels, widths[0], 3, padding=1, **settings)
         self.stages = nnx.List()
         for stage, (before, after) in enumerate(itertools.pairwise(widths)):

@@ -18,7 +18,7 @@ def neighborhoods(seed, k):
 
 
 def shares(wanted, rows):
-    """By sets: of the neighbours but oneself, the share that is wanted."""
+    """By sets: of the neighbors but oneself, the share that is wanted."""
     sets = [set(map(int, row)) - {i} for i, row in enumerate(rows)]
     return [len(s & wanted[i]) / len(s) for i, s in enumerate(sets)]
 

@@ -11,7 +11,7 @@ from jaxkd._errors import InvalidInputError
 
 
 def by_definition(layers, x, *, normalize):
-    """3x3 convolutions with zero padding, normalisation and leaky ReLU."""
+    """3x3 convolutions with zero padding, normalization and leaky ReLU."""
     for i, conv in enumerate(layers.convs):
         kernel = np.float64(conv.kernel[...])
         bias = 0.0 if normalize else np.float64(conv.bias[...])

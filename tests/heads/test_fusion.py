@@ -14,13 +14,13 @@ def draw(*shape, seed=0):
 
 
 def normalize(y):
-    """Batch normalisation as it starts."""
+    """Batch normalization as it starts."""
     mean, variance = y.mean(axis=(0, 1, 2)), y.var(axis=(0, 1, 2))
     return (y - mean) / np.sqrt(variance + 1e-5)
 
 
 def resize(x, height, width):
-    """Nearest neighbours, position by position."""
+    """Nearest neighbors, position by position."""
     rows = [i * x.shape[1] // height for i in range(height)]
     columns = [j * x.shape[2] // width for j in range(width)]
     return x[:, rows][:, :, columns]

@@ -43,7 +43,7 @@ def test_maps_get_the_teachers_shape(size, target):
 
 
 def normalize(y):
-    """Batch normalisation as it starts."""
+    """Batch normalization as it starts."""
     mean, variance = y.mean(axis=(0, 1, 2)), y.var(axis=(0, 1, 2))
     return (y - mean) / np.sqrt(variance + 1e-5)
 
@@ -67,7 +67,7 @@ def convolve(x, kernel, stride, padding):
     "size, target, stride, padding", [(6, 3, 2, 1), (5, 5, 1, 0), (5, 4, 1, 0)]
 )
 @pytest.mark.parametrize("activate", [True, False])
-def test_it_is_convolution_normalisation_and_relu(
+def test_it_is_convolution_normalization_and_relu(
     size, target, stride, padding, activate
 ):
     regressor = build((size, size, 2), (target, target, 3), activate=activate)

@@ -131,11 +131,11 @@ def test_for_a_given_order_every_row_is_drawn_equally_often(monkeypatch):
 
 def test_draws_of_different_examples_are_uncorrelated():
     draws = 20_000
-    centred = masks(3, draws, seed=1) - 3 * OTHER / OTHER.sum(axis=0)
+    centered = masks(3, draws, seed=1) - 3 * OTHER / OTHER.sum(axis=0)
     # Examples 0 and 4 share their class, so a common draw would correlate fully.
     for i, j in itertools.combinations(range(5), 2):
-        covariance = np.einsum("dr,ds->rs", centred[:, :, i], centred[:, :, j]) / draws
-        spread = np.outer(centred[:, :, i].std(axis=0), centred[:, :, j].std(axis=0))
+        covariance = np.einsum("dr,ds->rs", centered[:, :, i], centered[:, :, j]) / draws
+        spread = np.outer(centered[:, :, i].std(axis=0), centered[:, :, j].std(axis=0))
         assert np.all(np.abs(covariance) <= 5 * spread / np.sqrt(draws) + 1e-12)
 
 

@@ -112,7 +112,7 @@ def test_class_sums_vanish_to_the_rounding_of_the_entries_beside_large_means(cla
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_narrow_parameters_are_centred_in_float32_and_rounded_once(dtype):
+def test_narrow_parameters_are_centered_in_float32_and_rounded_once(dtype):
     kernel, bias = weights(dtype, offset=3.0)
     centered = models.center_classifier(Head(kernel, bias))
     assert centered.classifier.kernel[...].dtype == dtype
@@ -121,7 +121,7 @@ def test_narrow_parameters_are_centred_in_float32_and_rounded_once(dtype):
         np.testing.assert_array_equal(ours, np.float64(jnp.asarray(exact, dtype)))
 
 
-def test_centring_twice_is_centring_once():
+def test_centering_twice_is_centering_once():
     once = models.center_classifier(Head(*weights(jnp.float32)))
     again = models.center_classifier(once)
     for ours, theirs in zip(parameters_of(again), parameters_of(once), strict=True):

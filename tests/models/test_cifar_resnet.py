@@ -229,7 +229,7 @@ def test_integer_images_are_refused():
     [
         (10, (4, 4, 8, 16), {}, "6n"),
         (2, (4, 4, 8, 16), {}, "at least 8"),
-        (8, (4, 8, 16), {}, r"widths must hold 4"),
+        (8, (4, 8, 16), {}, r"widths must contain 4"),
         (8, (4, 4, 0, 16), {}, r"widths\[2\]"),
         (8, (4, 4, 8, 16), {"num_classes": 0}, "num_classes"),
         (8, (4, 4, 8, 16), {"in_channels": 0}, "in_channels"),

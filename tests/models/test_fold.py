@@ -106,7 +106,7 @@ def test_folding_twice_is_folding_once():
 
 
 class PreActivation(nnx.Module):
-    """A normalisation that no convolution comes right before."""
+    """A normalization that no convolution comes right before."""
 
     def __init__(self):
         self.norm = nnx.BatchNorm(3, rngs=nnx.Rngs(0))

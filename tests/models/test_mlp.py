@@ -77,7 +77,7 @@ def test_float64_is_refused_while_x64_is_off():
 
 def test_wrong_input_size_is_refused():
     model = models.MLP(12, (7,), num_classes=3, rngs=nnx.Rngs(0))
-    with pytest.raises(InvalidInputError, match="12 numbers per example"):
+    with pytest.raises(InvalidInputError, match="12 values per example"):
         model(images(4, 13))
 
 

@@ -146,7 +146,7 @@ def test_too_small_images_are_refused(shape):
     [
         ({"stem": 0}, "stem_channels"),
         ({"last": 0}, "last_channels"),
-        ({"blocks": (1, 1)}, "blocks must hold 7 numbers"),
+        ({"blocks": (1, 1)}, "blocks must contain 7 numbers"),
         ({"blocks": (1, 0, 1, 1, 1, 1, 1)}, r"blocks\[1\]"),
         ({"num_classes": 0}, "num_classes"),
         ({"dtype": jnp.int32}, "dtype must be"),

@@ -169,9 +169,9 @@ def test_too_small_images_are_refused(small_images):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"depths": (1, 1, 1)}, "depths must hold 4 numbers, one for each stage"),
+        ({"depths": (1, 1, 1)}, "depths must contain 4 numbers, one for each stage"),
         ({"depths": (1, 0, 1, 1)}, r"depths\[1\] must be at least 1"),
-        ({"widths": (4, 4, 4, 4)}, "widths must hold 5 numbers, the stem's"),
+        ({"widths": (4, 4, 4, 4)}, "widths must contain 5 numbers, the stem's"),
         ({"widths": (4, 4, 4, 0, 4)}, r"widths\[3\] must be at least 1"),
         ({"num_classes": 0}, "num_classes"),
         ({"in_channels": 0}, "in_channels"),

@@ -91,7 +91,7 @@ def test_halving_average_counts_what_lies_beyond_the_edge_as_zeros(size):
 
 
 def conv_norm(x, layer, stride=1, groups=1):
-    """Groups of channels convolved apart, then normalised by running statistics."""
+    """Groups of channels convolved apart, then normalized by running statistics."""
     kernel = np.float64(layer.conv.kernel[...])
     parts = [
         convolve(part, of_part, stride, kernel.shape[0] // 2)
@@ -253,13 +253,13 @@ def test_too_small_images_are_refused(tiny, shape):
 @pytest.mark.parametrize(
     "tiny, settings, message",
     [
-        (first, {"widths": (8, 16, 24)}, "widths must hold 4 numbers"),
+        (first, {"widths": (8, 16, 24)}, "widths must contain 4 numbers"),
         (first, {"widths": (8, 16, 28, 36)}, r"multiples of 4 \* groups = 8, got 28"),
-        (first, {"widths": (4, 16, 24, 32)}, "got 16 above 4"),
-        (first, {"widths": (8, 8, 16, 24)}, "got 8 above 8"),
+        (first, {"widths": (4, 16, 24, 32)}, "got 16 and 4"),
+        (first, {"widths": (8, 8, 16, 24)}, "got 8 and 8"),
         (first, {"groups": 0}, "groups"),
         (first, {"num_classes": 0}, "num_classes"),
-        (second, {"widths": (4, 8, 16)}, "widths must hold 4 numbers"),
+        (second, {"widths": (4, 8, 16)}, "widths must contain 4 numbers"),
         (second, {"widths": (4, 8, 15, 16)}, "even"),
         (second, {"in_channels": 0}, "in_channels"),
         (second, {"dtype": jnp.int32}, "dtype must be"),

@@ -116,12 +116,12 @@ def test_weights_start_as_published():
         0.01, rel=0.05
     )
     biases = [v for p, v in leaves(model, nnx.Param).items() if p.endswith("bias")]
-    assert len(biases) == 11  # Convolutions, normalisations, classifier.
+    assert len(biases) == 11  # Convolutions, normalizations, classifier.
     assert all((bias == 0).all() for bias in biases)
 
 
 def test_gradient_reaches_every_parameter():
-    # In training mode the normalisation takes the convolutions' biases out again.
+    # In training mode the normalization takes the convolutions' biases out again.
     model = nnx.view(tiny(), use_running_average=True)
     assert_gradient_reaches_every_parameter(model, images(4, 8, 8, 3))
 
@@ -153,9 +153,9 @@ def test_too_small_images_are_refused():
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"depths": (1, 1, 1, 1)}, "depths must hold 5 numbers, one for each stage"),
+        ({"depths": (1, 1, 1, 1)}, "depths must contain 5 numbers, one for each stage"),
         ({"depths": (1, 0, 1, 1, 1)}, r"depths\[1\] must be at least 1"),
-        ({"widths": (4, 4, 4, 4)}, "widths must hold 5 numbers"),
+        ({"widths": (4, 4, 4, 4)}, "widths must contain 5 numbers"),
         ({"widths": (4, 4, 4, 0, 4)}, r"widths\[3\] must be at least 1"),
         ({"num_classes": 0}, "num_classes"),
         ({"in_channels": 0}, "in_channels"),

@@ -63,11 +63,11 @@ def test_block_matches_its_definition_in_float64(stride, out_channels):
     move_from_identity(block)
     x = images(2, 9, 8, 4)
     x64 = np.float64(x)
-    (actual, normalised), _ = evaluate(block, x)
+    (actual, normalized), _ = evaluate(block, x)
     assert (block.skip is None) == (stride == 1 and out_channels == 4)
     expected = block_by_definition(x64, block, stride)
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(normalised, norm(x64, block.norm), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(normalized, norm(x64, block.norm), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.usefixtures("x64")
@@ -82,7 +82,7 @@ def test_network_matches_its_definition_to_the_last_digits():
             stride = 2 if i > 0 and j == 0 else 1
             features = block_by_definition(features, block, stride)
         stages.append(features)
-        # The next normalisation: of the next stage's first block, or the network's.
+        # The next normalization: of the next stage's first block, or the network's.
         following = model.stages[i + 1][0].norm if i < 2 else model.norm
         preactivations.append(norm(features, following))
     embedding = relu(preactivations[-1]).mean((1, 2))
@@ -163,7 +163,7 @@ def test_too_small_images_are_refused():
     [
         (14, (4, 4, 8, 16), {}, r"6n \+ 4 \(10, 16, 22, ...\), got 14"),
         (4, (4, 4, 8, 16), {}, "depth must be at least 10"),
-        (10, (4, 8, 16), {}, "widths must hold 4 numbers, the stem's"),
+        (10, (4, 8, 16), {}, "widths must contain 4 numbers, the stem's"),
         (10, (4, 4, 0, 16), {}, r"widths\[2\]"),
         (10, (4, 4, 8, 16), {"num_classes": 0}, "num_classes"),
         (10, (4, 4, 8, 16), {"in_channels": 0}, "in_channels"),
