@@ -86,13 +86,13 @@ def write_stablehlo(
         InvalidInputError: If either file exists.
     """
     path = Path(path)
-    beside = path.with_suffix(".json")
-    if beside == path:
+    description_path = path.with_suffix(".json")
+    if description_path == path:
         raise InvalidInputError(
             f"path must not be .json, the suffix of the description, got {path}",
             argument="path",
         )
-    for file in (path, beside):
+    for file in (path, description_path):
         _check_free(file)
     exported = export_stablehlo(network, image_shape)
     (logits,) = exported.out_avals
@@ -119,8 +119,8 @@ def write_stablehlo(
         **(description or {}),
     }
     _write(path, bytes(exported.serialize()))
-    _write(beside, (_json.dumps(content, indent=2) + "\n").encode())
-    return beside
+    _write(description_path, (_json.dumps(content, indent=2) + "\n").encode())
+    return description_path
 
 
 def write_safetensors(

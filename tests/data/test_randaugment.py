@@ -10,6 +10,8 @@ from jaxkd import data
 from jaxkd._errors import InvalidInputError
 from jaxkd.data._randaugment import OPERATIONS
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 LEVELS = (-1.0, -0.3, 0.0, 0.45, 1.0)
 
 

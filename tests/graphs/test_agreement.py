@@ -54,7 +54,7 @@ def test_without_other_neighbors_the_share_is_one():
     np.testing.assert_array_equal(graphs.neighbor_purity(alone, jnp.arange(3)), 1.0)
 
 
-def test_graphs_of_different_size_are_refused():
+def test_graphs_of_different_size_raise():
     agreement, purity = map(  # past the shape checks of the tests
         inspect.unwrap, (graphs.neighbor_agreement, graphs.neighbor_purity)
     )

@@ -133,7 +133,7 @@ def test_bfloat16_maps_are_computed_in_float32():
 
 
 @pytest.mark.parametrize("size", [(3, 3), (4, 3), (3, 8)])
-def test_a_student_too_small_is_refused_with_both_sizes(size):
+def test_the_error_for_a_student_map_that_is_too_small_names_both_sizes(size):
     message = f"got maps of {size[0]}x{size[1]} and 8x8"
     with pytest.raises(InvalidInputError, match=message):
         build((*size, 2), (8, 8, 2))
@@ -146,7 +146,7 @@ def test_shapes_are_checked():
         build((8, 8, 3), (4, 4, 0))
 
 
-def test_integer_maps_are_refused():
+def test_integer_maps_raise():
     with pytest.raises(TypeError, match="x must be floating point"):
         inspect.unwrap(heads.Regressor.__call__)(
             build((4, 4, 2), (2, 2, 3)), jnp.ones((1, 4, 4, 2), int)
