@@ -8,6 +8,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 import safetensors
+from flax import nnx
 from model_support import quickly_built
 from support import build_resnet
 
