@@ -61,8 +61,8 @@ class Loading(NamedTuple):
         _checks.check_at_least(0, workers=workers)
         if workers and not stream:
             raise InvalidInputError(
-                f"workers is {workers}, but only streamed images are read by workers; "
-                "add stream (--stream)",
+                f"workers (--workers) only read streamed images: got {workers} without "
+                "stream (--stream)",
                 argument="workers",
             )
         return cls(cache_dir, image_size, stream, workers)

@@ -149,7 +149,7 @@ def test_streaming_a_dataset_in_memory_raises():
         data.load("digits", stream=True)
     with pytest.raises(InvalidInputError, match="arrays of shape"):
         data.load("digits", image_size=8)
-    with pytest.raises(InvalidInputError, match="only streamed images"):
+    with pytest.raises(InvalidInputError, match="without stream"):
         data.load("tiny", workers=2)
 
 
