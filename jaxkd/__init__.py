@@ -1,7 +1,7 @@
 """Knowledge distillation for JAX.
 
-Subpackages load on first access, so ``import jaxkd`` costs next to nothing and
-``jaxkd.losses`` never pulls in Flax.
+Subpackages are imported on first access. ``import jaxkd`` therefore takes almost no
+time, and ``jaxkd.losses`` does not import Flax.
 """
 
 import importlib
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from jaxkd._errors import DivergenceError as DivergenceError
 from jaxkd._errors import Interrupted as Interrupted
 from jaxkd._errors import InvalidInputError as InvalidInputError
+from jaxkd._errors import InvalidTypeError as InvalidTypeError
 
 if TYPE_CHECKING:
     from jaxkd import data as data

@@ -1,4 +1,4 @@
-"""Argument checks: they run before tracing and say what to do."""
+"""Argument checks. Their error messages name the argument and its value."""
 
 import math
 from typing import Any
@@ -12,7 +12,7 @@ from jaxkd._errors import InvalidInputError, InvalidTypeError
 
 
 def as_float_array(x: ArrayLike, name: str) -> Array:
-    """Converts to a floating-point array of at least 32 bits; keeps float64.
+    """Convert to a floating-point array of at least 32 bits; float64 stays float64.
 
     Raises:
         TypeError: If ``x`` is not floating point.
@@ -28,14 +28,14 @@ def as_float_array(x: ArrayLike, name: str) -> Array:
 
 
 def common_float_arrays(**arrays: ArrayLike) -> tuple[Array, ...]:
-    """Converts with :func:`as_float_array` and widens to the widest of the dtypes."""
+    """Convert with :func:`as_float_array`, then to the widest of the dtypes."""
     converted = [as_float_array(x, name) for name, x in arrays.items()]
     widest = max((x.dtype for x in converted), key=lambda dtype: jnp.finfo(dtype).bits)
     return tuple(x.astype(widest) for x in converted)
 
 
 def check_same_shape(**arrays: Array) -> None:
-    """Raises ``ValueError`` naming both shapes unless all arrays have the same."""
+    """Raise ``ValueError`` with both shapes unless all arrays have the same shape."""
     (first, reference), *others = arrays.items()
     for name, array in others:
         if array.shape != reference.shape:
@@ -47,12 +47,12 @@ def check_same_shape(**arrays: Array) -> None:
 
 
 def _concrete(value: Any) -> np.ndarray | None:
-    """The value as NumPy, or None while it is being traced."""
+    """Return the value as a NumPy array, or None if it is traced."""
     return None if isinstance(value, Tracer) else np.asarray(value)
 
 
 def check_positive(**scalars: ArrayLike) -> None:
-    """Raises ``ValueError`` unless every concrete scalar is > 0; infinity is."""
+    """Raise ``ValueError`` unless every concrete scalar is > 0; infinity passes."""
     for name, value in scalars.items():
         concrete = _concrete(value)
         if concrete is not None and not np.all(concrete > 0):
@@ -62,7 +62,7 @@ def check_positive(**scalars: ArrayLike) -> None:
 
 
 def check_finite_positive(**scalars: ArrayLike) -> None:
-    """Raises ``ValueError`` unless every concrete scalar is finite and > 0."""
+    """Raise ``ValueError`` unless every concrete scalar is finite and > 0."""
     check_positive(**scalars)
     for name, value in scalars.items():
         concrete = _concrete(value)
@@ -73,7 +73,7 @@ def check_finite_positive(**scalars: ArrayLike) -> None:
 
 
 def check_at_least(minimum: int, **integers: Any) -> None:
-    """Raises unless every value is an integer not below ``minimum``."""
+    """Raise unless every value is an integer of at least ``minimum``."""
     for name, value in integers.items():
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
             raise InvalidTypeError(
@@ -86,7 +86,7 @@ def check_at_least(minimum: int, **integers: Any) -> None:
 
 
 def check_in_range(low: float, high: float, **scalars: Any) -> None:
-    """Raises ``ValueError`` unless every value lies in ``[low, high]``."""
+    """Raise ``ValueError`` unless every value lies in ``[low, high]``."""
     for name, value in scalars.items():
         if math.isnan(value) or not low <= value <= high:
             raise InvalidInputError(

@@ -1,14 +1,14 @@
-"""The errors jaxkd raises on purpose."""
+"""Exceptions that jaxkd raises."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class InvalidInputError(ValueError):
-    """An argument, a file or a setting cannot be used as it is.
+    """An argument, file or setting cannot be used.
 
-    The message names the argument, its value, and the remedy. The command line prints
-    it as one line, with the argument's flag, and exits with code 2.
+    The message gives the argument's name, its value, and the remedy. The command line
+    prints the message in one line, with the argument's flag, and exits with code 2.
 
     Attributes:
         argument: The name of the offending argument, or None if there is no single one.
@@ -32,10 +32,10 @@ class InvalidTypeError(TypeError):
 
 
 class DivergenceError(ArithmeticError):
-    """Training stopped because the loss stopped being finite.
+    """Training stopped because the loss or the state was not finite.
 
     Attributes:
-        step: How many steps led to the first state that is known to be spoilt.
+        step: Number of steps after which the state was first found to be non-finite.
     """
 
     def __init__(self, message: str, *, step: int):
@@ -44,10 +44,10 @@ class DivergenceError(ArithmeticError):
 
 
 class Interrupted(Exception):
-    """Training ended early because it was asked to; it can be continued.
+    """Training was asked to stop before its end. The run can be resumed.
 
     Attributes:
-        step: The number of steps taken.
+        step: Number of steps taken.
     """
 
     def __init__(self, step: int, message: str):
@@ -63,14 +63,18 @@ def unknown_name(
     others: str = "",
     argument: str | None = None,
 ) -> InvalidInputError:
-    """Builds the error for a name that is in no registry, with the nearest names.
+    """Build the error for an unknown name, with suggestions.
 
     Args:
-        kind: What the name is of.
-        name: What came.
-        known: The names there are.
-        others: What else there is, in words, where the names are not all.
-        argument: The argument that held the name; by default ``kind``.
+        kind: Kind of the named object, such as ``"model"``.
+        name: The unknown name.
+        known: All known names.
+        others: Text appended to the list of known names if that list is incomplete.
+        argument: Argument that held the name; by default ``kind``.
+
+    Returns:
+        An error that suggests the closest known names, or lists all of them if none
+        is close.
     """
     known = sorted(known)
     nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.5)

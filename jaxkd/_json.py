@@ -1,4 +1,4 @@
-"""JSON that every reader can read: it has no numbers for infinity and NaN."""
+"""Standard JSON, in which infinity and NaN are strings."""
 
 import json
 import math
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def strict(value: Any) -> Any:
-    """The value with ``"inf"``, ``"-inf"`` and ``"nan"`` for such floats, at any depth.
+    """Replace non-finite floats by ``"inf"``, ``"-inf"`` and ``"nan"``, at any depth.
 
-    ``float`` turns the strings back into what they were.
+    ``float`` converts these strings back.
     """
     if isinstance(value, dict):
         return {key: strict(item) for key, item in value.items()}
@@ -20,5 +20,5 @@ def strict(value: Any) -> Any:
 
 
 def dumps(value: Any, **settings: Any) -> str:
-    """``json.dumps`` of :func:`strict`."""
+    """Serialize the result of :func:`strict` with ``json.dumps``."""
     return json.dumps(strict(value), allow_nan=False, **settings)

@@ -1,8 +1,8 @@
-"""What the command line says beside a command's own output."""
+"""Messages to the user on stderr."""
 
 import sys
 
 
 def say(message: str) -> None:
-    """Prints one line on stderr, whatever the message."""
+    """Print the message as one line on stderr."""
     print(f"jaxkd: {' '.join(message.split())}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""What a person sees of a long job: a bar on a terminal, now and then a line else."""
+"""Progress of long jobs: a bar on a terminal, occasional lines in a log."""
 
 import time
 from collections.abc import Callable
@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-# A job that is over sooner says nothing.
-_FIRST_SECONDS = 5.0
-_SECONDS = 30.0
+# In a log, a job that takes less time than this prints nothing.
+_SECONDS_BEFORE_FIRST_LINE = 5.0
+_SECONDS_BETWEEN_LINES = 30.0
 
 
 class Watch:
-    """Shows how far a job is.
+    """Context manager that shows the progress of a job.
 
-    On a terminal that is a bar, gone at the end. In a pipe or a log file it is a line
-    after five seconds, one every 30 seconds then, and one at the end of a job that had
-    others.
+    On a terminal, it shows a bar and removes the bar at the end. In a pipe or log file,
+    it prints a line after five seconds, then one every 30 seconds, and a last one at
+    the end if it printed any before.
 
     Args:
-        description: What is being done.
-        total: How many there are to do.
-        console: Where to show it; by default on stderr.
-        clock: Seconds that never run backwards.
+        description: Name of the job.
+        total: Number of items.
+        console: Console to print to; stderr by default.
+        clock: Returns the time in seconds; must be monotonic.
 
     Example:
         >>> import io
@@ -47,7 +47,7 @@ class Watch:
         *,
         clock: Callable[[], float] = time.monotonic,
     ):
-        # Slow to import, and the data layer needs it for nothing else.
+        # rich is slow to import and the data layer needs it only here.
         from rich.console import Console
         from rich.progress import Progress
 
@@ -57,23 +57,23 @@ class Watch:
         if self._console.is_terminal:
             self._bar = Progress(console=self._console, transient=True)
             self._task = self._bar.add_task(description, total=total)
-        self._done, self._said = 0, False
+        self._done, self._has_printed = 0, False
 
     def __enter__(self) -> "Watch":
         self._started = self._clock()
-        self._next = self._started + _FIRST_SECONDS
+        self._next = self._started + _SECONDS_BEFORE_FIRST_LINE
         if self._bar is not None:
             self._bar.start()
         return self
 
     def __call__(self, done: int) -> None:
-        """Tells how many are done."""
+        """Report the number of items that are done."""
         self._done = done
         if self._bar is not None:
             self._bar.update(self._task, completed=done)
         elif (now := self._clock()) >= self._next:
-            self._next, self._said = now + _SECONDS, True
-            self._say("")
+            self._next, self._has_printed = now + _SECONDS_BETWEEN_LINES, True
+            self._print()
 
     def __exit__(
         self,
@@ -83,10 +83,10 @@ class Watch:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif self._said:
-            self._say(f" in {self._clock() - self._started:.0f} s")
+        elif self._has_printed:
+            self._print(f" in {self._clock() - self._started:.0f} s")
 
-    def _say(self, more: str) -> None:
+    def _print(self, more: str = "") -> None:
         share = f"{self._done / max(1, self._total):.0%}"
         self._console.print(
             f"{self._description}: {self._done:,} of {self._total:,} ({share}){more}",

@@ -1,4 +1,4 @@
-"""What the tests of the networks share: inputs, runs, layers by their definitions."""
+"""Shared by the tests of the networks: inputs, passes, layers by their definitions."""
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,42 @@ def evaluate(model, x):
     return model(x), model
 
 
+class _ConstantStream(nnx.RngStream):
+    """Returns the same key for all parameters of a network that is only traced."""
+
+    def __call__(self):
+        return self.key[...]
+
+
+def abstract_rngs():
+    """Streams for networks whose values are not used: Flax traces them much faster."""
+    rngs = nnx.Rngs(0)
+    rngs.default = _ConstantStream(0, tag="default")
+    return rngs
+
+
+def quickly_built(construct, seed=0):
+    """Builds ``construct(rngs)`` with values from NumPy.
+
+    This compiles none of the initializers. It is for tests whose claims do not depend
+    on the initial values.
+    """
+    model = nnx.eval_shape(lambda: construct(abstract_rngs()))
+    rng = np.random.default_rng(seed)
+    state = nnx.state(model)
+    for path, variable in nnx.to_flat_state(state):
+        shape, dtype = variable.get_value().shape, variable.get_value().dtype
+        if path[-1] in ("scale", "var"):
+            values = np.ones(shape)
+        elif path[-1] in ("bias", "mean"):
+            values = np.zeros(shape)
+        else:
+            values = rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
+        variable.set_value(jnp.asarray(values, dtype))
+    nnx.update(model, state)
+    return model
+
+
 def images(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
@@ -39,7 +75,7 @@ def published(name, size=32, classes=100):
 
     def apply(x):
         model = models.build(
-            name, num_classes=classes, image_shape=(size, size, 3), rngs=nnx.Rngs(0)
+            name, num_classes=classes, image_shape=(size, size, 3), rngs=abstract_rngs()
         )
         return evaluate(model, x)[0], nnx.state(model, nnx.Param)
 
@@ -108,7 +144,7 @@ def conv(x, layer, stride, padding):
 
 
 def norm(x, layer):
-    """Batch normalisation by the running statistics."""
+    """Batch normalization by the running statistics."""
     scale, bias, mean, var = (
         np.float64(p[...]) for p in (layer.scale, layer.bias, layer.mean, layer.var)
     )

@@ -17,7 +17,7 @@ def test_float64_stays_float64():
     assert _checks.as_float_array(np.ones(2), "x").dtype == jnp.float64
 
 
-def test_integers_are_refused_with_the_remedy():
+def test_the_error_for_integers_names_the_remedy():
     with pytest.raises(TypeError, match=r"x must be floating point, got dtype int32"):
         _checks.as_float_array(jnp.ones(2, jnp.int32), "x")
 
@@ -28,13 +28,13 @@ def test_arrays_are_widened_to_the_widest():
     assert [x.dtype for x in arrays] == [jnp.float64] * 2
 
 
-def test_shapes_that_differ_are_both_named():
+def test_the_error_for_different_shapes_names_both():
     with pytest.raises(ValueError, match=r"a and b .*\(2,\) and \(3,\)"):
         _checks.check_same_shape(a=jnp.ones(2), b=jnp.ones(3))
 
 
 @pytest.mark.parametrize("value", [0, -1.0, float("nan")])
-def test_what_is_not_positive_is_refused(value):
+def test_a_value_that_is_not_positive_raises(value):
     with pytest.raises(ValueError, match=f"t must be positive, got {value}"):
         _checks.check_positive(t=value)
 
@@ -54,28 +54,28 @@ def test_a_traced_value_passes_unchecked():
     assert f(-1.0) == -1.0
 
 
-def test_an_integer_below_the_minimum_is_refused():
+def test_an_integer_below_the_minimum_raises():
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         _checks.check_at_least(1, k=0)
 
 
 @pytest.mark.parametrize("value", [1.0, True, "1"])
-def test_what_is_no_integer_is_refused(value):
+def test_a_value_that_is_not_an_integer_raises(value):
     with pytest.raises(TypeError, match="k must be an integer"):
         _checks.check_at_least(1, k=value)
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
-def test_what_is_out_of_range_is_refused(value):
+def test_a_value_out_of_range_raises(value):
     with pytest.raises(ValueError, match=r"m must lie in \[0, 1\]"):
         _checks.check_in_range(0.0, 1.0, m=value)
 
 
-def test_an_unknown_name_is_answered_with_the_nearest():
+def test_the_error_for_an_unknown_name_suggests_the_closest_names():
     error = unknown_name("model", "resnet21", ["resnet20", "resnet32", "mlp"])
     assert str(error).startswith("unknown model 'resnet21'; did you mean")
 
 
-def test_a_name_like_no_other_is_answered_with_all():
+def test_the_error_lists_all_names_if_none_is_close():
     error = unknown_name("model", "zzz", ["resnet20", "mlp"])
     assert str(error) == "unknown model 'zzz'; known: mlp, resnet20"

@@ -10,19 +10,19 @@ def refuse(constant):
     raise AssertionError(f"{constant} is not JSON")
 
 
-def test_numbers_that_json_lacks_become_strings_at_any_depth():
+def test_non_finite_numbers_become_strings_at_any_depth():
     value = {"a": [math.inf, (1.5, -math.inf)], "b": {"c": math.nan}, "d": 2}
     text = _json.dumps(value)
     read = json.loads(text, parse_constant=refuse)
     assert read == {"a": ["inf", [1.5, "-inf"]], "b": {"c": "nan"}, "d": 2}
 
 
-def test_float_turns_the_strings_back():
+def test_float_converts_the_strings_back():
     values = [math.inf, -math.inf, math.nan]
     np.testing.assert_array_equal([float(s) for s in _json.strict(values)], values)
 
 
-def test_everything_else_stays_as_it_is():
+def test_all_other_values_are_unchanged():
     value = {"text": "inf", "none": None, "yes": True, "number": 1e308, "list": []}
     assert _json.strict(value) == value
     assert json.loads(_json.dumps(value)) == value

@@ -16,7 +16,7 @@ def watched(times, *, terminal=False):
     return file.getvalue()
 
 
-def test_in_a_pipe_there_is_a_line_after_5_seconds_and_every_30_then():
+def test_a_log_has_a_line_after_5_seconds_and_then_every_30_seconds():
     assert watched([4.0, 6.0, 20.0, 35.9, 36.1, 50.0]).splitlines() == [
         "decoding: 200 of 1,000 (20%)",
         "decoding: 500 of 1,000 (50%)",
@@ -24,15 +24,15 @@ def test_in_a_pipe_there_is_a_line_after_5_seconds_and_every_30_then():
     ]
 
 
-def test_a_short_job_says_nothing():
+def test_a_short_job_prints_nothing():
     assert watched([1.0, 2.0, 3.0]) == ""
 
 
-def test_on_a_terminal_there_is_a_bar():
+def test_a_terminal_shows_a_bar():
     assert "decoding" in watched([1.0], terminal=True)
 
 
-def test_a_job_that_fails_leaves_no_bar_behind():
+def test_a_job_that_fails_removes_its_bar():
     console = Console(file=io.StringIO(), force_terminal=True)
     with pytest.raises(ZeroDivisionError), Watch("decoding", 10, console) as watch:
         watch(1 // 0)

@@ -1,4 +1,4 @@
-"""A dataset from encoded images: decoded once into a cache, or streamed."""
+"""Build datasets from encoded images: decode them once into a cache, or stream them."""
 
 import hashlib
 import math
@@ -20,11 +20,11 @@ _ROWS_AT_ONCE = 256
 
 
 class Contents(NamedTuple):
-    """What a dataset on disk holds.
+    """Contents of a dataset on disk.
 
     Attributes:
-        parts: ``train`` and ``test``.
-        class_names: One per class.
+        parts: Images of the splits ``train`` and ``test``.
+        class_names: One name per class.
     """
 
     parts: dict[str, DecodedRows]
@@ -32,13 +32,13 @@ class Contents(NamedTuple):
 
 
 class Loading(NamedTuple):
-    """How to load encoded images.
+    """Settings for loading encoded images.
 
     Attributes:
         cache_dir: Folder of the cache, or None for the default.
-        image_size: Height and width to bring images to, if any.
-        stream: Whether to read images when they are needed.
-        workers: Processes that read them then.
+        image_size: Height and width to resize images to, or None to keep their size.
+        stream: Whether to read each image when it is needed.
+        workers: Number of processes that read streamed images.
     """
 
     cache_dir: Any = None
@@ -50,33 +50,40 @@ class Loading(NamedTuple):
     def checked(
         cls, cache_dir: Any, image_size: int | None, stream: bool, workers: int
     ) -> "Loading":
-        """Checks the settings.
+        """Check the settings and return them.
 
         Raises:
-            InvalidInputError: If they do not go together or are out of range.
+            InvalidInputError: If a setting is out of range, or ``workers`` is given
+                without ``stream``.
         """
         if image_size is not None:
             _checks.check_at_least(1, image_size=image_size)
         _checks.check_at_least(0, workers=workers)
         if workers and not stream:
             raise InvalidInputError(
-                f"workers (--workers) read streamed images: got {workers} without "
-                "stream (--stream)"
+                f"workers (--workers) only read streamed images: got {workers} without "
+                "stream (--stream)",
+                argument="workers",
             )
         return cls(cache_dir, image_size, stream, workers)
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Height and width."""
+        """Height and width to resize to, or None."""
         return None if self.image_size is None else (self.image_size, self.image_size)
 
     @property
     def fingerprint(self) -> str:
-        """What the size adds to a dataset's fingerprint."""
+        """Part of the dataset's fingerprint that depends on the image size."""
         return "" if self.image_size is None else f", size {self.image_size}"
 
     def folder(self, key: str, digest: Any) -> Path:
-        """The cache's folder for a dataset of this key and contents."""
+        """Return the cache folder of a dataset.
+
+        Args:
+            key: Readable beginning of the folder's name.
+            digest: Hash of the dataset's contents; updated with the image size.
+        """
         if self.image_size is not None:
             digest.update(f"size {self.image_size}".encode())
             key += f"-{self.image_size}"
@@ -85,7 +92,7 @@ class Loading(NamedTuple):
 
 
 class Assembled(NamedTuple):
-    """The two splits and what the cache says of them."""
+    """Both splits and the cached metadata."""
 
     train: Split
     test: Split
@@ -98,16 +105,20 @@ def assemble(
     folder: Path,
     loading: Loading,
 ) -> Assembled:
-    """Splits from the cache, which is filled first if need be.
+    """Return both splits from the cache, which is written first if it does not exist.
 
     Args:
-        open_contents: Opens the dataset; not called if the cache has all it takes.
-        metadata: To keep in the cache beside ``class_names``.
-        folder: Of the decoded images; what streaming needs is beside it.
-        loading: How to load.
+        open_contents: Opens the dataset; not called if the cache is complete.
+        metadata: Entries to store in the cache in addition to ``class_names``.
+        folder: Folder of the decoded images. The index for streaming is stored in a
+            folder beside it.
+        loading: Settings.
+
+    Returns:
+        The splits and the cached metadata.
 
     Raises:
-        InvalidInputError: If an image cannot be used, or the cache not be written.
+        InvalidInputError: If an image cannot be used or the cache cannot be written.
     """
     if not loading.stream:
         if not folder.is_dir():
@@ -143,11 +154,11 @@ def _write_index(
     target: Path,
     workers: int,
 ) -> None:
-    """Looks at every image once: what streaming has to know before the first step."""
+    """Read every image once; write the labels and histograms that streaming needs."""
     files = {}
     with _cache.new_folder(target) as folder:
         for part, rows in parts.items():
-            labels, total = _look_through(rows, part, workers)
+            labels, total = _labels_and_histogram(rows, part, workers)
             for name, array in (("labels", labels), ("histogram", total)):
                 files[f"{part}-{name}"] = _cache.write_array(
                     folder / f"{part}-{name}.npy", array.shape, array.dtype, [array]
@@ -155,22 +166,22 @@ def _write_index(
         _cache.write_metadata(folder, {**metadata, "files": files})
 
 
-def _look_through(
+def _labels_and_histogram(
     rows: DecodedRows, part: str, workers: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of all rows, and how often each value occurs in each channel."""
+    """Read all rows; return their labels and the histogram of each channel."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    looks = _Looks(rows)
+    chunks = _ChunkStatistics(rows)
     labels, total = [], np.zeros((rows.shape[-1], 256), np.int64)
-    iterator = read_ahead(looks, workers)
+    iterator = read_ahead(chunks, workers)
     try:
         with Progress(
             console=console, transient=True, disable=not console.is_terminal
         ) as progress:
-            task = progress.add_task(f"Looking through {part}", total=len(looks))
+            task = progress.add_task(f"Reading {part}", total=len(chunks))
             for own, values in iterator:
                 labels.append(np.array(own))
                 total += values
@@ -180,8 +191,8 @@ def _look_through(
     return np.concatenate(labels), total
 
 
-class _Looks:
-    """Labels and histogram of some rows by number, for grain."""
+class _ChunkStatistics:
+    """Labels and histograms of chunks of rows, as a sequence that grain reads."""
 
     def __init__(self, rows: DecodedRows):
         self._rows = rows
@@ -197,7 +208,7 @@ class _Looks:
 
 
 def digest_of(parts: Sequence[bytes | str]) -> Any:
-    """The beginning of a cache key; unlike parts never meet."""
+    """Start the hash of a cache key from parts; each part is preceded by its length."""
     digest = hashlib.sha256()
     for part in parts:
         content = part.encode() if isinstance(part, str) else part

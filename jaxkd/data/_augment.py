@@ -1,4 +1,4 @@
-"""Random crops and mirror images, on the device."""
+"""Random crops and horizontal flips on the device."""
 
 import jax
 import jax.numpy as jnp
@@ -14,24 +14,25 @@ def augment(
     images: Shaped[ArrayLike, "batch height width channels"],
     augmentation: Augmentation,
 ) -> Shaped[Array, "batch height width channels"]:
-    """Crops each image at random from its zero-padded self and mirrors half of them.
+    """Crop each zero-padded image at random and flip it with probability 1/2.
 
-    Then :func:`randaugment`, if it is asked for; :func:`mix` comes after this.
+    If the settings include RandAugment, :func:`randaugment` is applied afterwards. Call
+    :func:`mix` after this function.
 
     Each image draws its own offset, uniform over all ``(2 · padding + 1)²``, and its
-    own coin. Meant for images before normalisation, where zero is black, inside jit.
+    own flip. Use the function inside jit and before normalization, where zero is black.
 
     Args:
-        key: Randomness; the same key gives the same result.
+        key: PRNG key; the same key gives the same result.
         images: Images of any dtype.
-        augmentation: Padding, whether to flip, and RandAugment's settings. Nothing is
-            traced if all are off.
+        augmentation: Padding, whether to flip, and RandAugment's settings. Operations
+            that are off are not traced.
 
     Returns:
         Images of the same shape and dtype.
 
     Raises:
-        InvalidInputError: If the padding is negative, or RandAugment cannot be applied.
+        InvalidInputError: If the padding is negative or RandAugment cannot be applied.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -47,7 +48,7 @@ def augment(
     if padding or flip:
         images = _cropped_or_mirrored(key, images, padding, flip)
     if augmentation.randaugment is not None:
-        # A key that the draws above do not split off.
+        # Differs from the keys that are split off for crops and flips.
         images = randaugment(
             jax.random.fold_in(key, 1), images, augmentation.randaugment
         )
@@ -75,9 +76,9 @@ def _crop(
     mirrored: Bool[Array, " batch"],
     padding: int,
 ) -> Shaped[Array, "batch height width channels"]:
-    """Takes the window at each image's offset, mirrored where asked.
+    """Crop each image at its offset and flip it where ``mirrored`` is true.
 
-    One gather does both: on a CPU it is faster than a vmapped dynamic slice and a
+    One gather does both. On a CPU it is faster than a vmapped dynamic slice and a
     select, and it keeps uint8 images uint8.
     """
     batch, height, width, _ = images.shape

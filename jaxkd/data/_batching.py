@@ -1,4 +1,4 @@
-"""Which rows make up which batch: pure functions of a key and of step numbers."""
+"""Row numbers of the batches, as pure functions of a key and the step number."""
 
 from typing import NamedTuple
 
@@ -12,10 +12,11 @@ from jaxkd._errors import InvalidInputError
 
 
 def steps_per_epoch(num_rows: int, batch_size: int) -> int:
-    """Number of batches that show every row at least once.
+    """Return the number of batches that contain every row at least once.
 
     Raises:
-        InvalidInputError: If a number is not positive, or the batch exceeds the rows.
+        InvalidInputError: If a number is not positive, or the batch size exceeds the
+            number of rows.
 
     Example:
         >>> from jaxkd import data
@@ -29,13 +30,15 @@ def steps_per_epoch(num_rows: int, batch_size: int) -> int:
 def epoch_order(
     key: PRNGKeyArray, num_rows: int, epoch: Int[ArrayLike, ""]
 ) -> Int[Array, " {num_rows}"]:
-    """The order of the rows in one epoch, drawn on the device.
+    """Draw the order of the rows in one epoch, on the device.
+
+    The order depends on the key and the epoch only, so a resumed run uses the same
+    orders as an uninterrupted one.
 
     Args:
-        key: The run's randomness for shuffling.
-        num_rows: Rows of the training set.
-        epoch: Number of the epoch; it alone tells the orders of a run apart, so that
-            a resumed run goes on as the uninterrupted one would have.
+        key: The run's PRNG key for shuffling.
+        num_rows: Number of training rows.
+        epoch: Number of the epoch.
 
     Returns:
         A permutation of the row numbers, int32.
@@ -51,21 +54,22 @@ def epoch_order(
 def batch_rows(
     order: Int[Array, " rows"], step_in_epoch: Int[ArrayLike, ""], batch_size: int
 ) -> Int[Array, " {batch_size}"]:
-    """The rows of one batch; works inside jit.
+    """Return the row numbers of one batch; works inside jit.
 
-    The last batch of an epoch is filled up with the epoch's own first rows: all
-    batches have one shape, every row is seen, and no batch holds a row twice.
+    The last batch of an epoch is filled up with the first rows of the epoch. All
+    batches therefore have the same shape, every row is used, and no batch contains a
+    row twice.
 
     Args:
-        order: What :func:`epoch_order` drew.
-        step_in_epoch: 0 for the first batch, below :func:`steps_per_epoch`.
-        batch_size: Rows in a batch.
+        order: Order of the rows, from :func:`epoch_order`.
+        step_in_epoch: 0 for the first batch; less than :func:`steps_per_epoch`.
+        batch_size: Number of rows in a batch.
 
     Returns:
         Row numbers in the dtype of ``order``.
 
     Raises:
-        InvalidInputError: If the batch exceeds the rows.
+        InvalidInputError: If the batch size exceeds the number of rows.
 
     Example:
         >>> import jax.numpy as jnp
@@ -81,11 +85,11 @@ def batch_rows(
 
 
 class PaddedBatches(NamedTuple):
-    """All rows in batches of one size.
+    """All rows in batches of the same size.
 
     Attributes:
-        rows: Row numbers, int32; 0 where there is no row left.
-        mask: True where ``rows`` is a row to count.
+        rows: Row numbers, int32; 0 for padding.
+        mask: True for rows, False for padding.
     """
 
     rows: Int[np.ndarray, "batches batch"]
@@ -93,10 +97,10 @@ class PaddedBatches(NamedTuple):
 
 
 def padded_batches(num_rows: int, batch_size: int) -> PaddedBatches:
-    """Splits all rows, in order, into batches for evaluation.
+    """Split all rows, in order, into batches for evaluation.
 
-    The mask is true exactly once for each row, so sums over it count the remainder
-    exactly once. A batch may exceed the rows.
+    The mask is true exactly once for each row, so masked sums count each row once. The
+    batch size may exceed the number of rows.
 
     Raises:
         InvalidInputError: If a number is not positive.
@@ -122,5 +126,6 @@ def _check_batch(num_rows: int, batch_size: int) -> None:
     if batch_size > num_rows:
         raise InvalidInputError(
             f"batch_size must be at most {num_rows}, the number of training rows, "
-            f"got {batch_size}"
+            f"got {batch_size}",
+            argument="batch_size",
         )

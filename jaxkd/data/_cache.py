@@ -1,4 +1,4 @@
-"""A folder of memory-mapped arrays that is either complete or not there."""
+"""Folders of memory-mapped arrays that are either complete or absent."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ _METADATA = "metadata.json"
 
 
 def cache_root(cache_dir: str | os.PathLike | None) -> Path:
-    """The argument, else JAXKD_CACHE_DIR, else the user's cache folder."""
+    """Return the argument, else JAXKD_CACHE_DIR, else the user's cache folder."""
     chosen = cache_dir or os.environ.get("JAXKD_CACHE_DIR")
     if chosen:
         return Path(chosen).expanduser()
@@ -28,10 +28,10 @@ def cache_root(cache_dir: str | os.PathLike | None) -> Path:
 
 @contextlib.contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """Yields an empty folder that becomes ``target`` if the body succeeds.
+    """Yield an empty folder that is renamed to ``target`` if the body succeeds.
 
-    On any failure it is removed, so nothing half-written is ever found at ``target``.
-    When another process was faster, its folder stays and this one goes.
+    The folder is removed on any failure, so ``target`` is never incomplete. If another
+    process creates ``target`` first, its folder is kept and this one is removed.
 
     Raises:
         InvalidInputError: If the folder cannot be written, for instance on a full disk.
@@ -49,8 +49,9 @@ def new_folder(target: Path) -> Iterator[Path]:
         _sync_folder(target.parent)
     except OSError as error:
         raise InvalidInputError(
-            f"cannot write the dataset cache {target}: {error.strerror or error}; make "
-            "room, or choose another place with cache_dir or JAXKD_CACHE_DIR"
+            f"cannot write the dataset cache {target}: {error.strerror or error}; free "
+            "disk space, or choose another folder with cache_dir or JAXKD_CACHE_DIR",
+            argument="cache_dir",
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -59,9 +60,10 @@ def new_folder(target: Path) -> Iterator[Path]:
 def write_array(
     path: Path, shape: tuple[int, ...], dtype: np.typing.DTypeLike, parts: Iterable
 ) -> dict[str, Any]:
-    """Writes a .npy file part by part and returns what reading it checks.
+    """Write a .npy file part by part; return the properties to check when reading.
 
-    Not through a memory map: there a full disk is a crash instead of an ``OSError``.
+    Regular writes are used because writing to a memory map on a full disk crashes the
+    process instead of raising ``OSError``.
     """
     dtype = np.dtype(dtype)
     header = {
@@ -87,7 +89,7 @@ def write_array(
 
 
 def write_metadata(folder: Path, metadata: dict[str, Any]) -> None:
-    """Writes the table of contents; ``"files"`` maps stems to what was written."""
+    """Write the metadata; ``"files"`` maps each stem to the result of `write_array`."""
     with (folder / _METADATA).open("x", encoding="utf-8") as file:
         json.dump(metadata, file, indent=2)
         file.flush()
@@ -95,10 +97,10 @@ def write_metadata(folder: Path, metadata: dict[str, Any]) -> None:
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Reads the table of contents and memory-maps its arrays, checksums verified.
+    """Read the metadata, verify the checksums and memory-map the arrays.
 
     Raises:
-        InvalidInputError: If a file is not what was written.
+        InvalidInputError: If a file differs from the one that was written.
     """
     path = folder / _METADATA
     try:
@@ -122,15 +124,15 @@ def _read_array(path: Path, expected: dict[str, Any]) -> np.ndarray:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if list(array.shape) != expected["shape"] or array.dtype != expected["dtype"]:
         raise ValueError(f"it holds {array.dtype.name} {list(array.shape)}")
-    # Reads the file once, at memory speed; training would read it anyway.
+    # This reads the file once, at memory speed. Training would read it anyway.
     if zlib.crc32(array) != expected["crc32"]:
         raise ValueError("wrong checksum")
     return array
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes renames and new files of a folder survive a power cut, where it can."""
-    with contextlib.suppress(OSError):  # Not every file system can sync a folder.
+    """Sync a folder to disk, so that renames and new files survive a power failure."""
+    with contextlib.suppress(OSError):  # Some file systems cannot sync a folder.
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Datasets of images: in memory, in a memory-mapped file, or streamed."""
+"""Image datasets: in memory, memory-mapped, or streamed."""
 
 import dataclasses
 import hashlib
@@ -13,8 +13,8 @@ from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
 from jaxkd.data._stream import Streamed
 
-# Written characters do not survive mirroring.
-_NEVER_FLIPPED = frozenset(
+# A mirrored character is another character, or none.
+_CHARACTER_DATASETS = frozenset(
     {
         "binarized_mnist",
         "cmaterdb",
@@ -30,11 +30,11 @@ _NEVER_FLIPPED = frozenset(
 
 
 class Split(NamedTuple):
-    """One part of a dataset.
+    """Images and labels of one part of a dataset.
 
     Attributes:
-        images: uint8 (0 to 255) or float32, [rows, height, width, channels]; an array,
-            or streamed.
+        images: uint8 (0 to 255) or float32, [rows, height, width, channels]; an array
+            or :class:`Streamed`.
         labels: int32 class numbers, [rows].
     """
 
@@ -46,8 +46,8 @@ class RandAugment(NamedTuple):
     """Settings of :func:`randaugment`.
 
     Attributes:
-        operations: How many each image goes through.
-        magnitude: How strong they are, 0 to 10.
+        operations: Number of operations applied to each image.
+        magnitude: Strength of the operations, 0 to 10.
     """
 
     operations: int = 2
@@ -55,15 +55,15 @@ class RandAugment(NamedTuple):
 
 
 class Augmentation(NamedTuple):
-    """What :func:`augment` and :func:`mix` do to a training batch.
+    """Settings of :func:`augment` and :func:`mix` for training batches.
 
     Attributes:
-        crop_padding: Zero pixels added on each side before a crop of the original
-            size; 0 for none.
-        flip: Whether each image is mirrored left to right with probability 1/2.
-        randaugment: Random operations afterwards, if any.
-        mixup: Parameter of mixup's Beta distribution; 0 for none.
-        cutmix: Parameter of CutMix's Beta distribution; 0 for none.
+        crop_padding: Zero pixels added on each side before a random crop of the
+            original size; 0 for no crop.
+        flip: Whether to flip each image horizontally with probability 1/2.
+        randaugment: Settings of RandAugment, which is applied last; None for none.
+        mixup: Parameter of mixup's Beta distribution; 0 for no mixup.
+        cutmix: Parameter of CutMix's Beta distribution; 0 for no CutMix.
     """
 
     crop_padding: int = 0
@@ -78,23 +78,23 @@ _NO_AUGMENTATION = Augmentation()
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """A checked image-classification dataset.
+    """A validated image-classification dataset.
 
-    Labels become int32; floating images of another width become float32.
+    Labels are converted to int32, and floating-point images to float32.
 
     Attributes:
-        name: For messages and reports.
-        train: The training split.
-        test: The split that accuracy is measured on.
-        num_classes: Labels lie in ``[0, num_classes)``.
-        class_names: One name per class; the numbers if not given.
-        augmentation: The augmentation that suits the dataset.
-        fingerprint: Identifies the contents in a run's record: source and version, or
-            a checksum of the arrays if not given.
+        name: Name in messages and reports.
+        train: Training split.
+        test: Split that the accuracy is measured on.
+        num_classes: Number of classes; labels lie in ``[0, num_classes)``.
+        class_names: One name per class; the class numbers by default.
+        augmentation: Augmentation recommended for this dataset.
+        fingerprint: Identifies the contents in the files of a run, such as source and
+            version; by default a checksum of the arrays.
 
     Raises:
-        InvalidInputError: If a split is empty, its arrays do not fit together, an
-            image is not finite, or a label is out of range.
+        InvalidInputError: If a split is empty, its arrays have different numbers of
+            rows, an image is not finite, or a label is out of range.
 
     Example:
         >>> import numpy as np
@@ -128,19 +128,22 @@ class ImageDataset:
         if self.train.images.shape[1:] != self.test.images.shape[1:]:
             raise InvalidInputError(
                 f"{self.name}: training and test images must have the same shape, got "
-                f"{self.train.images.shape[1:]} and {self.test.images.shape[1:]}"
+                f"{self.train.images.shape[1:]} and {self.test.images.shape[1:]}",
+                argument="test",
             )
         if self.train.images.dtype != self.test.images.dtype:
             raise InvalidInputError(
                 f"{self.name}: training and test images must have the same dtype, got "
-                f"{self.train.images.dtype} and {self.test.images.dtype}"
+                f"{self.train.images.dtype} and {self.test.images.dtype}",
+                argument="test",
             )
         class_names = self.class_names or map(str, range(self.num_classes))
         object.__setattr__(self, "class_names", tuple(class_names))
         if len(self.class_names) != self.num_classes:
             raise InvalidInputError(
-                f"{self.name}: class_names must hold {self.num_classes} names, "
-                f"got {len(self.class_names)}"
+                f"{self.name}: class_names must contain {self.num_classes} names, "
+                f"got {len(self.class_names)}",
+                argument="class_names",
             )
         if not self.fingerprint:
             object.__setattr__(
@@ -162,41 +165,56 @@ def checked_split(
     images_name: str,
     labels_name: str,
 ) -> Split:
-    """Checks the arrays of a split and converts them to their final dtypes.
+    """Check the arrays of a split and convert them to their final dtypes.
+
+    Args:
+        images: Images of the split.
+        labels: Labels of the split.
+        num_classes: Number of classes.
+        images_name: Name of the images in error messages.
+        labels_name: Name of the labels in error messages.
+
+    Returns:
+        The split; labels are int32, and images uint8, float32 or streamed.
 
     Raises:
-        InvalidInputError: If they cannot be used; the message starts with the name.
+        InvalidInputError: If an array cannot be used; the message starts with its name.
     """
     labels = np.asanyarray(labels)
     if not isinstance(images, Streamed):
         images = np.asanyarray(images)
     if images.ndim != 4 or 0 in images.shape:
         raise InvalidInputError(
-            f"{images_name} must be a non-empty [rows, height, width, channels], "
-            f"got shape {images.shape}"
+            f"{images_name} must be a non-empty array [rows, height, width, channels], "
+            f"got shape {images.shape}",
+            argument="images",
         )
     if labels.shape != images.shape[:1]:
         raise InvalidInputError(
-            f"{labels_name} must hold one class number for each of the "
-            f"{images.shape[0]} images, got shape {labels.shape}"
+            f"{labels_name} must contain one class number for each of the "
+            f"{images.shape[0]} images, got shape {labels.shape}",
+            argument="labels",
         )
     if not np.issubdtype(labels.dtype, np.integer):
         raise InvalidInputError(
-            f"{labels_name} must be integers, got dtype {labels.dtype}"
+            f"{labels_name} must be integers, got dtype {labels.dtype}",
+            argument="labels",
         )
     low, high = labels.min(), labels.max()
     if low < 0 or high >= num_classes:
         raise InvalidInputError(
             f"{labels_name} must lie in [0, {num_classes - 1}] for {num_classes} "
-            f"classes, got {low} to {high}"
+            f"classes, got {low} to {high}",
+            argument="labels",
         )
     if not isinstance(images, Streamed) and images.dtype != np.uint8:
         if not jnp.issubdtype(images.dtype, jnp.floating):
             raise InvalidInputError(
                 f"{images_name} must be uint8 or floating point, "
-                f"got dtype {images.dtype}"
+                f"got dtype {images.dtype}",
+                argument="images",
             )
-        # Not finite afterwards: neither is what float32 cannot hold.
+        # Values beyond the range of float32 become infinite and are rejected below.
         with np.errstate(over="ignore"):
             images = images.astype(np.float32, copy=False)
         start = 0
@@ -204,21 +222,22 @@ def checked_split(
             if not np.isfinite(chunk).all():
                 row = start + int(np.argmin(np.isfinite(chunk).all(axis=(1, 2, 3))))
                 raise InvalidInputError(
-                    f"{images_name} must be finite, got NaN or infinity in row {row}"
+                    f"{images_name} must be finite, got NaN or infinity in row {row}",
+                    argument="images",
                 )
             start += len(chunk)
     return Split(images, labels.astype(np.int32, copy=False))
 
 
 def chunks(images: np.ndarray | Streamed) -> Iterator[np.ndarray]:
-    """Yields consecutive rows, about a million values at a time."""
+    """Yield consecutive rows, about a million values at a time."""
     rows = max(1, 2**20 // max(1, math.prod(images.shape[1:])))
     for start in range(0, len(images), rows):
         yield images[start : start + rows]
 
 
 def fingerprint_of(*arrays: np.ndarray | Streamed) -> str:
-    """A checksum of contents, shapes and dtypes."""
+    """Return a checksum of contents, shapes and dtypes."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype}{array.shape}".encode())
@@ -228,30 +247,30 @@ def fingerprint_of(*arrays: np.ndarray | Streamed) -> str:
 
 
 def default_augmentation(name: str, image_shape: tuple[int, ...]) -> Augmentation:
-    """Pads crops by a sixth of the image, at most 4; flips all but characters."""
+    """Pad crops by a sixth of the size, at most 4; flip all except characters."""
     height, width, _ = image_shape
     family = name.split("/")[0].split(":")[0]
     return Augmentation(
         crop_padding=max(1, min(4, min(height, width) // 6)),
-        flip=family not in _NEVER_FLIPPED,
+        flip=family not in _CHARACTER_DATASETS,
     )
 
 
 def take_subset(dataset: ImageDataset, n: int, seed: int = 0) -> ImageDataset:
-    """Keeps ``n`` training examples with the class proportions of all.
+    """Select ``n`` training examples with the same class proportions as the whole set.
 
-    Each class gets its share of ``n``, rounded up or down; the test split stays whole.
+    Each class gets its share of ``n``, rounded up or down. The test split is unchanged.
 
     Args:
-        dataset: The dataset to take from.
+        dataset: Dataset to select from.
         n: Number of training examples to keep.
-        seed: Which of the subsets; the same seed gives the same rows.
+        seed: Seed of the selection; the same seed selects the same rows.
 
     Returns:
-        A dataset whose fingerprint tells the subset.
+        A dataset whose fingerprint identifies the subset.
 
     Raises:
-        InvalidInputError: If ``n`` is below 1 or above the number of rows.
+        InvalidInputError: If ``n`` is less than 1 or exceeds the number of rows.
 
     Example:
         >>> import numpy as np
@@ -265,7 +284,9 @@ def take_subset(dataset: ImageDataset, n: int, seed: int = 0) -> ImageDataset:
     _checks.check_at_least(1, n=n)
     if n > len(labels):
         raise InvalidInputError(
-            f"n must be at most {len(labels)}, the rows of {dataset.name}, got {n}"
+            f"n must be at most {len(labels)}, the number of training rows of "
+            f"{dataset.name}, got {n}",
+            argument="n",
         )
     # Largest remainders: round down, then hand the rest to the largest fractions.
     share = np.bincount(labels, minlength=dataset.num_classes) * n / len(labels)

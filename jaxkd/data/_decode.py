@@ -1,4 +1,4 @@
-"""From encoded images to pixels, and to a folder of plain arrays."""
+"""Decode images to pixels, and write decoded datasets to a cache folder."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -17,33 +17,33 @@ _ROWS_AT_ONCE = 512
 
 @runtime_checkable
 class Encoded(Protocol):
-    """Encoded images that are read by row number, wherever they lie.
+    """Encoded images, read by row number.
 
-    It must pickle, as small as it can: worker processes open the files themselves.
+    Objects must be picklable and small: worker processes open the files themselves.
     """
 
     def __len__(self) -> int:
-        """The number of images."""
+        """Return the number of images."""
         ...
 
     def read(self, rows: Sequence[int]) -> list[tuple[bytes, int]]:
-        """The encoded images of some rows, and their labels."""
+        """Return the encoded images of some rows, and their labels."""
         ...
 
     def where(self, row: int) -> str:
-        """What a message calls an image."""
+        """Describe an image in error messages."""
         ...
 
 
 class DecodedRows:
-    """Encoded images, decoded by row number to one size.
+    """Images that are decoded to the same size when they are read.
 
     Args:
-        encoded: The images, at least one.
-        channels: 1, 3 or 4.
-        size: Height and width: an image of another size is scaled until it covers
-            them, its aspect kept, and cut out of the middle. If None, all images must
-            have the first one's size.
+        encoded: Encoded images, at least one.
+        channels: Number of channels: 1, 3 or 4.
+        size: Height and width of the results. An image of another size is scaled until
+            it covers this size, with its aspect ratio unchanged, and then cropped at
+            the center. If None, all images must have the size of the first one.
 
     Attributes:
         shape: Rows, height, width, channels.
@@ -60,10 +60,10 @@ class DecodedRows:
         self.shape = (len(encoded), *size, channels)
 
     def read(self, rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The images of some rows, uint8, and their labels, int32.
+        """Return the images of some rows, uint8, and their labels, int32.
 
         Raises:
-            InvalidInputError: If one is no image, or has another size.
+            InvalidInputError: If a file is not an image, or an image has another size.
         """
         rows = [int(row) for row in rows]
         examples = self._encoded.read(rows)
@@ -73,8 +73,9 @@ class DecodedRows:
             if pixels.shape != images.shape[1:]:
                 raise InvalidInputError(
                     f"all images must have one size: {self._encoded.where(row)} is "
-                    f"{pixels.shape}, the first is {images.shape[1:]}; give a size to "
-                    "bring all of them to (--image-size)"
+                    f"{pixels.shape}, the first is {images.shape[1:]}; resize them "
+                    "with image_size (--image-size)",
+                    argument="image_size",
                 )
             images[i] = pixels
         return images, np.array([label for _, label in examples], np.int32)
@@ -89,7 +90,7 @@ class DecodedRows:
             UnidentifiedImageError,
             Image.DecompressionBombError,
             OSError,
-            SyntaxError,  # what pillow raises on some broken PNG files
+            SyntaxError,  # Pillow raises it for some broken PNG files.
             ValueError,
         ) as error:
             raise unreadable(self._encoded.where(row), error) from error
@@ -99,26 +100,30 @@ class DecodedRows:
                 bilinear = Image.Resampling.BILINEAR
                 converted = ImageOps.fit(converted, (width, height), bilinear)
         pixels = np.asarray(converted)
-        return pixels.reshape(*pixels.shape[:2], -1)  # Grey images have two axes.
+        return pixels.reshape(*pixels.shape[:2], -1)  # Gray images have two axes.
 
 
 def unreadable(where: str, error: Exception) -> InvalidInputError:
-    """What is said of an image that pillow cannot read."""
+    """Build the error for an image that Pillow cannot read."""
     from PIL import UnidentifiedImageError
 
-    if isinstance(error, UnidentifiedImageError):  # its text is of a Python object
-        return InvalidInputError(f"{where} is not an image, whatever its name")
+    if isinstance(error, UnidentifiedImageError):  # Its text names a Python object.
+        return InvalidInputError(
+            f"{where} is not an image, despite its name", argument="name"
+        )
     reason = " ".join(str(error).split())
-    return InvalidInputError(f"{where} is no readable image: {reason}")
+    return InvalidInputError(
+        f"{where} is not a readable image: {reason}", argument="name"
+    )
 
 
 def write_decoded(
     parts: dict[str, DecodedRows], metadata: dict[str, Any], target: Path
 ) -> None:
-    """Decodes every image of the parts into a new cache folder.
+    """Decode all images and write them to a new cache folder.
 
     Raises:
-        InvalidInputError: If an image cannot be used, or the folder not be written.
+        InvalidInputError: If an image cannot be used or the folder cannot be written.
     """
     files = {}
     with _cache.new_folder(target) as folder:
@@ -139,9 +144,9 @@ def write_decoded(
 def _images(
     rows: DecodedRows, part: str, labels: list[np.ndarray]
 ) -> Iterator[np.ndarray]:
-    """Yields the decoded images, many at a time; notes the labels on the way.
+    """Yield chunks of decoded images and append their labels to ``labels``.
 
-    One thread: for images as small as these a second one costs more than it brings.
+    It uses one thread. For images this small, a second thread costs more than it saves.
     """
     count = rows.shape[0]
     with Watch(f"decoding {part}", count) as watch:

@@ -1,4 +1,4 @@
-"""Folders of images, one folder per class."""
+"""Datasets in image folders, with one folder per class."""
 
 import os
 from collections import Counter
@@ -14,22 +14,23 @@ _TEST_NAMES = ("test", "val", "validation")
 _SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
-# What else a test part is called, and what it is to be called.
-_MEANT_AS_TEST = {
+# Other common names of a test folder, and the name to suggest for each.
+_SUGGESTED_TEST_NAMES = {
     **dict.fromkeys(("valid", "eval", "dev", "val", "validation"), "val"),
     **dict.fromkeys(("testing", "tests", "test"), "test"),
 }
-_GREY_MODES = frozenset({"1", "L", "LA"})
-_CACHE_FORMAT = "folder 1"  # Part of the key: another layout never meets an old folder.
+_GRAY_MODES = frozenset({"1", "L", "LA"})
+# Part of the cache key. Change it with the layout, so that old folders are not read.
+_CACHE_FORMAT = "folder 1"
 
 
 class ImageFiles:
     """Image files and their labels.
 
     Args:
-        root: The folder that the names are relative to.
-        names: One per image.
-        labels: One per image.
+        root: Folder that the names are relative to.
+        names: File name of each image.
+        labels: Label of each image.
     """
 
     def __init__(self, root: Path, names: Sequence[str], labels: Sequence[int]):
@@ -39,22 +40,23 @@ class ImageFiles:
         return len(self.names)
 
     def read(self, rows: Sequence[int]) -> list[tuple[bytes, int]]:
-        """The encoded images of some rows, and their labels."""
+        """Return the encoded images of some rows, and their labels."""
         return [
             ((self.root / self.names[row]).read_bytes(), self.labels[row])
             for row in rows
         ]
 
     def where(self, row: int) -> str:
-        """What a message calls an image."""
+        """Describe an image in error messages."""
         return str(self.root / self.names[row])
 
 
 def load_folder(root: Path, loading: Loading) -> ImageDataset:
-    """Loads ``root/train/CLASS/*.jpg`` and ``root/test/CLASS/*.jpg``.
+    """Load ``root/train/CLASS/*.jpg`` and ``root/test/CLASS/*.jpg``.
 
     Raises:
-        InvalidInputError: If the folder is built otherwise, or an image cannot be used.
+        InvalidInputError: If the folder has another structure, or an image cannot be
+            used.
     """
     test_root = _test_folder(root)
     class_names = [folder.name for folder in _folders(root / "train")]
@@ -88,22 +90,24 @@ def _test_folder(root: Path) -> Path:
     if (root / "train").is_dir() and found:
         return root / found[0]
     names = [folder.name for folder in _folders(root)]
-    alike = [name for name in names if name.lower() in _MEANT_AS_TEST]
-    if (root / "train").is_dir() and alike:
+    similar = [name for name in names if name.lower() in _SUGGESTED_TEST_NAMES]
+    if (root / "train").is_dir() and similar:
         raise InvalidInputError(
-            f"{root} holds no folder test or val; rename {alike[0]} to "
-            f"{_MEANT_AS_TEST[alike[0].lower()]}"
+            f"{root} contains no folder test or val; rename {similar[0]} to "
+            f"{_SUGGESTED_TEST_NAMES[similar[0].lower()]}",
+            argument="name",
         )
-    within = ", ".join(names[:5]) or "no folders"
+    found_names = ", ".join(names[:5]) or "no folders"
     raise InvalidInputError(
-        f"{root} must hold train/CLASS/IMAGE and test/CLASS/IMAGE (or val), it holds "
-        f"{within}; move a share of each class's images to a folder of its own under "
-        "test, the rest under train"
+        f"{root} must contain train/CLASS/IMAGE and test/CLASS/IMAGE (or val), but it "
+        f"contains {found_names}; move some images of each class to test/CLASS and the "
+        "others to train/CLASS",
+        argument="name",
     )
 
 
 def _folders(root: Path) -> list[Path]:
-    """The folders in a folder, by name; hidden ones are not meant."""
+    """Return the folders in a folder, sorted by name, without hidden ones."""
     return sorted(
         path
         for path in root.iterdir()
@@ -112,16 +116,20 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _list_images(root: Path, class_names: list[str]) -> ImageFiles:
-    """All images below the class folders, by name."""
+    """List all images in the class folders, sorted by name."""
     names, labels = [], []
     classes = _folders(root)
     if not classes:
-        raise InvalidInputError(f"{root} must hold one folder per class, it has none")
+        raise InvalidInputError(
+            f"{root} must contain one folder per class, but it contains no folder",
+            argument="name",
+        )
     for folder in classes:
         if folder.name not in class_names:
             raise InvalidInputError(
-                f"{folder} is no class of the training images: those are "
-                f"{', '.join(class_names[:10])}"
+                f"{folder} is not a class of the training images, which are "
+                f"{', '.join(class_names[:10])}",
+                argument="name",
             )
         own = sorted(
             str(Path(parent, name).relative_to(root))
@@ -131,8 +139,9 @@ def _list_images(root: Path, class_names: list[str]) -> ImageFiles:
         )
         if not own:
             raise InvalidInputError(
-                f"the class folder {folder} holds no images "
-                f"({', '.join(sorted(_SUFFIXES))}); fill it or remove it"
+                f"the class folder {folder} contains no images "
+                f"({', '.join(sorted(_SUFFIXES))}); fill it or remove it",
+                argument="name",
             )
         names += own
         labels += [class_names.index(folder.name)] * len(own)
@@ -140,19 +149,22 @@ def _list_images(root: Path, class_names: list[str]) -> ImageFiles:
 
 
 def files_passed_over(root: str | os.PathLike) -> Counter[str]:
-    """What a folder of images holds that is no image by its name, hidden files aside.
+    """Count the files in an image folder that :func:`load` ignores.
+
+    These are files whose suffix is not that of an image, and images outside the class
+    folders. Hidden files are not counted.
 
     Args:
         root: A folder that :func:`jaxkd.data.load` can load.
 
     Returns:
-        The number of files of each suffix in the parts that are loaded.
+        The number of ignored files of each suffix in the splits that are loaded.
     """
     found: Counter[str] = Counter()
     for part in (Path(root) / "train", _test_folder(Path(root))):
         for parent, _, names in os.walk(part, followlinks=True):
             shown = (Path(name) for name in names if not name.startswith("."))
-            # Beside the class folders, an image has no class.
+            # An image outside the class folders has no class.
             loose = Path(parent) == part
             found.update(
                 path.suffix.lower()
@@ -163,7 +175,7 @@ def files_passed_over(root: str | os.PathLike) -> Counter[str]:
 
 
 def _stamps(files: dict[str, ImageFiles]) -> list[str]:
-    """What changes when an image does, without reading it."""
+    """Return strings that change if an image changes, without reading images."""
     stamps = []
     for part, images in files.items():
         stamps += [part, str(images.root.resolve())]
@@ -174,7 +186,7 @@ def _stamps(files: dict[str, ImageFiles]) -> list[str]:
 
 
 def _decoded(files: dict[str, ImageFiles], loading: Loading) -> dict[str, DecodedRows]:
-    channels = 1 if all(map(_are_grey, files.values())) else 3
+    channels = 1 if all(map(_are_gray, files.values())) else 3
     parts = {
         part: DecodedRows(images, channels, loading.size)
         for part, images in files.items()
@@ -182,14 +194,14 @@ def _decoded(files: dict[str, ImageFiles], loading: Loading) -> dict[str, Decode
     return parts
 
 
-def _are_grey(files: ImageFiles) -> bool:
-    """Whether all images are, by their headers."""
+def _are_gray(files: ImageFiles) -> bool:
+    """Return whether all images are gray, according to their headers."""
     from PIL import Image, UnidentifiedImageError
 
     for row, name in enumerate(files.names):
         try:
             with Image.open(files.root / name) as image:
-                if image.mode not in _GREY_MODES:
+                if image.mode not in _GRAY_MODES:
                     return False
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
             raise unreadable(files.where(row), error) from error

@@ -1,11 +1,11 @@
-"""One name for a dataset, wherever it comes from."""
+"""Load a dataset by name or path."""
 
 import hashlib
+import importlib.resources
 import os
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -23,7 +23,7 @@ from jaxkd.data._folder import load_folder
 from jaxkd.data._parquet import find_parquet, load_parquet
 from jaxkd.data._tfds import load_tfds
 
-_DIGITS_TEST_ROWS = 360
+_DIGITS_TRAIN_ROWS = 1437
 
 
 def load(
@@ -35,47 +35,48 @@ def load(
     stream: bool = False,
     workers: int = 0,
 ) -> ImageDataset:
-    """Loads a dataset by name or from a file.
+    """Load a dataset by name or path.
 
-    ``"digits"`` is scikit-learn's bundled set of 8x8 handwritten digits, 1,437 for
-    training and 360 for testing in a fixed stratified split; it needs no network.
+    ``"digits"`` is a bundled set of 8x8 handwritten digits (UCI Machine Learning
+    Repository), 1,437 for training and 360 for testing in a fixed stratified split. It
+    needs no network.
 
-    A path that ends in ``.npz`` holds the arrays ``x_train``, ``y_train``, ``x_test``
-    and ``y_test`` (Keras's convention) and optionally ``class_names``. Images without
-    a channel axis get one. They are not flipped by default, since nothing is known of
-    them.
+    A ``.npz`` file contains the arrays ``x_train``, ``y_train``, ``x_test`` and
+    ``y_test`` (Keras's convention) and optionally ``class_names``. Images without a
+    channel axis get one. By default, they are not flipped, because a flip may change
+    their class.
 
-    A path of a folder holds images in ``train/CLASS/`` and ``test/CLASS/`` (or
+    A folder contains images in ``train/CLASS/`` and ``test/CLASS/`` (or
     ``val/CLASS/``), or ``train-*.parquet`` and ``test-*.parquet`` (or ``validation-``)
-    with the columns ``image`` and ``label``, as Hugging Face publishes them. All images
-    are loaded as grey ones if all are, else in colour (of parquet files the first
-    image decides). They are not flipped by default.
+    with the columns ``image`` and ``label``, as Hugging Face publishes them. If all
+    images are gray, they are loaded with one channel, otherwise in color. In parquet
+    files, the first image decides. By default, they are not flipped.
 
     Any other name is a TFDS dataset, ``name[/config][:version]``, that was prepared as
-    array_record. Its images are decoded once into a memory-mapped cache; TensorFlow is
-    not needed. The split ``"validation"`` stands in where there is no ``"test"``.
+    array_record. Its images are decoded once into a memory-mapped cache. TensorFlow is
+    not needed. If there is no split ``"test"``, the split ``"validation"`` is used.
 
     Args:
-        name: What to load.
-        data_dir: Folder of prepared TFDS datasets; TFDS_DATA_DIR, else
-            ~/tensorflow_datasets if None.
-        cache_dir: Folder for decoded images; JAXKD_CACHE_DIR, else the user's cache
-            folder if None.
-        image_size: Height and width that encoded images are brought to: scaled until
-            they cover the square, their aspect kept, and cut out of its middle. Needed
-            where they have different sizes.
-        stream: Whether to read and decode images when they are needed, every time,
-            instead of once into the cache. The first load still looks at each image
-            once, for labels, sizes and statistics.
-        workers: Processes that read streamed images; 0 for threads.
+        name: Name or path of the dataset.
+        data_dir: Folder of prepared TFDS datasets. If None, TFDS_DATA_DIR, else
+            ~/tensorflow_datasets.
+        cache_dir: Folder for decoded images. If None, JAXKD_CACHE_DIR, else the user's
+            cache folder.
+        image_size: Height and width to resize encoded images to. They are scaled until
+            they cover the square, with their aspect ratio unchanged, and cropped at the
+            center. Required if the images have different sizes.
+        stream: Whether to read and decode images whenever they are needed, instead of
+            once into the cache. The first load still reads each image once, to find
+            labels, sizes and statistics.
+        workers: Number of processes that read streamed images; 0 for threads.
 
     Returns:
-        The dataset, checked. Its images are read-only memory maps, or streamed; those
+        The validated dataset. Its images are read-only memory maps or streamed; those
         of digits and .npz files are arrays.
 
     Raises:
         InvalidInputError: If the name is unknown, the dataset is not prepared, a file
-            is damaged, or its contents cannot be used. The message says what to do.
+            is damaged, or its contents cannot be used.
 
     Example:
         >>> from jaxkd import data
@@ -90,8 +91,9 @@ def load(
         return _in_memory(_npz(Path(name).expanduser()), loading)
     if name.endswith(".parquet"):
         raise InvalidInputError(
-            f"{name} is one part of a dataset: give the folder that holds "
-            "train-*.parquet and test-*.parquet"
+            f"{name} is one part of a dataset; give the folder that contains "
+            "train-*.parquet and test-*.parquet",
+            argument="name",
         )
     if is_path(name):
         root = Path(name).expanduser()
@@ -103,10 +105,10 @@ def load(
 
 
 def is_path(name: str) -> bool:
-    """Whether the name of a dataset is that of a file or folder.
+    """Return whether the name of a dataset is the path of a file or folder.
 
-    A name without a separator is one of the catalogue, whatever lies in the current
-    folder: write ``./mnist`` for the folder.
+    A name without a path separator is a TFDS name, even if the current folder contains
+    a folder of this name. Write ``./mnist`` for the folder.
     """
     if name.endswith(".npz"):
         return True
@@ -115,39 +117,36 @@ def is_path(name: str) -> bool:
 
 
 def _in_memory(dataset: ImageDataset, loading: Loading) -> ImageDataset:
-    """Refuses what only encoded images have."""
+    """Return the dataset; raise if a setting applies to encoded images only."""
     if loading.stream:
         raise InvalidInputError(
-            f"{dataset.name} is held in memory: only TFDS datasets, image folders and "
-            "parquet files can be streamed (--stream)"
+            f"stream is set, but {dataset.name} is held in memory; only TFDS datasets, "
+            "image folders and parquet files can be streamed (--stream)",
+            argument="stream",
         )
     if loading.image_size is not None:
         raise InvalidInputError(
-            f"the images of {dataset.name} are arrays of size {dataset.image_shape}: "
-            "image_size (--image-size) is for encoded images"
+            f"image_size is {loading.image_size}, but the images of {dataset.name} are "
+            f"arrays of shape {dataset.image_shape}; image_size (--image-size) applies "
+            "to encoded images only",
+            argument="image_size",
         )
     return dataset
 
 
 def _digits() -> ImageDataset:
-    # Slow to import, and needed by this dataset only.
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    digits: Any = load_digits()
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
-    parts: Any = train_test_split(
-        images,
-        digits.target,
-        test_size=_DIGITS_TEST_ROWS,
-        stratify=digits.target,
-        random_state=0,
-    )
-    x_train, x_test, y_train, y_test = parts
+    """Read the bundled digits; see ``digits.md`` for their source and license."""
+    file = importlib.resources.files("jaxkd.data").joinpath("digits.npz")
+    with file.open("rb") as raw, NpzFile(raw, allow_pickle=False) as arrays:
+        images, labels = arrays["images"], arrays["labels"]
+    # Stored values are 0 to 16; the training rows come first.
+    images = np.round(images * (255 / 16)).astype(np.uint8)[..., None]
+    train, test = np.split(images, [_DIGITS_TRAIN_ROWS])
+    train_labels, test_labels = np.split(labels, [_DIGITS_TRAIN_ROWS])
     return ImageDataset(
         name="digits",
-        train=Split(x_train, y_train),
-        test=Split(x_test, y_test),
+        train=Split(train, train_labels),
+        test=Split(test, test_labels),
         num_classes=10,
         augmentation=default_augmentation("digits", images.shape[1:]),
     )
@@ -191,25 +190,33 @@ def _npz(path: Path) -> ImageDataset:
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     required = ("x_train", "y_train", "x_test", "y_test")
     try:
-        # Pickles can run code: a file that needs them is refused. np.load would return
-        # a bare array for a misnamed .npy.
+        # Unpickling can run code, so pickled arrays are rejected. np.load would return
+        # a bare array for a .npy file with the wrong suffix.
         with path.open("rb") as raw, NpzFile(raw, allow_pickle=False) as file:
             missing = [key for key in required if key not in file]
             if missing:
                 raise InvalidInputError(
-                    f"{path} must hold {', '.join(required)}; {missing[0]} is missing"
+                    f"{path} must contain {', '.join(required)}; {missing[0]} is "
+                    "missing",
+                    argument="name",
                 )
             return {key: _member(file, key, path) for key in file}
     except FileNotFoundError:
-        raise InvalidInputError(f"dataset: there is no folder or file {path}") from None
+        raise InvalidInputError(
+            f"dataset: there is no folder or file {path}", argument="name"
+        ) from None
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         if isinstance(error, InvalidInputError):
             raise
-        raise InvalidInputError(f"cannot read {path}: {error}") from error
+        raise InvalidInputError(
+            f"cannot read {path}: {error}", argument="name"
+        ) from error
 
 
 def _member(file: NpzFile, key: str, path: Path) -> np.ndarray:
     try:
         return file[key]
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise InvalidInputError(f"cannot read {key} of {path}: {error}") from error
+        raise InvalidInputError(
+            f"cannot read {key} of {path}: {error}", argument="name"
+        ) from error

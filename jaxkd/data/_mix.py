@@ -1,4 +1,4 @@
-"""Mixup and CutMix: batches whose images are mixed with one another."""
+"""Mixup and CutMix: mix the images of a batch."""
 
 import math
 from typing import NamedTuple
@@ -12,12 +12,12 @@ from jaxkd.data._dataset import Augmentation
 
 
 class Mixed(NamedTuple):
-    """What was mixed into a batch.
+    """Labels and share of the partners that were mixed into a batch.
 
     Attributes:
-        labels: The partner's class number for each image.
-        share: How much of each image is its partner's, in ``[0, 1/2]``: the image's own
-            label is the dominant one.
+        labels: Class number of each image's partner.
+        share: Share of the partner in each image, in ``[0, 1/2]``; the image's own
+            label therefore dominates.
     """
 
     labels: Int[Array, " batch"]
@@ -30,27 +30,29 @@ def mix(
     labels: Int[ArrayLike, " batch"],
     augmentation: Augmentation,
 ) -> tuple[Shaped[Array, "batch height width channels"], Mixed | None]:
-    r"""Mixes each image with a partner from a random permutation of the batch.
+    r"""Mix each image with a partner from a random permutation of the batch.
 
-    Mixup blends, :math:`(1 - s) x_i + s x_j`; CutMix pastes the partner's pixels into a
-    box, or around it, of which :math:`s` is the share. The published
+    Mixup blends the images, :math:`(1 - s) x_i + s x_j`. CutMix replaces the pixels in
+    a box, or those around it, by the partner's; :math:`s` is their share. The published
     :math:`\lambda \sim \mathrm{Beta}(\alpha, \alpha)`, one for the batch, is folded:
-    :math:`s = \min(\lambda, 1 - \lambda)`. That exchanges the roles of an image and its
-    partner where the partner would dominate; under the inverse permutation, which is as
-    likely, it is the same batch. If both are on, a coin chooses one for each batch.
+    :math:`s = \min(\lambda, 1 - \lambda)`. This exchanges the roles of an image and its
+    partner if the partner would dominate. The result has the same distribution, because
+    the inverse permutation is equally likely. If both are on, each batch uses one of
+    them, with probability 1/2.
 
     Args:
-        key: Randomness; the same key gives the same result.
-        images: uint8 (mixed values are rounded) or floating point.
+        key: PRNG key; the same key gives the same result.
+        images: uint8 (mixed values are rounded) or floating-point images.
         labels: Class numbers.
-        augmentation: ``mixup`` and ``cutmix`` are their :math:`\alpha`, 0 for none.
+        augmentation: Settings; ``mixup`` and ``cutmix`` are the :math:`\alpha` of each
+            method, 0 for off.
 
     Returns:
-        Images of the same shape and dtype, and what was mixed into them; the images
-        themselves and None if both are off.
+        Images of the same shape and dtype, and the labels and share of the partners. If
+        both methods are off, the images themselves and None.
 
     Raises:
-        InvalidInputError: If an :math:`\alpha` is negative or no number.
+        InvalidInputError: If an :math:`\alpha` is negative or NaN.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -77,12 +79,12 @@ def mix(
         partner_key, jnp.arange(batch, dtype=jnp.int32), independent=False
     )
     if not cutmix:
-        share = _share(blend_key, mixup)
+        share = _partner_share(blend_key, mixup)
         weights = jnp.broadcast_to(share, (height, width))
     else:
         weights = _partner_pixels(box_key, height, width, cutmix).astype(jnp.float32)
         if mixup:
-            blend = jnp.broadcast_to(_share(blend_key, mixup), (height, width))
+            blend = jnp.broadcast_to(_partner_share(blend_key, mixup), (height, width))
             weights = jnp.where(jax.random.bernoulli(coin_key), blend, weights)
         share = jnp.mean(weights)
     weights = weights[None, :, :, None]
@@ -93,7 +95,7 @@ def mix(
     return blended.astype(images.dtype), Mixed(labels[partners], share)
 
 
-def _share(key: PRNGKeyArray, alpha: float) -> Float[Array, ""]:
+def _partner_share(key: PRNGKeyArray, alpha: float) -> Float[Array, ""]:
     kept = jax.random.beta(key, alpha, alpha, dtype=jnp.float32)
     return jnp.minimum(kept, 1 - kept)
 
@@ -101,21 +103,21 @@ def _share(key: PRNGKeyArray, alpha: float) -> Float[Array, ""]:
 def _partner_pixels(
     key: PRNGKeyArray, height: int, width: int, alpha: float
 ) -> Bool[Array, "{height} {width}"]:
-    """A box whose centre is anywhere, or all around it if it is more than half."""
+    """Return the mask of a random box, or its complement if it covers over half."""
     size_key, y_key, x_key = jax.random.split(key, 3)
     kept = jax.random.beta(size_key, alpha, alpha, dtype=jnp.float32)
     side = jnp.sqrt(1 - kept)
     within = (
-        _within(y_key, height, side)[:, None] & _within(x_key, width, side)[None, :]
+        _interval(y_key, height, side)[:, None] & _interval(x_key, width, side)[None, :]
     )
     return within ^ (jnp.mean(within, dtype=jnp.float32) > 0.5)
 
 
-def _within(
+def _interval(
     key: PRNGKeyArray, length: int, side: Float[Array, ""]
 ) -> Bool[Array, " {length}"]:
-    """Where an interval of this share of the length is, cut off at the ends."""
+    """Return the mask of a random interval with this share of the length, clipped."""
     half = jnp.floor(side * length).astype(jnp.int32) // 2
-    centre = jax.random.randint(key, (), 0, length, dtype=jnp.int32)
+    center = jax.random.randint(key, (), 0, length, dtype=jnp.int32)
     positions = jnp.arange(length, dtype=jnp.int32)
-    return (positions >= centre - half) & (positions < centre + half)
+    return (positions >= center - half) & (positions < center + half)

@@ -1,4 +1,4 @@
-"""Statistics of the training images and normalisation by them."""
+"""Channel statistics of the training images, and normalization by them."""
 
 import math
 from typing import NamedTuple
@@ -7,17 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Float32, Int, Shaped
 
-from jaxkd._errors import InvalidInputError
+from jaxkd._errors import InvalidInputError, InvalidTypeError
 from jaxkd.data._dataset import chunks
 from jaxkd.data._stream import Streamed
 
 # A channel whose standard deviation is below this share of its mean is constant up to
-# the rounding of float32: dividing by it would only magnify that rounding.
-_CONSTANT = 1e-6
+# the rounding of float32. Dividing by it would only magnify the rounding errors.
+_CONSTANT_CHANNEL = 1e-6
 
 
 class Normalization(NamedTuple):
-    """Mean and standard deviation of each channel, images scaled to [0, 1]."""
+    """Mean and standard deviation of each channel of images scaled to [0, 1]."""
 
     mean: Float[ArrayLike, " channels"]
     std: Float[ArrayLike, " channels"]
@@ -26,22 +26,22 @@ class Normalization(NamedTuple):
 def channel_statistics(
     images: Shaped[np.ndarray, "rows height width channels"] | Streamed,
 ) -> Normalization:
-    """Computes mean and population standard deviation of each channel in float64.
+    """Compute the mean and population standard deviation of each channel in float64.
 
-    Reads the rows once for uint8, twice for floating images, in chunks: a
-    memory-mapped array never has to fit in memory.
+    The rows are read in chunks, once for uint8 and twice for floating-point images, so
+    a memory-mapped array does not have to fit in memory.
 
     Args:
-        images: Training images, uint8 (0 to 255) or floating point; streamed ones are
+        images: Training images, uint8 (0 to 255) or floating point. Streamed images are
             not read if their statistics are known.
 
     Returns:
-        The statistics in float32, uint8 values counted as fractions of 255. A constant
-        channel gets standard deviation 1, so that it normalises to zero.
+        The statistics in float32, with uint8 values divided by 255. The standard
+        deviation of a constant channel is 1, so that it is normalized to zero.
 
     Raises:
         TypeError: If the images are neither uint8 nor floating point.
-        InvalidInputError: If there are none.
+        InvalidInputError: If the images are empty.
 
     Example:
         >>> import numpy as np
@@ -53,11 +53,13 @@ def channel_statistics(
     if isinstance(images, Streamed) and images.statistics is not None:
         return Normalization(*images.statistics)
     if 0 in images.shape:
-        raise InvalidInputError(f"images must not be empty, got shape {images.shape}")
+        raise InvalidInputError(
+            f"images must not be empty, got shape {images.shape}", argument="images"
+        )
     channels = images.shape[-1]
     count = math.prod(images.shape[:-1])
     if images.dtype == np.uint8:
-        # Exact: the histogram holds all there is to know.
+        # The histogram determines the statistics exactly.
         total = np.zeros((channels, 256), np.int64)
         for chunk in chunks(images):
             total += histogram(chunk)
@@ -71,8 +73,9 @@ def channel_statistics(
             squares += np.square(chunk.astype(np.float64) - mean).sum(axes)
         std = np.sqrt(squares / count)
     else:
-        raise TypeError(
-            f"images must be uint8 or floating point, got dtype {images.dtype}"
+        raise InvalidTypeError(
+            f"images must be uint8 or floating point, got dtype {images.dtype}",
+            argument="images",
         )
     return _rounded(mean, std)
 
@@ -80,7 +83,7 @@ def channel_statistics(
 def histogram(
     images: Shaped[np.ndarray, "rows height width channels"],
 ) -> Int[np.ndarray, "channels 256"]:
-    """How often each value of uint8 images occurs in each channel."""
+    """Count each value of uint8 images in each channel."""
     return np.stack(
         [
             np.bincount(images[..., channel].ravel(), minlength=256)
@@ -92,11 +95,14 @@ def histogram(
 def statistics_of_histogram(
     histogram: Int[np.ndarray, "channels 256"], count: int
 ) -> Normalization:
-    """What :func:`channel_statistics` says of images with this histogram.
+    """Compute :func:`channel_statistics` of uint8 images from their histogram.
 
     Args:
-        histogram: Of all images together.
-        count: Values per channel.
+        histogram: Histogram of all images.
+        count: Number of values per channel.
+
+    Returns:
+        The statistics.
     """
     levels = np.arange(256) / 255
     mean = histogram @ levels / count
@@ -105,7 +111,7 @@ def statistics_of_histogram(
 
 
 def _rounded(mean: np.ndarray, std: np.ndarray) -> Normalization:
-    std = np.where(std <= _CONSTANT * np.abs(mean), 1.0, std)
+    std = np.where(std <= _CONSTANT_CHANNEL * np.abs(mean), 1.0, std)
     return Normalization(mean.astype(np.float32), std.astype(np.float32))
 
 
@@ -113,18 +119,18 @@ def normalize(
     images: Shaped[ArrayLike, "*batch height width channels"],
     normalization: Normalization,
 ) -> Float32[Array, "*batch height width channels"]:
-    r"""Shifts and scales each channel: :math:`(x - \mu) / \sigma`.
+    r"""Shift and scale each channel: :math:`(x - \mu) / \sigma`.
 
     Args:
-        images: uint8 images, divided by 255 first, or floating ones, taken as they are.
-        normalization: What :func:`channel_statistics` measured on the training images.
+        images: uint8 images, which are divided by 255 first, or floating-point images.
+        normalization: :func:`channel_statistics` of the training images.
 
     Returns:
-        The normalised images in float32.
+        The normalized images in float32.
 
     Raises:
         TypeError: If the images are neither uint8 nor floating point.
-        InvalidInputError: If the channels differ in number.
+        InvalidInputError: If images and statistics have different numbers of channels.
 
     Example:
         >>> import jax.numpy as jnp
@@ -140,12 +146,16 @@ def normalize(
     elif jnp.issubdtype(x.dtype, jnp.floating):
         x = x.astype(jnp.float32)
     else:
-        raise TypeError(f"images must be uint8 or floating point, got dtype {x.dtype}")
+        raise InvalidTypeError(
+            f"images must be uint8 or floating point, got dtype {x.dtype}",
+            argument="images",
+        )
     mean, std = (jnp.asarray(value, jnp.float32) for value in normalization)
     if mean.shape != x.shape[-1:] or std.shape != x.shape[-1:]:
         raise InvalidInputError(
             f"normalization must have one mean and std for each of the {x.shape[-1]} "
-            f"channels, got {mean.shape} and {std.shape}"
+            f"channels, got {mean.shape} and {std.shape}",
+            argument="normalization",
         )
     axes = tuple(range(x.ndim - 1))
     return (x - jnp.expand_dims(mean, axes)) / jnp.expand_dims(std, axes)

@@ -1,7 +1,6 @@
-"""Parquet files of encoded images, as Hugging Face publishes them."""
+"""Datasets in parquet files of encoded images, the format of Hugging Face."""
 
 import functools
-import importlib.util
 import io
 import json
 from collections.abc import Sequence
@@ -19,14 +18,15 @@ from jaxkd.data._decode import DecodedRows, unreadable
 _PARTS = {"train": ("train",), "test": ("test", "validation", "val")}
 _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "fine_label")
-_CACHE_FORMAT = "parquet 1"  # Part of the key: another layout never meets an old one.
+# Part of the cache key. Change it with the layout, so that old folders are not read.
+_CACHE_FORMAT = "parquet 1"
 
 
 class ParquetImages:
-    """Encoded images and labels of one split. Fast for rows in order only.
+    """Encoded images and labels of one split. Only sequential reads are fast.
 
     Args:
-        paths: The split's files, in order.
+        paths: Files of the split, in order.
 
     Raises:
         InvalidInputError: If a file has no images or labels.
@@ -34,7 +34,8 @@ class ParquetImages:
 
     def __init__(self, paths: Sequence[Path]):
         self._paths = tuple(paths)
-        self.name = f"{paths[0]} and what follows it" if paths[1:] else str(paths[0])
+        more = f" and {len(paths) - 1} more files" if paths[1:] else ""
+        self.name = f"{paths[0]}{more}"
         self._groups, counts = [], []
         for path in self._paths:
             file = _open(path)
@@ -45,7 +46,9 @@ class ParquetImages:
                 counts.append(file.metadata.row_group(group).num_rows)
         self._ends = np.cumsum(counts)
         if not len(self):
-            raise InvalidInputError(f"{self._paths[0]} holds no rows")
+            raise InvalidInputError(
+                f"{self._paths[0]} contains no rows", argument="name"
+            )
         self._group = functools.lru_cache(maxsize=1)(self._read_group)
 
     def __reduce__(self):
@@ -55,7 +58,7 @@ class ParquetImages:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def read(self, rows: Sequence[int]) -> list[tuple[bytes, int]]:
-        """The encoded images of some rows, and their labels."""
+        """Return the encoded images of some rows, and their labels."""
         found = []
         for row in rows:
             group = int(np.searchsorted(self._ends, row, side="right"))
@@ -65,18 +68,22 @@ class ParquetImages:
             encoded = image.get("bytes") if isinstance(image, dict) else image
             if not isinstance(encoded, bytes) or not isinstance(label, int):
                 raise InvalidInputError(
-                    f"{self.where(row)} must hold the bytes of an image and an integer "
-                    f"label, got {type(encoded).__name__} and {label!r}"
+                    f"{self.where(row)} must contain the bytes of an image and an "
+                    f"integer label, got {type(encoded).__name__} and {label!r}",
+                    argument="name",
                 )
             found.append((encoded, label))
         return found
 
     def where(self, row: int) -> str:
-        """What a message calls an image."""
+        """Describe an image in error messages."""
         return f"row {row} of {self.name}"
 
     def class_names(self) -> list[str]:
-        """From the files' metadata; else the numbers that occur in this split."""
+        """Return the names in the files' metadata; else the numbers up to the largest.
+
+        The largest number is that of this split's labels.
+        """
         metadata = _open(self._paths[0]).schema_arrow.metadata or {}
         try:
             features = json.loads(metadata[b"huggingface"])["info"]["features"]
@@ -97,12 +104,12 @@ class ParquetImages:
 
 
 class RecordFile:
-    """Encoded images in an array_record file, which reads any row at once.
+    """Encoded images in an array_record file, which has fast random access.
 
     Args:
         path: The file.
-        labels: One per image.
-        name: What messages call the split.
+        labels: Label of each image.
+        name: Name of the split in error messages.
     """
 
     def __init__(self, path: Path, labels: np.ndarray, name: str):
@@ -121,20 +128,23 @@ class RecordFile:
         return len(self._labels)
 
     def read(self, rows: Sequence[int]) -> list[tuple[bytes, int]]:
-        """The encoded images of some rows, and their labels."""
+        """Return the encoded images of some rows, and their labels."""
         images = self._reader.read(list(rows))
         return [(x, int(self._labels[r])) for x, r in zip(images, rows, strict=True)]
 
     def where(self, row: int) -> str:
-        """What a message calls an image."""
+        """Describe an image in error messages."""
         return f"row {row} of {self._name}"
 
 
 def find_parquet(root: Path) -> dict[str, list[Path]] | None:
-    """The files of both parts in a folder or its ``data``; None if it has no parquet.
+    """Find the parquet files of both splits in a folder or its subfolder ``data``.
+
+    Returns:
+        The files of ``train`` and ``test``, or None if there are no parquet files.
 
     Raises:
-        InvalidInputError: If a part is missing.
+        InvalidInputError: If a split is missing.
     """
     for folder in (root, root / "data"):
         if not any(folder.glob("*.parquet")):
@@ -145,8 +155,9 @@ def find_parquet(root: Path) -> dict[str, list[Path]] | None:
             found[part] = next(filter(None, globbed), [])
             if not found[part]:
                 raise InvalidInputError(
-                    f"{folder} must hold train-*.parquet and test-*.parquet (or "
-                    f"validation), it has none for {part}"
+                    f"{folder} must contain train-*.parquet and test-*.parquet (or "
+                    f"validation-*.parquet), but it contains none for {part}",
+                    argument="name",
                 )
         return found
     return None
@@ -155,16 +166,11 @@ def find_parquet(root: Path) -> dict[str, list[Path]] | None:
 def load_parquet(
     root: Path, files: dict[str, list[Path]], loading: Loading
 ) -> ImageDataset:
-    """Loads columns ``image`` (bytes, or a struct with them) and ``label``.
+    """Load the columns ``image`` (bytes, or a struct that contains them) and ``label``.
 
     Raises:
-        InvalidInputError: If pyarrow is not installed, or a file cannot be used.
+        InvalidInputError: If a file cannot be used.
     """
-    if importlib.util.find_spec("pyarrow") is None:
-        raise InvalidInputError(
-            f"reading {root} needs pyarrow; install it in the checkout: "
-            "pip install '.[parquet]'"
-        )
     stamps = [_CACHE_FORMAT]
     for part, paths in files.items():
         for path in paths:
@@ -179,7 +185,7 @@ def load_parquet(
         images = {part: ParquetImages(paths) for part, paths in files.items()}
         class_names = images["train"].class_names()
         source = _in_records(images, records) if loading.stream else images
-        channels = 1 if all(map(_first_is_grey, images.values())) else 3
+        channels = 1 if all(map(_first_is_gray, images.values())) else 3
         parts = {
             part: DecodedRows(encoded, channels, loading.size)
             for part, encoded in source.items()
@@ -204,7 +210,7 @@ def load_parquet(
 def _in_records(
     images: dict[str, ParquetImages], target: Path
 ) -> dict[str, RecordFile]:
-    """Copies the encoded images once: parquet has no fast access to single rows."""
+    """Copy the encoded images to array_record files, which have fast random access."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
     if not target.is_dir():
@@ -230,8 +236,8 @@ def _in_records(
     }
 
 
-def _first_is_grey(images: ParquetImages) -> bool:
-    """By the first image's header; colour is for all, so one file tells."""
+def _first_is_gray(images: ParquetImages) -> bool:
+    """Return whether the first image is gray, according to its header."""
     from PIL import Image, UnidentifiedImageError
 
     ((encoded, _),) = images.read([0])
@@ -250,14 +256,17 @@ def _open(path: Path) -> Any:
         return pyarrow.parquet.ParquetFile(path)
     except (pyarrow.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
-        raise InvalidInputError(f"cannot read {path}: {reason}") from error
+        raise InvalidInputError(
+            f"cannot read {path}: {reason}", argument="name"
+        ) from error
 
 
 def _column(path: Path, file: Any, names: Sequence[str]) -> str:
     found = [name for name in names if name in file.schema_arrow.names]
     if not found:
         raise InvalidInputError(
-            f"{path} must have a column {' or '.join(names)}, it has "
-            f"{', '.join(file.schema_arrow.names)}"
+            f"{path} must have a column {' or '.join(names)}, but its columns are "
+            f"{', '.join(file.schema_arrow.names)}",
+            argument="name",
         )
     return found[0]

@@ -1,4 +1,4 @@
-"""RandAugment on the device: the same few operations for every image, drawn anew."""
+"""RandAugment on the device: a few random operations for each image."""
 
 from collections.abc import Callable
 
@@ -10,14 +10,15 @@ from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
 from jaxkd.data._dataset import RandAugment
 
-_MOST = 10.0  # The largest magnitude, as in the paper.
-_ROTATION = 30.0  # Degrees at that magnitude; this and the next are AutoAugment's.
+_MAX_MAGNITUDE = 10.0  # As in the paper.
+# Values of AutoAugment at the largest magnitude.
+_ROTATION = 30.0  # Degrees.
 _SHEAR = 0.3
-_TRANSLATION = 0.45  # Of the image's width or height.
+_TRANSLATION = 0.45  # Share of the image's width or height.
 _ENHANCEMENT = 0.9
 _POSTERIZED_BITS = 4.0
 
-# Weights of red, green and blue in a grey image (ITU-R 601), as 16-bit fractions.
+# Weights of red, green and blue in a gray image (ITU-R 601), as 16-bit fractions.
 _LUMA = (19595, 38470, 7471)
 
 _Image = UInt8[Array, "height width channels"]
@@ -29,23 +30,23 @@ def randaugment(
     images: Shaped[ArrayLike, "batch height width channels"],
     settings: RandAugment,
 ) -> Shaped[Array, "batch height width channels"]:
-    """Applies a few operations to each image, drawn from fourteen with replacement.
+    """Apply random operations to each image, drawn from fourteen with replacement.
 
-    The operations are ``OPERATIONS``: none, three of geometry with their two
-    directions, and eight of colour, as pillow has them. All are none at magnitude 0 but
-    ``autocontrast`` and ``equalize``, which have no magnitude. Where an operation has
-    two directions (left or right, brighter or darker), each image throws a coin.
+    The operations are listed in ``OPERATIONS``: the identity, five geometric ones, and
+    eight of color, which agree with Pillow's. At magnitude 0, all are the identity
+    except ``autocontrast`` and ``equalize``, which have no magnitude. If an operation
+    has two directions (left or right, brighter or darker), each image draws one.
 
     Args:
-        key: Randomness; the same key gives the same result.
+        key: PRNG key; the same key gives the same result.
         images: uint8, or floats in ``[0, 1]``, which are rounded to 256 levels.
-        settings: How many operations, and how strong.
+        settings: Number and magnitude of the operations.
 
     Returns:
-        Images of the same shape and dtype; what comes from outside an image is black.
+        Images of the same shape and dtype. Pixels from outside an image are black.
 
     Raises:
-        InvalidInputError: If there are other than 1 or 3 channels, or a setting is out
+        InvalidInputError: If the number of channels is not 1 or 3, or a setting is out
             of range.
 
     Example:
@@ -61,14 +62,15 @@ def randaugment(
     """
     num_ops, magnitude = settings
     _checks.check_at_least(1, randaugment_operations=num_ops)
-    _checks.check_in_range(0.0, _MOST, randaugment_magnitude=magnitude)
+    _checks.check_in_range(0.0, _MAX_MAGNITUDE, randaugment_magnitude=magnitude)
     images = jnp.asarray(images)
     batch, *_, channels = images.shape
     if channels not in (1, 3):
         raise InvalidInputError(
-            f"randaugment works on images of 1 or 3 channels, got {channels}"
+            f"images must have 1 or 3 channels for RandAugment, got {channels}",
+            argument="images",
         )
-    levels = jnp.full((batch,), magnitude / _MOST, jnp.float32)
+    levels = jnp.full((batch,), magnitude / _MAX_MAGNITUDE, jnp.float32)
 
     def apply(pixels, key):
         choice_key, sign_key = jax.random.split(key)
@@ -88,13 +90,13 @@ def randaugment(
 
 
 def identity(image: _Image, level: _Level) -> _Image:
-    """The image itself."""
+    """Return the image itself."""
     del level
     return image
 
 
 def autocontrast(image: _Image, level: _Level) -> _Image:
-    """Stretches each channel so that its darkest is 0 and its brightest 255."""
+    """Scale each channel so that its smallest value is 0 and its largest 255."""
     del level
     x = image.astype(jnp.int32)
     low, high = x.min((0, 1), keepdims=True), x.max((0, 1), keepdims=True)
@@ -103,7 +105,7 @@ def autocontrast(image: _Image, level: _Level) -> _Image:
 
 
 def equalize(image: _Image, level: _Level) -> _Image:
-    """Makes all values of each channel about equally frequent."""
+    """Equalize the histogram of each channel."""
     del level
     return jax.vmap(_equalize, in_axes=-1, out_axes=-1)(image)
 
@@ -119,7 +121,7 @@ def _equalize(channel: UInt8[Array, "height width"]) -> UInt8[Array, "height wid
 
 
 def rotate(image: _Image, level: _Level) -> _Image:
-    """Turns about the centre, counter-clockwise for a positive level."""
+    """Rotate about the center, counterclockwise if the level is positive."""
     angle = -level * jnp.float32(jnp.deg2rad(_ROTATION))
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     y, x = image.shape[0] / 2, image.shape[1] / 2
@@ -128,59 +130,59 @@ def rotate(image: _Image, level: _Level) -> _Image:
 
 
 def shear_x(image: _Image, level: _Level) -> _Image:
-    """Shifts each row in proportion to its number."""
+    """Shift each row in proportion to its number."""
     return _transform(image, (1.0, level * _SHEAR, 0.0), (0.0, 1.0, 0.0))
 
 
 def shear_y(image: _Image, level: _Level) -> _Image:
-    """Shifts each column in proportion to its number."""
+    """Shift each column in proportion to its number."""
     return _transform(image, (1.0, 0.0, 0.0), (level * _SHEAR, 1.0, 0.0))
 
 
 def translate_x(image: _Image, level: _Level) -> _Image:
-    """Shifts sideways."""
+    """Shift horizontally."""
     shift = level * _TRANSLATION * image.shape[1]
     return _transform(image, (1.0, 0.0, shift), (0.0, 1.0, 0.0))
 
 
 def translate_y(image: _Image, level: _Level) -> _Image:
-    """Shifts up or down."""
+    """Shift vertically."""
     shift = level * _TRANSLATION * image.shape[0]
     return _transform(image, (1.0, 0.0, 0.0), (0.0, 1.0, shift))
 
 
 def solarize(image: _Image, level: _Level) -> _Image:
-    """Inverts what is brighter than a threshold, which falls from 256 to 0."""
+    """Invert values above a threshold, which falls from 256 to 0 with the level."""
     threshold = 256 * (1 - jnp.abs(level))
     return jnp.where(image.astype(jnp.float32) < threshold, image, 255 - image)
 
 
 def posterize(image: _Image, level: _Level) -> _Image:
-    """Keeps 8 to 4 of the highest bits."""
+    """Keep the highest 8 to 4 bits."""
     dropped = jnp.round(jnp.abs(level) * _POSTERIZED_BITS).astype(jnp.uint8)
     return (image >> dropped) << dropped
 
 
 def color(image: _Image, level: _Level) -> _Image:
-    """Towards grey, or away from it; grey images stay."""
-    grey = _grey(image)
-    return _blend(jnp.broadcast_to(grey, image.shape), image, level)
+    """Blend with the gray image, or move away from it; gray images do not change."""
+    gray = _gray(image)
+    return _blend(jnp.broadcast_to(gray, image.shape), image, level)
 
 
 def contrast(image: _Image, level: _Level) -> _Image:
-    """Towards the mean of the grey image, or away from it."""
-    grey = _grey(image)
-    mean = (2 * jnp.sum(grey, dtype=jnp.int32) + grey.size) // (2 * grey.size)
+    """Blend with the mean of the gray image, or move away from it."""
+    gray = _gray(image)
+    mean = (2 * jnp.sum(gray, dtype=jnp.int32) + gray.size) // (2 * gray.size)
     return _blend(jnp.full(image.shape, mean, jnp.int32), image, level)
 
 
 def brightness(image: _Image, level: _Level) -> _Image:
-    """Towards black, or away from it."""
+    """Blend with black, or move away from it."""
     return _blend(jnp.zeros(image.shape, jnp.int32), image, level)
 
 
 def sharpness(image: _Image, level: _Level) -> _Image:
-    """Towards a smoothed image, or away from it; the outermost pixels stay."""
+    """Blend with a smoothed image, or move away from it, except at the border."""
     x = image.astype(jnp.int32)
     height, width, _ = x.shape
     if height < 3 or width < 3:
@@ -188,7 +190,7 @@ def sharpness(image: _Image, level: _Level) -> _Image:
     total = sum(
         x[i : height - 2 + i, j : width - 2 + j] for i in range(3) for j in range(3)
     )
-    smooth = (2 * (total + 4 * x[1:-1, 1:-1]) + 13) // 26  # the nearest 13th
+    smooth = (2 * (total + 4 * x[1:-1, 1:-1]) + 13) // 26  # Sum / 13, rounded.
     return _blend(x.at[1:-1, 1:-1].set(smooth), image, level)
 
 
@@ -208,11 +210,11 @@ OPERATIONS: dict[str, Callable[[Array, Array], Array]] = {
     "translate_x": translate_x,
     "translate_y": translate_y,
 }
-"""``(image, level) -> image``: uint8, and a level in [-1, 1] with its sign."""
+"""``(image, level) -> image``: uint8 images and a signed level in [-1, 1]."""
 
 
 def _transform(image: _Image, to_x: tuple, to_y: tuple) -> _Image:
-    """The nearest pixel at an affine function of each pixel's centre, or black."""
+    """Sample the nearest pixel at an affine function of each pixel center, or black."""
     height, width, _ = image.shape
     y = jnp.arange(height, dtype=jnp.float32)[:, None] + 0.5
     x = jnp.arange(width, dtype=jnp.float32)[None, :] + 0.5
@@ -225,7 +227,7 @@ def _transform(image: _Image, to_x: tuple, to_y: tuple) -> _Image:
     return jnp.where(inside[..., None], found, jnp.uint8(0))
 
 
-def _grey(image: _Image) -> Int[Array, "height width 1"]:
+def _gray(image: _Image) -> Int[Array, "height width 1"]:
     x = image.astype(jnp.int32)
     if x.shape[-1] == 1:
         return x
@@ -236,11 +238,11 @@ def _grey(image: _Image) -> Int[Array, "height width 1"]:
 def _blend(
     degenerate: Int[Array, "height width channels"], image: _Image, level: _Level
 ) -> _Image:
-    """From the degenerate image (factor 0) through the image (1) to beyond it."""
+    """Interpolate from the degenerate image (factor 0) to the image (1) and beyond."""
     factor = 1 + _ENHANCEMENT * level
     start = degenerate.astype(jnp.float32)
     blended = start + factor * (image.astype(jnp.float32) - start)
-    # Exactly the image at level 0, whatever rounding says.
+    # At level 0, the result is exactly the image, despite rounding.
     whole = jnp.floor(jnp.clip(blended, 0, 255)).astype(jnp.uint8)
     return jnp.where(level == 0, image, whole)
 

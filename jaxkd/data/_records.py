@@ -1,4 +1,4 @@
-"""The records of a prepared TFDS dataset, read by row."""
+"""Read the records of a prepared TFDS dataset by row number."""
 
 import functools
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ _TEST_SPLITS = ("test", "validation")
 
 
 class TfdsRecords:
-    """The encoded images and labels of one split; files are opened when first read.
+    """Encoded images and labels of one split. Files are opened at the first read.
 
     Args:
-        folder: The prepared dataset.
+        folder: Folder of the prepared dataset.
         split: Name of the split.
         image_key: Name of the image feature.
         label_key: Name of the label feature.
@@ -36,7 +36,7 @@ class TfdsRecords:
     def _source(self) -> Any:
         import tensorflow_datasets as tfds
 
-        # Pillow decodes, not TFDS: the same pixels with and without OpenCV.
+        # Pillow decodes instead of TFDS, so that pixels do not depend on OpenCV.
         decoders: Any = {self._image_key: tfds.decode.SkipDecoding()}
         builder: Any = tfds.builder_from_directory(self._folder)
         return builder.as_data_source(self._split, decoders=decoders)
@@ -45,7 +45,7 @@ class TfdsRecords:
         return len(self._source)
 
     def read(self, rows: Sequence[int]) -> list[tuple[bytes, int]]:
-        """The encoded images of some rows, and their labels."""
+        """Return the encoded images of some rows, and their labels."""
         examples = self._source.__getitems__(list(rows))
         return [
             (example[self._image_key], int(example[self._label_key]))
@@ -53,17 +53,21 @@ class TfdsRecords:
         ]
 
     def where(self, row: int) -> str:
-        """What a message calls an image."""
+        """Describe an image in error messages."""
         return f"row {row} of the split {self._split!r}"
 
 
 def open_records(
     prepared: Path, size: tuple[int, int] | None
 ) -> tuple[dict[str, DecodedRows], list[str]]:
-    """The parts ``train`` and ``test`` of a prepared dataset, and its class names.
+    """Open the splits ``train`` and ``test`` of a prepared dataset.
+
+    Returns:
+        The images of both splits and the class names.
 
     Raises:
-        InvalidInputError: If it has no such splits, or holds no labelled images.
+        InvalidInputError: If a split is missing, or the dataset contains no labeled
+            images.
     """
     import tensorflow_datasets as tfds
 
@@ -74,7 +78,8 @@ def open_records(
     if "train" not in splits or test is None:
         raise InvalidInputError(
             f"{prepared} must have the splits 'train' and 'test' or 'validation', "
-            f"it has {', '.join(splits)}"
+            f"but its splits are {', '.join(splits)}",
+            argument="name",
         )
     keys = builder.info.supervised_keys
     if keys is None or list(map(type, keys)) != [str, str]:
@@ -90,13 +95,16 @@ def open_records(
         and image.shape[-1] in PILLOW_MODES
     ):
         raise InvalidInputError(
-            f"{prepared} must hold 8-bit images and class labels, got "
-            f"{image_key!r}: {image} and {label_key!r}: {label}"
+            f"{prepared} must contain 8-bit images and class labels, got "
+            f"{image_key!r}: {image} and {label_key!r}: {label}",
+            argument="name",
         )
     parts = {}
     for part, split in (("train", "train"), ("test", test)):
         records = TfdsRecords(prepared, split, image_key, label_key)
         if len(records) == 0:
-            raise InvalidInputError(f"the split {split!r} of the dataset is empty")
+            raise InvalidInputError(
+                f"the split {split!r} of {prepared} is empty", argument="name"
+            )
         parts[part] = DecodedRows(records, image.shape[-1], size)
     return parts, list(label.names)

@@ -1,4 +1,4 @@
-"""TensorFlow Datasets, read without TensorFlow and decoded once."""
+"""Load and prepare datasets of TensorFlow Datasets; loading needs no TensorFlow."""
 
 import difflib
 import hashlib
@@ -18,13 +18,14 @@ _NAME = re.compile(
     r"(?P<base>\w+)(?:/(?P<config>[\w.\-]+))?(?::(?P<version>\d+\.\d+\.\d+))?"
 )
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
-_CACHE_FORMAT = 1  # Part of the key: another layout never meets an old folder.
+# Part of the cache key. Change it with the layout, so that old folders are not read.
+_CACHE_FORMAT = 1
 
 
 def load_tfds(
     name: str, *, data_dir: str | os.PathLike | None, loading: Loading
 ) -> ImageDataset:
-    """Loads ``name[/config][:version]``, decoded through the cache or streamed."""
+    """Load ``name[/config][:version]``, decoded into the cache or streamed."""
     prepared = find_prepared(name, data_dir)
     if prepared is None:
         raise _not_prepared(name, data_dir)
@@ -32,8 +33,9 @@ def load_tfds(
     if info.get("fileFormat") != "array_record":
         raise InvalidInputError(
             f"{prepared} is prepared as {info.get('fileFormat', 'tfrecord')}, which "
-            "takes TensorFlow to read; prepare it as array_record in another folder: "
-            f"jaxkd data {name} --prepare --data-dir FOLDER"
+            "only TensorFlow reads; prepare it as array_record in another folder: "
+            f"jaxkd data {name} --prepare --data-dir FOLDER",
+            argument="data_dir",
         )
     full_name = "/".join(filter(None, [info["name"], info.get("configName")]))
     train, test, metadata = assemble(
@@ -55,14 +57,14 @@ def load_tfds(
 
 
 def prepare(name: str, data_dir: str | os.PathLike | None = None) -> Path:
-    """Downloads a TFDS dataset and prepares it as array_record.
+    """Download a TFDS dataset and prepare it as array_record.
 
     Args:
-        name: ``name[/config][:version]`` as in the TFDS catalogue.
-        data_dir: Where to; TFDS_DATA_DIR or TFDS's own default if None.
+        name: ``name[/config][:version]`` as in the TFDS catalog.
+        data_dir: Folder to write to. If None, TFDS_DATA_DIR, else TFDS's default.
 
     Returns:
-        The folder that holds the prepared dataset.
+        The folder of the prepared dataset.
 
     Raises:
         InvalidInputError: If TensorFlow is not installed, or the name is unknown.
@@ -71,12 +73,13 @@ def prepare(name: str, data_dir: str | os.PathLike | None = None) -> Path:
     if found is not None and _info(found).get("fileFormat") == "array_record":
         return found
     parsed = _NAME.fullmatch(name)
-    if parsed is None or parsed["base"] not in _catalogue():
+    if parsed is None or parsed["base"] not in _catalog():
         raise _not_prepared(name, data_dir)
     if importlib.util.find_spec("tensorflow") is None:
         raise InvalidInputError(
             f"preparing {name} needs TensorFlow (reading it afterwards does not); "
-            "install it in the checkout: pip install '.[prepare]'"
+            "install it in the checkout: pip install '.[prepare]'",
+            argument="name",
         )
     import tensorflow_datasets as tfds
 
@@ -88,9 +91,12 @@ def prepare(name: str, data_dir: str | os.PathLike | None = None) -> Path:
 
 
 def find_prepared(name: str, data_dir: str | os.PathLike | None) -> Path | None:
-    """The folder of the newest prepared version, or None.
+    """Find the folder of the newest prepared version.
 
-    Looks at the disk only: importing TFDS takes longer than loading from the cache.
+    This does not import TFDS, which takes longer than loading from the cache.
+
+    Returns:
+        The folder, or None if no version is prepared.
 
     Raises:
         InvalidInputError: If several configurations are prepared and none is named.
@@ -106,7 +112,8 @@ def find_prepared(name: str, data_dir: str | os.PathLike | None) -> Path | None:
         if len(configs) > 1:
             listed = " or ".join(f"{name}/{folder.name}" for folder in configs)
             raise InvalidInputError(
-                f"{name} is prepared in several configurations: name {listed}"
+                f"{name} is prepared in several configurations; choose {listed}",
+                argument="name",
             )
         root = configs[0] if configs else root
     versions = [
@@ -129,7 +136,7 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _versions(root: Path) -> list[Path]:
-    """Complete version folders, oldest first."""
+    """Return the complete version folders, oldest first."""
     complete = [
         folder
         for folder in _folders(root)
@@ -144,12 +151,13 @@ def _info(prepared: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidInputError(
-            f"cannot read {path} ({error}); prepare the dataset again"
+            f"cannot read {path} ({error}); prepare the dataset again",
+            argument="data_dir",
         ) from error
 
 
 def _cache_folder(prepared: Path, info: dict[str, Any], loading: Loading) -> Path:
-    """One folder per dataset, version and prepared contents."""
+    """Return the cache folder for this dataset, version and prepared contents."""
     digest = hashlib.sha256(str(_CACHE_FORMAT).encode())
     for path in sorted([*prepared.glob("*.json"), *prepared.glob("*.txt")]):
         digest.update(path.read_bytes())
@@ -157,7 +165,7 @@ def _cache_folder(prepared: Path, info: dict[str, Any], loading: Loading) -> Pat
     return loading.folder("-".join(filter(None, names)), digest)
 
 
-def _catalogue() -> list[str]:
+def _catalog() -> list[str]:
     import tensorflow_datasets as tfds
 
     return tfds.list_builders(with_community_datasets=False)
@@ -167,26 +175,33 @@ def _not_prepared(name: str, data_dir: str | os.PathLike | None) -> InvalidInput
     root = _data_root(data_dir)
     parsed = _NAME.fullmatch(name)
     if parsed is None and _is_written_as_path(name):
-        return _wrong_path(name)  # no need of the catalogue, which is slow to import
-    catalogue = _catalogue()
-    if parsed and parsed["base"] in catalogue:
+        return _wrong_path(name)  # The catalog, which is slow to import, is not needed.
+    catalog = _catalog()
+    if parsed and parsed["base"] in catalog:
         return InvalidInputError(
             f"dataset {name!r} is not prepared in {root}; prepare it once with: "
             f"jaxkd data {name} --prepare (needs the extra 'prepare'), or point "
-            "data_dir or TFDS_DATA_DIR at the folder that holds it"
+            "data_dir or TFDS_DATA_DIR at the folder that contains it",
+            argument="name",
         )
     if _is_written_as_path(name):
         return _wrong_path(name)
     if name and Path(name).is_dir():
-        return InvalidInputError(f"dataset: {name} is a folder here: write ./{name}")
+        return InvalidInputError(
+            f"dataset: {name} is a folder here: write ./{name}", argument="name"
+        )
     local = [f.name for f in _folders(root) if _versions(f)]
-    similar = difflib.get_close_matches(name, catalogue, n=3, cutoff=0.5)
+    similar = difflib.get_close_matches(name, catalog, n=3, cutoff=0.5)
     others = ", and any dataset of TensorFlow Datasets (jaxkd data NAME --prepare)"
-    return unknown_name("dataset", name, {"digits", *local, *similar}, others=others)
+    known = {"digits", *local, *similar}
+    return unknown_name("dataset", name, known, others=others, argument="name")
 
 
 def _is_written_as_path(name: str) -> bool:
-    """Whether a name has a separator, or a suffix that is no version's last number."""
+    """Return whether a name has a path separator or a suffix that starts with a letter.
+
+    A suffix of digits is the last number of a version.
+    """
     return (
         name.startswith((".", "~"))
         or os.sep in name
@@ -198,6 +213,9 @@ def _wrong_path(name: str) -> InvalidInputError:
     if Path(name).expanduser().exists():
         return InvalidInputError(
             f"dataset: {name} is a file of another kind; give a .npz file, or a folder "
-            "of images or parquet files"
+            "of images or parquet files",
+            argument="name",
         )
-    return InvalidInputError(f"dataset: there is no folder or file {name}")
+    return InvalidInputError(
+        f"dataset: there is no folder or file {name}", argument="name"
+    )

@@ -1,4 +1,4 @@
-"""Nearest-neighbour graphs over a batch, propagation on them, and what they say."""
+"""Nearest-neighbor graphs over a batch, propagation on them, and their statistics."""
 
 from jaxkd.graphs._agreement import neighbor_agreement as neighbor_agreement
 from jaxkd.graphs._agreement import neighbor_purity as neighbor_purity

@@ -1,4 +1,4 @@
-"""What a graph over a batch says: do two agree, and are neighbours alike?"""
+"""Statistics of graphs over a batch: agreement of two graphs, purity of one."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
@@ -9,19 +9,20 @@ from jaxkd._errors import InvalidInputError
 def neighbor_agreement(
     indices_a: Int[ArrayLike, "batch a"], indices_b: Int[ArrayLike, "batch b"]
 ) -> Float[Array, " batch"]:
-    r"""The share of one graph's neighbours that are also neighbours in another.
+    r"""Compute the share of one graph's neighbors that are neighbors in another graph.
 
     .. math::
         \frac{\lvert (A_i \cap B_i) \setminus \{i\} \rvert}
-             {\lvert A_i \setminus \{i\} \rvert},
+             {\lvert A_i \setminus \{i\} \rvert}.
 
-    symmetric in :math:`A` and :math:`B` if both have as many neighbours. The example
-    itself does not count, or every two graphs of :func:`nearest_neighbors` would agree
-    in it. Of no neighbours, all are shared: the value is 1.
+    The share is symmetric in :math:`A` and :math:`B` if both have the same number of
+    neighbors. The example itself is excluded, because all graphs of
+    :func:`nearest_neighbors` contain it. The share is 1 if there are no neighbors.
 
     Args:
-        indices_a: Row numbers of every example's neighbours :math:`A_i`, no row twice.
-        indices_b: Those of :math:`B_i`, in any order.
+        indices_a: Row numbers of each example's neighbors :math:`A_i`, without
+            repetition.
+        indices_b: Row numbers of each example's neighbors :math:`B_i`, in any order.
 
     Returns:
         Shares in ``[0, 1]``, one per example.
@@ -41,7 +42,8 @@ def neighbor_agreement(
     if indices_a.shape[0] != indices_b.shape[0]:
         raise InvalidInputError(
             "indices_a and indices_b must have one row per example, "
-            f"got {indices_a.shape} and {indices_b.shape}"
+            f"got {indices_a.shape} and {indices_b.shape}",
+            argument="indices_b",
         )
     shared = (indices_a[:, :, None] == indices_b[:, None, :]).any(axis=-1)
     return _share(shared, indices_a)
@@ -50,24 +52,24 @@ def neighbor_agreement(
 def neighbor_purity(
     indices: Int[ArrayLike, "batch k"], labels: Int[ArrayLike, " batch"]
 ) -> Float[Array, " batch"]:
-    r"""The share of an example's neighbours that are of its class.
+    r"""Compute the share of each example's neighbors that have its class.
 
     .. math::
         \frac{\lvert \{ j \in \mathcal{N}(i) \setminus \{i\} : y_j = y_i \} \rvert}
-             {\lvert \mathcal{N}(i) \setminus \{i\} \rvert},
+             {\lvert \mathcal{N}(i) \setminus \{i\} \rvert}.
 
-    and 1 for an example without neighbours. What a batch allows is less than 1 where an
-    example has more neighbours than there are others of its class.
+    The share is 1 for an example without neighbors. It is necessarily less than 1 if
+    an example has more neighbors than the batch has other examples of its class.
 
     Args:
-        indices: Row numbers of every example's neighbours, no row twice.
+        indices: Row numbers of each example's neighbors, without repetition.
         labels: Classes :math:`y`.
 
     Returns:
         Shares in ``[0, 1]``, one per example.
 
     Raises:
-        ValueError: If neighbours and labels disagree on the number of examples.
+        ValueError: If neighbors and labels have different numbers of examples.
 
     Example:
         >>> import jax.numpy as jnp
@@ -80,7 +82,8 @@ def neighbor_purity(
     if indices.shape[0] != labels.shape[0]:
         raise InvalidInputError(
             "indices and labels must have one row per example, "
-            f"got {indices.shape} and {labels.shape}"
+            f"got {indices.shape} and {labels.shape}",
+            argument="labels",
         )
     return _share(labels[indices] == labels[:, None], indices)
 
@@ -88,7 +91,7 @@ def neighbor_purity(
 def _share(
     property_: Bool[Array, "batch k"], indices: Int[Array, "batch k"]
 ) -> Float[Array, " batch"]:
-    """The share of the neighbours other than oneself that have a property."""
+    """Compute the share of the neighbors that have a property, excluding oneself."""
     own = jnp.arange(indices.shape[0], dtype=indices.dtype)[:, None]
     other = indices != own
     count = jnp.sum(other, axis=-1, dtype=float)

@@ -1,4 +1,4 @@
-"""The graph over a batch: who predicts alike, and the mean over neighbours."""
+"""Nearest-neighbor graphs over a batch, and the mean over neighbors."""
 
 import jax
 import jax.numpy as jnp
@@ -12,27 +12,27 @@ from jaxkd._numerics import l2_normalize
 def nearest_neighbors(
     logits: Float[ArrayLike, "batch classes"], *, k: int
 ) -> Int[Array, "batch neighbors"]:
-    r"""The ``k`` examples whose predictions are most alike, the example itself first.
+    r"""Find the ``k`` examples with the most similar predictions, itself first.
 
-    Likeness is the cosine similarity of :math:`p_i = \mathrm{softmax}(z_i)`,
+    The similarity is the cosine of :math:`p_i = \mathrm{softmax}(z_i)`,
 
     .. math::
         s_{ij} = \frac{p_i^\top p_j}{\lVert p_i \rVert \, \lVert p_j \rVert},
 
-    so a constant added to a row of logits changes no neighbour, and permuting the
-    batch permutes the graph. Of equally similar examples the earlier row wins. The
-    graph carries no gradient.
+    so adding a constant to a row of logits does not change the graph, and permuting the
+    batch permutes the graph. Of equally similar examples, the one with the lower row
+    number is chosen. No gradient flows through the graph.
 
     Args:
-        logits: Unnormalised log-probabilities :math:`z`.
-        k: Number of neighbours, the example itself included. A batch of fewer than
-            ``k`` examples is connected completely.
+        logits: Unnormalized log-probabilities :math:`z`.
+        k: Number of neighbors, including the example itself. If the batch has fewer
+            than ``k`` examples, the graph is complete.
 
     Returns:
         Row numbers, int32, of shape ``[batch, min(k, batch)]``.
 
     Raises:
-        TypeError: If the logits are not floating point or ``k`` is no integer.
+        TypeError: If the logits are not floating point or ``k`` is not an integer.
         ValueError: If ``k`` is less than 1.
 
     Example:
@@ -53,21 +53,21 @@ def nearest_neighbors(
 def most_similar(
     vectors: Float[ArrayLike, "batch dim"], *, k: int
 ) -> Int[Array, "batch neighbors"]:
-    r"""The ``k`` examples whose vectors point most nearly the same way, itself first.
+    r"""Find the ``k`` examples with the largest cosine similarity, itself first.
 
-    Likeness is the cosine similarity, so the lengths do not matter; a zero vector is
-    like none. Of equally similar examples the earlier row wins. The graph carries no
-    gradient.
+    The lengths of the vectors do not matter. The similarity of a zero vector to all
+    others is zero. Of equally similar examples, the one with the lower row number is
+    chosen. No gradient flows through the graph.
 
     Args:
-        vectors: One row per example, of embeddings for instance.
-        k: Number of neighbours, as for :func:`nearest_neighbors`.
+        vectors: One row per example, such as embeddings.
+        k: Number of neighbors, as for :func:`nearest_neighbors`.
 
     Returns:
         Row numbers, int32, of shape ``[batch, min(k, batch)]``.
 
     Raises:
-        TypeError: If the vectors are not floating point or ``k`` is no integer.
+        TypeError: If the vectors are not floating point or ``k`` is not an integer.
         ValueError: If ``k`` is less than 1.
 
     Example:
@@ -82,9 +82,9 @@ def most_similar(
     batch = vectors.shape[0]
 
     directions = l2_normalize(jax.lax.stop_gradient(vectors))
-    # Confident predictions differ in their last bits, which faster matmuls drop.
+    # Confident predictions differ in their last bits, which faster matmuls lose.
     similarity = jnp.matmul(directions, directions.T, precision="highest")
-    # Rounding, or k rows that are equal, must not push an example out of its own list.
+    # Each example must be in its own list despite rounding or k equal rows.
     similarity = jnp.where(jnp.eye(batch, dtype=bool), jnp.inf, similarity)
     return jax.lax.top_k(similarity, min(k, batch))[1]
 
@@ -92,9 +92,9 @@ def most_similar(
 def propagate(
     features: Float[ArrayLike, "batch dim"], neighbors: Int[ArrayLike, "batch k"]
 ) -> Float[Array, "batch dim"]:
-    r"""Replaces every row by the mean of its neighbours' rows.
+    r"""Replace each row by the mean of its neighbors' rows.
 
-    One hop on a graph of constant in-degree :math:`k`:
+    This is one hop on a graph of constant in-degree :math:`k`:
 
     .. math::
         (P h)_i = \frac{1}{k} \sum_{j \in \mathcal{N}(i)} h_j, \qquad
@@ -102,14 +102,14 @@ def propagate(
 
     Args:
         features: One row per example.
-        neighbors: Row numbers of every example's neighbours.
+        neighbors: Row numbers of each example's neighbors.
 
     Returns:
         The means, in the dtype of ``features`` but at least float32.
 
     Raises:
         TypeError: If the features are not floating point.
-        ValueError: If features and neighbours disagree on the number of examples.
+        ValueError: If features and neighbors have different numbers of examples.
 
     Example:
         >>> import jax.numpy as jnp
@@ -127,8 +127,9 @@ def propagate(
     if features.shape[0] != neighbors.shape[0]:
         raise InvalidInputError(
             "features and neighbors must have one row per example, "
-            f"got {features.shape} and {neighbors.shape}"
+            f"got {features.shape} and {neighbors.shape}",
+            argument="neighbors",
         )
-    # On CPU a gather is as fast as a [batch, batch] product up to 128 examples, and
+    # On a CPU, a gather is as fast as a [batch, batch] product up to 128 examples and
     # two to three times faster at 512.
     return jnp.mean(features[neighbors], axis=1)

@@ -1,4 +1,4 @@
-"""Modules that exist only during distillation."""
+"""Flax modules that are trained during distillation and discarded afterwards."""
 
 from jaxkd.heads._connector import Connector as Connector
 from jaxkd.heads._embedding import Embedding as Embedding

@@ -1,4 +1,4 @@
-"""The connector of the overhaul of feature distillation."""
+"""Connector of the overhaul of feature distillation."""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -7,14 +7,14 @@ from jaxtyping import Array, ArrayLike, DTypeLike, Float
 from jaxkd import _checks
 from jaxkd.heads._convolution import batch_norm, normalized
 
-# Normal with variance 2/fan_out, as published.
+# Normal with variance 2/fan_out, as in the published implementation.
 _HE_NORMAL = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class Connector(nnx.Module):
-    """A 1x1 convolution without bias, then batch normalisation; no activation.
+    """1x1 convolution without bias, then batch normalization, without activation.
 
-    It brings the student's maps before their activation to the teacher's channels.
+    It maps the student's pre-activations to the number of the teacher's channels.
 
     Args:
         in_channels: Channels of the student's map.
@@ -59,5 +59,5 @@ class Connector(nnx.Module):
     def __call__(
         self, x: Float[ArrayLike, "b h w c"]
     ) -> Float[Array, "b h w channels"]:
-        """Maps a batch of the student's feature maps."""
+        """Map a batch of the student's feature maps."""
         return normalized(self.norm, self.conv(_checks.as_float_array(x, "x")))

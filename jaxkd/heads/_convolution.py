@@ -1,4 +1,4 @@
-"""Convolutions and normalisation of heads, as the published ones start and compute."""
+"""Convolutions and batch normalization of heads, initialized as in PyTorch."""
 
 import math
 
@@ -21,9 +21,9 @@ def convolution(
     dtype: DTypeLike,
     rngs: nnx.Rngs,
 ) -> nnx.Conv:
-    r"""A convolution that starts from :math:`U(\pm 1/\sqrt{n})` with n inputs a unit.
+    r"""Build a convolution with weights and biases from :math:`U(\pm 1/\sqrt{n})`.
 
-    This is PyTorch's default, weights and biases alike.
+    Here n is the number of inputs of a unit. This is PyTorch's default.
     """
     init = uniform(1 / math.sqrt(in_channels * math.prod(kernel_size)))
     return nnx.Conv(
@@ -51,12 +51,13 @@ def transposed_convolution(
     dtype: DTypeLike,
     rngs: nnx.Rngs,
 ) -> nnx.ConvTranspose:
-    r"""A transposed convolution that makes maps exactly ``stride`` times as large.
+    r"""Build a transposed convolution with outputs exactly ``stride`` times as large.
 
-    Of a kernel of size k, (k - stride)/2 outputs are cut off on each side, so the
-    difference has to be even. Weights and biases start from :math:`U(\pm 1/\sqrt{n})`
-    where n counts the *outputs* of an input, which is PyTorch's default. Along height
-    and width the kernel is PyTorch's in reverse.
+    With a kernel of size k, (k - stride)/2 outputs are cropped on each side, so the
+    difference must be even. Weights and biases are drawn from
+    :math:`U(\pm 1/\sqrt{n})`, where n is the number of *outputs* of an input. This is
+    PyTorch's default. Compared to PyTorch, the kernel is reversed along height and
+    width.
     """
     init = uniform(1 / math.sqrt(out_channels * kernel_size**2))
     return nnx.ConvTranspose(
@@ -75,7 +76,7 @@ def transposed_convolution(
 
 
 def batch_norm(channels: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.BatchNorm:
-    """Batch normalisation whose statistics have the dtype too."""
+    """Build a batch normalization whose statistics also have the given dtype."""
     norm = nnx.BatchNorm(
         channels,
         momentum=0.9,
@@ -84,7 +85,7 @@ def batch_norm(channels: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.BatchN
         param_dtype=dtype,
         rngs=rngs,
     )
-    # Flax makes the statistics float32, whatever the dtypes.
+    # Flax makes the statistics float32, regardless of the dtypes.
     norm.mean = nnx.BatchStat(jnp.zeros(channels, dtype))
     norm.var = nnx.BatchStat(jnp.ones(channels, dtype))
     return norm
@@ -93,7 +94,7 @@ def batch_norm(channels: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.BatchN
 def normalized(
     norm: nnx.BatchNorm, x: Float[Array, "b h w c"]
 ) -> Float[Array, "b h w c"]:
-    """Applies batch normalisation, under strict dtype promotion too."""
-    # Flax widens float64 "to at least float32", which strict promotion refuses.
+    """Apply batch normalization; also works under strict dtype promotion."""
+    # Flax promotes float64 and float32, which strict promotion does not allow.
     with jax.numpy_dtype_promotion("standard"):
         return norm(x)

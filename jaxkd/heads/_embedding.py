@@ -1,4 +1,4 @@
-"""The linear embedding that contrastive and relational methods train."""
+"""Linear embedding for contrastive and relational methods."""
 
 import math
 
@@ -11,11 +11,11 @@ from jaxkd.heads._initializers import uniform
 
 
 class Embedding(nnx.Module):
-    r"""A linear map, then scaling to unit length.
+    r"""Linear map, then scaling to unit length.
 
-    :math:`h = y/\lVert y \rVert` with :math:`y = Wx + b`. Weights and biases start
-    from :math:`U(\pm 1/\sqrt{n})` with ``n`` inputs, as in the published
-    implementations (PyTorch's default for a linear layer).
+    :math:`h = y/\lVert y \rVert` with :math:`y = Wx + b`. Weights and biases are drawn
+    from :math:`U(\pm 1/\sqrt{n})`, where ``n`` is the number of inputs, as in the
+    published implementations (PyTorch's default for a linear layer).
 
     Args:
         in_features: Width of the input.
@@ -37,6 +37,6 @@ class Embedding(nnx.Module):
     def __call__(
         self, x: Float[ArrayLike, "batch features"]
     ) -> Float[Array, "batch dim"]:
-        """Embeds a batch, in at least float32."""
+        """Embed a batch, in at least float32."""
         y = self.linear(_checks.as_float_array(x, "x"))
         return l2_normalize(y) if self.normalize else y

@@ -1,4 +1,4 @@
-"""Paraphraser and translator: what factor transfer trains."""
+"""Paraphraser and translator of factor transfer."""
 
 import itertools
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _NEGATIVE_SLOPE = 0.1
 
 
 class _Layers(nnx.Module):
-    """3x3 convolutions that keep the size, each with a leaky ReLU of slope 0.1."""
+    """3x3 convolutions of unchanged size, each followed by a leaky ReLU (slope 0.1)."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class _Layers(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.convs, self.norms = nnx.List(), nnx.List()
-        # Before a normalisation, which takes the mean out, it would have no gradient.
+        # A bias before a normalization has no gradient, since the mean is subtracted.
         options = {"use_bias": not normalize, "dtype": dtype, "rngs": rngs}
         for width, out in itertools.pairwise(widths):
             if transposed:
@@ -53,21 +53,21 @@ class _Layers(nnx.Module):
 
 
 class Paraphraser(nnx.Module):
-    """A convolutional autoencoder of the teacher's features; its code is the factor.
+    """Convolutional autoencoder of the teacher's features; its code is the factor.
 
-    Three 3x3 convolutions, each with a leaky ReLU of slope 0.1, take c channels to c,
-    k and k; three transposed ones take them back to k, c and c.
+    Three 3x3 convolutions, each followed by a leaky ReLU of slope 0.1, map c channels
+    to c, k and k channels. Three transposed convolutions map them back to k, c and c.
 
     Args:
-        in_channels: Channels of the teacher's feature maps, c.
-        rate: Channels of the factor relative to those; k is rounded down.
-        normalize: Whether batch normalisation follows every convolution. The published
-            benchmarks' paraphraser has none.
+        in_channels: Channels c of the teacher's feature maps.
+        rate: Ratio k/c of the factor's channels; k is rounded down.
+        normalize: Whether to follow every convolution by batch normalization. The
+            paraphraser of the published benchmarks has none.
         dtype: Dtype of parameters, statistics and computation.
         rngs: Randomness for the initial parameters.
 
     Raises:
-        ValueError: If the rate leaves the factor no channel.
+        ValueError: If the rate is so small that the factor has no channel.
 
     Example:
         >>> import jax.numpy as jnp
@@ -100,24 +100,24 @@ class Paraphraser(nnx.Module):
         )
 
     def encode(self, x: Float[ArrayLike, "b h w c"]) -> Float[Array, "b h w k"]:
-        """The factor of a batch of the teacher's feature maps."""
+        """Compute the factor of a batch of the teacher's feature maps."""
         return self.encoder(_checks.as_float_array(x, "x"))
 
     def __call__(self, x: Float[ArrayLike, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Encodes feature maps and reconstructs them from their factor."""
+        """Encode feature maps and reconstruct them from their factor."""
         return self.decoder(self.encode(x))
 
 
 class Translator(nnx.Module):
-    """Makes of the student's features what the paraphraser makes of the teacher's.
+    """Network that predicts the teacher's factor from the student's features.
 
-    Three 3x3 convolutions, each with batch normalisation and a leaky ReLU of slope 0.1,
-    take c channels to c, k and k.
+    Three 3x3 convolutions, each followed by batch normalization and a leaky ReLU of
+    slope 0.1, map c channels to c, k and k channels.
 
     Args:
-        in_channels: Channels of the student's feature maps, c.
-        out_channels: Channels of the factor, k.
-        normalize: Whether batch normalisation follows every convolution.
+        in_channels: Channels c of the student's feature maps.
+        out_channels: Channels k of the factor.
+        normalize: Whether to follow every convolution by batch normalization.
         dtype: Dtype of parameters, statistics and computation.
         rngs: Randomness for the initial parameters.
 
@@ -152,22 +152,23 @@ class Translator(nnx.Module):
         )
 
     def __call__(self, x: Float[ArrayLike, "b h w c"]) -> Float[Array, "b h w k"]:
-        """Translates a batch of the student's feature maps."""
+        """Translate a batch of the student's feature maps."""
         return self.encoder(_checks.as_float_array(x, "x"))
 
 
 def factor_channels(in_channels: int, rate: float | int) -> int:
-    """How many channels the factor of so many has.
+    """Return the number of channels of the factor.
 
     Raises:
-        ValueError: If there would be none.
+        ValueError: If it would be zero.
     """
     _checks.check_at_least(1, in_channels=in_channels)
     _checks.check_finite_positive(rate=rate)
     channels = int(in_channels * rate)
     if channels < 1:
         raise InvalidInputError(
-            f"rate {rate} leaves none of {in_channels} channels to the factor; "
-            f"choose at least {1 / in_channels:.2g}"
+            f"rate is {rate}, but then the factor of {in_channels} channels has no "
+            f"channel; choose at least {1 / in_channels:.2g}",
+            argument="rate",
         )
     return channels

@@ -1,4 +1,4 @@
-"""Heads as plain arrays, so that a pure loss can use them."""
+"""Convert heads to plain arrays, which a pure loss function can use, and back."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -12,15 +12,15 @@ Module = TypeVar("Module", bound=nnx.Module)
 def init_heads(
     make: Callable[[nnx.Rngs], nnx.Module], rngs: nnx.Rngs
 ) -> tuple[PyTree, PyTree]:
-    """Builds modules and returns their arrays.
+    """Build modules and return their arrays.
 
     Args:
         make: Builds the modules.
         rngs: Randomness for the initial parameters.
 
     Returns:
-        ``(params, rest)``, nested dictionaries of arrays: what is trained, and
-        everything else, such as the statistics of batch normalisation.
+        ``(params, rest)``, nested dictionaries of arrays: the trainable parameters, and
+        everything else, such as batch statistics.
 
     Example:
         >>> import jax.numpy as jnp
@@ -38,25 +38,26 @@ def init_heads(
 def bind_heads(
     make: Callable[[nnx.Rngs], Module], params: PyTree, rest: PyTree
 ) -> Module:
-    """Puts arrays back into the modules they came from.
+    """Rebuild modules from their arrays.
 
-    The modules' static part is rebuilt while tracing, without computing anything, so
-    neither training state nor checkpoints hold it. Call this inside the function that
-    is differentiated or compiled.
+    The static part of the modules is rebuilt during tracing, without computing
+    anything, so it is part of neither the training state nor the checkpoints. Call this
+    function inside the function that is differentiated or compiled.
 
     Args:
-        make: What :func:`init_heads` was given, or a function that builds the same.
-        params: Trained arrays.
-        rest: The other arrays.
+        make: The function passed to :func:`init_heads`, or one that builds the same
+            modules.
+        params: Trainable parameters.
+        rest: All other arrays.
 
     Returns:
-        The modules. Calls that change their statistics leave ``rest`` as it is: read
-        the new ones with :func:`rest_of`.
+        The modules. Calls that update their statistics do not change ``rest``: read the
+        updated arrays with :func:`rest_of`.
     """
     abstract = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
     return nnx.merge(nnx.graphdef(abstract), params, rest, copy=True)
 
 
 def rest_of(module: nnx.Module) -> PyTree:
-    """The arrays of a module that are not trained, as :func:`init_heads` gives them."""
+    """Return the arrays that are not trained, in the format of :func:`init_heads`."""
     return nnx.to_pure_dict(nnx.state(module, nnx.Not(nnx.Param)))

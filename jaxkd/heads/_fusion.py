@@ -1,4 +1,4 @@
-"""The attention based fusion of knowledge review."""
+"""Attention-based fusion of knowledge review."""
 
 from collections.abc import Sequence
 
@@ -11,31 +11,32 @@ from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
 from jaxkd.heads._convolution import batch_norm, convolution, normalized
 
-# Uniform with variance 1/fan_in, as published.
+# Uniform with variance 1/fan_in, as in the published implementation.
 _UNIFORM = nnx.initializers.variance_scaling(1.0, "fan_in", "uniform")
 
 
 class AttentionFusion(nnx.Module):
-    r"""Fuses a stage with what comes from the deeper ones.
+    r"""Fusion of a stage's feature map with the residual of the deeper stages.
 
-    With :math:`x` the stage's map, brought to ``mid_channels`` by a 1x1 convolution and
-    batch normalisation, :math:`r` the deeper stages' residual, resized to it, and
-    :math:`a, b` a weight each at every position,
+    Let :math:`x` be the stage's map after a 1x1 convolution to ``mid_channels`` and
+    batch normalization, :math:`r` the residual of the deeper stages, resized to the
+    size of :math:`x`, and :math:`a, b` one weight per position:
 
     .. math::
         (a, b) = \mathrm{sigmoid}(\mathrm{conv}_{1 \times 1}([x; r])), \qquad
         r' = \mathrm{resize}(a\,x + b\,r), \qquad
         y = \mathrm{BN}(\mathrm{conv}_{3 \times 3}(r')).
 
-    Here :math:`y` has the teacher's size and channels and is compared with its map, and
-    :math:`r'` goes on to the next shallower stage. Sizes change by nearest neighbours.
-    The deepest stage has no residual, and :math:`r' = \mathrm{resize}(x)`.
+    The result :math:`y` has the teacher's size and channels and is compared with its
+    map. The residual :math:`r'` is passed to the next shallower stage. Maps are resized
+    by nearest neighbors. The deepest stage has no residual:
+    :math:`r' = \mathrm{resize}(x)`.
 
     Args:
         in_channels: Channels of the student's map.
         mid_channels: Channels of the residual.
         out_channels: Channels of the teacher's map.
-        fuse: Whether there is a residual to fuse with.
+        fuse: Whether the stage receives a residual.
         dtype: Dtype of parameters, statistics and computation.
         rngs: Randomness for the initial parameters.
 
@@ -100,20 +101,21 @@ class AttentionFusion(nnx.Module):
         residual: Float[Array, "b h2 w2 mid"] | None,
         size: Sequence[int],
     ) -> tuple[Float[Array, "b h3 w3 channels"], Float[Array, "b h3 w3 mid"]]:
-        """Returns what is compared with the teacher's map, and the next residual.
+        """Return the map to compare with the teacher's, and the next residual.
 
         Args:
             x: The student's map.
-            residual: That of the next deeper stage; None without ``fuse``.
+            residual: Residual of the next deeper stage; None if ``fuse`` is False.
             size: Height and width of the teacher's map.
 
         Raises:
-            ValueError: If a residual is missing or too many.
+            ValueError: If a residual is missing, or given although ``fuse`` is False.
         """
         if (residual is None) != (self.attention is None):
             raise InvalidInputError(
-                "a residual must be given where fuse is True and only there, got "
-                f"{'none' if residual is None else residual.shape}"
+                "residual must be given if and only if fuse is True, got "
+                f"{'none' if residual is None else residual.shape}",
+                argument="residual",
             )
         x = normalized(self.norm_in, self.conv_in(_checks.as_float_array(x, "x")))
         if self.attention is not None and residual is not None:
@@ -127,10 +129,10 @@ class AttentionFusion(nnx.Module):
 def resize_nearest(
     x: Float[Array, "b h w c"], size: Sequence[int]
 ) -> Float[Array, "b h2 w2 c"]:
-    """Position i of n takes that of number floor(i m / n) of m, as PyTorch does."""
+    """Resize from m to n by taking floor(i m / n) for position i, as PyTorch does."""
     for axis, new in zip((1, 2), size, strict=True):
         old = x.shape[axis]
-        if new % old == 0:  # without a gather
+        if new % old == 0:  # Needs no gather.
             x = jnp.repeat(x, new // old, axis=axis)
         else:
             x = jnp.take(x, np.arange(new) * old // new, axis=axis)

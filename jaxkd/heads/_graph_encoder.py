@@ -1,4 +1,4 @@
-"""The graph network that turns embeddings into holistic knowledge."""
+"""Graph network that maps embeddings to holistic knowledge."""
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +13,16 @@ _XAVIER_NORMAL = jax.nn.initializers.variance_scaling(2.0, "fan_avg", "normal")
 
 
 class GraphEncoder(nnx.Module):
-    r"""One topology-adaptive convolution over the batch, then scaling to unit length.
+    r"""Topology-adaptive graph convolution over the batch, then scaling to unit length.
 
-    With :math:`P` the mean over an example's neighbours,
-    :math:`g = W [h;\, P h;\, \dots;\, P^{hops} h] + b`, divided by its norm. On the
-    constant in-degree of a nearest-neighbour graph the published layer's degree
-    normalisation is this mean.
+    The result is :math:`g = W [h;\, P h;\, \dots;\, P^{hops} h] + b`, divided by its
+    norm, where :math:`P` is the mean over an example's neighbors. On a nearest-neighbor
+    graph, whose in-degree is constant, the degree normalization of the published layer
+    is this mean.
 
     Args:
-        dim: Width of the embeddings, in and out.
-        hops: How far an example sees.
+        dim: Width of the input and output embeddings.
+        hops: Largest distance of the examples that contribute to an output.
         rngs: Randomness for the initial parameters.
 
     References:
@@ -42,7 +42,7 @@ class GraphEncoder(nnx.Module):
         embeddings: Float[Array, "batch dim"],
         neighbors: Int[Array, "batch k"],
     ) -> Float[Array, "batch dim"]:
-        """Encodes every example together with its neighbourhood."""
+        """Encode each example together with its neighborhood."""
         powers = [embeddings]
         for _ in range(self.hops):
             powers.append(graphs.propagate(powers[-1], neighbors))

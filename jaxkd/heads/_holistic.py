@@ -1,4 +1,4 @@
-"""The four modules that holistic distillation trains beside the student."""
+"""The four modules that holistic distillation trains with the student."""
 
 from flax import nnx
 
@@ -7,13 +7,13 @@ from jaxkd.heads._graph_encoder import GraphEncoder
 
 
 class HolisticHeads(nnx.Module):
-    """An embedding and a graph encoder for each network.
+    """Embedding and graph encoder for each network.
 
     Args:
         student_features: Width of the student's embedding.
         teacher_features: Width of the teacher's embedding.
-        dim: Width of the space in which both are compared.
-        hops: Hops of the graph encoders.
+        dim: Width of the space in which the networks are compared.
+        hops: Number of hops of the graph encoders.
         rngs: Randomness for the initial parameters.
     """
 

@@ -1,11 +1,11 @@
-"""How the published heads start."""
+"""Initializers of the published heads."""
 
 import jax
 from flax import nnx
 
 
 def uniform(limit: float) -> nnx.Initializer:
-    """Draws from ``[-limit, limit)``."""
+    """Return an initializer that draws uniformly from ``[-limit, limit)``."""
 
     def init(key, shape, dtype=float, out_sharding=None):
         del out_sharding

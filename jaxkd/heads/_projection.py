@@ -1,4 +1,4 @@
-"""The projection that self-supervision trains on an embedding."""
+"""Projection of an embedding for self-supervision."""
 
 import math
 
@@ -11,10 +11,10 @@ from jaxkd.heads._initializers import uniform
 
 
 class Projection(nnx.Module):
-    r"""Linear, rectifier, linear, all as wide as the input.
+    r"""Perceptron with one hidden layer (ReLU); all layers are as wide as the input.
 
-    Weights and biases start from :math:`U(\pm 1/\sqrt{n})` with ``n`` features, as in
-    the published implementation.
+    Weights and biases are drawn from :math:`U(\pm 1/\sqrt{n})`, where ``n`` is the
+    number of features, as in the published implementation.
 
     Args:
         features: Width of input and output.
@@ -56,5 +56,5 @@ class Projection(nnx.Module):
     def __call__(
         self, x: Float[ArrayLike, "batch features"]
     ) -> Float[Array, "batch features"]:
-        """Projects a batch of embeddings."""
+        """Project a batch of embeddings."""
         return self.out(nnx.relu(self.hidden(_checks.as_float_array(x, "x"))))

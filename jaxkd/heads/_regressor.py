@@ -1,4 +1,4 @@
-"""The regressor that brings a student's feature map to the teacher's shape."""
+"""Regressor that maps the student's feature maps to the teacher's shape."""
 
 from collections.abc import Sequence
 
@@ -17,27 +17,28 @@ from jaxkd.heads._convolution import (
 
 
 class Regressor(nnx.Module):
-    r"""A convolution that matches shapes, batch normalisation and a ReLU.
+    r"""Convolution to the teacher's shape, batch normalization and ReLU.
 
-    The convolution depends on the sizes, heights and widths alike:
+    The convolution depends on the heights and widths of both maps:
 
-    - 3x3 with stride 2 and padding 1 if the student's map is twice the teacher's;
-    - 4x4, transposed, with stride 2 and padding 1 if it is half the teacher's;
-    - without padding, of size 1 + student's - teacher's, if it is as large or larger.
+    - 3x3 with stride 2 and padding 1 if the student's map is twice the teacher's size;
+    - 4x4, transposed, with stride 2 and padding 1 if it is half the teacher's size;
+    - without padding, of size 1 + student's size - teacher's size, if it is at least as
+      large.
 
-    Weights start as PyTorch's do: uniform, within one over the root of the number of
-    inputs (of the transposed convolution: outputs).
+    The weights are initialized as in PyTorch: uniform within :math:`\pm 1/\sqrt{n}`,
+    where n is the number of inputs (of outputs for the transposed convolution).
 
     Args:
         student_shape: ``(height, width, channels)`` of the student's maps.
-        teacher_shape: ``(height, width, channels)`` of the teacher's.
-        activate: Whether a ReLU comes last; ``False`` for maps before their activation.
+        teacher_shape: ``(height, width, channels)`` of the teacher's maps.
+        activate: Whether to apply a ReLU; use ``False`` for pre-activations.
         dtype: Dtype of parameters, statistics and computation.
         rngs: Randomness for the initial parameters.
 
     Raises:
-        ValueError: If the student's map is smaller than the teacher's and not half of
-            it.
+        ValueError: If the student's map is smaller than the teacher's but not half its
+            size.
 
     Example:
         >>> import jax.numpy as jnp
@@ -67,7 +68,7 @@ class Regressor(nnx.Module):
         height, width, channels = student_shape
         target_height, target_width, out = teacher_shape
         norm = {"dtype": dtype, "rngs": rngs}
-        # A bias would have no gradient: the normalisation takes the mean out.
+        # A bias would have no gradient, since the normalization subtracts the mean.
         options = {"use_bias": False, **norm}
         if (height, width) == (2 * target_height, 2 * target_width):
             self.conv = convolution(
@@ -80,9 +81,10 @@ class Regressor(nnx.Module):
             self.conv = convolution(channels, out, kernel, **options)
         else:
             raise InvalidInputError(
-                "the student's map must be at least as large as the teacher's, or half "
-                f"of it, got {height}x{width} and {target_height}x{target_width}; "
-                "choose another stage or another pair of networks"
+                "student_shape must be at least as large as teacher_shape, or half of "
+                f"it, got maps of {height}x{width} and {target_height}x{target_width}; "
+                "choose another stage or another pair of networks",
+                argument="student_shape",
             )
         self.norm = batch_norm(out, **norm)
         self.activate = activate
@@ -90,7 +92,7 @@ class Regressor(nnx.Module):
     def __call__(
         self, x: Float[ArrayLike, "b h w c"]
     ) -> Float[Array, "b height width channels"]:
-        """Maps a batch of the student's feature maps."""
+        """Map a batch of the student's feature maps."""
         y = normalized(self.norm, self.conv(_checks.as_float_array(x, "x")))
         return nnx.relu(y) if self.activate else y
 
@@ -98,7 +100,8 @@ class Regressor(nnx.Module):
 def _check_shape(name: str, shape: Sequence[int]) -> None:
     if len(shape) != 3:
         raise InvalidInputError(
-            f"{name} must be (height, width, channels), got {tuple(shape)}"
+            f"{name} must be (height, width, channels), got {tuple(shape)}",
+            argument=name,
         )
-    for side, size in zip(("height", "width", "channels"), shape, strict=True):
-        _checks.check_at_least(1, **{f"the {side} of {name}": size})
+    for i, size in enumerate(shape):
+        _checks.check_at_least(1, **{f"{name}[{i}]": size})

@@ -1,4 +1,4 @@
-"""The heads of semantic calibration: embeddings of similarities, and projections."""
+"""Heads of semantic calibration: embeddings of similarities, and projections."""
 
 import math
 
@@ -14,15 +14,16 @@ from jaxkd.heads._initializers import uniform
 
 
 class SimilarityEmbedding(nnx.Module):
-    r"""Embeds each example's similarities to the examples of its batch.
+    r"""Embedding of each example's similarities to the examples of its batch.
 
-    With :math:`m` the example's row of the batch's similarity matrix,
-    :math:`y = W_2 \max(W_1 m + b_1, 0) + b_2` and the result is
+    Let :math:`m` be the example's row of the batch's similarity matrix and
+    :math:`y = W_2 \max(W_1 m + b_1, 0) + b_2`. The result is
     :math:`y/\lVert y \rVert`. The hidden layer is twice as wide as the result. Weights
-    and biases start from :math:`U(\pm 1/\sqrt{n})` with ``n`` inputs.
+    and biases are drawn from :math:`U(\pm 1/\sqrt{n})`, where ``n`` is the number of
+    inputs.
 
     Args:
-        batch_size: Length of a row. No other batch size can be embedded.
+        batch_size: Length of a row. Batches of other sizes are not supported.
         dim: Width of the result.
         dtype: Dtype of parameters and computation.
         rngs: Randomness for the initial parameters.
@@ -68,27 +69,28 @@ class SimilarityEmbedding(nnx.Module):
     def __call__(
         self, similarities: Float[ArrayLike, "batch batch"]
     ) -> Float[Array, "batch dim"]:
-        """Embeds a batch, one row per example, at unit length.
+        """Embed a batch, one row of unit length per example.
 
         Raises:
-            ValueError: If the batch has another size than the one the head is for.
+            ValueError: If the batch size differs from that of the head.
         """
         rows = _checks.as_float_array(similarities, "similarities")
         batch_size = self.hidden.kernel[...].shape[0]
         if len(rows) != batch_size:
             raise InvalidInputError(
-                f"the head embeds similarities within batches of {batch_size}, but the "
-                f"batch has {len(rows)} examples; keep the batch size constant"
+                f"similarities must be those of a batch of {batch_size} examples, got "
+                f"{len(rows)}; keep the batch size constant",
+                argument="similarities",
             )
         return l2_normalize(self.out(nnx.relu(self.hidden(rows))))
 
 
 class CrossLayerProjection(nnx.Module):
-    """Convolutions that bring a stage of the student to a stage of the teacher.
+    """Convolutions that map a stage of the student to a stage of the teacher.
 
-    Of kernels 1x1, 3x3 and 1x1, without biases; batch normalisation and a rectifier
-    follow the first two. Between them there are twice the teacher's channels. Height
-    and width stay. Weights start from PyTorch's default.
+    The three convolutions (1x1, 3x3, 1x1) have no biases. Batch normalization and a
+    ReLU follow the first two, whose outputs have twice the teacher's channels. Height
+    and width do not change. Weights have PyTorch's default initialization.
 
     Args:
         in_channels: Channels of the student's map.
@@ -140,7 +142,7 @@ class CrossLayerProjection(nnx.Module):
     def __call__(
         self, x: Float[ArrayLike, "b h w c"]
     ) -> Float[Array, "b h w channels"]:
-        """Maps a batch of the student's feature maps."""
+        """Map a batch of the student's feature maps."""
         x = self.conv_in(_checks.as_float_array(x, "x"))
         x = nnx.relu(normalized(self.norm_in, x))
         x = nnx.relu(normalized(self.norm_mid, self.conv_mid(x)))

@@ -1,4 +1,4 @@
-"""The regressor of variational information distillation."""
+"""Regressor of variational information distillation."""
 
 import math
 
@@ -10,20 +10,21 @@ from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
 from jaxkd.heads._convolution import convolution
 
-_LEAST_VARIANCE = 1e-5  # what the loss adds to a learned variance, as published
+# Added to the learned variance by the loss, as in the published implementation.
+_LEAST_VARIANCE = 1e-5
 
 
 class VariationalRegressor(nnx.Module):
-    r"""Predicts the teacher's features from the student's, with a variance a channel.
+    r"""Normal distribution of the teacher's features, given the student's features.
 
-    The mean is three 1x1 convolutions without bias, the first two with a ReLU and as
-    many channels as the teacher's map. The variance of channel c is
-    :math:`\log(1 + e^{\lambda_c}) + 10^{-5}`.
+    Three 1x1 convolutions without bias compute the mean. All have as many output
+    channels as the teacher's map, and a ReLU follows the first two. The variance of
+    channel c is :math:`\log(1 + e^{\lambda_c}) + 10^{-5}`.
 
     Args:
         in_channels: Channels of the student's feature maps.
-        out_channels: Channels of the teacher's.
-        initial_variance: What all variances are in the beginning.
+        out_channels: Channels of the teacher's feature maps.
+        initial_variance: Initial variance of all channels.
         dtype: Dtype of parameters and computation.
         rngs: Randomness for the initial parameters.
 
@@ -73,12 +74,12 @@ class VariationalRegressor(nnx.Module):
             ]
         )
         excess = initial_variance - _LEAST_VARIANCE
-        # The inverse of softplus; no exponential, which overflows.
+        # The inverse of softplus, without an exponential, which could overflow.
         start = excess + math.log(-math.expm1(-excess))
         self.log_scale = nnx.Param(jnp.full(out_channels, start, dtype))
 
     def __call__(self, x: Float[ArrayLike, "b h w c"]) -> Float[Array, "b h w out"]:
-        """The means for a batch of the student's feature maps."""
+        """Compute the means for a batch of the student's feature maps."""
         y = _checks.as_float_array(x, "x")
         y = nnx.relu(self.convs[0](y))
         y = nnx.relu(self.convs[1](y))
@@ -86,10 +87,11 @@ class VariationalRegressor(nnx.Module):
 
 
 def check_variance(initial_variance: float | int) -> None:
-    """Raises ``ValueError`` unless a variance can start there."""
+    """Raise ``ValueError`` unless the value is a valid initial variance."""
     _checks.check_finite_positive(initial_variance=initial_variance)
     if initial_variance <= _LEAST_VARIANCE:
         raise InvalidInputError(
-            f"initial_variance must be above {_LEAST_VARIANCE:g}, the least there is, "
-            f"got {initial_variance}"
+            f"initial_variance must be above {_LEAST_VARIANCE:g}, the smallest "
+            f"possible variance, got {initial_variance}",
+            argument="initial_variance",
         )

@@ -1,11 +1,11 @@
-"""Networks from PyTorch checkpoints, and as files for other programs."""
+"""Read networks from PyTorch checkpoints, and write them for other programs."""
 
 from jaxkd.interchange._export import export_stablehlo as export_stablehlo
 from jaxkd.interchange._export import write_orbax as write_orbax
 from jaxkd.interchange._export import write_safetensors as write_safetensors
 from jaxkd.interchange._export import write_stablehlo as write_stablehlo
 from jaxkd.interchange._read import read_state_dict as read_state_dict
-from jaxkd.interchange._recognise import Recognised as Recognised
-from jaxkd.interchange._recognise import recognise as recognise
+from jaxkd.interchange._recognize import Recognized as Recognized
+from jaxkd.interchange._recognize import recognize as recognize
 from jaxkd.interchange._state_dict import load_state_dict as load_state_dict
 from jaxkd.interchange._state_dict import to_state_dict as to_state_dict

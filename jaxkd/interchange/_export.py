@@ -1,4 +1,4 @@
-"""Networks as files that need no jaxkd: safetensors, StableHLO, plain Orbax."""
+"""Write networks to files that do not need jaxkd: safetensors, StableHLO, Orbax."""
 
 import contextlib
 import logging
@@ -25,21 +25,21 @@ def export_stablehlo(
     *,
     platforms: Sequence[str] = PLATFORMS,
 ) -> jax.export.Exported:
-    """A network's inference function as a StableHLO program with its weights in it.
+    """Export a network's inference function as a StableHLO program with its weights.
 
     Args:
-        network: What :func:`jaxkd.training.freeze` returned; its normalisation is part
-            of the program.
+        network: Result of :func:`jaxkd.training.freeze`. The normalization of the
+            images is part of the program.
         image_shape: Height, width and channels.
-        platforms: Where the program is to run.
+        platforms: Platforms that the program can run on.
 
     Returns:
-        A program that maps images as stored, uint8 ``[batch, height, width,
-        channels]`` with any number of them, to float32 logits ``[batch, classes]``.
-        ``serialize()`` gives the bytes that ``jax.export.deserialize`` reads.
+        A program that maps uint8 images ``[batch, height, width, channels]``, for any
+        batch size, to float32 logits ``[batch, classes]``. ``serialize()`` returns the
+        bytes that ``jax.export.deserialize`` reads.
 
     Raises:
-        InvalidInputError: If the network does not take such images.
+        InvalidInputError: If the network does not accept such images.
 
     Example:
         >>> import jax.numpy as jnp
@@ -69,25 +69,30 @@ def write_stablehlo(
     *,
     description: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes :func:`export_stablehlo`'s program and a description beside it.
+    """Write the program of :func:`export_stablehlo` and a JSON description.
 
     Args:
-        path: The file to make; the description has the suffix ``.json`` instead.
+        path: File to write. The description has the same name with the suffix
+            ``.json``.
         network: As for :func:`export_stablehlo`.
         image_shape: Height, width and channels.
-        description: More to say in the description: classes, name, training data.
+        description: Additional entries of the description, such as classes, name and
+            training data.
 
     Returns:
-        The description's path.
+        The path of the description.
 
     Raises:
         InvalidInputError: If either file exists.
     """
     path = Path(path)
-    beside = path.with_suffix(".json")
-    if beside == path:
-        raise InvalidInputError(f"{path}: the program's suffix must not be .json")
-    for file in (path, beside):
+    description_path = path.with_suffix(".json")
+    if description_path == path:
+        raise InvalidInputError(
+            f"path must not be .json, the suffix of the description, got {path}",
+            argument="path",
+        )
+    for file in (path, description_path):
         _check_free(file)
     exported = export_stablehlo(network, image_shape)
     (logits,) = exported.out_avals
@@ -101,7 +106,7 @@ def write_stablehlo(
         "output": {
             "shape": ["batch", logits.shape[-1]],
             "dtype": "float32",
-            "meaning": "logits, unnormalised log-probabilities of the classes",
+            "meaning": "logits, unnormalized log-probabilities of the classes",
         },
         "platforms": list(exported.platforms),
         "needs": "pip install jax flatbuffers",
@@ -114,17 +119,17 @@ def write_stablehlo(
         **(description or {}),
     }
     _write(path, bytes(exported.serialize()))
-    _write(beside, (_json.dumps(content, indent=2) + "\n").encode())
-    return beside
+    _write(description_path, (_json.dumps(content, indent=2) + "\n").encode())
+    return description_path
 
 
 def write_safetensors(
     path: Path, network: nnx.Module, *, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Writes a network's state dict under its PyTorch names as a safetensors file.
+    """Write a network's state dict with PyTorch's names to a safetensors file.
 
     Args:
-        path: The file to make.
+        path: File to write.
         network: As for :func:`jaxkd.interchange.to_state_dict`.
         metadata: Strings by name for the file's header.
 
@@ -140,18 +145,18 @@ def write_safetensors(
 
 
 def write_orbax(path: Path, network: nnx.Module) -> None:
-    """Writes a network's arrays by name as a plain Orbax checkpoint.
+    """Write a network's arrays by name to a plain Orbax checkpoint.
 
-    ``orbax.checkpoint.StandardCheckpointer().restore(path)`` returns them as a flat
-    dict, named as in the module: ``stem.conv.kernel``. Arrays are laid out as in Flax.
+    ``orbax.checkpoint.StandardCheckpointer().restore(path)`` returns a flat dict with
+    names as in the module, such as ``stem.conv.kernel``. Arrays have Flax's layout.
 
     Args:
-        path: The folder to make.
+        path: Folder to write.
         network: Any Flax NNX module.
 
     Raises:
         InvalidInputError: If the folder exists.
-        CheckpointError: If it cannot be written (a full disk, say).
+        CheckpointError: If it cannot be written, for instance on a full disk.
     """
     import orbax.checkpoint as ocp
 
@@ -167,7 +172,7 @@ def write_orbax(path: Path, network: nnx.Module) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
             checkpointer.save(path.absolute(), args=ocp.args.StandardSave(arrays))
-    # Depending on where the write fails, Orbax and TensorStore raise any of these.
+    # Orbax and TensorStore raise any of these, depending on where the write fails.
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:200]
         raise CheckpointError(f"could not write {path} ({reason})") from error
@@ -175,11 +180,13 @@ def write_orbax(path: Path, network: nnx.Module) -> None:
 
 def _check_free(path: Path) -> None:
     if path.exists():
-        raise InvalidInputError(f"{path} exists already; choose another")
+        raise InvalidInputError(
+            f"{path} exists already; choose another path", argument="path"
+        )
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Writes a file that is either whole or not there."""
+    """Write a file so that it is either complete or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     with _removed_on_error(temporary):

@@ -1,4 +1,4 @@
-"""Which array of a network is which tensor of its PyTorch state dict."""
+"""Mapping between a network's arrays and the tensors of its PyTorch state dict."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -8,17 +8,17 @@ from flax import nnx
 from jaxkd._errors import InvalidInputError
 from jaxkd.models import TorchLayer
 
-# PyTorch counts batches for averages without momentum; the networks here have one.
+# PyTorch counts batches for averages without momentum, which jaxkd does not use.
 BATCHES = "num_batches_tracked"
 
 
 class Tensor(NamedTuple):
-    """One tensor of a state dict.
+    """Tensor of a state dict.
 
     Attributes:
-        name: Its name in PyTorch.
-        variable: The network's array, or None for the count of batches, which has none.
-        axes: The array's axes in PyTorch's order.
+        name: Name in PyTorch.
+        variable: The network's array; None for the count of batches, which it lacks.
+        axes: Axes of the array in PyTorch's order.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Tensor(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Its shape in PyTorch."""
+        """Shape in PyTorch."""
         if self.variable is None:
             return ()
         shape = self.variable.get_value().shape
@@ -35,25 +35,27 @@ class Tensor(NamedTuple):
 
 
 def torch_layers(network: nnx.Module) -> list[TorchLayer]:
-    """The network's layers by their published names.
+    """Return the network's layers with their published names.
 
     Raises:
-        InvalidInputError: If it has no such names.
+        InvalidInputError: If the network has no method ``torch_layers``.
     """
     layers = getattr(network, "torch_layers", None)
     if layers is None:
         raise InvalidInputError(
-            "the network must give its layers' names in PyTorch by a method "
-            f"torch_layers(); {type(network).__name__} has none"
+            "network must have a method torch_layers() that returns its layers' names "
+            f"in PyTorch; {type(network).__name__} has none",
+            argument="network",
         )
     return list(layers())
 
 
 def tensors(network: nnx.Module) -> list[Tensor]:
-    """The tensors of the network's state dict, in PyTorch's order.
+    """Return the tensors of the network's state dict, in PyTorch's order.
 
     Raises:
-        InvalidInputError: If the network has no PyTorch names, or not for each array.
+        InvalidInputError: If the network has no PyTorch names, or not exactly one for
+            each array.
     """
     found = [t for layer in torch_layers(network) for t in _layer_tensors(*layer)]
     named = [id(t.variable) for t in found if t.variable is not None]
@@ -62,7 +64,9 @@ def tensors(network: nnx.Module) -> list[Tensor]:
     if set(named) != held or len(named) != len(held):
         raise InvalidInputError(
             f"torch_layers() of {type(network).__name__} must name each array once; "
-            f"it gives {len(named)} names to {len(set(named) & held)} of {len(held)}"
+            f"it gives {len(named)} names to {len(set(named) & held)} of "
+            f"{len(held)} arrays",
+            argument="network",
         )
     return found
 
@@ -77,12 +81,13 @@ def _layer_tensors(name: str, layer: nnx.Module | nnx.Param) -> Iterator[Tensor]
         weight, bias = layer.scale, layer.bias
     else:
         raise InvalidInputError(
-            "torch_layers() must give convolutions, linear layers, normalisations and "
-            f"parameters, got {type(layer).__name__} for {name!r}"
+            "torch_layers() must return convolutions, linear layers, normalizations "
+            f"and parameters, got {type(layer).__name__} for {name!r}",
+            argument="network",
         )
     if weight is not None:
-        # [*positions, in, out] here, [out, in, *positions] there: nothing else moves,
-        # with groups or without, and a vector stays as it is.
+        # Kernels are [*positions, in, out] in Flax and [out, in, *positions] in
+        # PyTorch, with or without groups. Vectors are the same.
         dims = weight.get_value().ndim
         axes = (0,) if dims == 1 else (dims - 1, dims - 2, *range(dims - 2))
         yield Tensor(f"{name}.weight", weight, axes)

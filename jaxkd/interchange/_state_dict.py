@@ -1,4 +1,4 @@
-"""A network's arrays as a PyTorch state dict, and back."""
+"""Convert a network's arrays to a PyTorch state dict, and back."""
 
 from collections.abc import Iterable, Mapping
 
@@ -10,31 +10,34 @@ from flax import nnx
 from jaxkd._errors import InvalidInputError
 from jaxkd.interchange._layout import BATCHES, tensors
 
-_SHOWN = 3  # names of each kind in a message
+_MAX_NAMES = 3  # Number of names of each kind in a message.
 
 
 def load_state_dict(network: nnx.Module, state: Mapping[str, np.ndarray]) -> None:
-    """Gives a network the arrays of a PyTorch state dict.
+    """Load a PyTorch state dict into a network, in place.
 
-    Every tensor is used exactly once and every shape is checked before anything is
+    Each tensor is used exactly once, and all shapes are checked before any array is
     changed. Kernels are transposed from ``[out, in, height, width]`` to
-    ``[height, width, in, out]``, linear weights from ``[out, in]`` to ``[in, out]``;
-    values are taken as they are, in the dtype of the network's arrays.
+    ``[height, width, in, out]`` and linear weights from ``[out, in]`` to ``[in, out]``.
+    Values do not change, except for the conversion to the dtype of the network's
+    arrays.
 
-    PyTorch stores the unbiased variance of the batches in ``running_var``, and
-    normalises with that very number in inference mode. So does the converted network:
-    in inference mode both compute the same function, and only training on would
-    average it with variances of the biased kind. The counts ``num_batches_tracked``
-    are not used: they serve averages without momentum. They may be absent.
+    PyTorch stores the unbiased variance of the batches in ``running_var`` and uses it
+    to normalize in inference mode. The converted network does the same, so both compute
+    the same function in inference mode. If training continues, the variance is averaged
+    with biased variances. The counts ``num_batches_tracked`` are not used, because they
+    serve averages without momentum only. They may be absent.
 
     Args:
-        network: Has a method ``torch_layers()``, as the networks of the zoo. Updated in
-            place; it may be abstract (``nnx.eval_shape``).
-        state: What :func:`jaxkd.interchange.read_state_dict` returned.
+        network: Network with a method ``torch_layers()``, such as those of
+            :mod:`jaxkd.models`. It is updated in place and may be abstract
+            (``nnx.eval_shape``).
+        state: Result of :func:`jaxkd.interchange.read_state_dict`.
 
     Raises:
-        InvalidInputError: If a tensor is missing, left over, of another shape, not of
-            real numbers or not finite: all in one message, the first few by name.
+        InvalidInputError: If a tensor is missing, left over, has another shape, is not
+            floating point or is not finite. One message names the first few of all
+            problems.
 
     Example:
         >>> from flax import nnx
@@ -52,29 +55,31 @@ def load_state_dict(network: nnx.Module, state: Mapping[str, np.ndarray]) -> Non
     differences = compare({tensor.name: tensor.shape for tensor in wanted}, state)
     if differences:
         raise InvalidInputError(
-            f"the state dict does not fit {type(network).__name__}: {differences}"
+            f"the state dict does not fit {type(network).__name__}: {differences}",
+            argument="state",
         )
     used = [tensor for tensor in wanted if tensor.variable is not None]
     _check_values({tensor.name: state[tensor.name] for tensor in used})
     for tensor in used:
         variable = tensor.variable
-        assert variable is not None  # for the type checker
+        assert variable is not None  # For the type checker.
         array = np.transpose(state[tensor.name], np.argsort(tensor.axes))
         variable.set_value(jnp.asarray(array, variable.get_value().dtype))
 
 
 def to_state_dict(network: nnx.Module) -> dict[str, np.ndarray]:
-    """A network's arrays under their PyTorch names, in PyTorch's order and layout.
+    """Return a network's arrays with PyTorch's names, order and layout.
 
-    :func:`load_state_dict` with what this returns restores the same bits, and PyTorch's
+    :func:`load_state_dict` restores the same bits from the result, and PyTorch's
     ``load_state_dict(strict=True)`` accepts it. The counts ``num_batches_tracked`` are
-    zero: the networks here do not count.
+    zero, because jaxkd's networks do not count batches.
 
     Args:
-        network: Has a method ``torch_layers()``, as the networks of the zoo.
+        network: Network with a method ``torch_layers()``, such as those of
+            :mod:`jaxkd.models`.
 
     Returns:
-        Arrays of their own, contiguous, in the dtype of the network's.
+        Contiguous copies of the arrays, in the network's dtypes.
 
     Raises:
         InvalidInputError: If the network has no PyTorch names.
@@ -102,7 +107,7 @@ def to_state_dict(network: nnx.Module) -> dict[str, np.ndarray]:
 def compare(
     wanted: Mapping[str, tuple[int, ...]], state: Mapping[str, np.ndarray]
 ) -> str:
-    """What keeps a state dict from fitting, in a few words; empty if it fits."""
+    """Describe the differences between a state dict and the shapes; empty if none."""
     missing = [
         name for name in wanted if name not in state and not name.endswith(BATCHES)
     ]
@@ -125,15 +130,18 @@ def _check_values(state: Mapping[str, np.ndarray]) -> None:
         if not jnp.issubdtype(array.dtype, jnp.floating)
     ]
     if typed:
-        raise InvalidInputError(f"weights must be floating point, got {_few(typed)}")
+        raise InvalidInputError(
+            f"weights must be floating point, got {_few(typed)}", argument="state"
+        )
     broken = [name for name, array in state.items() if not np.isfinite(array).all()]
     if broken:
         raise InvalidInputError(
-            f"weights must be finite; {len(broken)} are not: {_few(broken)}"
+            f"weights must be finite; {len(broken)} are not: {_few(broken)}",
+            argument="state",
         )
 
 
 def _few(names: Iterable[str]) -> str:
     names = list(names)
-    more = ", ..." if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    more = ", ..." if len(names) > _MAX_NAMES else ""
+    return ", ".join(names[:_MAX_NAMES]) + more

@@ -1,4 +1,4 @@
-"""The memory bank, its negatives, and the fused contrast over its rows."""
+"""Memory bank, negatives, and fused contrastive sums over the rows of the bank."""
 
 from jaxkd.memory._bank import Bank as Bank
 from jaxkd.memory._bank import init_bank as init_bank

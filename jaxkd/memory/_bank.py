@@ -1,4 +1,4 @@
-"""One remembered embedding per training example and network."""
+"""Memory bank with one embedding per training example and network."""
 
 import math
 from typing import NamedTuple
@@ -17,8 +17,8 @@ class Bank(NamedTuple):
     """Embeddings of the whole training set, or of some of its rows.
 
     Attributes:
-        student: What the student's embedding head last gave for each row.
-        teacher: What the teacher's embedding head last gave for each row.
+        student: Past outputs of the student's embedding head, one per row.
+        teacher: Past outputs of the teacher's embedding head, one per row.
     """
 
     student: Float[Array, "rows dim"]
@@ -28,21 +28,22 @@ class Bank(NamedTuple):
 def init_bank(
     key: PRNGKeyArray, rows: int, dim: int, *, dtype: DTypeLike = jnp.float32
 ) -> Bank:
-    r"""Draws both banks from :math:`U(\pm 1/\sqrt{d/3})`: rows of length about one.
+    r"""Draw both banks from :math:`U(\pm 1/\sqrt{d/3})`; rows have length about one.
 
     Args:
-        key: Randomness.
+        key: PRNG key.
         rows: Number of training examples.
         dim: Width :math:`d` of the embeddings.
-        dtype: Storage. ``bfloat16`` halves the memory; the arithmetic stays float32.
+        dtype: Storage dtype. ``bfloat16`` halves the memory; computations remain in
+            float32.
 
     Returns:
-        Two independent banks of shape ``[rows, dim]``. Where a mesh is in use over
-        whose axis ``data`` they lie, rows of zeros fill them up to a multiple of it;
-        no negative is ever taken from those.
+        Two independent banks of shape ``[rows, dim]``. If a mesh with an axis ``data``
+        is in use, rows of zeros are appended to get a multiple of the axis size. These
+        rows are never used as negatives.
 
     Raises:
-        TypeError: If ``rows`` or ``dim`` is no integer.
+        TypeError: If ``rows`` or ``dim`` is not an integer.
         ValueError: If ``rows`` or ``dim`` is less than 1.
 
     Example:
@@ -63,7 +64,7 @@ def init_bank(
 
 
 def read(bank: Bank, rows: Int[ArrayLike, " batch"]) -> Bank:
-    """The remembered embeddings of some examples, in at least float32.
+    """Read the embeddings of some examples, in at least float32.
 
     Args:
         bank: Embeddings of the whole training set.
@@ -91,24 +92,25 @@ def update(
     *,
     momentum: Real[ArrayLike, ""] = 0.9,
 ) -> Bank:
-    r"""Moves rows towards new embeddings and scales them to unit length.
+    r"""Move rows toward new embeddings and scale them to unit length.
 
     .. math::
         M_i \leftarrow \frac{\mu M_i + (1 - \mu) h_i}
                             {\lVert \mu M_i + (1 - \mu) h_i \rVert}.
 
-    The new rows carry no gradient. Inside a compiled step that donates its state the
-    other rows are not copied.
+    No gradient flows through the new rows. Inside a compiled step that donates its
+    state, the other rows are not copied.
 
     Args:
-        bank: The bank before.
-        rows: Row numbers of the examples. If one comes twice, either wins.
-        student: The student's new embeddings.
-        teacher: The teacher's new embeddings.
+        bank: The bank to update.
+        rows: Row numbers of the examples. If a row occurs twice, either of its values
+            may be stored.
+        student: New embeddings of the student.
+        teacher: New embeddings of the teacher.
         momentum: Share :math:`\mu` of the old row, in ``[0, 1]``.
 
     Returns:
-        The bank after, in the same dtype.
+        The updated bank, in the same dtype.
 
     Raises:
         TypeError: If the embeddings are not floating point.

@@ -1,4 +1,4 @@
-"""The fused pass: a log-sum-exp over the bank and its gradient, chunk by chunk."""
+"""Fused sums over the bank: value and gradient in one pass, chunk by chunk."""
 
 import functools
 from typing import NamedTuple
@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from jaxkd import _checks
-from jaxkd._errors import InvalidInputError
+from jaxkd._errors import InvalidInputError, InvalidTypeError
 from jaxkd.memory import _devices
 from jaxkd.memory._negatives import Negatives
 
-# Rows a chunk: on CPU, small enough that its scores stay in the cache and large enough
-# for a fast matrix product; elsewhere, few enough launches.
+# Rows per chunk. On a CPU, the scores of a chunk fit in the cache, and the chunk is
+# large enough for a fast matrix product. On other devices, there are few launches.
 _CHUNK_ROWS_CPU = 2048
 _CHUNK_ROWS = 32768
 
@@ -26,7 +26,7 @@ def negative_log_sum_exp(
     temperature: Real[ArrayLike, ""] = 1.0,
     chunk_size: int | None = None,
 ) -> Float[Array, "*anchors batch"]:
-    r"""Log-sum-exp of each anchor's scores with its negatives.
+    r"""Compute the log-sum-exp of each anchor's scores with its negatives.
 
     With anchors :math:`a_i`, rows :math:`M_j` and weights :math:`w_i`,
 
@@ -35,26 +35,26 @@ def negative_log_sum_exp(
         \nabla_{a_i} \ell_i = \frac{1}{\tau} \sum_{j \in S_i} \pi_{ij} M_j,
 
     where :math:`\pi_i` is the softmax over the negatives. One pass over chunks of rows
-    yields the value and the gradient together, so memory grows with the batch and the
-    chunk, not with the number of rows: nothing of size ``[batch, rows]`` is kept for
-    the backward pass. The table is a constant for the gradient. Where a mesh is in use,
-    every device passes over its own rows of the table, and what is exchanged is of the
-    anchors' size.
+    computes both the value and the gradient. Memory therefore grows with the batch and
+    the chunk size but not with the number of rows: no array of size ``[batch, rows]``
+    is kept for the backward pass. The gradient treats the table as a constant. If a
+    mesh is in use, each device processes its own rows of the table, and only arrays of
+    the size of the anchors are exchanged.
 
     Args:
-        anchors: Embeddings of the batch; leading axes hold several anchors of an
+        anchors: Embeddings of the batch. Leading axes contain several anchors of an
             example, which share its negatives and one matrix product.
-        table: The rows of the bank.
-        negatives: Which rows are negatives of which example.
-        temperature: Divides the scores, :math:`\tau > 0`.
-        chunk_size: Rows a chunk. By default what is fast on the device.
+        table: Rows of the bank.
+        negatives: Negatives of each example.
+        temperature: Temperature :math:`\tau > 0`, which divides the scores.
+        chunk_size: Number of rows per chunk; by default one that is fast on the device.
 
     Returns:
         One value per anchor, in nats, at least float32; ``-inf`` without negatives.
 
     Raises:
         TypeError: If anchors or table are not floating point.
-        ValueError: If batch or width do not match, or a concrete temperature is not
+        ValueError: If batch sizes or widths differ, a concrete temperature is not
             positive, or the chunk size is less than 1.
 
     Example:
@@ -91,7 +91,7 @@ def negative_softplus_sum(
     offset: Real[ArrayLike, ""] = 0.0,
     chunk_size: int | None = None,
 ) -> Float[Array, "*anchors batch"]:
-    r"""Sum of the softplus of each anchor's scores with its negatives.
+    r"""Compute the sum of the softplus of each anchor's scores with its negatives.
 
     With anchors :math:`a_i`, rows :math:`M_j`, weights :math:`w_i` and
     :math:`\mathrm{softplus}(x) = \log(1 + e^x)`,
@@ -102,25 +102,25 @@ def negative_softplus_sum(
         \nabla_{a_i} \ell_i = \frac{w_i}{\tau} \sum_{j \in S_i}
             \sigma(a_i \cdot M_j/\tau - o)\, M_j.
 
-    What noise-contrastive estimation asks of its negatives, in the same single pass as
-    :func:`negative_log_sum_exp`; the table and the offset are constants for the
-    gradient.
+    This is the contribution of the negatives to noise-contrastive estimation, computed
+    in the same single pass as :func:`negative_log_sum_exp`. The gradient treats the
+    table and the offset as constants.
 
     Args:
         anchors: Embeddings of the batch; leading axes as in
             :func:`negative_log_sum_exp`.
-        table: The rows of the bank.
-        negatives: Which rows are negatives of which example.
-        temperature: Divides the scores, :math:`\tau > 0`.
-        offset: What is taken from the scores after that, :math:`o`.
-        chunk_size: Rows a chunk. By default what is fast on the device.
+        table: Rows of the bank.
+        negatives: Negatives of each example.
+        temperature: Temperature :math:`\tau > 0`, which divides the scores.
+        offset: Offset :math:`o`, which is subtracted from the scaled scores.
+        chunk_size: Number of rows per chunk; by default one that is fast on the device.
 
     Returns:
         One value per anchor, in nats, at least float32; zero without negatives.
 
     Raises:
         TypeError: If anchors or table are not floating point.
-        ValueError: If batch or width do not match, or a concrete temperature is not
+        ValueError: If batch sizes or widths differ, a concrete temperature is not
             positive, or the chunk size is less than 1.
 
     Example:
@@ -148,20 +148,24 @@ def negative_softplus_sum(
 
 
 def _prepare(anchors, table, negatives, temperature, chunk_size):
-    """Checks the arguments; scales the anchors, makes the table a constant."""
+    """Check the arguments, scale the anchors and stop the gradient of the table."""
     anchors = _checks.as_float_array(anchors, "anchors")
     table = jnp.asarray(table)
     if not jnp.issubdtype(table.dtype, jnp.floating):
-        raise TypeError(f"table must be floating point, got dtype {table.dtype}")
+        raise InvalidTypeError(
+            f"table must be floating point, got dtype {table.dtype}", argument="table"
+        )
     if anchors.shape[-1] != table.shape[-1]:
         raise InvalidInputError(
             "anchors and table must have the same width, "
-            f"got {anchors.shape} and {table.shape}"
+            f"got {anchors.shape} and {table.shape}",
+            argument="table",
         )
     if anchors.shape[-2] != negatives.labels.shape[0]:
         raise InvalidInputError(
-            "anchors and negatives must have the same batch, "
-            f"got {anchors.shape} and {negatives.labels.shape}"
+            "anchors and negatives must have the same batch size, "
+            f"got {anchors.shape} and {negatives.labels.shape}",
+            argument="negatives",
         )
     _checks.check_positive(temperature=temperature)
     candidates = negatives.candidate_labels.shape[0]
@@ -180,15 +184,15 @@ def _log_sum_exp(anchors, table, negatives, chunk_size):
 
 @_log_sum_exp.defjvp
 def _log_sum_exp_jvp(chunk_size, primals, tangents):
-    # The derivative of a log-sum-exp is the softmax mean of the rows. Linear in the
-    # tangent, it is all that reverse mode has to keep.
+    # The derivative of a log-sum-exp is the softmax mean of the rows. The result is
+    # linear in the tangent, so reverse mode stores this mean only.
     anchors, table, negatives = primals
     value, mean = _stream(anchors, table, negatives, chunk_size, with_mean=True)
     return value, jnp.sum(mean * tangents[0], axis=-1)
 
 
 class _Carry(NamedTuple):
-    """A log-sum-exp under way: relative to the largest score seen so far."""
+    """Partial log-sum-exp, relative to the largest score so far."""
 
     peak: Float[Array, " anchors"]
     total: Float[Array, " anchors"]
@@ -196,7 +200,7 @@ class _Carry(NamedTuple):
 
 
 def _stream(anchors, table, negatives, chunk_size, *, with_mean):
-    """The log-sum-exp and, if asked, the softmax mean of the rows."""
+    """Compute the log-sum-exp and, if ``with_mean``, the softmax mean of the rows."""
     dtype, anchor_count = anchors.dtype, anchors.size // anchors.shape[-1]
 
     def add_chunk(carry, scores, mask, rows):
@@ -210,14 +214,15 @@ def _stream(anchors, table, negatives, chunk_size, *, with_mean):
             mean = shrink[:, None] * mean + terms.T @ rows
         return _Carry(peak, total, mean)
 
-    # A finite start keeps the differences defined while an anchor has no negative.
+    # The initial peak is finite, so that differences are defined for anchors that have
+    # no negative yet.
     carry = _Carry(
         peak=jnp.full((anchor_count,), jnp.finfo(dtype).min, dtype),
         total=jnp.zeros((anchor_count,), dtype),
         mean=jnp.zeros((anchor_count, anchors.shape[-1]), dtype) if with_mean else None,
     )
     carry = _over_chunks(
-        anchors, table, negatives, chunk_size, carry, add_chunk, _combine
+        anchors, table, negatives, chunk_size, carry, add_chunk, _combine_devices
     )
     value = (carry.peak + jnp.log(carry.total)).reshape(anchors.shape[:-1])
     if carry.mean is None:
@@ -226,8 +231,8 @@ def _stream(anchors, table, negatives, chunk_size, *, with_mean):
     return value, mean.reshape(anchors.shape)
 
 
-def _combine(carry: _Carry) -> _Carry:
-    """The log-sum-exp over all devices' rows."""
+def _combine_devices(carry: _Carry) -> _Carry:
+    """Combine the log-sum-exps over the rows of each device."""
     peak = jax.lax.pmax(carry.peak, _devices.DATA_AXIS)
     shrink = jnp.exp(carry.peak - peak)
     mean = carry.mean
@@ -236,7 +241,7 @@ def _combine(carry: _Carry) -> _Carry:
     return _Carry(peak, jax.lax.psum(shrink * carry.total, _devices.DATA_AXIS), mean)
 
 
-def _add_up(carry):
+def _sum_devices(carry):
     return jax.lax.psum(carry, _devices.DATA_AXIS)
 
 
@@ -257,7 +262,7 @@ def _softplus_sum_jvp(chunk_size, primals, tangents):
 def _stream_softplus(
     anchors, table, negatives, offset, chunk_size, *, with_slope=False
 ):
-    """The sum of softplus and, if asked, its gradient."""
+    """Compute the sum of softplus and, if ``with_slope``, its gradient."""
     total = jnp.zeros((anchors.size // anchors.shape[-1],), anchors.dtype)
     if not with_slope:
 
@@ -267,7 +272,7 @@ def _stream_softplus(
             return total + jnp.sum(terms, axis=0)
 
         total = _over_chunks(
-            anchors, table, negatives, chunk_size, total, add_value, _add_up
+            anchors, table, negatives, chunk_size, total, add_value, _sum_devices
         )
         return total.reshape(anchors.shape[:-1])
 
@@ -280,16 +285,16 @@ def _stream_softplus(
 
     slope = jnp.zeros((total.shape[0], anchors.shape[-1]), anchors.dtype)
     total, slope = _over_chunks(
-        anchors, table, negatives, chunk_size, (total, slope), add_both, _add_up
+        anchors, table, negatives, chunk_size, (total, slope), add_both, _sum_devices
     )
     return total.reshape(anchors.shape[:-1]), slope.reshape(anchors.shape)
 
 
 def _over_chunks(anchors, table, negatives, chunk_size, carry, add, combine):
-    """Folds ``add(carry, scores, mask, rows)`` over chunks of the candidates.
+    """Fold ``add(carry, scores, mask, rows)`` over chunks of the candidates.
 
-    Where the table lies on several devices, each folds over its own rows, and
-    ``combine`` makes one of what they carry.
+    If the table is distributed over several devices, each folds over its own rows, and
+    ``combine`` combines their results.
     """
     flat = anchors.reshape(-1, anchors.shape[-1])
     negatives = negatives.tile(flat.shape[0] // anchors.shape[-2])
@@ -297,17 +302,18 @@ def _over_chunks(anchors, table, negatives, chunk_size, carry, add, combine):
         return _fold(flat, table, negatives, chunk_size, carry, add)
 
     def on_own_rows(table, flat, negatives, carry):
-        mine, count = _devices.own(negatives, len(table))
-        size = min(chunk_size, mine.candidate_labels.shape[0])
-        return combine(_fold(flat, table, mine, size, carry, add, count))
+        local, count = _devices.local_negatives(negatives, len(table))
+        size = min(chunk_size, local.candidate_labels.shape[0])
+        return combine(_fold(flat, table, local, size, carry, add, count))
 
     fill = _devices.padded(len(table)) - len(table)
-    table = jnp.pad(table, ((0, fill), (0, 0)))  # no copy of a bank made to lie there
+    # A bank that was initialized for this mesh needs no padding and is not copied.
+    table = jnp.pad(table, ((0, fill), (0, 0)))
     return _devices.on_every_shard(on_own_rows, table, flat, negatives, carry)
 
 
 def _fold(flat, table, negatives, chunk_size, carry, add, count=None):
-    """The fold on one device; if asked, over the first ``count`` candidates only."""
+    """Fold over the candidates on one device, or over the first ``count`` of them."""
 
     def add_chunk(carry, start, size):
         part = negatives.part(start, size)
@@ -318,7 +324,7 @@ def _fold(flat, table, negatives, chunk_size, carry, add, count=None):
         rows, mask = rows.astype(flat.dtype), part.mask()
         if count is not None:
             mask &= (start + jnp.arange(size) < count)[:, None]
-        # Rows come first: XLA vectorises reductions over a leading axis.
+        # Rows are the leading axis, over which XLA vectorizes reductions.
         return add(carry, rows @ flat.T, mask, rows)
 
     chunks, remainder = divmod(negatives.candidate_labels.shape[0], chunk_size)

@@ -1,8 +1,8 @@
-"""Which rows of the bank an example is contrasted with, and at what weight.
+"""Negatives: the rows of the bank that each example is contrasted with.
 
-Three samplers and an explicit list, in one form that the fused pass of
-:func:`jaxkd.memory.negative_log_sum_exp` evaluates chunk by chunk. With
-:math:`N_-` the number of rows of other classes, all three samplers have the same mean,
+Three samplers and an explicit list return :class:`Negatives`, which
+:func:`jaxkd.memory.negative_log_sum_exp` evaluates chunk by chunk. With :math:`N_-` the
+number of rows of other classes, all three samplers have the same mean,
 
 .. math::
     E \\sum_{j \\in S_i} w_{ij} f(j) = \\frac{K}{N_-} \\sum_{j: y_j \\ne y_i} f(j).
@@ -16,15 +16,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
 from jaxkd import _checks
+from jaxkd._errors import InvalidTypeError
 
 
 class Window(NamedTuple):
-    """A stretch of a circular order of the candidates, one for each example.
+    """Interval of a circular order of the candidates, one for each example.
 
     Attributes:
-        position: Place of each candidate in the order.
-        first: The first place of each example's stretch.
-        last: Its last place, included; before ``first`` if the stretch goes round.
+        position: Position of each candidate in the order.
+        first: First position of each example's interval.
+        last: Last position of the interval, inclusive; less than ``first`` if the
+            interval wraps around.
     """
 
     position: Int[Array, " candidates"]
@@ -33,16 +35,17 @@ class Window(NamedTuple):
 
 
 class Negatives(NamedTuple):
-    """The negatives of every example in a batch, and their weight.
+    """Negatives of each example in a batch, and their weights.
 
-    A candidate is a negative of an example if its class is another and, where there
-    is a window, its place lies in the example's stretch.
+    A candidate is a negative of an example if it has another class and, if there is a
+    window, its position lies in the example's interval.
 
     Attributes:
         labels: Classes of the examples.
         candidate_labels: Classes of the candidates.
         log_weight: Logarithm of the weight of each of an example's negatives.
-        rows: Bank rows of the candidates; None if they are the rows of the bank.
+        rows: Bank rows of the candidates; None if the candidates are all rows of the
+            bank in order.
         window: Restricts each example to a part of the candidates.
     """
 
@@ -53,13 +56,13 @@ class Negatives(NamedTuple):
     window: Window | None = None
 
     def part(self, start: Int[ArrayLike, ""], size: int) -> "Negatives":
-        """The same negatives among ``size`` candidates only, from ``start`` on."""
+        """Restrict the negatives to ``size`` candidates, beginning with ``start``."""
         return self._of_candidates(
             lambda x: jax.lax.dynamic_slice_in_dim(x, start, size)
         )
 
     def reordered(self, order: Int[Array, " some"]) -> "Negatives":
-        """The same negatives among the candidates with these numbers."""
+        """Restrict the negatives to the candidates with these numbers."""
         return self._of_candidates(lambda x: x[order])
 
     def _of_candidates(self, take: Callable[[Array], Array]) -> "Negatives":
@@ -71,7 +74,7 @@ class Negatives(NamedTuple):
         )
 
     def tile(self, times: int) -> "Negatives":
-        """The negatives of the batch repeated, as for several anchors an example."""
+        """Repeat the negatives of the batch, for several anchors per example."""
 
         def repeat(x):
             return jnp.tile(x, times)
@@ -86,21 +89,22 @@ class Negatives(NamedTuple):
         )
 
     def mask(self) -> Bool[Array, "candidates batch"]:
-        """Which candidate is a negative of which example."""
+        """Return whether each candidate is a negative of each example."""
         other = self.candidate_labels[:, None] != self.labels[None, :]
         if self.window is None:
             return other
         position, first, last = (x[:, None] for x in self.window)
-        # A place fulfils at least one of these where the stretch is straight, at most
-        # one where it goes round.
+        # Every position satisfies at least one of these conditions if the interval does
+        # not wrap around, and at most one if it does.
         after, before = position >= first.T, position <= last.T
         return other & ((after == before) != (first > last).T)
 
 
 class Sampler(Protocol):
-    """Chooses negatives.
+    """Function that chooses negatives.
 
-    ``labels`` are the classes of the batch, ``row_labels`` those of the whole bank.
+    ``labels`` are the classes of the batch, and ``row_labels`` are the classes of all
+    rows of the bank.
     """
 
     def __call__(
@@ -112,7 +116,7 @@ class Sampler(Protocol):
         num_negatives: Int[ArrayLike, ""],
         num_classes: int,
     ) -> Negatives:
-        """Chooses about ``num_negatives`` rows of other classes for each example."""
+        """Choose about ``num_negatives`` rows of other classes for each example."""
         ...
 
 
@@ -121,7 +125,7 @@ def _as_int32(*arrays: ArrayLike) -> tuple[Array, ...]:
 
 
 def _log_ratio(numerator: ArrayLike, denominator: ArrayLike) -> Float[Array, "..."]:
-    """Logarithm of a ratio of counts; an empty denominator counts as one."""
+    """Compute the logarithm of a ratio of counts; a zero denominator counts as one."""
     numerator, denominator = (
         jnp.asarray(x).astype(float) for x in (numerator, denominator)
     )
@@ -133,11 +137,11 @@ def _class_sizes(row_labels: Array, num_classes: int) -> Int[Array, " classes"]:
 
 
 def _random_order(key: PRNGKeyArray, size: int) -> Int[Array, " size"]:
-    """A uniformly random order of ``range(size)``.
+    """Draw a uniformly random order of ``range(size)``.
 
-    One sort by 64 random bits each, of which two agree with probability below
-    :math:`size^2/2^{65}`: half the time of ``jax.random.permutation``, which sorts
-    by 32 bits twice.
+    The numbers are sorted once by 64 random bits each, which coincide for some pair
+    with probability below :math:`size^2/2^{65}`. This takes half the time of
+    ``jax.random.permutation``, which sorts by 32 bits twice.
     """
     high, low = jax.random.bits(key, (2, size))
     numbers = jnp.arange(size, dtype=jnp.int32)
@@ -152,15 +156,16 @@ def all_negatives(
     num_negatives: Int[ArrayLike, ""],
     num_classes: int,
 ) -> Negatives:
-    r"""Every row of another class, each at weight :math:`K/N_-`.
+    r"""Return all rows of other classes, each with weight :math:`K/N_-`.
 
-    The expectation of the samplers, without their variance.
+    Sums over these negatives are the expectations of sums over sampled negatives,
+    without sampling variance.
 
     Args:
         key: Not used.
         labels: Classes of the batch.
         row_labels: Classes of all rows of the bank.
-        num_negatives: How many negatives :math:`K` their total weight stands for.
+        num_negatives: Total weight :math:`K` of the negatives of an example.
         num_classes: Number of classes; the labels are smaller.
 
     Returns:
@@ -191,26 +196,26 @@ def shared_negatives(
     num_classes: int,
     num_rows: int | None = None,
 ) -> Negatives:
-    r"""Rows drawn once for the whole batch; each example skips those of its class.
+    r"""Draw rows once for the whole batch; each example skips the rows of its class.
 
-    Of :math:`R` rows drawn without replacement out of :math:`N`, an example keeps
-    about :math:`R N_-/N`, each at weight :math:`KN/(RN_-)`. The cheapest sampler:
-    only the drawn rows are read.
+    Of :math:`R` rows drawn without replacement from :math:`N`, an example keeps about
+    :math:`R N_-/N`, each with weight :math:`KN/(RN_-)`. This is the cheapest sampler,
+    since only the drawn rows are read.
 
     Args:
-        key: Randomness.
+        key: PRNG key.
         labels: Classes of the batch.
         row_labels: Classes of all rows of the bank.
-        num_negatives: How many negatives :math:`K` their total weight stands for.
+        num_negatives: Expected total weight :math:`K` of the negatives of an example.
         num_classes: Number of classes; the labels are smaller.
-        num_rows: How many rows :math:`R` to draw; by default :math:`K`, which then
-            has to be a Python integer. More than :math:`N` are all.
+        num_rows: Number of rows :math:`R` to draw; all rows if it exceeds :math:`N`. By
+            default :math:`K`, which must then be a Python integer.
 
     Returns:
         The negatives.
 
     Raises:
-        TypeError: If the number of rows is no Python integer.
+        TypeError: If the number of rows is not a Python integer.
         ValueError: If the number of rows is less than 1.
 
     Example:
@@ -226,9 +231,10 @@ def shared_negatives(
     labels, row_labels = _as_int32(labels, row_labels)
     if num_rows is None:
         if not isinstance(num_negatives, int):
-            raise TypeError(
-                "num_rows must be given where num_negatives is no Python integer, "
-                f"got {num_negatives!r}"
+            raise InvalidTypeError(
+                "num_rows must be given if num_negatives is not a Python integer, "
+                f"got {num_negatives!r}",
+                argument="num_rows",
             )
         num_rows = num_negatives
     _checks.check_at_least(1, num_rows=num_rows)
@@ -252,21 +258,22 @@ def sampled_negatives(
     num_negatives: Int[ArrayLike, ""],
     num_classes: int,
 ) -> Negatives:
-    r"""Exactly ``K`` rows of other classes for each example, without replacement.
+    r"""Draw exactly ``K`` rows of other classes for each example, without replacement.
 
-    All rows are put in one random circular order. Each example starts at a row of
-    another class, drawn for it alone, and takes that row and the next :math:`K - 1` of
-    other classes. Its negatives are then uniform among all :math:`K`-subsets of its
-    :math:`N_-` rows of other classes. For any order, a row is one of them with
-    probability :math:`K/N_-`, so weighted sums over the negatives of different
-    examples are uncorrelated, as with independent draws.
+    All rows are arranged in one random circular order. Each example draws its own
+    starting row among those of other classes and takes this row and the next
+    :math:`K - 1` rows of other classes. Its negatives are then uniform among all
+    :math:`K`-subsets of its :math:`N_-` rows of other classes. For any fixed order,
+    each of these rows is a negative with probability :math:`K/N_-`, so weighted sums
+    over the negatives of different examples are uncorrelated, as with independent
+    draws.
 
     Args:
-        key: Randomness.
+        key: PRNG key.
         labels: Classes of the batch.
         row_labels: Classes of all rows of the bank.
-        num_negatives: How many negatives :math:`K` to draw. An example with fewer
-            rows of other classes takes all of them, at weight :math:`K/N_-`.
+        num_negatives: Number of negatives :math:`K` to draw. An example with fewer
+            rows of other classes takes all of them, with weight :math:`K/N_-`.
         num_classes: Number of classes; the labels are smaller.
 
     Returns:
@@ -293,10 +300,10 @@ def sampled_negatives(
     taken = jnp.minimum(jnp.asarray(num_negatives, jnp.int32), others)
 
     def place(rank):
-        """Place of the row that has ``rank`` rows of other classes before it."""
+        """Return the position of the row after ``rank`` rows of other classes."""
 
         # The m-th row of the example's class has places[first + m] - m rows of other
-        # classes before it, which grows with m: bisect for the first m beyond rank.
+        # classes before it. This grows with m, so bisect for the first m beyond rank.
         def halve(_, bounds):
             low, high = bounds
             middle = (low + high) // 2
@@ -307,7 +314,7 @@ def sampled_negatives(
         bounds = jnp.zeros_like(count), count
         return rank + jax.lax.fori_loop(0, total.bit_length(), halve, bounds)[0]
 
-    # Beside the examples that have no negative at all, `others` is positive.
+    # `others` is zero for examples without negatives only.
     circle = jnp.maximum(others, 1)
     rank = jax.random.randint(start_key, labels.shape, 0, circle, jnp.int32)
     return Negatives(
@@ -321,15 +328,15 @@ def sampled_negatives(
 def listed_negatives(
     labels: Int[ArrayLike, " batch"], rows: Int[ArrayLike, "batch k"]
 ) -> Negatives:
-    """The bank rows of an explicit list, whatever their classes; repeats count.
+    """Return the bank rows of an explicit list, of any class; repetitions count.
 
     Args:
         labels: Classes of the batch.
-        rows: The negatives of each example.
+        rows: Bank rows of each example's negatives.
 
     Returns:
-        The negatives. A pass over them reads all ``batch * k`` listed rows for every
-        example: meant for comparisons, not for training.
+        The negatives. A pass over them reads all ``batch * k`` listed rows for each
+        example, so use them for comparisons and not for training.
 
     Example:
         >>> import jax.numpy as jnp
@@ -355,10 +362,10 @@ def listed_negatives(
 def _places_by_class(
     row_labels: Int[Array, " rows"], position: Int[Array, " rows"], num_classes: int
 ) -> Int[Array, " rows"]:
-    """The places of the rows, class by class, in order within each class."""
+    """Return the positions of the rows, grouped by class and sorted in each class."""
     total = row_labels.shape[0]
     if num_classes * total > 2**32:
         return jax.lax.sort((row_labels, position), num_keys=2, is_stable=False)[1]
-    # One 32-bit key instead of two: six times faster on CPU.
+    # One 32-bit key instead of two is six times faster on a CPU.
     keys = row_labels.astype(jnp.uint32) * total + position.astype(jnp.uint32)
     return (jnp.sort(keys) % total).astype(position.dtype)

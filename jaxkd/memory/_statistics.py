@@ -1,4 +1,4 @@
-"""How a bank stands to what the networks say now."""
+"""Statistics that compare the bank with the current embeddings."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
@@ -13,19 +13,19 @@ def bank_statistics(
     student: Float[ArrayLike, "batch dim"],
     teacher: Float[ArrayLike, "batch dim"],
 ) -> dict[str, Float[Array, ""]]:
-    """How far a batch's embeddings are from what the bank remembers of them.
+    """Compare the embeddings of a batch with those in the bank.
 
     Args:
-        remembered: The batch's rows (:func:`read`), before the update.
-        student: The student's embeddings.
-        teacher: The teacher's embeddings.
+        remembered: The batch's rows of the bank (:func:`read`), before the update.
+        student: Embeddings of the student.
+        teacher: Embeddings of the teacher.
 
     Returns:
-        Means over the batch: ``bank_norm``, the length of the rows of both banks (1,
-        but for rounding, once a row has been written); ``student_bank_cosine`` and
-        ``teacher_bank_cosine``, of an embedding and its own network's row, which fall
-        the further an embedding has drifted since; ``embedding_cosine``, of the two
-        networks' embeddings.
+        Means over the batch. ``bank_norm`` is the length of the rows of both banks (1,
+        up to rounding, after a row has been updated). ``student_bank_cosine`` and
+        ``teacher_bank_cosine`` are the cosines of an embedding and the same network's
+        row; they decrease as embeddings drift. ``embedding_cosine`` is the cosine of
+        the two networks' embeddings.
 
     Raises:
         TypeError: If the embeddings are not floating point.

@@ -1,4 +1,4 @@
-"""The model zoo. Every model returns a :class:`ModelOutput`."""
+"""Networks for image classification. All of them return a :class:`ModelOutput`."""
 
 from jaxkd.models._center import center_classifier as center_classifier
 from jaxkd.models._cifar_resnet import CifarResNet as CifarResNet

@@ -1,4 +1,4 @@
-"""Equal-mean initialization: a classifier without class means."""
+"""Equal-mean initialization: subtract the class means from a classifier."""
 
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ Network = TypeVar("Network", bound=nnx.Module)
 
 
 def center_classifier(model: Network) -> Network:
-    r"""Copies a network and takes the class means out of its classifier.
+    r"""Copy a network and subtract the class means from its classifier.
 
     With kernel :math:`W` (features by classes), bias :math:`b` and :math:`C` classes,
 
@@ -22,22 +22,22 @@ def center_classifier(model: Network) -> Network:
         b' = b - \tfrac{1}{C} \mathbf{1}^\top b \, \mathbf{1}, \qquad
         z' = z - \operatorname{mean}(z) \mathbf{1}.
 
-    The softmax of the logits :math:`z` stays as it is, and every input's mean logit
-    becomes zero, up to the rounding of the parameters.
+    The softmax of the logits :math:`z` does not change, and the mean logit of each
+    input becomes zero, up to the rounding of the parameters.
 
-    Why: a loss that no shift of the logits changes has a gradient that sums to zero
-    over the classes, so SGD, with or without momentum and weight decay, leaves class
-    means at zero that start there. Student and teacher then keep equal mean logits, and
-    distillation at infinite temperature takes the same steps as logit matching: the
-    equal-mean initialization of theorem T10, which needs no zero-mean normalisation.
-    Adam and its relatives do not keep the means.
+    If a loss is invariant to shifts of the logits, its gradient sums to zero over the
+    classes. SGD, with or without momentum and weight decay, therefore keeps class means
+    at zero if they are zero initially. Student and teacher then have equal mean logits,
+    and distillation at infinite temperature takes the same steps as logit matching.
+    This is the equal-mean initialization of theorem T10, which does not require
+    zero-mean normalization. Adam and related optimizers do not keep the means.
 
     Args:
-        model: A network whose attribute ``classifier`` is an ``nnx.Linear`` that makes
+        model: Network whose attribute ``classifier`` is an ``nnx.Linear`` that computes
             the logits, with or without bias. It is not changed.
 
     Returns:
-        The copy; parameters keep their dtype.
+        The copy, with the same parameter dtypes.
 
     Raises:
         InvalidInputError: If the network has no such classifier.
@@ -59,11 +59,12 @@ def center_classifier(model: Network) -> Network:
     """
     found = getattr(model, "classifier", None)
     if not isinstance(found, nnx.Linear):
-        what = "nothing" if found is None else f"a {type(found).__name__}"
+        description = "nothing" if found is None else f"a {type(found).__name__}"
         raise InvalidInputError(
-            "model must have an nnx.Linear that makes its logits in the attribute "
-            f"'classifier' for its class means to be removed; {type(model).__name__} "
-            f"has {what} there"
+            "model must have an nnx.Linear that computes its logits in the attribute "
+            f"'classifier', so that its class means can be removed; "
+            f"{type(model).__name__} has {description} there",
+            argument="model",
         )
     copy: Any = nnx.clone(model)
     classifier: nnx.Linear = copy.classifier
@@ -75,8 +76,8 @@ def center_classifier(model: Network) -> Network:
 
 def _center(x: Float[Array, "... classes"]) -> Float[Array, "... classes"]:
     wide = _checks.as_float_array(x, "classifier")
-    # Rounding leaves a mean in proportion to the one removed: the second pass takes
-    # that out too, down to the rounding of the entries. A third finds nothing more.
+    # Due to rounding, a mean proportional to the original one remains. The second pass
+    # removes it, up to the rounding of the entries. A third pass would have no effect.
     for _ in range(2):
         wide = wide - jnp.mean(wide, axis=-1, keepdims=True)
     return wide.astype(x.dtype)

@@ -1,4 +1,4 @@
-"""Residual networks for small images, as the distillation benchmarks use them."""
+"""Residual networks for small images, as in the distillation benchmarks."""
 
 from collections.abc import Iterator, Sequence
 
@@ -28,27 +28,27 @@ from jaxkd.models._residual import (
 class CifarResNet(nnx.Module):
     r"""Residual network of depth :math:`6n + 2` with three stages of n basic blocks.
 
-    Convolutions start Kaiming normal (fan-out), the classifier uniform within
-    :math:`\pm 1/\sqrt{\text{fan-in}}`, as published. Any image of at least 8x8 pixels
-    and any number of channels will do. Evaluate through
+    Convolutions are initialized Kaiming normal (fan-out), the classifier uniform within
+    :math:`\pm 1/\sqrt{\text{fan-in}}`, as published. Images must have at least 8x8
+    pixels and may have any number of channels. For inference, use
     ``nnx.view(model, use_running_average=True)``.
 
     The output's ``stages`` are the stem's map and the three stages'. Following the
     published benchmark networks, ``preactivations[0]`` is the stem's map *after* its
-    activation, so equal to ``stages[0]``; the others are before it.
+    activation, so it equals ``stages[0]``; the others are before it.
 
     Args:
         depth: Number of layers with weights on the main path: 8, 14, 20, ...
         widths: Channels of the stem and of the three stages.
         num_classes: Number of logits.
         in_channels: Channels of the images.
-        dtype: Dtype of the computation and of the output, float32 if None. Parameters,
-            batch statistics and the normalisation itself are float32 all the same,
-            except that with float64 (which takes ``jax_enable_x64``) all is float64.
+        dtype: Dtype of the computation and of the output; float32 if None. Parameters,
+            batch statistics and the normalization are float32. With float64 (which
+            requires ``jax_enable_x64``), everything is float64.
         rngs: Randomness for the initial parameters.
 
     Raises:
-        InvalidInputError: If depth, widths, dtype or a number is unusable, and when
+        InvalidInputError: If depth, widths, dtype or a number is invalid, or, when
             called, if the images have the wrong number of channels or fewer than 8x8
             pixels.
 
@@ -84,7 +84,7 @@ class CifarResNet(nnx.Module):
         _checks.check_at_least(8, depth=depth)
         if (depth - 2) % 6:
             raise InvalidInputError(
-                f"depth must be 6n + 2 (8, 14, 20, ...), got {depth}"
+                f"depth must be 6n + 2 (8, 14, 20, ...), got {depth}", argument="depth"
             )
         check_numbers("widths", widths, 4, "the stem's and the three stages'")
         _checks.check_at_least(1, num_classes=num_classes, in_channels=in_channels)
@@ -100,7 +100,7 @@ class CifarResNet(nnx.Module):
         self.classifier = linear(widths[-1], num_classes, dtype=dtype, rngs=rngs)
 
     def __call__(self, images: Float[ArrayLike, "b h w c"]) -> ModelOutput:
-        """Classifies normalised channels-last images."""
+        """Classify normalized channels-last images."""
         x = as_feature_map(images, self.in_channels, dtype=self.dtype)
         stages, preactivations = apply_stages(self.stages, nnx.relu(self.stem(x)))
         embedding = jnp.mean(stages[-1], axis=(1, 2))
@@ -109,7 +109,7 @@ class CifarResNet(nnx.Module):
         )
 
     def torch_layers(self) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         yield from self.stem.torch_layers("conv1", "bn1")
         yield from stage_layers(self.stages)
         yield "fc", self.classifier

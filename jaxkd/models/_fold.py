@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolutions before it, for inference."""
+"""Fold batch normalizations into the convolutions before them, for inference."""
 
 from typing import TypeVar
 
@@ -11,35 +11,35 @@ Network = TypeVar("Network", bound=nnx.Module)
 
 
 def fold_batch_norms(model: Network) -> Network:
-    r"""Copies a network and lets its convolutions do the work of its batch norms.
+    r"""Copy a network and fold its batch normalizations into its convolutions.
 
-    In inference, a convolution with kernel :math:`W` and bias :math:`b` and then a
-    normalisation with scale :math:`\gamma`, offset :math:`\beta`, running mean
-    :math:`\mu` and running variance :math:`\sigma^2` are one convolution: for each
-    output channel
+    In inference mode, a convolution with kernel :math:`W` and bias :math:`b`, followed
+    by a normalization with scale :math:`\gamma`, offset :math:`\beta`, running mean
+    :math:`\mu` and running variance :math:`\sigma^2`, is equal to one convolution with,
+    for each output channel,
 
     .. math::
         W' = g W, \qquad b' = \beta + g (b - \mu), \qquad
         g = \gamma / \sqrt{\sigma^2 + \epsilon}.
 
-    All outputs stay as they are, feature maps included, up to rounding. Fewer arrays
-    and operations are left; the time that they take was no shorter on the CPU where it
-    was measured (docs/performance.md). This is done in the parameters' dtype (float32,
-    or float64 with float64), whatever the network computes in.
+    All outputs, including feature maps, do not change, up to rounding. The copy has
+    fewer arrays and operations, but it was not faster on the CPU where this was
+    measured (docs/performance.md). The result is computed in the dtype of the
+    parameters (float32 or float64), independent of the network's compute dtype.
 
-    A pair is found by its layer: where the zoo's networks normalise right after a
-    convolution. A normalisation that stands elsewhere (before the activation that a
-    convolution follows, as in wide residual networks) stays, and so do all of a network
-    of your own: that one layer feeds the other, and nothing else reads what is between,
-    is in its ``__call__``, which cannot be looked into. A network without such pairs
-    comes back as a copy.
+    Pairs are found by their layer class, which jaxkd's networks use for a normalization
+    directly after a convolution. Other normalizations are not folded, such as those
+    before an activation and a convolution in wide residual networks. Normalizations of
+    your own networks are not folded either: whether one layer feeds another, and
+    nothing else reads the values between them, depends on ``__call__``, which is not
+    inspected. A network without pairs is copied.
 
     Args:
         model: A network. It is not changed.
 
     Returns:
-        The copy, for inference only: outside inference mode it refuses to work, and it
-        has no layers as published any more to be converted.
+        The copy, for inference only. It raises an error outside inference mode, and its
+        layers can no longer be converted to PyTorch.
 
     Example:
         >>> import jax.numpy as jnp
@@ -57,7 +57,7 @@ def fold_batch_norms(model: Network) -> Network:
         True
     """
     copy = nnx.clone(model)
-    # The list first: folding changes what is walked over.
+    # Folding changes the modules, so they are listed first.
     for _, module in list(nnx.iter_modules(copy)):
         if isinstance(module, ConvNorm) and isinstance(module.norm, BatchNorm):
             _fold(module, module.norm)
@@ -65,7 +65,7 @@ def fold_batch_norms(model: Network) -> Network:
 
 
 def _fold(module: ConvNorm, norm: BatchNorm) -> None:
-    """Folds one pair, in place."""
+    """Fold one pair in place."""
     conv = module.conv
     gain = 1 / jnp.sqrt(norm.var[...] + norm.epsilon)
     if norm.scale is not None:

@@ -1,4 +1,4 @@
-"""Layers and checks that the networks of the zoo share."""
+"""Layers and argument checks that the networks share."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,31 +9,31 @@ from flax import nnx
 from jaxtyping import Array, ArrayLike, DTypeLike, Float
 
 from jaxkd import _checks
-from jaxkd._errors import InvalidInputError
+from jaxkd._errors import InvalidInputError, InvalidTypeError
 
-# Below 8x8, the last stages of the networks see little but their own padding.
+# For smaller images, the last stages of the networks would see mostly padding.
 SMALLEST_IMAGE = 8
 
-# A layer, or a bare parameter, and its name in the published PyTorch checkpoints.
+# Name in the published PyTorch checkpoints, and the layer or parameter.
 TorchLayer = tuple[str, nnx.Module | nnx.Param]
 
 kaiming_normal = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
-# Uniform within ±1/sqrt(fan_in): how PyTorch starts linear layers and convolutions.
+# Uniform within ±1/sqrt(fan_in): PyTorch's default for linear layers and convolutions.
 torch_uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class BatchNorm(nnx.BatchNorm):
-    """Batch normalisation over all axes but the channels, in at least float32.
+    """Batch normalization over all axes except the channels, in at least float32.
 
-    Statistics of bfloat16 activations lose their digits otherwise, and XLA fuses the
-    conversions. Parameters and statistics are float32, or float64 with float64.
-    The running variance is the population variance of the batch (PyTorch stores the
-    unbiased one, larger by n/(n-1) with n = batch · height · width).
+    Statistics computed in bfloat16 would be inaccurate, and XLA fuses the conversions.
+    Parameters and statistics are float32, or float64 if ``dtype`` is float64. The
+    running variance is the population variance of the batch. (PyTorch stores the
+    unbiased variance, which is larger by n/(n-1) with n = batch · height · width.)
 
     Args:
         channels: Channels of the input.
-        dtype: Dtype of the network's computation, and of the output.
-        rngs: Required by Flax; scale and bias start at one and zero.
+        dtype: Dtype of the network's computation and of the output.
+        rngs: Required by Flax; scale and bias are initialized to one and zero.
     """
 
     def __init__(self, channels: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
@@ -46,7 +46,7 @@ class BatchNorm(nnx.BatchNorm):
             param_dtype=stored,
             rngs=rngs,
         )
-        # Flax makes the statistics float32, whatever the dtypes.
+        # Flax makes the statistics float32, regardless of the dtypes.
         self.mean = nnx.BatchStat(jnp.zeros(channels, stored))
         self.var = nnx.BatchStat(jnp.ones(channels, stored))
 
@@ -57,8 +57,8 @@ class BatchNorm(nnx.BatchNorm):
         *,
         mask: Array | None = None,
     ) -> Float[Array, "... c"]:
-        """Normalises channels-last features; the rest is Flax's."""
-        # Flax widens float64 "to at least float32", which strict promotion refuses.
+        """Normalize channels-last features; see Flax for the arguments."""
+        # Flax promotes float64 and float32, which strict promotion does not allow.
         with jax.numpy_dtype_promotion("standard"):
             return super().__call__(x, use_running_average, mask=mask).astype(x.dtype)
 
@@ -77,7 +77,7 @@ def convolution(
     dtype: DTypeLike,
     rngs: nnx.Rngs,
 ) -> nnx.Conv:
-    """A convolution; see :class:`ConvNorm` for what the arguments mean."""
+    """Build a convolution; see :class:`ConvNorm` for the arguments."""
     return nnx.Conv(
         in_channels,
         out_channels,
@@ -95,44 +95,44 @@ def convolution(
 
 
 class FoldedNorm(nnx.Module):
-    """Where a batch normalisation stood that its convolution does the work of.
+    """Replacement for a batch normalization that was folded into a convolution.
 
-    The identity in inference mode. Batch statistics are gone, so that training such a
-    network would be training another one: outside inference mode it refuses to work.
+    It is the identity in inference mode. Outside inference mode it raises an error,
+    because the batch statistics, and thus the function to train, no longer exist.
     """
 
     def __init__(self):
         self.use_running_average = False
 
     def set_view(self, use_running_average: bool | None = None) -> None:
-        """Called by ``nnx.view``, as that of ``nnx.BatchNorm``."""
+        """Set the mode; ``nnx.view`` calls this method, as for ``nnx.BatchNorm``."""
         if use_running_average is not None:
             self.use_running_average = use_running_average
 
     def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... c"]:
-        """Returns what it is given."""
+        """Return the input."""
         if not self.use_running_average:
             raise InvalidInputError(
-                "a network whose batch norms are folded cannot be trained; train the "
-                "one it was made of, or call it in inference mode, through "
+                "a network with folded batch normalizations cannot be trained; train "
+                "the original network, or call this one in inference mode with "
                 "nnx.view(model, use_running_average=True)"
             )
         return x
 
 
 class ConvNorm(nnx.Module):
-    """A convolution, then batch normalisation.
+    """Convolution followed by batch normalization.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         kernel_size: Height and width of the kernel.
         stride: Spatial stride.
-        padding: Zeros added on each side; explicit, because "SAME" pads a strided
-            convolution on one side only, unlike the published networks.
-        groups: Groups of channels that are convolved apart.
-        use_bias: Whether the convolution has a bias, which the normalisation then takes
-            out again: some published networks do, and their checkpoints hold it.
+        padding: Zeros added on each side. It is explicit because, unlike the published
+            networks, "SAME" pads a strided convolution on one side only.
+        groups: Number of groups of channels that are convolved separately.
+        use_bias: Whether the convolution has a bias. The normalization cancels it, but
+            some published networks and their checkpoints have one.
         kernel_init: Initializer of the kernel; by default Kaiming normal (fan-out).
         bias_init: Initializer of the convolution's bias.
         dtype: Dtype of the convolution and of the output.
@@ -172,15 +172,15 @@ class ConvNorm(nnx.Module):
         )
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        """Convolves and normalises channels-last feature maps."""
+        """Convolve and normalize channels-last feature maps."""
         return self.norm(self.conv(x))
 
     def torch_layers(self, conv: str, norm: str) -> Iterator[TorchLayer]:
-        """The two layers under their names."""
+        """Yield both layers with the given names."""
         if isinstance(self.norm, FoldedNorm):
             raise InvalidInputError(
-                "a network whose batch norms are folded has no layers as published; "
-                "convert the one it was made of"
+                "a network with folded batch normalizations has no layers as "
+                "published; convert the original network"
             )
         yield conv, self.conv
         yield norm, self.norm
@@ -195,7 +195,7 @@ def linear(
     dtype: DTypeLike,
     rngs: nnx.Rngs,
 ) -> nnx.Linear:
-    """A linear layer; weight and bias start U(±1/sqrt(in_features)) unless given."""
+    """Build a linear layer; the default initialization is U(±1/sqrt(in_features))."""
     bound = 1 / math.sqrt(in_features)
 
     def uniform(key, shape, dtype):
@@ -213,39 +213,42 @@ def linear(
 
 
 def compute_dtype(dtype: DTypeLike | None) -> DTypeLike:
-    """The dtype to compute in: float32 unless another floating one is asked for."""
+    """Check the compute dtype; None means float32."""
     if dtype is None:
         return jnp.float32
     if not jnp.issubdtype(dtype, jnp.floating):
         raise InvalidInputError(
             "dtype must be float32, bfloat16, float16 or float64, "
-            f"got {jnp.dtype(dtype).name}"
+            f"got {jnp.dtype(dtype).name}",
+            argument="dtype",
         )
     x64 = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
     if jnp.finfo(dtype).bits > 32 and not x64:
         raise InvalidInputError(
             f"dtype {jnp.dtype(dtype).name} needs jax_enable_x64, which is off; enable "
-            "it with jax.config.update('jax_enable_x64', True), or take float32"
+            "it with jax.config.update('jax_enable_x64', True), or use float32",
+            argument="dtype",
         )
     return dtype
 
 
 def parameter_dtype(dtype: DTypeLike) -> DTypeLike:
-    """The dtype of parameters and statistics: float64 with float64, else float32."""
+    """Return the dtype of parameters: float64 if ``dtype`` is float64, else float32."""
     return dtype if jnp.finfo(dtype).bits > 32 else jnp.float32
 
 
 def as_images(images: ArrayLike, dtype: DTypeLike) -> Array:
-    """Converts normalised images to the compute dtype.
+    """Convert normalized images to the compute dtype.
 
     Raises:
         TypeError: If the images are not floating point.
     """
     array = jnp.asarray(images)
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(
+        raise InvalidTypeError(
             f"images must be floating point, got dtype {array.dtype}; "
-            "normalise them with jaxkd.data.normalize"
+            "normalize them with jaxkd.data.normalize",
+            argument="images",
         )
     return array.astype(dtype)
 
@@ -253,36 +256,39 @@ def as_images(images: ArrayLike, dtype: DTypeLike) -> Array:
 def as_feature_map(
     images: ArrayLike, channels: int, *, dtype: DTypeLike
 ) -> Float[Array, "b h w c"]:
-    """Converts normalised channels-last images to the compute dtype.
+    """Convert normalized channels-last images to the compute dtype.
 
     Raises:
-        InvalidInputError: Unless they are four-dimensional, with so many channels and
-            at least 8x8 pixels.
+        InvalidInputError: If the images do not have four axes, the given number of
+            channels and at least 8x8 pixels.
         TypeError: If the images are not floating point.
     """
     x = as_images(images, dtype)
     if x.ndim != 4 or x.shape[-1] != channels:
         raise InvalidInputError(
-            f"images must be [batch, height, width, {channels}], got {x.shape}"
+            f"images must be [batch, height, width, {channels}], got {x.shape}",
+            argument="images",
         )
     check_image_size(*x.shape[1:3], smallest=SMALLEST_IMAGE)
     return x
 
 
 def check_image_size(height: int, width: int, *, smallest: int) -> None:
-    """Raises ``InvalidInputError`` unless both sides have ``smallest`` pixels."""
+    """Raise ``InvalidInputError`` unless both sides have ``smallest`` pixels."""
     if min(height, width) < smallest:
         raise InvalidInputError(
             f"images must be at least {smallest}x{smallest} pixels for this network, "
-            f"got {height}x{width}; pad or enlarge them, or use the 'mlp'"
+            f"got {height}x{width}; pad or enlarge them, or use the 'mlp'",
+            argument="image_size",
         )
 
 
 def check_numbers(name: str, values: Sequence[int], count: int, whose: str) -> None:
-    """Raises ``InvalidInputError`` unless there are so many numbers, each positive."""
+    """Raise ``InvalidInputError`` unless there are ``count`` positive numbers."""
     if len(values) != count:
         raise InvalidInputError(
-            f"{name} must hold {count} numbers, {whose}, got {tuple(values)}"
+            f"{name} must contain {count} numbers, {whose}, got {tuple(values)}",
+            argument=name,
         )
     _checks.check_at_least(
         1, **{f"{name}[{i}]": value for i, value in enumerate(values)}

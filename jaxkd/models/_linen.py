@@ -1,4 +1,4 @@
-"""Networks of Flax Linen, the older of Flax's two interfaces."""
+"""Adapter for networks written in Flax Linen, the older of Flax's interfaces."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -22,12 +22,12 @@ def _train_argument(train: bool) -> Mapping[str, Any]:
 
 
 class LinenNetwork(nnx.Module):
-    """A Linen module and its variables; made by :func:`from_linen`.
+    """Linen module with its variables, built by :func:`from_linen`.
 
     Args:
         module: The Linen module.
-        variables: Its collections.
-        arguments: What it is called with beside the images.
+        variables: Collections of the module's variables.
+        arguments: Function that returns the keyword arguments of the module.
         rngs: Randomness for dropout.
     """
 
@@ -51,16 +51,16 @@ class LinenNetwork(nnx.Module):
         )
 
     def set_view(self, use_running_average: bool | None = None) -> None:
-        """Called by ``nnx.view``, as that of ``nnx.BatchNorm``."""
+        """Set the mode; ``nnx.view`` calls this method, as for ``nnx.BatchNorm``."""
         if use_running_average is not None:
             self.use_running_average = use_running_average
 
     def collections(self) -> dict[str, Any]:
-        """The variables as Linen has them: what ``module.apply`` takes."""
+        """Return the variables in the format of ``module.apply``."""
         return jax.tree.map(lambda v: v[...], self.variables, is_leaf=_is_variable)
 
     def __call__(self, images: Float[Array, "b h w c"]) -> Any:
-        """Applies the module; outside inference mode, updates its statistics."""
+        """Apply the module; outside inference mode, update its statistics."""
         train = not self.use_running_average
         values = self.collections()
         arguments = self.arguments(train)
@@ -70,7 +70,7 @@ class LinenNetwork(nnx.Module):
             values,
             images,
             mutable=[_STATISTICS],
-            # Linen draws from this one what it finds no stream of its own for.
+            # Linen uses this stream in place of all streams that are not given.
             rngs={"params": self.noise()},
             **arguments,
         )
@@ -92,32 +92,32 @@ def from_linen(
     arguments: Arguments = _train_argument,
     rngs: nnx.Rngs,
 ) -> LinenNetwork:
-    """Makes a Linen module a network like every other: to train, or as a teacher.
+    """Convert a Linen module to a network that can be trained or used as a teacher.
 
-    Its parameters are trained; its ``batch_stats`` are updated in training and used in
-    inference; other collections are read and stay as they are. Dropout, or whatever
-    draws random numbers in training, gets new ones in every step.
+    Its parameters are trained. Its ``batch_stats`` are updated in training and used in
+    inference mode. Other collections are read but not changed. Dropout, and other
+    layers that are random in training, draw new numbers in each step.
 
     Args:
-        module: A Linen module that maps normalised NHWC images to a
+        module: A Linen module that maps normalized NHWC images to a
             :class:`jaxkd.models.ModelOutput`.
         image_shape: Height, width and channels of the images.
-        variables: Its collections, if it has been initialised or trained already, such
-            as ``{"params": ..., "batch_stats": ...}``; otherwise they are initialised.
-        arguments: Says what the module is called with beside the images: a function of
-            one truth value, whether this is training. By default
-            ``lambda train: {"train": train}``; for others, say,
+        variables: Collections of an initialized or trained module, such as
+            ``{"params": ..., "batch_stats": ...}``. By default, they are initialized.
+        arguments: Function from a bool (whether the module is in training) to the
+            keyword arguments of the module. The default is
+            ``lambda train: {"train": train}``. Other modules need, for instance,
             ``lambda train: {"deterministic": not train}`` or ``lambda train: {}``.
-        rngs: Randomness for the initial parameters, and for dropout.
+        rngs: Randomness for the initial parameters and for dropout.
 
     Returns:
-        An NNX module; its ``collections()`` are the variables as Linen has them.
-        Methods that use the teacher's classifier again, and
-        :func:`jaxkd.models.center_classifier`, do not find one in it.
+        An NNX module. Its method ``collections()`` returns the variables in Linen's
+        format. The network has no attribute ``classifier``, which methods that reuse
+        the teacher's classifier and :func:`jaxkd.models.center_classifier` require.
 
     Raises:
         InvalidInputError: If the module cannot be called with these arguments, or
-            ``variables`` are not those of this module.
+            ``variables`` do not belong to this module.
 
     Example:
         >>> import jax.numpy as jnp
@@ -143,9 +143,10 @@ def from_linen(
     except TypeError as error:
         raise InvalidInputError(
             f"{type(module).__name__} cannot be called with images and "
-            f"{dict(arguments(True))} ({error}); say in arguments= what it takes in "
-            "training and in inference, such as lambda train: {'deterministic': not "
-            "train}, or lambda train: {}"
+            f"{dict(arguments(True))} ({error}); pass a function as arguments= that "
+            "returns the arguments for training and inference, such as "
+            "lambda train: {'deterministic': not train}, or lambda train: {}",
+            argument="arguments",
         ) from error
 
     def init(key) -> Mapping[str, Any]:
@@ -176,5 +177,6 @@ def _check_same(given: Any, own: Any, module: linen.Module) -> None:
         if found != expected:
             raise InvalidInputError(
                 f"variables do not fit {type(module).__name__} on these images: "
-                f"{name} is {found} and must be {expected}"
+                f"{name} is {found} and must be {expected}",
+                argument="variables",
             )

@@ -1,4 +1,4 @@
-"""A multilayer perceptron: the smallest model that a distiller can work with."""
+"""Multilayer perceptron, the simplest network."""
 
 import itertools
 import math
@@ -14,23 +14,25 @@ from jaxkd.models._output import ModelOutput
 
 
 class MLP(nnx.Module):
-    r"""Rectified linear layers on flattened inputs.
+    r"""Linear layers with ReLU on flattened inputs.
 
-    Weights and biases start uniform within :math:`\pm 1/\sqrt{\text{fan-in}}`. The
-    embedding is the last hidden layer (the flattened input if there is none). There
-    are no ``stages``: hidden layers are vectors, not maps.
+    Weights and biases are initialized uniform within
+    :math:`\pm 1/\sqrt{\text{fan-in}}`. The embedding is the last hidden layer (the
+    flattened input if there is none). ``stages`` is empty, because hidden layers are
+    vectors and not feature maps.
 
     Args:
-        in_features: Numbers per example, as in height · width · channels.
+        in_features: Values per example: height · width · channels.
         hidden: Sizes of the hidden layers; empty for a linear classifier.
         num_classes: Number of logits.
-        dtype: Dtype of the computation and of the output, float32 if None. Parameters
-            are float64 with float64 (which takes ``jax_enable_x64``), else float32.
+        dtype: Dtype of the computation and of the output; float32 if None. Parameters
+            are float64 if it is float64 (which requires ``jax_enable_x64``), otherwise
+            float32.
         rngs: Randomness for the initial parameters.
 
     Raises:
-        InvalidInputError: If a size or dtype is unusable, and when called, if an
-            example does not hold ``in_features`` numbers.
+        InvalidInputError: If a size or dtype is invalid, or, when called, if an example
+            does not have ``in_features`` values.
 
     Example:
         >>> import jax.numpy as jnp
@@ -67,12 +69,13 @@ class MLP(nnx.Module):
         self.classifier = linear(sizes[-1], num_classes, dtype=dtype, rngs=rngs)
 
     def __call__(self, images: Float[ArrayLike, "b ..."]) -> ModelOutput:
-        """Classifies normalised images, or vectors, of any shape."""
+        """Classify normalized images, or vectors, of any shape."""
         x = as_images(images, self.dtype)
         if math.prod(x.shape[1:]) != self.in_features:
             raise InvalidInputError(
-                f"images must hold {self.in_features} numbers per example, "
-                f"got shape {x.shape}"
+                f"images must have {self.in_features} values per example, "
+                f"got shape {x.shape}",
+                argument="images",
             )
         x = x.reshape(x.shape[0], self.in_features)
         for layer in self.layers:

@@ -1,4 +1,4 @@
-"""MobileNetV2 for small images, as the distillation benchmarks use it."""
+"""MobileNetV2 for small images, as in the distillation benchmarks."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -18,27 +18,27 @@ from jaxkd.models._layers import (
 )
 from jaxkd.models._output import ModelOutput
 
-# The groups of blocks at half width, whose stem has 16 channels.
+# Groups of blocks at half width, where the stem has 16 channels.
 STEM_CHANNELS, LAST_CHANNELS = 16, 1280
 _CHANNELS = (8, 12, 16, 32, 48, 80, 160)
 _BLOCKS = (1, 2, 3, 4, 3, 3, 1)
 _STRIDES = (1, 1, 2, 2, 1, 2, 1)
-_STAGE_ENDS = (1, 2, 4, 6)  # The groups whose maps the benchmarks distil.
+_STAGE_ENDS = (1, 2, 4, 6)  # Groups whose maps the benchmarks distill.
 
 
 class InvertedResidual(nnx.Module):
-    """A narrow map widened, convolved channel by channel and projected back.
+    """Block that expands a map, convolves it depthwise and projects it back.
 
-    Input and output are linear, without activation. Where stride and channels allow,
-    the input is added to the output.
+    Input and output have no activation. If stride and channels allow it, the input is
+    added to the output.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         stride: Spatial stride of the depthwise convolution.
-        expansion: Channels inside the block, per channel of the input. With one, too,
-            the first 1x1 convolution is there, as published in the benchmarks.
-        dtype: Dtype of the computation; parameters and statistics are float64 with
+        expansion: Ratio of the channels inside the block to those of the input. The
+            first 1x1 convolution exists even if it is one, as in the benchmarks.
+        dtype: Dtype of the computation. Parameters and statistics are float64 if it is
             float64, otherwise float32.
         rngs: Randomness for the initial parameters.
     """
@@ -61,15 +61,15 @@ class InvertedResidual(nnx.Module):
         self.has_skip = stride == 1 and in_channels == out_channels
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        """Maps channels-last features."""
+        """Map channels-last features."""
         y = nnx.relu(self.depthwise(nnx.relu(self.expand(x))))
         y = self.project(y)
         return x + y if self.has_skip else y
 
     def torch_layers(self, name: str) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         for i, layer in enumerate((self.expand, self.depthwise, self.project)):
-            # Each is followed by an activation, which has a number too.
+            # Each is followed by an activation, which is also numbered.
             yield from layer.torch_layers(
                 f"{name}.conv.{3 * i}", f"{name}.conv.{3 * i + 1}"
             )
@@ -78,32 +78,33 @@ class InvertedResidual(nnx.Module):
 class MobileNetV2(nnx.Module):
     r"""Inverted residual blocks, at half width, for images of 32x32 pixels.
 
-    Stem, seven groups of blocks and a last 1x1 convolution, of which stem and three
-    groups halve the resolution. Activations are ReLU, not ReLU6. Convolutions start
-    Kaiming normal (fan-out), the classifier's weights normal with standard deviation
-    0.01 and its bias at zero, as published. Any image of at least 8x8 pixels and any
-    number of channels will do. Evaluate through
+    The network has a stem, seven groups of blocks and a last 1x1 convolution. The stem
+    and three groups halve the resolution. Activations are ReLU instead of ReLU6.
+    Convolutions are initialized Kaiming normal (fan-out), the classifier's weights
+    normal with standard deviation 0.01 and its bias zero, as published. Images must
+    have at least 8x8 pixels and may have any number of channels. For inference, use
     ``nnx.view(model, use_running_average=True)``.
 
     The output's ``stages`` are the maps of the stem and of the groups 2, 3, 5 and 7.
-    The groups end without activation, so that ``preactivations`` equal ``stages``,
-    the stem's too: as published, it is the map *after* the activation. The embedding
-    is the mean of the last convolution's activations.
+    The groups end without activation, so ``preactivations`` equal ``stages``. This is
+    also true of the stem, whose map is taken *after* its activation, as published. The
+    embedding is the mean of the last convolution's activations.
 
     Args:
-        stem_channels: Channels of the stem. The groups' scale along, rounded down:
-            16 makes half of the network of Sandler et al., 32 the whole.
-        last_channels: Channels of the last convolution, which is the embedding's size.
+        stem_channels: Channels of the stem. Those of the groups are scaled
+            proportionally and rounded down. 16 is half the width of the network of
+            Sandler et al., 32 its full width.
+        last_channels: Channels of the last convolution, and size of the embedding.
         num_classes: Number of logits.
         in_channels: Channels of the images.
-        blocks: Number of blocks in each of the seven groups.
-        dtype: Dtype of the computation and of the output, float32 if None. Parameters,
-            batch statistics and the normalisation itself are float32 all the same,
-            except that with float64 (which takes ``jax_enable_x64``) all is float64.
+        blocks: Numbers of blocks in the seven groups.
+        dtype: Dtype of the computation and of the output; float32 if None. Parameters,
+            batch statistics and the normalization are float32. With float64 (which
+            requires ``jax_enable_x64``), everything is float64.
         rngs: Randomness for the initial parameters.
 
     Raises:
-        InvalidInputError: If blocks, dtype or a number is unusable, and when called, if
+        InvalidInputError: If blocks, dtype or a number is invalid, or, when called, if
             the images have the wrong number of channels or fewer than 8x8 pixels.
 
     Example:
@@ -172,7 +173,7 @@ class MobileNetV2(nnx.Module):
         )
 
     def __call__(self, images: Float[ArrayLike, "b h w c"]) -> ModelOutput:
-        """Classifies normalised channels-last images."""
+        """Classify normalized channels-last images."""
         x = as_feature_map(images, self.in_channels, dtype=self.dtype)
         x = nnx.relu(self.stem(x))
         stages = [x]
@@ -187,7 +188,7 @@ class MobileNetV2(nnx.Module):
         )
 
     def torch_layers(self) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         yield from self.stem.torch_layers("conv1.0", "conv1.1")
         for i, blocks in enumerate(self.groups):
             for j, block in enumerate(blocks):

@@ -1,4 +1,4 @@
-"""What every model returns."""
+"""Output of all networks."""
 
 from typing import NamedTuple
 
@@ -6,18 +6,18 @@ from jaxtyping import Array, Float
 
 
 class ModelOutput(NamedTuple):
-    """A network's logits and the features that distillers may read.
+    """Logits of a network, and the features that distillers can read.
 
-    What a distiller does not read, XLA removes from the compiled step.
+    XLA removes features that no distiller reads from the compiled step.
 
     Attributes:
-        logits: Unnormalised log-probabilities of the classes.
-        embedding: What feeds the classifier, after global pooling.
+        logits: Unnormalized log-probabilities of the classes.
+        embedding: Input of the classifier, after global pooling.
         stages: Feature maps (NHWC) from the stem to the last stage, after the
-            activation. Empty for models without stages.
-        preactivations: The same maps before their activation; the zoo's networks give
-            the stem's after it, as the published benchmarks do. Networks of
-            pre-activation blocks have another convention: see :class:`WideResNet`.
+            activation. Empty for networks without stages.
+        preactivations: The same maps before their activation. In jaxkd's networks, the
+            stem's map is after its activation, as in the published benchmarks. Networks
+            of pre-activation blocks have another convention: see :class:`WideResNet`.
     """
 
     logits: Float[Array, "batch classes"]

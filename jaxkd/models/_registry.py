@@ -1,4 +1,4 @@
-"""The networks by name. A new one is a file beside this one and a row below."""
+"""Networks by name. To add a network, add a file and a row of ``_MODELS``."""
 
 import functools
 import math
@@ -25,7 +25,7 @@ _Constructor = Callable[..., nnx.Module]
 
 
 def _staged(network: Callable[..., nnx.Module], widths: Sequence[int]) -> _Constructor:
-    """Builds a network that takes the channels of its stages; ``width`` scales them."""
+    """Return a builder of a network with these widths; ``width`` scales all widths."""
 
     def construct(*, num_classes, image_shape, width, dtype, rngs):
         check_image_size(*image_shape[:2], smallest=SMALLEST_IMAGE)
@@ -90,21 +90,24 @@ def _mobilenet(*, num_classes, image_shape, width, dtype, rngs) -> nnx.Module:
     )
 
 
-def _shufflenet(*, width, **settings) -> nnx.Module:
+def _shufflenet_v1_by_width(*, width, **settings) -> nnx.Module:
     if width is not None and width % 12:
         raise InvalidInputError(
             "width must be a multiple of 12 for 'ShuffleV1', so that its groups divide "
-            f"the channels of all layers, got {width}"
+            f"the channels of all layers, got {width}",
+            argument="width",
         )
     network = _staged(_shufflenet_v1.ShuffleNetV1, _shufflenet_v1.WIDTHS)
     return network(width=width, **settings)
 
 
-def _second_shufflenet(*, num_classes, image_shape, width, dtype, rngs) -> nnx.Module:
+def _shufflenet_v2_by_width(
+    *, num_classes, image_shape, width, dtype, rngs
+) -> nnx.Module:
     check_image_size(*image_shape[:2], smallest=SMALLEST_IMAGE)
     published, *stages = _shufflenet_v2.WIDTHS
     stem = published if width is None else width
-    # Halves are scaled, so that the whole stays even.
+    # Scaling the halves keeps the widths even.
     halves = (channels // 2 * stem // published for channels in stages)
     return _shufflenet_v2.ShuffleNetV2(
         (stem, *(2 * half for half in halves)),
@@ -121,7 +124,8 @@ def _transformer(channels: int, heads: int) -> _Constructor:
         if width is not None and width % heads:
             raise InvalidInputError(
                 f"width must be a multiple of {heads}, this transformer's number of "
-                f"attention heads, got {width}"
+                f"attention heads, got {width}",
+                argument="width",
             )
         return _vit.VisionTransformer(
             image_shape[:2],
@@ -164,15 +168,15 @@ _MODELS: dict[str, _Constructor] = {
     "vgg16": _vgg(2, 2, 3, 3, 3),
     "vgg19": _vgg(2, 2, 4, 4, 4),
     "MobileNetV2": _mobilenet,
-    "ShuffleV1": _shufflenet,
-    "ShuffleV2": _second_shufflenet,
+    "ShuffleV1": _shufflenet_v1_by_width,
+    "ShuffleV2": _shufflenet_v2_by_width,
     "vit_ti": _transformer(192, heads=3),
     "vit_s": _transformer(384, heads=6),
 }
 
 
 def names() -> tuple[str, ...]:
-    """The names that :func:`build` knows."""
+    """Return the names of all networks that :func:`build` can build."""
     return tuple(_MODELS)
 
 
@@ -185,26 +189,27 @@ def build(
     dtype: DTypeLike | None = None,
     rngs: nnx.Rngs,
 ) -> nnx.Module:
-    """Builds a network by name.
+    """Build a network by name.
 
     Args:
-        name: One of :func:`names`, which are the published ones: ``"ResNet50"`` is for
-            small images (CIFAR), ``"resnet50"`` for large ones (ImageNet).
+        name: One of :func:`names`. These are the published names: ``"ResNet50"`` is for
+            small images (CIFAR) and ``"resnet50"`` for large images (ImageNet).
         num_classes: Number of logits.
         image_shape: Height, width and channels of the images.
-        width: Channels of the stem (of the first stage if there is none) in place of
-            the network's own; all stages scale along. Size of the hidden layers for
-            ``"mlp"``, of a token for ``"vit_ti"`` and ``"vit_s"``.
-        dtype: Dtype of the computation and of the output, float32 if None. Parameters
-            and statistics are float64 with float64 (which takes ``jax_enable_x64``),
-            else float32.
+        width: Channels of the stem (or the first stage if there is none), instead of
+            the published number; all stages are scaled proportionally. For ``"mlp"``,
+            the size of the hidden layers. For ``"vit_ti"`` and ``"vit_s"``, the size of
+            a token.
+        dtype: Dtype of the computation and of the output; float32 if None. Parameters
+            and statistics are float64 if it is float64 (which requires
+            ``jax_enable_x64``), otherwise float32.
         rngs: Randomness for the initial parameters.
 
     Returns:
-        A module that maps normalised NHWC images to a :class:`ModelOutput`.
+        A module that maps normalized NHWC images to a :class:`ModelOutput`.
 
     Raises:
-        InvalidInputError: If the name is unknown (the message suggests the nearest),
+        InvalidInputError: If the name is unknown (the message suggests similar names),
             the images are too small for the network, or a number is not positive.
 
     Example:
@@ -221,7 +226,8 @@ def build(
         raise unknown_name("model", name, _MODELS)
     if len(image_shape) != 3:
         raise InvalidInputError(
-            f"image_shape must be (height, width, channels), got {image_shape}"
+            f"image_shape must be (height, width, channels), got {image_shape}",
+            argument="image_shape",
         )
     _checks.check_at_least(
         1, **{f"image_shape[{i}]": size for i, size in enumerate(image_shape)}

@@ -1,4 +1,4 @@
-"""Residual blocks with activations between them, and stages of such blocks."""
+"""Residual blocks, and stages of residual blocks with activations between them."""
 
 import functools
 import itertools
@@ -12,16 +12,16 @@ from jaxkd.models._layers import ConvNorm, TorchLayer
 
 
 class BasicBlock(nnx.Module):
-    """Two 3x3 convolutions and a skip connection, before the last activation.
+    """Two 3x3 convolutions and a skip connection, without the last activation.
 
-    The skip is the identity where shapes allow, else a strided 1x1 convolution
+    The skip is the identity if the shapes agree, otherwise a strided 1x1 convolution
     (option B of `He et al. <https://arxiv.org/abs/1512.03385>`_, 2016, Sec. 3.3).
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         stride: Spatial stride of the first convolution.
-        dtype: Dtype of the computation; parameters and statistics are float64 with
+        dtype: Dtype of the computation. Parameters and statistics are float64 if it is
             float64, otherwise float32.
         rngs: Randomness for the initial parameters.
     """
@@ -44,12 +44,12 @@ class BasicBlock(nnx.Module):
             self.skip = conv(in_channels, out_channels, 1, stride=stride)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        """Maps activated channels-last features to the next pre-activation."""
+        """Map activated channels-last features to the next pre-activation."""
         residual = x if self.skip is None else self.skip(x)
         return self.conv2(nnx.relu(self.conv1(x))) + residual
 
     def torch_layers(self, name: str, skip: str = "downsample") -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         yield from self.conv1.torch_layers(f"{name}.conv1", f"{name}.bn1")
         yield from self.conv2.torch_layers(f"{name}.conv2", f"{name}.bn2")
         if self.skip is not None:
@@ -57,23 +57,23 @@ class BasicBlock(nnx.Module):
 
 
 class Bottleneck(nnx.Module):
-    """A 3x3 convolution between two 1x1 ones, and a skip connection.
+    """3x3 convolution between two 1x1 convolutions, and a skip connection.
 
-    The result is before the last activation. The 3x3 convolution has a quarter of the
-    output's channels, and it has the stride, as in the published PyTorch networks
-    (`He et al. <https://arxiv.org/abs/1512.03385>`_, 2016, Sec. 4.1, stride the first
-    1x1 convolution). The skip is as in :class:`BasicBlock`.
+    The block does not include the last activation. The 3x3 convolution has a quarter of
+    the output's channels. It also has the stride, as in the published PyTorch networks
+    (in `He et al. <https://arxiv.org/abs/1512.03385>`_, 2016, Sec. 4.1, the first 1x1
+    convolution has it). The skip is as in :class:`BasicBlock`.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output, a multiple of 4.
         stride: Spatial stride of the 3x3 convolution.
-        dtype: Dtype of the computation; parameters and statistics are float64 with
+        dtype: Dtype of the computation. Parameters and statistics are float64 if it is
             float64, otherwise float32.
         rngs: Randomness for the initial parameters.
 
     Raises:
-        InvalidInputError: If ``out_channels`` is no multiple of 4.
+        InvalidInputError: If ``out_channels`` is not a multiple of 4.
     """
 
     def __init__(
@@ -88,7 +88,8 @@ class Bottleneck(nnx.Module):
         if out_channels % 4:
             raise InvalidInputError(
                 f"out_channels of a bottleneck must be a multiple of 4, "
-                f"got {out_channels}"
+                f"got {out_channels}",
+                argument="out_channels",
             )
         conv = functools.partial(ConvNorm, dtype=dtype, rngs=rngs)
         narrow = out_channels // 4
@@ -101,12 +102,12 @@ class Bottleneck(nnx.Module):
             self.skip = conv(in_channels, out_channels, 1, stride=stride)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        """Maps activated channels-last features to the next pre-activation."""
+        """Map activated channels-last features to the next pre-activation."""
         residual = x if self.skip is None else self.skip(x)
         return self.conv3(nnx.relu(self.conv2(nnx.relu(self.conv1(x))))) + residual
 
     def torch_layers(self, name: str, skip: str = "downsample") -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         yield from self.conv1.torch_layers(f"{name}.conv1", f"{name}.bn1")
         yield from self.conv2.torch_layers(f"{name}.conv2", f"{name}.bn2")
         yield from self.conv3.torch_layers(f"{name}.conv3", f"{name}.bn3")
@@ -127,10 +128,10 @@ def residual_stages(
     dtype: DTypeLike,
     rngs: nnx.Rngs,
 ) -> Stages:
-    """Lists of blocks, one for each stage; each but the first halves the resolution.
+    """Build a list of blocks per stage; all but the first stage halve the resolution.
 
     Args:
-        block: What makes a block.
+        block: Class of the blocks.
         depths: Number of blocks in each stage.
         widths: Channels before the stages and after each of them.
         dtype: Dtype of the computation.
@@ -151,7 +152,7 @@ def residual_stages(
 def apply_stages(
     stages: Stages, x: Float[Array, "b h w c"]
 ) -> tuple[FeatureMaps, FeatureMaps]:
-    """The stages' feature maps after and before the activation, ``x`` first in both."""
+    """Return the stages' maps after and before activation; both begin with ``x``."""
     activated, preactivations = [x], [x]
     for blocks in stages:
         before = x
@@ -164,7 +165,10 @@ def apply_stages(
 
 
 def stage_layers(stages: Stages, skip: str = "downsample") -> Iterator[TorchLayer]:
-    """The stages' layers by their published names, ``skip`` the skip connection's."""
+    """Yield the stages' layers with their published names.
+
+    ``skip`` is the published name of skip connections.
+    """
     for i, blocks in enumerate(stages, start=1):
         for j, block in enumerate(blocks):
             yield from block.torch_layers(f"layer{i}.{j}", skip)

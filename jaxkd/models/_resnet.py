@@ -28,10 +28,10 @@ class ResNet(nnx.Module):
     r"""Residual network with four stages of basic or bottleneck blocks.
 
     For large images (ImageNet), the stem is a 7x7 convolution and a 3x3 max pooling,
-    both of stride 2. For small ones (CIFAR), it is a 3x3 convolution that keeps the
-    resolution. Convolutions start Kaiming normal (fan-out), the classifier uniform
-    within :math:`\pm 1/\sqrt{\text{fan-in}}`, as published. Any image of at least 8x8
-    pixels and any number of channels will do. Evaluate through
+    both with stride 2. For small images (CIFAR), it is a 3x3 convolution that keeps the
+    resolution. Convolutions are initialized Kaiming normal (fan-out), the classifier
+    uniform within :math:`\pm 1/\sqrt{\text{fan-in}}`, as published. Images must have at
+    least 8x8 pixels and may have any number of channels. For inference, use
     ``nnx.view(model, use_running_average=True)``.
 
     The output's ``stages`` are the stem's map (after the pooling) and the four stages'.
@@ -41,21 +41,22 @@ class ResNet(nnx.Module):
     Args:
         block: :class:`BasicBlock` (resnet18, resnet34) or :class:`Bottleneck`
             (resnet50).
-        depths: Number of blocks in each of the four stages.
-        widths: Channels of the stem and of the four stages; with bottlenecks, the
-            stages' must be multiples of 4.
-        small_images: Whether the stem keeps the resolution. The layers' published names
-            depend on it too: the skips and the classifier are called ``downsample`` and
-            ``fc`` in networks for large images, ``shortcut`` and ``linear`` otherwise.
+        depths: Numbers of blocks in the four stages.
+        widths: Channels of the stem and of the four stages. With bottlenecks, those of
+            the stages must be multiples of 4.
+        small_images: Whether the stem keeps the resolution. It also determines the
+            published names: skips and classifier are called ``downsample`` and ``fc``
+            in networks for large images, ``shortcut`` and ``linear`` in those for small
+            images.
         num_classes: Number of logits.
         in_channels: Channels of the images.
-        dtype: Dtype of the computation and of the output, float32 if None. Parameters,
-            batch statistics and the normalisation itself are float32 all the same,
-            except that with float64 (which takes ``jax_enable_x64``) all is float64.
+        dtype: Dtype of the computation and of the output; float32 if None. Parameters,
+            batch statistics and the normalization are float32. With float64 (which
+            requires ``jax_enable_x64``), everything is float64.
         rngs: Randomness for the initial parameters.
 
     Raises:
-        InvalidInputError: If depths, widths, dtype or a number is unusable, and when
+        InvalidInputError: If depths, widths, dtype or a number is invalid, or, when
             called, if the images have the wrong number of channels or fewer than 8x8
             pixels.
 
@@ -112,11 +113,11 @@ class ResNet(nnx.Module):
         self.classifier = linear(widths[-1], num_classes, dtype=dtype, rngs=rngs)
 
     def __call__(self, images: Float[ArrayLike, "b h w c"]) -> ModelOutput:
-        """Classifies normalised channels-last images."""
+        """Classify normalized channels-last images."""
         x = as_feature_map(images, self.in_channels, dtype=self.dtype)
         x = nnx.relu(self.stem(x))
         if not self.small_images:
-            # Nothing activated is below zero, so zeros may pad it.
+            # Activations are not negative, so padding with zeros is correct.
             x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
             x = nnx.max_pool(x, (3, 3), (2, 2))
         stages, preactivations = apply_stages(self.stages, x)
@@ -126,7 +127,7 @@ class ResNet(nnx.Module):
         )
 
     def torch_layers(self) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         yield from self.stem.torch_layers("conv1", "bn1")
         skip, classifier = (
             ("shortcut", "linear") if self.small_images else ("downsample", "fc")

@@ -1,4 +1,4 @@
-"""A student that predicts with its teacher's classifier."""
+"""Student that predicts with its teacher's classifier."""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -9,32 +9,34 @@ from jaxkd._errors import InvalidInputError
 from jaxkd.models._layers import ConvNorm, parameter_dtype
 from jaxkd.models._output import ModelOutput
 
-_REDUCTION = 2  # The projector's bottleneck, as published.
+_REDUCTION = 2  # Of the channels inside the projector, as published.
 
 
 class ReusedClassifier(nnx.Module):
-    r"""A network whose last feature map is projected for another network's classifier.
+    r"""Network whose last feature map is projected for another network's classifier.
 
-    The projector is three convolutions (1x1, 3x3, 1x1) with batch normalisation and
-    rectifier, with half the channels in between. Its output is a map like the
-    teacher's last one, whose mean over positions goes through the teacher's linear
-    classifier. That stays as it is: it is no ``nnx.Param``, so no optimizer sees it,
-    but it belongs to the network's state, and so to checkpoints and exports.
+    The projector consists of three convolutions (1x1, 3x3, 1x1), each followed by batch
+    normalization and ReLU, with half the channels inside. Its output has the shape of
+    the teacher's last map, and its mean over positions is the input of the teacher's
+    linear classifier. The classifier is not trained: it is not an ``nnx.Param``, so
+    optimizers ignore it. It is part of the network's state, and therefore of
+    checkpoints and exports.
 
-    The output is the network's own, except that the projected map replaces the last
-    of ``stages`` and of ``preactivations``, its mean the embedding, and what the
-    classifier makes of that the logits. The network's own classifier is not used.
+    The output is that of the network, with three replacements: the last map of
+    ``stages`` and ``preactivations`` is the projected one, the embedding is its mean,
+    and the logits are those of the teacher's classifier. The network's own classifier
+    is not used.
 
     Args:
-        network: Returns a :class:`ModelOutput` with feature maps.
+        network: Network that returns a :class:`ModelOutput` with feature maps.
         in_channels: Channels of its last feature map.
-        kernel: The classifier's matrix, features by classes.
-        bias: What the classifier adds.
+        kernel: Kernel of the teacher's classifier, features by classes.
+        bias: Bias of the teacher's classifier.
         dtype: Dtype of the projector's computation; parameters are at least float32.
         rngs: Randomness for the initial parameters.
 
     Raises:
-        InvalidInputError: If the shapes do not fit, or when called, if the network
+        InvalidInputError: If the shapes do not match, or, when called, if the network
             returns no feature maps.
 
     References:
@@ -56,7 +58,8 @@ class ReusedClassifier(nnx.Module):
         if kernel.ndim != 2 or bias.shape != kernel.shape[1:]:
             raise InvalidInputError(
                 "kernel must be [features, classes] and bias [classes], got shapes "
-                f"{kernel.shape} and {bias.shape}"
+                f"{kernel.shape} and {bias.shape}",
+                argument="kernel",
             )
         features = kernel.shape[0]
         _checks.check_at_least(1, in_channels=in_channels)
@@ -75,12 +78,13 @@ class ReusedClassifier(nnx.Module):
         self.bias = nnx.Variable(jnp.array(bias, stored))
 
     def __call__(self, images: Float[Array, "b h w c"]) -> ModelOutput:
-        """Classifies normalised channels-last images."""
+        """Classify normalized channels-last images."""
         output = self.network(images)
         if not output.stages:
             raise InvalidInputError(
-                "network must return feature maps in 'stages' for its last one to be "
-                f"projected; {type(self.network).__name__} returns none"
+                "network must return feature maps in 'stages', since the last one is "
+                f"projected; {type(self.network).__name__} returns none",
+                argument="network",
             )
         *body, last = self.projector
         x = output.stages[-1]

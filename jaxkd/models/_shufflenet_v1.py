@@ -1,4 +1,4 @@
-"""ShuffleNet for small images, as the distillation benchmarks use it."""
+"""ShuffleNet for small images, as in the distillation benchmarks."""
 
 import functools
 import itertools
@@ -32,18 +32,19 @@ _BOTTLENECK = 4
 
 
 class ShuffleBottleneck(nnx.Module):
-    """Grouped bottleneck with a channel shuffle, before the last activation.
+    """Grouped bottleneck with a channel shuffle, without the last activation.
 
-    With stride 1 the input is added to the output; with stride 2 its average over
+    With stride 1, the input is added to the output. With stride 2, its average over
     3x3 pixels is appended to the output's channels.
 
     Args:
         in_channels: Channels of the input.
-        out_channels: Channels of the output, the appended ones included.
-        stride: Spatial stride: 1, for as many output as input channels, or 2, for more.
+        out_channels: Channels of the output, including the appended ones.
+        stride: Spatial stride: 1 if both numbers of channels are equal, or 2 if the
+            output has more channels.
         groups: Groups of the last 1x1 convolution.
         first_groups: Groups of the first 1x1 convolution and of the shuffle after it.
-        dtype: Dtype of the computation; parameters and statistics are float64 with
+        dtype: Dtype of the computation. Parameters and statistics are float64 if it is
             float64, otherwise float32.
         rngs: Randomness for the initial parameters.
     """
@@ -62,15 +63,15 @@ class ShuffleBottleneck(nnx.Module):
         conv = functools.partial(
             ConvNorm, kernel_init=torch_uniform, dtype=dtype, rngs=rngs
         )
-        made = out_channels if stride == 1 else out_channels - in_channels
-        inner = made // _BOTTLENECK
+        computed = out_channels if stride == 1 else out_channels - in_channels
+        inner = computed // _BOTTLENECK
         self.conv1 = conv(in_channels, inner, 1, groups=first_groups)
         self.conv2 = conv(inner, inner, 3, stride=stride, padding=1, groups=inner)
-        self.conv3 = conv(inner, made, 1, groups=groups)
+        self.conv3 = conv(inner, computed, 1, groups=groups)
         self.stride, self.first_groups = stride, first_groups
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        """Maps activated channels-last features to the next pre-activation."""
+        """Map activated channels-last features to the next pre-activation."""
         y = nnx.relu(self.conv1(x))
         y = channel_shuffle(y, groups=self.first_groups)
         y = self.conv3(nnx.relu(self.conv2(y)))
@@ -79,14 +80,14 @@ class ShuffleBottleneck(nnx.Module):
         return jnp.concatenate([y, halving_average(x)], axis=-1)
 
     def torch_layers(self, name: str) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         for i, layer in enumerate((self.conv1, self.conv2, self.conv3), start=1):
             yield from layer.torch_layers(f"{name}.conv{i}", f"{name}.bn{i}")
 
 
 def halving_average(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """Averages over 3x3 pixels with stride 2; those beyond the edge count as zeros."""
-    wide = x.astype(parameter_dtype(x.dtype))  # Sums of bfloat16 lose digits.
+    """Average over 3x3 pixels with stride 2; pixels beyond the border are zero."""
+    wide = x.astype(parameter_dtype(x.dtype))  # Sums in bfloat16 are inaccurate.
     sums = jax.lax.reduce_window(
         wide,
         np.zeros((), wide.dtype),
@@ -101,10 +102,10 @@ def halving_average(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
 class ShuffleNetV1(nnx.Module):
     r"""ShuffleNet: grouped 1x1 convolutions and channel shuffles, in three stages.
 
-    The stem is a 1x1 convolution at full resolution, each stage halves it. All
-    convolutions and the classifier start uniform within
-    :math:`\pm 1/\sqrt{\text{fan-in}}`, as published. Any image of at least 8x8 pixels
-    and any number of channels will do. Evaluate through
+    The stem is a 1x1 convolution at full resolution. Each stage halves the resolution.
+    All convolutions and the classifier are initialized uniform within
+    :math:`\pm 1/\sqrt{\text{fan-in}}`, as published. Images must have at least 8x8
+    pixels and may have any number of channels. For inference, use
     ``nnx.view(model, use_running_average=True)``.
 
     The output's ``stages`` are the maps of the stem and of the three stages. Following
@@ -112,20 +113,20 @@ class ShuffleNetV1(nnx.Module):
     its activation, so equal to ``stages[0]``; the others are before it.
 
     Args:
-        widths: Channels of the stem and of the three stages. What a stage's blocks
-            make, ``widths[1] - widths[0]``, ``widths[1]`` and so on, must be multiples
-            of ``4 * groups``.
+        widths: Channels of the stem and of the three stages. The numbers of channels
+            that a stage's blocks compute (``widths[1] - widths[0]``, ``widths[1]`` and
+            so on) must be multiples of ``4 * groups``.
         num_classes: Number of logits.
         in_channels: Channels of the images.
         blocks: Number of blocks in each stage.
-        groups: Groups of the 1x1 convolutions, but for the first, on the stem's map.
-        dtype: Dtype of the computation and of the output, float32 if None. Parameters,
-            batch statistics and the normalisation itself are float32 all the same,
-            except that with float64 (which takes ``jax_enable_x64``) all is float64.
+        groups: Groups of the 1x1 convolutions, except the first one on the stem's map.
+        dtype: Dtype of the computation and of the output; float32 if None. Parameters,
+            batch statistics and the normalization are float32. With float64 (which
+            requires ``jax_enable_x64``), everything is float64.
         rngs: Randomness for the initial parameters.
 
     Raises:
-        InvalidInputError: If widths, blocks, dtype or a number is unusable, and when
+        InvalidInputError: If widths, blocks, dtype or a number is invalid, or, when
             called, if the images have the wrong number of channels or fewer than 8x8
             pixels.
 
@@ -185,9 +186,8 @@ class ShuffleNetV1(nnx.Module):
             ShuffleBottleneck, groups=groups, dtype=dtype, rngs=rngs
         )
         for stage, (before, after) in enumerate(itertools.pairwise(widths)):
-            first_groups = (
-                1 if stage == 0 else groups
-            )  # The stem's map has few channels.
+            # The stem's map has too few channels for groups.
+            first_groups = 1 if stage == 0 else groups
             first = block(before, after, stride=2, first_groups=first_groups)
             others = [
                 block(after, after, first_groups=groups)
@@ -197,7 +197,7 @@ class ShuffleNetV1(nnx.Module):
         self.classifier = linear(widths[-1], num_classes, dtype=dtype, rngs=rngs)
 
     def __call__(self, images: Float[ArrayLike, "b h w c"]) -> ModelOutput:
-        """Classifies normalised channels-last images."""
+        """Classify normalized channels-last images."""
         x = as_feature_map(images, self.in_channels, dtype=self.dtype)
         x = nnx.relu(self.stem(x))
         stages, preactivations = [x], [x]
@@ -214,7 +214,7 @@ class ShuffleNetV1(nnx.Module):
         )
 
     def torch_layers(self) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         yield from self.stem.torch_layers("conv1", "bn1")
         for i, blocks in enumerate(self.stages, start=1):
             for j, block in enumerate(blocks):
@@ -227,6 +227,7 @@ def _check_divisible(widths: Sequence[int], groups: int) -> None:
     for i, (before, after) in enumerate(itertools.pairwise(widths)):
         if after <= before or after % divisor or (after - before) % divisor:
             raise InvalidInputError(
-                f"widths[{i + 1}], and how much it is above widths[{i}], must be "
-                f"multiples of 4 * groups = {divisor}, got {after} above {before}"
+                f"widths[{i + 1}] and its difference to widths[{i}] must be positive "
+                f"multiples of 4 * groups = {divisor}, got {after} and {before}",
+                argument="widths",
             )

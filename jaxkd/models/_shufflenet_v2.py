@@ -1,4 +1,4 @@
-"""ShuffleNetV2 for small images, as the distillation benchmarks use it."""
+"""ShuffleNetV2 for small images, as in the distillation benchmarks."""
 
 import functools
 import itertools
@@ -28,11 +28,11 @@ _BLOCKS = (4, 8, 4)
 
 
 class ShuffleUnit(nnx.Module):
-    """Half of the channels pass, the other half is convolved; then all are shuffled.
+    """Unit that convolves half of the channels, then shuffles all of them.
 
     Args:
         channels: Channels of input and output.
-        dtype: Dtype of the computation; parameters and statistics are float64 with
+        dtype: Dtype of the computation. Parameters and statistics are float64 if it is
             float64, otherwise float32.
         rngs: Randomness for the initial parameters.
     """
@@ -44,26 +44,27 @@ class ShuffleUnit(nnx.Module):
     def __call__(
         self, x: Float[Array, "b h w c"]
     ) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w c"]]:
-        """Maps activated features to the next, and to those before activation.
+        """Return the next activated features, and the features before activation.
 
         The latter are not shuffled, as published.
         """
-        passed, convolved = jnp.split(x, 2, axis=-1)
+        unchanged, convolved = jnp.split(x, 2, axis=-1)
         before = self.branch(convolved)
-        return _join(passed, nnx.relu(before)), jnp.concatenate([passed, before], -1)
+        after = _concatenate_and_shuffle(unchanged, nnx.relu(before))
+        return after, jnp.concatenate([unchanged, before], -1)
 
     def torch_layers(self, name: str) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         yield from self.branch.torch_layers(name, first=1)
 
 
 class ShuffleDownUnit(nnx.Module):
-    """Two branches that halve the resolution and make half of the channels each.
+    """Unit with two branches that halve the resolution, each with half the channels.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        dtype: Dtype of the computation; parameters and statistics are float64 with
+        dtype: Dtype of the computation. Parameters and statistics are float64 if it is
             float64, otherwise float32.
         rngs: Randomness for the initial parameters.
     """
@@ -84,23 +85,23 @@ class ShuffleDownUnit(nnx.Module):
     def __call__(
         self, x: Float[Array, "b h w c"]
     ) -> tuple[Float[Array, "b h2 w2 c2"], Float[Array, "b h2 w2 c2"]]:
-        """Maps activated features to the next, and to those before activation.
+        """Return the next activated features, and the features before activation.
 
         The latter are not shuffled, as published.
         """
         left, right = self.left2(self.left1(x)), self.right(x)
-        after = _join(nnx.relu(left), nnx.relu(right))
+        after = _concatenate_and_shuffle(nnx.relu(left), nnx.relu(right))
         return after, jnp.concatenate([left, right], -1)
 
     def torch_layers(self, name: str) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         yield from self.left1.torch_layers(f"{name}.conv1", f"{name}.bn1")
         yield from self.left2.torch_layers(f"{name}.conv2", f"{name}.bn2")
         yield from self.right.torch_layers(name, first=3)
 
 
 class _Branch(nnx.Module):
-    """A 1x1, a depthwise 3x3 and a 1x1 convolution, before the last activation."""
+    """1x1, depthwise 3x3 and 1x1 convolutions, without the last activation."""
 
     def __init__(
         self,
@@ -121,7 +122,7 @@ class _Branch(nnx.Module):
         self.conv2 = conv(out_channels, out_channels, 1)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        # The depthwise convolution has no activation, unlike ShuffleNetV1's.
+        # Unlike in ShuffleNetV1, no activation follows the depthwise convolution.
         return self.conv2(self.depthwise(nnx.relu(self.conv1(x))))
 
     def torch_layers(self, name: str, *, first: int) -> Iterator[TorchLayer]:
@@ -129,7 +130,7 @@ class _Branch(nnx.Module):
             yield from layer.torch_layers(f"{name}.conv{i}", f"{name}.bn{i}")
 
 
-def _join(
+def _concatenate_and_shuffle(
     left: Float[Array, "b h w c"], right: Float[Array, "b h w c"]
 ) -> Float[Array, "b h w c2"]:
     return channel_shuffle(jnp.concatenate([left, right], axis=-1), groups=2)
@@ -138,32 +139,35 @@ def _join(
 class ShuffleNetV2(nnx.Module):
     r"""ShuffleNetV2: channel splits and shuffles, in three stages.
 
-    The stem is a 1x1 convolution at full resolution, each stage halves it, and a last
-    1x1 convolution makes the embedding's channels. All convolutions and the classifier
-    start uniform within :math:`\pm 1/\sqrt{\text{fan-in}}`, as published. Any image of
-    at least 8x8 pixels and any number of channels will do. Evaluate through
-    ``nnx.view(model, use_running_average=True)``.
+    The stem is a 1x1 convolution at full resolution. Each stage halves the resolution,
+    and a last 1x1 convolution computes the channels of the embedding. All convolutions
+    and the classifier are initialized uniform within :math:`\pm
+    1/\sqrt{\text{fan-in}}`, as published. Images must have at least 8x8 pixels and may
+    have any number of channels. For inference, use ``nnx.view(model,
+    use_running_average=True)``.
 
     The output's ``stages`` are the maps of the stem and of the three stages. Following
     the published benchmark networks, ``preactivations[0]`` is the stem's map *after*
-    its activation, so equal to ``stages[0]``, and the others are before both the
-    activation and the last shuffle: their rectified channels, first and second half
-    interleaved, are those of ``stages``. The embedding is the mean of the last
+    its activation, so it equals ``stages[0]``. The others are before both the
+    activation and the last shuffle: applying ReLU and interleaving the first and second
+    half of the channels gives ``stages``. The embedding is the mean of the last
     convolution's activations.
 
     Args:
-        widths: Channels of the stem and of the three stages, the latter even.
-        last_channels: Channels of the last convolution, which is the embedding's size.
+        widths: Channels of the stem and of the three stages. Those of the stages must
+            be even.
+        last_channels: Channels of the last convolution, and size of the embedding.
         num_classes: Number of logits.
         in_channels: Channels of the images.
-        blocks: Number of blocks in each stage, the one that halves included.
-        dtype: Dtype of the computation and of the output, float32 if None. Parameters,
-            batch statistics and the normalisation itself are float32 all the same,
-            except that with float64 (which takes ``jax_enable_x64``) all is float64.
+        blocks: Number of blocks in each stage, including the one that halves the
+            resolution.
+        dtype: Dtype of the computation and of the output; float32 if None. Parameters,
+            batch statistics and the normalization are float32. With float64 (which
+            requires ``jax_enable_x64``), everything is float64.
         rngs: Randomness for the initial parameters.
 
     Raises:
-        InvalidInputError: If widths, blocks, dtype or a number is unusable, and when
+        InvalidInputError: If widths, blocks, dtype or a number is invalid, or, when
             called, if the images have the wrong number of channels or fewer than 8x8
             pixels.
 
@@ -207,8 +211,9 @@ class ShuffleNetV2(nnx.Module):
         check_numbers("blocks", blocks, 3, "one per stage")
         if any(width % 2 for width in widths[1:]):
             raise InvalidInputError(
-                "widths of the three stages must be even, for the channels are split "
-                f"in halves, got {tuple(widths[1:])}"
+                "widths of the three stages must be even, since the channels are split "
+                f"in halves, got {tuple(widths[1:])}",
+                argument="widths",
             )
         self.in_channels = in_channels
         self.dtype = dtype = compute_dtype(dtype)
@@ -229,7 +234,7 @@ class ShuffleNetV2(nnx.Module):
         self.classifier = linear(last_channels, num_classes, dtype=dtype, rngs=rngs)
 
     def __call__(self, images: Float[ArrayLike, "b h w c"]) -> ModelOutput:
-        """Classifies normalised channels-last images."""
+        """Classify normalized channels-last images."""
         x = as_feature_map(images, self.in_channels, dtype=self.dtype)
         x = nnx.relu(self.stem(x))
         stages, preactivations = [x], [x]
@@ -245,7 +250,7 @@ class ShuffleNetV2(nnx.Module):
         )
 
     def torch_layers(self) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         yield from self.stem.torch_layers("conv1", "bn1")
         for i, blocks in enumerate(self.stages, start=1):
             for j, block in enumerate(blocks):

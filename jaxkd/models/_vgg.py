@@ -1,4 +1,4 @@
-"""VGG networks with batch normalisation, for small images."""
+"""VGG networks with batch normalization, for small images."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -20,34 +20,35 @@ from jaxkd.models._output import ModelOutput
 
 
 class VGG(nnx.Module):
-    """VGG network: five stages of 3x3 convolutions, max pooling between the stages.
+    """VGG network: five stages of 3x3 convolutions with max pooling between them.
 
-    The benchmarks' variant: batch normalisation after every convolution, whose biases
-    stay, and global average pooling with a single linear layer as the classifier. The
-    pooling before the last stage is there only for images of at least 64x64 pixels; the
-    published networks leave it out for CIFAR's 32x32.
+    This is the variant of the distillation benchmarks. Batch normalization follows
+    every convolution, and convolutions have biases. The classifier is a single linear
+    layer after global average pooling. Max pooling before the last stage is only used
+    for images of at least 64x64 pixels; the published networks omit it for CIFAR's
+    32x32.
 
-    Convolutions start Kaiming normal (fan-out), the classifier normal with standard
-    deviation 0.01, all biases at zero, as published. Any image of at least 8x8 pixels
-    and any number of channels will do. Evaluate through
-    ``nnx.view(model, use_running_average=True)``.
+    Convolutions are initialized Kaiming normal (fan-out), the classifier normal with
+    standard deviation 0.01 and all biases zero, as published. Images must have at least
+    8x8 pixels and may have any number of channels. For inference, use ``nnx.view(model,
+    use_running_average=True)``.
 
-    The output's ``stages`` are the five stages' maps before pooling. Following the
-    published benchmark networks, ``preactivations[0]`` is the first stage's map *after*
-    its activation, so equal to ``stages[0]``; the others are before it.
+    The output's ``stages`` are the maps of the five stages before pooling. Following
+    the published benchmark networks, ``preactivations[0]`` is the first stage's map
+    *after* its activation, so equal to ``stages[0]``; the others are before it.
 
     Args:
-        depths: Number of convolutions in each of the five stages.
-        widths: Channels of each of the five stages.
+        depths: Numbers of convolutions in the five stages.
+        widths: Channels of the five stages.
         num_classes: Number of logits.
         in_channels: Channels of the images.
-        dtype: Dtype of the computation and of the output, float32 if None. Parameters,
-            batch statistics and the normalisation itself are float32 all the same,
-            except that with float64 (which takes ``jax_enable_x64``) all is float64.
+        dtype: Dtype of the computation and of the output; float32 if None. Parameters,
+            batch statistics and the normalization are float32. With float64 (which
+            requires ``jax_enable_x64``), everything is float64.
         rngs: Randomness for the initial parameters.
 
     Raises:
-        InvalidInputError: If depths, widths, dtype or a number is unusable, and when
+        InvalidInputError: If depths, widths, dtype or a number is invalid, or, when
             called, if the images have the wrong number of channels or fewer than 8x8
             pixels.
 
@@ -112,7 +113,7 @@ class VGG(nnx.Module):
         )
 
     def __call__(self, images: Float[ArrayLike, "b h w c"]) -> ModelOutput:
-        """Classifies normalised channels-last images."""
+        """Classify normalized channels-last images."""
         x = as_feature_map(images, self.in_channels, dtype=self.dtype)
         last_pooled = 4 if min(x.shape[1:3]) >= 64 else 3
         stages, preactivations = [], []
@@ -132,10 +133,10 @@ class VGG(nnx.Module):
         )
 
     def torch_layers(self) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         for i, layers in enumerate(self.stages):
             for j, layer in enumerate(layers):
-                # Convolution, normalisation and activation count there.
+                # Convolution, normalization and activation are numbered.
                 yield from layer.torch_layers(
                     f"block{i}.{3 * j}", f"block{i}.{3 * j + 1}"
                 )

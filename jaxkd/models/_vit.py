@@ -22,20 +22,20 @@ from jaxkd.models._layers import (
 )
 from jaxkd.models._output import ModelOutput
 
-_EPSILON = 1e-6  # Of the layer normalisations, as published.
+_EPSILON = 1e-6  # Of the layer normalizations, as published.
 _STAGES = 4
 
-# As published: the truncation there, at 100 standard deviations, never acts.
+# The published initializer also truncates, but at 100 standard deviations.
 _normal = nnx.initializers.normal(0.02)
 
 
 class LayerNorm(nnx.LayerNorm):
-    """Layer normalisation over the channels, in at least float32.
+    """Layer normalization over the channels, in at least float32.
 
     Args:
         channels: Channels of the input.
-        dtype: Dtype of the network's computation, and of the output.
-        rngs: Required by Flax; scale and bias start at one and zero.
+        dtype: Dtype of the network's computation and of the output.
+        rngs: Required by Flax; scale and bias are initialized to one and zero.
     """
 
     def __init__(self, channels: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
@@ -45,21 +45,21 @@ class LayerNorm(nnx.LayerNorm):
             epsilon=_EPSILON,
             dtype=stored,
             param_dtype=stored,
-            use_fast_variance=False,  # Mean of squares less squared mean: may cancel.
+            use_fast_variance=False,  # Mean of squares - squared mean may cancel.
             rngs=rngs,
         )
 
     def __call__(
         self, x: Float[Array, "... c"], *, mask: Array | None = None
     ) -> Float[Array, "... c"]:
-        """Normalises channels-last features; the rest is Flax's."""
-        # Flax widens float64 "to at least float32", which strict promotion refuses.
+        """Normalize channels-last features; see Flax for the arguments."""
+        # Flax promotes float64 and float32, which strict promotion does not allow.
         with jax.numpy_dtype_promotion("standard"):
             return super().__call__(x, mask=mask).astype(x.dtype)
 
 
 class TransformerBlock(nnx.Module):
-    r"""Self-attention, then a perceptron of each token, both on normalised inputs.
+    r"""Self-attention, then a perceptron per token, both on normalized inputs.
 
     .. math::
         y = x + \mathrm{attention}(\mathrm{norm}_1(x)), \qquad
@@ -67,10 +67,10 @@ class TransformerBlock(nnx.Module):
 
     Args:
         channels: Size of a token.
-        heads: Number of attention heads; divides the channels.
-        expansion: Hidden units of the perceptron, per channel.
-        dtype: Dtype of the computation; parameters are float64 with float64, otherwise
-            float32.
+        heads: Number of attention heads; must divide the channels.
+        expansion: Ratio of the perceptron's hidden units to the channels.
+        dtype: Dtype of the computation. Parameters are float64 if it is float64,
+            otherwise float32.
         rngs: Randomness for the initial parameters.
     """
 
@@ -100,19 +100,19 @@ class TransformerBlock(nnx.Module):
         self.fc2 = dense(expansion * channels, channels)
 
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
-        """Maps tokens to tokens."""
+        """Map tokens to tokens."""
         x = x + self._attention(self.norm1(x))
         return x + self.fc2(jax.nn.gelu(self.fc1(self.norm2(x)), approximate=False))
 
     def _attention(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
-        # Channels of qkv: first all queries, head by head, then keys, then values.
+        # Channels of qkv: all queries, head by head, then all keys, then all values.
         qkv = self.qkv(x).reshape(*x.shape[:2], 3, self.heads, -1)
         query, key, value = jnp.unstack(qkv, axis=2)
         y = dot_product_attention(query, key, value)
         return self.proj(y.reshape(x.shape))
 
     def torch_layers(self, name: str) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         yield f"{name}.norm1", self.norm1
         yield f"{name}.attn.qkv", self.qkv
         yield f"{name}.attn.proj", self.proj
@@ -126,49 +126,50 @@ def dot_product_attention(
     key: Float[Array, "b k h d"],
     value: Float[Array, "b k h d"],
 ) -> Float[Array, "b q h d"]:
-    """JAX's attention, and in float64 what it is by definition."""
-    if jnp.finfo(query.dtype).bits > 32:  # JAX's softmax is float32 all the same.
+    """Compute dot-product attention; in float64, without JAX's implementation."""
+    if jnp.finfo(query.dtype).bits > 32:  # JAX's softmax would be float32.
         scores = jnp.einsum("bqhd,bkhd->bhqk", query, key)
         weights = jax.nn.softmax(scores / math.sqrt(query.shape[-1]))
         return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
-    # It widens to at least float32, which strict promotion refuses.
+    # JAX promotes to at least float32, which strict promotion does not allow.
     with jax.numpy_dtype_promotion("standard"):
         return jax.nn.dot_product_attention(query, key, value)
 
 
 class VisionTransformer(nnx.Module):
-    r"""Vision transformer: a class token attends to the patches of an image.
+    r"""Vision transformer, in which a class token attends to the patches of an image.
 
-    Patches are embedded by a strided convolution; with the class token before them and
-    learned positions added they pass the blocks and a last normalisation, after which
-    the class token is the embedding. Neither dropout nor stochastic depth.
+    A strided convolution embeds the patches. The class token is prepended, and learned
+    positions are added. The embedding is the class token after all blocks and a last
+    normalization. There is neither dropout nor stochastic depth.
 
-    Positions, class token and linear layers start normal with standard deviation 0.02,
-    their biases at zero, and the patches' embedding uniform within
+    Positions, class token and linear layers are initialized normal with standard
+    deviation 0.02, their biases zero, and the embedding of the patches uniform within
     :math:`\pm 1/\sqrt{\text{fan-in}}`, as in DeiT.
 
-    The output's ``stages`` are what enters the first block, as the stem, and what
-    leaves the blocks at a quarter, half, three quarters and all of the depth, before
-    the last normalisation: the patches' tokens as feature maps [batch, height / patch
-    size, width / patch size, channels], without the class token. All have the same
-    resolution. Nothing follows an activation, so ``preactivations`` equal ``stages``.
+    The output's ``stages`` are the input of the first block (the stem) and the outputs
+    of the blocks at a quarter, half, three quarters and all of the depth, before the
+    last normalization. They are the tokens of the patches as feature maps [batch,
+    height / patch size, width / patch size, channels], without the class token. All
+    have the same resolution. No stage ends with an activation, so ``preactivations``
+    equal ``stages``.
 
     Args:
         image_size: Height and width of the images.
         channels: Size of a token: 192 (tiny), 384 (small).
-        patch_size: Height and width of a patch; divides those of the images.
+        patch_size: Height and width of a patch; must divide those of the images.
         depth: Number of blocks, at least 4.
-        heads: Attention heads of each block: 3 (tiny), 6 (small).
+        heads: Number of attention heads of each block: 3 (tiny), 6 (small).
         num_classes: Number of logits.
         in_channels: Channels of the images.
-        dtype: Dtype of the computation and of the output, float32 if None. Parameters,
-            normalisation and softmax are float32 all the same, except that with
-            float64 (which takes ``jax_enable_x64``) all is float64.
+        dtype: Dtype of the computation and of the output; float32 if None. Parameters,
+            normalization and softmax are float32. With float64 (which requires
+            ``jax_enable_x64``), everything is float64.
         rngs: Randomness for the initial parameters.
 
     Raises:
-        InvalidInputError: If sizes, dtype or a number is unusable, and when called, if
-            the images have another shape than ``image_size`` and ``in_channels`` say.
+        InvalidInputError: If sizes, dtype or a number is invalid, or, when called, if
+            the shape of the images differs from ``image_size`` and ``in_channels``.
 
     Example:
         >>> import jax.numpy as jnp
@@ -217,14 +218,16 @@ class VisionTransformer(nnx.Module):
         if channels % heads:
             raise InvalidInputError(
                 f"channels must be a multiple of the number of heads, {heads}, "
-                f"got {channels}"
+                f"got {channels}",
+                argument="channels",
             )
         height, width = image_size
         if height % patch_size or width % patch_size:
             raise InvalidInputError(
                 "height and width of the images must be multiples of the patch size, "
                 f"{patch_size}, got {height}x{width}; resize, pad or crop them, or set "
-                "patch_size"
+                "patch_size",
+                argument="image_size",
             )
         self.image_shape = (height, width, in_channels)
         self.grid = (height // patch_size, width // patch_size)
@@ -253,13 +256,14 @@ class VisionTransformer(nnx.Module):
         )
 
     def __call__(self, images: Float[ArrayLike, "b h w c"]) -> ModelOutput:
-        """Classifies normalised channels-last images."""
+        """Classify normalized channels-last images."""
         x = as_images(images, self.dtype)
         if x.shape[1:] != self.image_shape:
             height, width, channels = self.image_shape
             raise InvalidInputError(
-                f"images must be [batch, {height}, {width}, {channels}], for this "
-                f"network has learned positions of that size, got {x.shape}"
+                f"images must be [batch, {height}, {width}, {channels}], since the "
+                f"learned positions of this network have that size, got {x.shape}",
+                argument="images",
             )
         x = self.patches(x)
         x = x.reshape(x.shape[0], -1, x.shape[-1])
@@ -281,7 +285,7 @@ class VisionTransformer(nnx.Module):
         return x[:, 1:].reshape(x.shape[0], *self.grid, x.shape[-1])
 
     def torch_layers(self) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         yield "cls_token", self.class_token
         yield "pos_embed", self.positions
         yield "patch_embed.proj", self.patches

@@ -24,16 +24,16 @@ from jaxkd.models._output import ModelOutput
 
 
 class PreActivationBlock(nnx.Module):
-    """Two 3x3 convolutions, each after a normalisation and activation, and a skip.
+    """Two 3x3 convolutions, each after normalization and activation, and a skip.
 
-    The skip is the identity where shapes allow, else a strided 1x1 convolution of the
-    normalised and activated input.
+    The skip is the identity if the shapes agree, otherwise a strided 1x1 convolution of
+    the normalized and activated input.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         stride: Spatial stride of the first convolution.
-        dtype: Dtype of the computation; parameters and statistics are float64 with
+        dtype: Dtype of the computation. Parameters and statistics are float64 if it is
             float64, otherwise float32.
         rngs: Randomness for the initial parameters.
 
@@ -67,14 +67,14 @@ class PreActivationBlock(nnx.Module):
     def __call__(
         self, x: Float[Array, "b h w c"]
     ) -> tuple[Float[Array, "b h2 w2 c2"], Float[Array, "b h w c"]]:
-        """Maps unactivated features to the next ones, and to themselves normalised."""
-        normalised = self.norm(x)
-        activated = nnx.relu(normalised)
+        """Return the next features before activation, and the normalized input."""
+        normalized = self.norm(x)
+        activated = nnx.relu(normalized)
         residual = x if self.skip is None else self.skip(activated)
-        return self.conv2(nnx.relu(self.conv1(activated))) + residual, normalised
+        return self.conv2(nnx.relu(self.conv1(activated))) + residual, normalized
 
     def torch_layers(self, name: str) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         yield f"{name}.bn1", self.norm
         yield from self.conv1.torch_layers(f"{name}.conv1", f"{name}.bn2")
         yield f"{name}.conv2", self.conv2
@@ -85,31 +85,31 @@ class PreActivationBlock(nnx.Module):
 class WideResNet(nnx.Module):
     r"""Wide residual network of depth :math:`6n + 4`: three stages of n blocks.
 
-    Convolutions start Kaiming normal (fan-out), the classifier uniform within
-    :math:`\pm 1/\sqrt{\text{fan-in}}` with zero bias, as published, and there is no
-    dropout, as in the distillation benchmarks. Any image of at least 8x8 pixels and any
-    number of channels will do. Evaluate through
-    ``nnx.view(model, use_running_average=True)``.
+    Convolutions are initialized Kaiming normal (fan-out), the classifier uniform within
+    :math:`\pm 1/\sqrt{\text{fan-in}}` with zero bias, as published. There is no
+    dropout, as in the distillation benchmarks. Images must have at least 8x8 pixels and
+    may have any number of channels. For inference, use ``nnx.view(model,
+    use_running_average=True)``.
 
-    Normalisation and activation come first in a block of this network. Following the
+    The blocks of this network begin with normalization and activation. Following the
     published benchmark networks, the output's ``stages`` are the outputs of the stem
-    and of the three stages, which no activation has seen; ``preactivations`` are the
-    same maps normalised, as the next activation gets them, but the stem's
-    (``preactivations[0]``) is not and equals ``stages[0]``. So the embedding is the
-    mean of the rectified ``preactivations[-1]``.
+    and of the three stages, without activation. ``preactivations`` are the same maps
+    after the next normalization, that is, the inputs of the next activation. The stem's
+    map is an exception: ``preactivations[0]`` is not normalized and equals
+    ``stages[0]``. The embedding is the mean of ``preactivations[-1]`` after ReLU.
 
     Args:
         depth: Number of layers with weights: 10, 16, 22, ...
         widths: Channels of the stem and of the three stages.
         num_classes: Number of logits.
         in_channels: Channels of the images.
-        dtype: Dtype of the computation and of the output, float32 if None. Parameters,
-            batch statistics and the normalisation itself are float32 all the same,
-            except that with float64 (which takes ``jax_enable_x64``) all is float64.
+        dtype: Dtype of the computation and of the output; float32 if None. Parameters,
+            batch statistics and the normalization are float32. With float64 (which
+            requires ``jax_enable_x64``), everything is float64.
         rngs: Randomness for the initial parameters.
 
     Raises:
-        InvalidInputError: If depth, widths, dtype or a number is unusable, and when
+        InvalidInputError: If depth, widths, dtype or a number is invalid, or, when
             called, if the images have the wrong number of channels or fewer than 8x8
             pixels.
 
@@ -146,14 +146,14 @@ class WideResNet(nnx.Module):
         _checks.check_at_least(10, depth=depth)
         if (depth - 4) % 6:
             raise InvalidInputError(
-                f"depth must be 6n + 4 (10, 16, 22, ...), got {depth}"
+                f"depth must be 6n + 4 (10, 16, 22, ...), got {depth}", argument="depth"
             )
         check_numbers("widths", widths, 4, "the stem's and the three stages'")
         _checks.check_at_least(1, num_classes=num_classes, in_channels=in_channels)
         self.in_channels = in_channels
         self.dtype = dtype = compute_dtype(dtype)
         settings = {"dtype": dtype, "rngs": rngs}
-        # No normalisation: the skip of the first block may take the map as it is.
+        # No normalization, since the skip of the first block may be the identity.
         self.stem = convolution(in_channels, widths[0], 3, padding=1, **settings)
         self.stages = nnx.List()
         for stage, (before, after) in enumerate(itertools.pairwise(widths)):
@@ -167,12 +167,12 @@ class WideResNet(nnx.Module):
         )
 
     def __call__(self, images: Float[ArrayLike, "b h w c"]) -> ModelOutput:
-        """Classifies normalised channels-last images."""
+        """Classify normalized channels-last images."""
         x = self.stem(as_feature_map(images, self.in_channels, dtype=self.dtype))
         stages, preactivations = [x], []
         for first, *others in self.stages:
-            x, normalised = first(x)
-            preactivations.append(normalised)
+            x, normalized = first(x)
+            preactivations.append(normalized)
             for block in others:
                 x, _ = block(x)
             stages.append(x)
@@ -184,7 +184,7 @@ class WideResNet(nnx.Module):
         )
 
     def torch_layers(self) -> Iterator[TorchLayer]:
-        """The layers by their names in the published checkpoints, in their order."""
+        """Yield the layers with their names in the published checkpoints, in order."""
         yield "conv1", self.stem
         for i, blocks in enumerate(self.stages, start=1):
             for j, block in enumerate(blocks):

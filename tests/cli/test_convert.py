@@ -172,8 +172,8 @@ def break_file(path, state):
     "write, says",
     [
         (break_malicious, r"refused, and nothing in it was run: .*system"),
-        (break_truncated, "damaged or no PyTorch checkpoint"),
-        (break_text, "damaged or no PyTorch checkpoint"),
+        (break_truncated, "damaged or not a PyTorch checkpoint"),
+        (break_text, "damaged or not a PyTorch checkpoint"),
         (break_missing_key, "nearest is resnet8, with 1 missing: bn1.bias"),
         (break_shape, r"1 of another shape: bn1.bias \(\[17\], must be \[16\]\)"),
         (break_nan, "must be finite; 1 are not: bn1.bias"),

@@ -45,7 +45,7 @@ def test_crop_matches_slicing_at_the_same_offsets(shape):
 
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("padding", [0, 2])
-def test_each_image_becomes_a_window_of_its_padded_self(padding, flip):
+def test_each_image_becomes_a_window_of_the_padded_image(padding, flip):
     images = random_images(16, 6, 5, 3)
     augmented = data.augment(
         jax.random.key(0), images, data.Augmentation(padding, flip)
@@ -54,7 +54,7 @@ def test_each_image_becomes_a_window_of_its_padded_self(padding, flip):
         assert any((result == w).all() for w in windows(image, padding, flip))
 
 
-def test_all_windows_and_both_mirrors_are_equally_likely():
+def test_all_windows_and_both_orientations_are_equally_likely():
     image = random_images(1, 3, 4, 1, low=1)
     draws = 9000
     augmented = data.augment(
@@ -79,14 +79,14 @@ def test_padding_is_black():
 
 
 @pytest.mark.parametrize("dtype", [jnp.uint8, jnp.float32, jnp.bfloat16])
-def test_dtype_and_shape_stay(dtype):
+def test_dtype_and_shape_are_kept(dtype):
     images = jnp.ones((2, 4, 5, 1), dtype)
     augmented = data.augment(jax.random.key(0), images, BOTH)
     assert augmented.dtype == dtype
     assert augmented.shape == images.shape
 
 
-def test_same_key_gives_the_same_images_and_another_key_others():
+def test_the_same_key_gives_the_same_images_and_another_key_other_images():
     images = random_images(16, 6, 5, 3)
     first, same, other = (
         data.augment(jax.random.key(seed), images, BOTH) for seed in (0, 0, 1)
@@ -108,7 +108,7 @@ def test_x64_agrees():
     assert data.augment(jax.random.key(0), images, BOTH).dtype == jnp.uint8
 
 
-def test_nothing_is_traced_when_there_is_nothing_to_do():
+def test_nothing_is_traced_if_all_augmentations_are_off():
     images = random_images(4, 6, 5, 3)
     jaxpr = jax.make_jaxpr(lambda k, x: data.augment(k, x, data.Augmentation()))(
         jax.random.key(0), images
@@ -116,7 +116,7 @@ def test_nothing_is_traced_when_there_is_nothing_to_do():
     assert not jaxpr.eqns
 
 
-def test_negative_padding_is_refused():
+def test_negative_padding_raises():
     with pytest.raises(InvalidInputError, match="crop_padding must be at least 0"):
         data.augment(
             jax.random.key(0), random_images(2, 4, 4, 1), data.Augmentation(-1, True)

@@ -31,14 +31,14 @@ def test_a_plain_numpy_reader_agrees(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "cache" / "a.npy"), VALUES)
 
 
-def test_nothing_is_at_the_target_before_the_end(tmp_path):
+def test_the_target_does_not_exist_before_the_end(tmp_path):
     with _cache.new_folder(tmp_path / "cache"):
         assert not (tmp_path / "cache").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
-def test_a_failure_leaves_nothing_behind(tmp_path, failure):
+def test_a_failure_leaves_no_files(tmp_path, failure):
     def fail():
         with _cache.new_folder(tmp_path / "cache") as folder:
             (folder / "half").write_text("written")
@@ -50,7 +50,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, failure):
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_is_one_clear_line_and_leaves_nothing_behind(
+def test_a_full_disk_raises_a_one_line_error_and_leaves_no_files(
     tmp_path, monkeypatch, code
 ):
     def full(descriptor):
@@ -64,13 +64,13 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unwritable_place_is_one_clear_line(tmp_path):
+def test_a_folder_without_write_permission_raises_a_one_line_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InvalidInputError, match="cannot write the dataset cache"):
         write(tmp_path / "file" / "cache")
 
 
-def test_of_two_writers_the_first_to_finish_stays(tmp_path):
+def test_the_folder_of_the_first_of_two_writers_is_kept(tmp_path):
     target = tmp_path / "cache"
     with _cache.new_folder(target) as slow:
         (slow / "who").write_text("slow")
@@ -107,7 +107,7 @@ def reshape(path):
 @pytest.mark.parametrize(
     "damage", [truncate, extend, flip_a_bit, garble_the_header, reshape, os.remove]
 )
-def test_a_damaged_array_names_file_and_remedy(tmp_path, damage):
+def test_the_error_for_a_damaged_array_names_the_file_and_the_remedy(tmp_path, damage):
     write(tmp_path / "cache")
     damage(tmp_path / "cache" / "a.npy")
     with pytest.raises(InvalidInputError, match=r"a\.npy is damaged.*delete the fold"):
@@ -115,7 +115,9 @@ def test_a_damaged_array_names_file_and_remedy(tmp_path, damage):
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"files": {"a": {}}}'])
-def test_damaged_metadata_names_file_and_remedy(tmp_path, content):
+def test_the_error_for_damaged_metadata_names_the_file_and_the_remedy(
+    tmp_path, content
+):
     write(tmp_path / "cache")
     (tmp_path / "cache" / "metadata.json").write_text(content)
     with pytest.raises(InvalidInputError, match=r"is damaged.*delete the folder"):

@@ -13,7 +13,7 @@ def dataset(train, test=None, **settings):
     return data.ImageDataset(train=train, test=test or train, **arguments)
 
 
-def test_keeps_good_arrays_without_copying(make_split):
+def test_valid_arrays_are_not_copied(make_split):
     split = make_split(5)
     kept = dataset(split).train
     assert kept.images is split.images
@@ -41,12 +41,12 @@ def test_image_shape_is_height_width_channels(make_split):
     assert dataset(make_split(5, (6, 5, 2))).image_shape == (6, 5, 2)
 
 
-def test_cannot_be_changed(make_split):
+def test_a_dataset_is_immutable(make_split):
     with pytest.raises(dataclasses.FrozenInstanceError):
         dataset(make_split(5)).num_classes = 4
 
 
-def test_fingerprint_follows_the_contents(make_split):
+def test_the_fingerprint_depends_on_the_contents(make_split):
     split = make_split(5)
     same = data.Split(split.images.copy(), split.labels.copy())
     other = data.Split(split.images ^ np.uint8(1), split.labels)
@@ -71,13 +71,13 @@ IMAGES, LABELS = np.zeros((4, 6, 5, 3), np.uint8), np.array([0, 1, 2, 0])
         (IMAGES.astype(np.int32), LABELS, r"train.images must be uint8 or float"),
     ],
 )
-def test_unusable_arrays_name_themselves(images, labels, message):
+def test_the_error_for_an_invalid_array_names_it(images, labels, message):
     with pytest.raises(InvalidInputError, match=message):
         dataset(data.Split(images, labels), data.Split(IMAGES, LABELS))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_images_that_are_not_finite_name_their_row(value):
+def test_the_error_for_a_non_finite_image_names_its_row(value):
     images = np.zeros((700, 50, 50, 1), np.float32)  # More than one chunk.
     images[650, 3, 2, 0] = value
     labels = np.zeros(700, np.int32)
@@ -85,7 +85,7 @@ def test_images_that_are_not_finite_name_their_row(value):
         dataset(data.Split(images, labels))
 
 
-def test_images_beyond_float32_are_refused():
+def test_images_beyond_the_range_of_float32_raise():
     images = np.full((4, 6, 5, 3), 1e39)
     with pytest.raises(InvalidInputError, match="must be finite"):
         dataset(data.Split(images, LABELS))
@@ -97,13 +97,13 @@ def test_the_test_split_is_checked_too():
 
 
 @pytest.mark.parametrize("other", [IMAGES[:, :5], IMAGES.astype(np.float32)])
-def test_splits_must_look_alike(other):
+def test_both_splits_must_have_the_same_image_shape_and_dtype(other):
     with pytest.raises(InvalidInputError, match="must have the same"):
         dataset(data.Split(IMAGES, LABELS), data.Split(other, LABELS))
 
 
 def test_class_names_must_fit_the_number_of_classes():
-    with pytest.raises(InvalidInputError, match="must hold 3 names, got 2"):
+    with pytest.raises(InvalidInputError, match="must contain 3 names, got 2"):
         dataset(data.Split(IMAGES, LABELS), class_names=("a", "b"))
 
 
@@ -113,7 +113,7 @@ def test_characters_are_not_flipped(name):
 
 
 @pytest.mark.parametrize("side, padding", [(32, 4), (24, 4), (12, 2), (8, 1), (4, 1)])
-def test_padding_suits_the_image(side, padding):
+def test_the_default_padding_depends_on_the_image_size(side, padding):
     expected = data.Augmentation(crop_padding=padding, flip=True)
     assert default_augmentation("cifar100", (side, 2 * side, 3)) == expected
 
@@ -134,7 +134,7 @@ def test_subset_keeps_the_proportions_of_the_classes(make_split, n):
     assert (np.abs(counts - n * np.array([97, 40, 3]) / 140) < 1).all()
 
 
-def test_subset_holds_rows_of_the_whole_once_each(make_split):
+def test_a_subset_contains_distinct_rows_of_the_dataset(make_split):
     whole = unbalanced(make_split)
     images, labels = data.take_subset(whole, 50).train
     rows = images.ravel()  # In `unbalanced`, an image is its row number.
@@ -142,7 +142,7 @@ def test_subset_holds_rows_of_the_whole_once_each(make_split):
     np.testing.assert_array_equal(labels, whole.train.labels[rows])
 
 
-def test_subset_depends_on_its_seed_alone(make_split):
+def test_a_subset_depends_on_its_seed_only(make_split):
     whole = unbalanced(make_split)
     first, same, other = (data.take_subset(whole, 50, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.train.images, same.train.images)
@@ -150,12 +150,12 @@ def test_subset_depends_on_its_seed_alone(make_split):
     assert first.fingerprint == same.fingerprint != other.fingerprint
 
 
-def test_subset_leaves_the_test_split_whole(make_split):
+def test_a_subset_keeps_the_whole_test_split(make_split):
     whole = unbalanced(make_split)
     assert data.take_subset(whole, 50).test.images is whole.test.images
 
 
 @pytest.mark.parametrize("n", [0, 141])
-def test_subset_of_no_or_too_many_rows_is_refused(make_split, n):
+def test_a_subset_of_zero_or_too_many_rows_raises(make_split, n):
     with pytest.raises(InvalidInputError, match="n must be at"):
         data.take_subset(unbalanced(make_split), n)

@@ -55,7 +55,7 @@ def test_images_and_classes_are_those_of_the_files(root, load, stream, channels)
     assert not dataset.augmentation.flip
 
 
-def test_a_grey_image_among_coloured_ones_becomes_coloured(root, load):
+def test_a_gray_image_among_color_images_is_loaded_in_color(root, load):
     write(root)
     Image.fromarray(pixels(0, channels=1)).save(root / "train" / "owl" / "0.png")
     images = load().train.images
@@ -63,7 +63,7 @@ def test_a_grey_image_among_coloured_ones_becomes_coloured(root, load):
     np.testing.assert_array_equal(images[2, ..., 0], pixels(0, channels=1))
 
 
-def test_a_size_scales_to_cover_and_cuts_the_middle(root, load):
+def test_image_size_scales_to_cover_and_crops_at_the_center(root, load):
     write(root, size=(8, 16))
     step = np.zeros((8, 16, 3), np.uint8)
     step[:, 4:12] = 200  # the middle square
@@ -73,7 +73,7 @@ def test_a_size_scales_to_cover_and_cuts_the_middle(root, load):
     assert (dataset.train.images[0][:, 1:3] == 200).all()
 
 
-def test_a_changed_image_is_decoded_anew(root, load):
+def test_a_changed_image_is_decoded_again(root, load):
     write(root)
     before = load()
     Image.fromarray(np.zeros((5, 6, 3), np.uint8)).save(root / "test/owl/0.png")
@@ -89,14 +89,14 @@ def test_an_unchanged_folder_is_decoded_once(root, load, monkeypatch):
     load()
 
 
-def test_other_files_and_hidden_folders_are_passed_over(root, load):
+def test_other_files_and_hidden_folders_are_ignored(root, load):
     write(root)
     (root / "train" / "owl" / "notes.txt").write_text("who")
     (root / "train" / ".cache").mkdir()
     assert load().class_names == ("cat", "owl")
 
 
-def test_what_is_passed_over_is_counted_by_suffix(root):
+def test_ignored_files_are_counted_by_suffix(root):
     write(root)
     (root / "train" / "owl" / "notes.txt").touch()
     (root / "train" / "owl" / ".hidden").touch()
@@ -107,7 +107,7 @@ def test_what_is_passed_over_is_counted_by_suffix(root):
     assert data.files_passed_over(root) == {".txt": 1, ".jfif": 1, ".png": 1}
 
 
-def test_val_stands_in_for_test(root, load):
+def test_val_is_used_if_there_is_no_test_folder(root, load):
     write(root, {"train": COUNTS["train"], "val": COUNTS["test"]})
     assert len(load().test.labels) == 3
 
@@ -145,16 +145,22 @@ def unknown_class(root):
 @pytest.mark.parametrize(
     "damage, says",
     [
-        (cut, r"test/cat/1\.png is no readable image"),
+        (cut, r"test/cat/1\.png is not a readable image"),
         (text, r"train/cat/1\.png is not an image"),
         (of_another_size, r"owl/1\.png is \(9, 9, 3\), the first is.*--image-size"),
-        (without_test, r"must hold train/CLASS/IMAGE and test.*it holds more, train"),
-        (called_valid, r"holds no folder test or val; rename Valid to val"),
-        (empty_class, r"emu holds no images"),
-        (unknown_class, r"bat is no class of the training images: those are cat, owl"),
+        (
+            without_test,
+            r"must contain train/CLASS/IMAGE and test.*it contains more, train",
+        ),
+        (called_valid, r"contains no folder test or val; rename Valid to val"),
+        (empty_class, r"emu contains no images"),
+        (
+            unknown_class,
+            r"bat is not a class of the training images, which are cat, owl",
+        ),
     ],
 )
-def test_what_cannot_be_used_is_named(root, load, damage, says, stream):
+def test_errors_name_what_cannot_be_used(root, load, damage, says, stream):
     write(root)
     damage(root)
     with pytest.raises(InvalidInputError, match=says):

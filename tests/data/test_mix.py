@@ -41,7 +41,7 @@ def test_the_share_is_that_of_the_partner_and_at_most_half(settings):
         np.testing.assert_allclose(shares, float(what.share), atol=1e-5)
 
 
-def test_mixup_blends_everywhere_alike():
+def test_mixup_blends_all_pixels_with_the_same_weight():
     for seed in KEYS:
         images, what = mixed(seed, MIXUP)
         own, partner = LABELS.astype(jnp.float32), what.labels.astype(jnp.float32)
@@ -50,7 +50,7 @@ def test_mixup_blends_everywhere_alike():
         np.testing.assert_array_equal(np.ptp(np.asarray(images), axis=(1, 2, 3)), 0)
 
 
-def test_cutmix_pastes_one_box_or_all_around_one():
+def test_cutmix_replaces_a_box_or_its_complement():
     for seed in KEYS:
         images, what = mixed(seed, CUTMIX)
         other = np.asarray(what.labels != LABELS)
@@ -64,12 +64,12 @@ def test_cutmix_pastes_one_box_or_all_around_one():
         assert (boxes[0] == mask).all() or (boxes[1] == ~mask).all()
 
 
-def test_both_take_turns():
+def test_each_batch_uses_one_of_both_methods():
     flat = [np.ptp(np.asarray(mixed(seed, BOTH)[0])[0]) == 0 for seed in KEYS]
     assert 5 < sum(flat) < 30
 
 
-def test_mixup_s_share_has_the_folded_beta_distribution():
+def test_the_share_of_mixup_has_the_folded_beta_distribution():
     draws = jax.vmap(
         lambda key: data.mix(key, IMAGES, LABELS, data.Augmentation(mixup=0.4))[1].share
     )(jax.random.split(jax.random.key(0), 4000))
@@ -88,14 +88,14 @@ def test_uint8_images_are_rounded():
     np.testing.assert_array_equal(images, np.round(floats))
 
 
-def test_nothing_is_traced_when_nothing_is_mixed():
+def test_nothing_is_traced_if_both_methods_are_off():
     images, what = data.mix(jax.random.key(0), IMAGES, LABELS, data.Augmentation(4))
     assert images is IMAGES
     assert what is None
 
 
 @pytest.mark.parametrize("alpha", [-1.0, float("nan")])
-def test_a_parameter_that_is_none_is_refused(alpha):
+def test_an_invalid_parameter_raises(alpha):
     for name in ("mixup", "cutmix"):
         with pytest.raises(InvalidInputError, match=f"{name} must lie in"):
             data.mix(

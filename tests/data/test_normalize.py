@@ -54,25 +54,25 @@ def test_constant_channel_normalizes_to_zero(value):
     np.testing.assert_allclose(np.std(normalized[..., 1]), 1.0, rtol=1e-5)
 
 
-def test_channel_constant_up_to_rounding_counts_as_constant():
+def test_a_channel_that_is_constant_up_to_rounding_normalizes_to_zero():
     value = np.float32(0.1)
     images = np.full((10, 8, 8, 1), value)
     images[::2] = np.nextafter(value, np.float32(1))
     assert data.channel_statistics(images).std == 1.0
 
 
-def test_a_faint_channel_around_zero_is_not_constant():
+def test_a_channel_of_small_values_around_zero_is_not_constant():
     images = np.random.default_rng(0).normal(0, 1e-12, (50, 8, 8, 1))
     statistics = data.channel_statistics(images.astype(np.float32))
     assert statistics.std == pytest.approx(1e-12, rel=0.1)
 
 
-def test_statistics_of_nothing_are_refused():
+def test_statistics_of_no_images_raise():
     with pytest.raises(InvalidInputError, match="must not be empty"):
         data.channel_statistics(np.zeros((0, 8, 8, 1), np.uint8))
 
 
-def test_statistics_of_other_integers_are_refused():
+def test_statistics_of_other_integer_types_raise():
     with pytest.raises(TypeError, match="int32"):
         data.channel_statistics(np.zeros((2, 8, 8, 1), np.int32))
 
@@ -92,7 +92,7 @@ def test_bytes_are_scaled_then_shifted_and_divided(transform):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_floats_are_taken_as_they_are(dtype):
+def test_floats_are_not_scaled(dtype):
     images = jnp.asarray(np.random.default_rng(0).normal(0, 9, (3, 4, 5, 2)), dtype)
     exact = np.asarray(images.astype(jnp.float32), np.float64)
     expected = (exact - np.float64([0.5, 0.25])) / np.float64([0.1, 2.0])
@@ -115,11 +115,11 @@ def test_training_images_normalize_to_mean_zero_and_variance_one():
     np.testing.assert_allclose(exact.std((0, 1, 2)), 1.0, rtol=1e-6)
 
 
-def test_normalizing_other_integers_is_refused():
+def test_normalizing_other_integer_types_raises():
     with pytest.raises(TypeError, match="int32"):
         data.normalize(jnp.zeros((2, 4, 5, 2), jnp.int32), STATISTICS)
 
 
-def test_wrong_number_of_channels_is_refused():
+def test_a_wrong_number_of_channels_raises():
     with pytest.raises(InvalidInputError, match="each of the 3 channels"):
         data.normalize(jnp.zeros((2, 4, 5, 3)), STATISTICS)

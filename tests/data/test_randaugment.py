@@ -10,6 +10,8 @@ from jaxkd import data
 from jaxkd._errors import InvalidInputError
 from jaxkd.data._randaugment import OPERATIONS
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 LEVELS = (-1.0, -0.3, 0.0, 0.45, 1.0)
 
 
@@ -70,7 +72,7 @@ def compiled():
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_an_operation_is_pillow_s(compiled, name, channels):
+def test_each_operation_agrees_with_pillow(compiled, name, channels):
     for level in LEVELS:
         image = photograph(channels)
         ours = np.asarray(compiled[name](image, jnp.float32(level)))
@@ -87,13 +89,13 @@ def test_an_operation_is_pillow_s(compiled, name, channels):
 
 
 @pytest.mark.parametrize("name", ["autocontrast", "equalize"])
-def test_a_constant_channel_stays(compiled, name):
+def test_a_constant_channel_is_unchanged(compiled, name):
     image = np.full((5, 5, 1), 77, np.uint8)
     np.testing.assert_array_equal(compiled[name](image, jnp.float32(0)), image)
 
 
 @pytest.mark.parametrize("name", sorted({*OPERATIONS} - {"autocontrast", "equalize"}))
-def test_level_zero_is_the_image(compiled, name):
+def test_level_zero_is_the_identity(compiled, name):
     image = photograph(3)
     np.testing.assert_array_equal(compiled[name](image, jnp.float32(0)), image)
 
@@ -114,7 +116,7 @@ def apply(seed, images=IMAGES, settings=None):
     )
 
 
-def test_each_image_goes_through_an_operation_of_its_own(one_operation):
+def test_each_image_draws_its_own_operation(one_operation):
     functions = OPERATIONS.values()
     all_of_them = jax.jit(lambda x, level: [f(x, level) for f in functions])
     for i in range(3):
@@ -129,12 +131,12 @@ def test_each_image_goes_through_an_operation_of_its_own(one_operation):
         assert share.min(axis=0).max() <= 0.02  # and all were drawn
 
 
-def test_the_same_key_gives_the_same_images_and_another_key_others(one_operation):
+def test_the_same_key_gives_the_same_images_and_another_key_other_images(one_operation):
     np.testing.assert_array_equal(apply(0), one_operation)
     assert (np.asarray(apply(1)) != one_operation).any()
 
 
-def test_operations_follow_one_another():
+def test_operations_are_applied_one_after_another():
     once = apply(0, settings=data.RandAugment(1, 9))
     twice = apply(0, settings=data.RandAugment(2, 9))
     changed = [np.mean(np.any(x != IMAGES, axis=(1, 2, 3))) for x in (once, twice)]
@@ -142,14 +144,14 @@ def test_operations_follow_one_another():
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_floats_go_through_the_same_operations(dtype, one_operation):
+def test_floats_are_transformed_like_bytes(dtype, one_operation):
     floats = apply(0, (IMAGES.astype(jnp.float32) / 255).astype(dtype))
     assert floats.dtype == dtype
     if dtype == jnp.float32:
         np.testing.assert_array_equal(jnp.round(floats * 255), one_operation)
 
 
-def test_augmentation_comes_first_and_keeps_its_draws():
+def test_crops_and_flips_come_first_and_do_not_depend_on_randaugment():
     key, settings = jax.random.key(0), data.RandAugment(1, 9)
     cropped = data.augment(key, IMAGES[:6], data.Augmentation(2, True))
     both = data.augment(key, IMAGES[:6], data.Augmentation(2, True, settings))
@@ -163,10 +165,10 @@ def test_augmentation_comes_first_and_keeps_its_draws():
         (data.RandAugment(0, 9), 3, "operations must be at least 1"),
         (data.RandAugment(2, 11), 3, r"must lie in \[0, 10\], got 11"),
         (data.RandAugment(2, float("nan")), 3, r"must lie in \[0, 10\], got nan"),
-        (data.RandAugment(2, 9), 4, "1 or 3 channels, got 4"),
+        (data.RandAugment(2, 9), 4, "1 or 3 channels for RandAugment, got 4"),
     ],
 )
-def test_what_cannot_be_applied_is_refused(settings, channels, says):
+def test_unsupported_images_and_settings_raise(settings, channels, says):
     images = jnp.zeros((2, 4, 4, channels), jnp.uint8)
     with pytest.raises(InvalidInputError, match=says):
         data.randaugment(jax.random.key(0), images, settings)

@@ -35,13 +35,13 @@ def prepared(tmp_path, prepare_tiny, make_split):
     return splits
 
 
-def test_rows_are_read_like_an_array_s(images):
+def test_rows_are_indexed_like_those_of_an_array(images):
     assert (images.shape, images.dtype, len(images)) == (IMAGES.shape, np.uint8, 10)
     np.testing.assert_array_equal(images[2:7], IMAGES[2:7])
     np.testing.assert_array_equal(images[np.array([5, 1])], IMAGES[[5, 1]])
 
 
-def test_some_of_the_rows_are_read_through_their_own_numbers(images):
+def test_taken_rows_have_their_own_row_numbers(images):
     taken = images.take(np.array([9, 2, 4])).take(np.array([2, 0]))
     assert taken.shape == (2, 4, 3, 1)
     np.testing.assert_array_equal(taken[0:2], IMAGES[[4, 9]])
@@ -50,26 +50,15 @@ def test_some_of_the_rows_are_read_through_their_own_numbers(images):
     np.testing.assert_array_equal(rows, [1, 0])
 
 
-def test_batches_come_in_the_order_asked_for(images):
+def test_batches_are_read_in_the_given_order(images):
     batches = list(images.batches(ROWS))
     np.testing.assert_array_equal([rows for _, rows in batches], ROWS)
     np.testing.assert_array_equal([own for own, _ in batches], IMAGES[ROWS])
     assert batches[0][1].dtype == np.int32
 
 
-def test_hosts_share_every_batch(images):
-    parts = [[b for b, _ in images.batches(ROWS, shard=(i, 2))] for i in range(2)]
-    np.testing.assert_array_equal(np.concatenate(parts, axis=1), IMAGES[ROWS])
-
-
-@pytest.mark.parametrize("shard", [(0, 3), (2, 2), (-1, 2)])
-def test_a_share_that_is_none_is_refused(images, shard):
-    with pytest.raises(InvalidInputError, match="shard must be"):
-        images.batches(ROWS, shard=shard)
-
-
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_reading_goes_on_from_a_state_of_the_iterator(images, workers):
+def test_reading_continues_from_a_state_of_the_iterator(images, workers):
     first = images.batches(ROWS, workers=workers)
     next(first)
     state = first.get_state()
@@ -80,7 +69,7 @@ def test_reading_goes_on_from_a_state_of_the_iterator(images, workers):
     second.close()
 
 
-def test_a_prepared_dataset_is_streamed_as_it_is_decoded(tmp_path, read, prepared):
+def test_streamed_images_equal_decoded_images(tmp_path, read, prepared):
     dataset = read()
     whole = data.load(
         "tiny", data_dir=tmp_path / "tfds", cache_dir=tmp_path / "decoded"
@@ -100,16 +89,16 @@ def test_a_prepared_dataset_is_streamed_as_it_is_decoded(tmp_path, read, prepare
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_only_the_first_load_looks_through_the_images(read, prepared, monkeypatch):
+def test_only_the_first_load_reads_all_images(read, prepared, monkeypatch):
     read()
-    monkeypatch.setattr("jaxkd.data._assemble._look_through", None)
+    monkeypatch.setattr("jaxkd.data._assemble._labels_and_histogram", None)
     dataset = read()
     np.testing.assert_array_equal(dataset.train.labels, prepared["train"].labels)
     monkeypatch.setattr("jaxkd.data._decode.DecodedRows.read", None)
     data.channel_statistics(dataset.train.images)
 
 
-def test_nothing_decoded_is_kept(tmp_path, read, prepared):
+def test_no_decoded_images_are_stored(tmp_path, read, prepared):
     read()
     kept = {path.name for path in (tmp_path / "cache").rglob("*.npy")}
     parts = ("train", "test")
@@ -127,7 +116,7 @@ def test_a_subset_is_streamed_and_has_its_own_statistics(read, prepared):
     )
 
 
-def test_an_image_that_cannot_be_read_is_found_at_loading(
+def test_an_unreadable_image_raises_when_the_dataset_is_loaded(
     tmp_path, read, prepare_tiny, make_split, encode_png
 ):
     split = make_split(5)
@@ -141,7 +130,7 @@ def test_an_image_that_cannot_be_read_is_found_at_loading(
         read()
 
 
-def test_images_of_different_sizes_are_streamed_at_one(
+def test_images_of_different_sizes_are_streamed_at_the_same_size(
     tmp_path, read, prepare_tiny, make_split
 ):
     images = [*make_split(6).images, np.zeros((9, 9, 3), np.uint8)]
@@ -155,16 +144,16 @@ def test_images_of_different_sizes_are_streamed_at_one(
     assert dataset.fingerprint == "tfds:tiny:1.0.0, size 5"
 
 
-def test_what_is_in_memory_cannot_be_streamed():
+def test_streaming_a_dataset_in_memory_raises():
     with pytest.raises(InvalidInputError, match="digits is held in memory"):
         data.load("digits", stream=True)
-    with pytest.raises(InvalidInputError, match="arrays of size"):
+    with pytest.raises(InvalidInputError, match="arrays of shape"):
         data.load("digits", image_size=8)
     with pytest.raises(InvalidInputError, match="without stream"):
         data.load("tiny", workers=2)
 
 
 @pytest.mark.parametrize("array", [np.zeros((2, 3, 3)), np.zeros((0, 3, 3, 1))])
-def test_only_uint8_images_are_streamed(array):
-    with pytest.raises(InvalidInputError, match="images to stream must be"):
+def test_streaming_other_dtypes_raises(array):
+    with pytest.raises(InvalidInputError, match="source must be"):
         data.Streamed(array)

@@ -33,7 +33,7 @@ def cached(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_returns_what_was_prepared(root, load, prepare_tiny, make_split, channels):
+def test_a_prepared_dataset_is_loaded(root, load, prepare_tiny, make_split, channels):
     splits = {
         "train": make_split(7, (6, 5, channels)),
         "test": make_split(4, (6, 5, channels)),
@@ -65,7 +65,7 @@ def test_rows_keep_their_order_over_many_chunks(
     np.testing.assert_array_equal(load().train.labels, splits["train"].labels)
 
 
-def test_second_load_decodes_nothing_and_imports_no_tfds(
+def test_the_second_load_neither_decodes_nor_imports_tfds(
     tmp_path, root, load, prepare_tiny, splits
 ):
     prepare_tiny(root, splits)
@@ -79,17 +79,13 @@ def test_second_load_decodes_nothing_and_imports_no_tfds(
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_validation_stands_in_for_a_missing_test_split(
-    root, load, prepare_tiny, splits
-):
+def test_validation_is_used_if_there_is_no_test_split(root, load, prepare_tiny, splits):
     splits["validation"] = splits.pop("test")
     prepare_tiny(root, splits)
     np.testing.assert_array_equal(load().test.images, splits["validation"].images)
 
 
-def test_newest_version_is_loaded_unless_one_is_named(
-    root, load, prepare_tiny, make_split
-):
+def test_the_newest_version_is_loaded_by_default(root, load, prepare_tiny, make_split):
     for seed, version in enumerate(["2.0.0", "10.0.0", "9.0.0"]):
         splits = {"train": make_split(5, seed=seed), "test": make_split(4)}
         prepare_tiny(root, splits, version=version)
@@ -99,14 +95,14 @@ def test_newest_version_is_loaded_unless_one_is_named(
     )
 
 
-def test_configurations_are_told_apart(root, load, prepare_tiny, make_split):
+def test_configurations_are_distinguished(root, load, prepare_tiny, make_split):
     for seed, config in enumerate(["red", "blue"]):
         splits = {"train": make_split(5, seed=seed), "test": make_split(4)}
         prepare_tiny(root, splits, config=config)
     blue = load("tiny/blue")
     assert blue.fingerprint == "tfds:tiny/blue:1.0.0"
     np.testing.assert_array_equal(blue.train.images, make_split(5, seed=1).images)
-    with pytest.raises(InvalidInputError, match="name tiny/blue or tiny/red"):
+    with pytest.raises(InvalidInputError, match="choose tiny/blue or tiny/red"):
         load()
 
 
@@ -115,7 +111,9 @@ def test_the_only_configuration_needs_no_name(root, load, prepare_tiny, splits):
     assert load().fingerprint == "tfds:tiny/red:1.0.0"
 
 
-def test_a_dataset_prepared_anew_is_decoded_anew(root, load, prepare_tiny, make_split):
+def test_a_dataset_that_is_prepared_again_is_decoded_again(
+    root, load, prepare_tiny, make_split
+):
     folder = prepare_tiny(root, {"train": make_split(5), "test": make_split(4)})
     load()
     folder.rename(root / "old")
@@ -138,7 +136,7 @@ def test_a_failure_while_decoding_leaves_no_cache(
     assert not any(path.is_file() for path in cached(tmp_path))
 
 
-def test_a_damaged_cache_is_refused(tmp_path, root, load, prepare_tiny, splits):
+def test_a_damaged_cache_raises(tmp_path, root, load, prepare_tiny, splits):
     prepare_tiny(root, splits)
     load()
     (path,) = (tmp_path / "cache").rglob("train-images.npy")
@@ -147,41 +145,41 @@ def test_a_damaged_cache_is_refused(tmp_path, root, load, prepare_tiny, splits):
         load()
 
 
-def test_images_of_different_sizes_are_refused(root, load, prepare_tiny, splits):
+def test_images_of_different_sizes_raise(root, load, prepare_tiny, splits):
     images = [*splits["train"].images[:6], np.zeros((9, 9, 3), np.uint8)]
     prepare_tiny(root, splits | {"train": (images, splits["train"].labels)})
     with pytest.raises(InvalidInputError, match=r"one size: row 6 .* \(9, 9, 3\)"):
         load()
 
 
-def test_labels_out_of_range_are_refused(root, load, prepare_tiny, splits):
+def test_labels_out_of_range_raise(root, load, prepare_tiny, splits):
     images, labels = splits["test"]
     prepare_tiny(root, splits | {"test": (images, labels - 1)})
     with pytest.raises(InvalidInputError, match=r"test\.labels must lie in \[0, 2\]"):
         load()
 
 
-def test_missing_test_split_is_refused(root, load, prepare_tiny, splits):
+def test_a_missing_test_split_raises(root, load, prepare_tiny, splits):
     del splits["test"]
     prepare_tiny(root, splits)
-    with pytest.raises(InvalidInputError, match=r"it has train"):
+    with pytest.raises(InvalidInputError, match="its splits are train"):
         load()
 
 
-def test_another_file_format_is_refused(root, load, prepare_tiny, splits):
+def test_another_file_format_raises(root, load, prepare_tiny, splits):
     prepare_tiny(root, splits, file_format="tfrecord")
     with pytest.raises(InvalidInputError, match=r"prepared as tfrecord.*--prepare"):
         load()
 
 
-def test_unreadable_dataset_info_is_refused(root, load, prepare_tiny, splits):
+def test_unreadable_dataset_info_raises(root, load, prepare_tiny, splits):
     folder = prepare_tiny(root, splits)
     (folder / "dataset_info.json").write_text("{")
     with pytest.raises(InvalidInputError, match=r"cannot read .*dataset_info\.json"):
         load()
 
 
-def test_a_dataset_that_is_not_prepared_says_how_to(load):
+def test_the_error_for_an_unprepared_dataset_says_how_to_prepare_it(load):
     with pytest.raises(InvalidInputError, match="jaxkd data cifar100 --prepare"):
         load("cifar100")
 
@@ -193,7 +191,7 @@ def test_an_unknown_name_suggests_the_nearest(root, load, prepare_tiny, splits, 
         load(name)
 
 
-def test_folder_comes_from_the_variable_by_default(
+def test_the_default_folder_is_that_of_the_environment_variable(
     tmp_path, root, prepare_tiny, splits, monkeypatch
 ):
     prepare_tiny(root, splits)
@@ -203,7 +201,7 @@ def test_folder_comes_from_the_variable_by_default(
     assert cached(tmp_path)
 
 
-def test_prepare_returns_what_is_prepared_already(root, prepare_tiny, splits):
+def test_prepare_returns_a_folder_that_is_already_prepared(root, prepare_tiny, splits):
     folder = prepare_tiny(root, splits)
     assert data.prepare("tiny", root) == folder
 
@@ -219,7 +217,7 @@ def test_prepare_of_an_unknown_name_suggests_the_nearest(root):
         data.prepare("cifar-100", root)
 
 
-def test_prepare_asks_tfds_for_array_record(root, monkeypatch):
+def test_prepare_writes_array_record(root, monkeypatch):
     import tensorflow_datasets as tfds
 
     calls = []

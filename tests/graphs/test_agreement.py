@@ -18,7 +18,7 @@ def neighborhoods(seed, k):
 
 
 def shares(wanted, rows):
-    """By sets: of the neighbours but oneself, the share that is wanted."""
+    """By sets: of the neighbors but oneself, the share that is wanted."""
     sets = [set(map(int, row)) - {i} for i, row in enumerate(rows)]
     return [len(s & wanted[i]) / len(s) for i, s in enumerate(sets)]
 
@@ -54,7 +54,7 @@ def test_without_other_neighbors_the_share_is_one():
     np.testing.assert_array_equal(graphs.neighbor_purity(alone, jnp.arange(3)), 1.0)
 
 
-def test_graphs_of_different_size_are_refused():
+def test_graphs_of_different_size_raise():
     agreement, purity = map(  # past the shape checks of the tests
         inspect.unwrap, (graphs.neighbor_agreement, graphs.neighbor_purity)
     )

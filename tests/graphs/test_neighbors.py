@@ -31,7 +31,7 @@ def test_the_most_similar_vectors_match_the_definition(logits, k):
     np.testing.assert_array_equal(found, reference.most_similar(logits, k))
 
 
-def test_neighbors_of_several_batches_are_those_of_each(logits):
+def test_vmap_over_batches_gives_the_graph_of_each_batch(logits):
     batches = np.stack([logits, logits[::-1]])
     fn = functools.partial(graphs.nearest_neighbors, k=4)
     np.testing.assert_array_equal(jax.vmap(fn)(batches), [fn(b) for b in batches])
@@ -59,7 +59,7 @@ def test_every_example_is_its_own_first_neighbor_even_among_equals(k):
     np.testing.assert_array_equal(neighbors[:, 0], np.arange(6))
 
 
-def test_a_batch_smaller_than_k_is_connected_completely(logits):
+def test_the_graph_of_a_batch_smaller_than_k_is_complete(logits):
     neighbors = graphs.nearest_neighbors(logits[:3], k=8)
     np.testing.assert_array_equal(np.sort(neighbors), [[0, 1, 2]] * 3)
 
@@ -76,13 +76,13 @@ def test_confident_and_masked_predictions_are_compared(logits):
         np.testing.assert_array_equal(neighbors, [[0, 2], [1, 3], [0, 2], [1, 3]])
 
 
-def test_almost_one_hot_predictions_are_told_apart():
+def test_almost_one_hot_predictions_are_distinguished():
     # The similarities differ by a few parts in 10⁶: too little for bfloat16 products.
     z = jnp.array([[9.0, 0.0, 0.0], [9.0, 3.0, 0.0], [9.0, 2.0, 0.0]])
     np.testing.assert_array_equal(graphs.nearest_neighbors(z, k=2)[0], [0, 2])
 
 
-def test_the_graph_carries_no_gradient(logits):
+def test_no_gradient_flows_through_the_graph(logits):
     def total(z):
         features = jax.nn.softmax(jnp.asarray(logits))
         return graphs.propagate(features, graphs.nearest_neighbors(z, k=3)).sum()
@@ -98,7 +98,7 @@ def test_bfloat16_logits_are_compared_in_float32(logits):
     )
 
 
-def test_bad_arguments_are_named(logits):
+def test_errors_name_the_argument(logits):
     with pytest.raises(InvalidInputError, match="k must be at least 1, got 0"):
         graphs.nearest_neighbors(logits, k=0)
     with pytest.raises(TypeError, match="logits must be floating point"):

@@ -65,7 +65,7 @@ def test_widths_must_be_positive(widths):
         heads.Embedding(*widths, rngs=nnx.Rngs(0))
 
 
-def test_integer_features_are_refused():
+def test_integer_features_raise():
     module = heads.Embedding(3, 2, rngs=nnx.Rngs(0))
     with pytest.raises(TypeError, match="x must be floating point"):
         inspect.unwrap(heads.Embedding.__call__)(module, jnp.ones((1, 3), int))

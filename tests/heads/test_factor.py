@@ -11,7 +11,7 @@ from jaxkd._errors import InvalidInputError
 
 
 def by_definition(layers, x, *, normalize):
-    """3x3 convolutions with zero padding, normalisation and leaky ReLU."""
+    """3x3 convolutions with zero padding, normalization and leaky ReLU."""
     for i, conv in enumerate(layers.convs):
         kernel = np.float64(conv.kernel[...])
         bias = 0.0 if normalize else np.float64(conv.bias[...])
@@ -46,7 +46,7 @@ def test_the_paraphraser_encodes_and_decodes_by_its_layers(x, normalize):
     np.testing.assert_allclose(apply(module, x), decoded, rtol=1e-3, atol=1e-5)
 
 
-def test_the_translator_normalises(x):
+def test_the_translator_normalizes(x):
     module = built(lambda rngs: heads.Translator(6, 4, rngs=rngs))
     expected = by_definition(module.encoder, np.float64(x), normalize=True)
     np.testing.assert_allclose(apply(module, x), expected, rtol=1e-3, atol=1e-5)
@@ -94,8 +94,8 @@ def test_float64_stays_float64(x):
 
 @pytest.mark.parametrize(
     "rate, message",
-    [(0.1, "leaves none of 6 channels"), (0.0, "rate must be positive")],
+    [(0.1, "factor of 6 channels has no channel"), (0.0, "rate must be positive")],
 )
-def test_a_rate_that_leaves_no_channels_is_refused(rate, message):
+def test_a_rate_that_leaves_no_channels_raises(rate, message):
     with pytest.raises(InvalidInputError, match=message):
         built(lambda rngs: heads.Paraphraser(6, rate=rate, rngs=rngs))

@@ -14,13 +14,13 @@ def draw(*shape, seed=0):
 
 
 def normalize(y):
-    """Batch normalisation as it starts."""
+    """Batch normalization as it starts."""
     mean, variance = y.mean(axis=(0, 1, 2)), y.var(axis=(0, 1, 2))
     return (y - mean) / np.sqrt(variance + 1e-5)
 
 
 def resize(x, height, width):
-    """Nearest neighbours, position by position."""
+    """Nearest neighbors, position by position."""
     rows = [i * x.shape[1] // height for i in range(height)]
     columns = [j * x.shape[2] // width for j in range(width)]
     return x[:, rows][:, :, columns]
@@ -102,7 +102,7 @@ def test_resizing_takes_the_nearest_position(size):
     )
 
 
-def test_no_channels_are_refused():
+def test_no_channels_raise():
     with pytest.raises(InvalidInputError, match="mid_channels must be at least 1"):
         heads.AttentionFusion(3, 0, 5, rngs=nnx.Rngs(0))
     with pytest.raises(InvalidInputError, match="out_channels must be at least 1"):
@@ -110,8 +110,8 @@ def test_no_channels_are_refused():
 
 
 @pytest.mark.parametrize("fuse", [True, False])
-def test_a_residual_is_given_where_it_is_fused_and_only_there(fuse):
+def test_a_residual_must_be_given_if_and_only_if_it_is_fused(fuse):
     fusion = heads.AttentionFusion(3, 6, 5, fuse=fuse, rngs=nnx.Rngs(0))
     residual = None if fuse else jnp.ones((2, 4, 4, 6))
-    with pytest.raises(InvalidInputError, match="where fuse is True and only there"):
+    with pytest.raises(InvalidInputError, match="if and only if fuse is True"):
         fusion(draw(2, 4, 4, 3), residual, (4, 4))

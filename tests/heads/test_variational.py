@@ -19,7 +19,7 @@ def test_the_mean_is_three_maps_of_the_channels_with_relu_between():
 
 
 @pytest.mark.parametrize("variance", [5.0, 0.1, 1000])
-def test_variances_start_where_they_are_asked_to(variance):
+def test_variances_have_the_given_initial_value(variance):
     module = heads.VariationalRegressor(
         2, 3, initial_variance=variance, rngs=nnx.Rngs(0)
     )
@@ -28,7 +28,7 @@ def test_variances_start_where_they_are_asked_to(variance):
     np.testing.assert_allclose(np.logaddexp(0, scale) + 1e-5, variance, rtol=1e-5)
 
 
-def test_variances_start_at_five():
+def test_variances_are_five_initially():
     scale = np.float64(heads.VariationalRegressor(2, 3, rngs=nnx.Rngs(0)).log_scale)
     np.testing.assert_allclose(np.logaddexp(0, scale) + 1e-5, 5.0, rtol=1e-6)
 
@@ -41,6 +41,6 @@ def test_weights_start_uniform_within_one_over_the_root_of_the_inputs():
 
 
 @pytest.mark.parametrize("variance", [0.0, 1e-6, -1.0, np.inf])
-def test_a_variance_that_cannot_be_is_refused(variance):
+def test_an_impossible_variance_raises(variance):
     with pytest.raises(InvalidInputError, match="initial_variance must be"):
         heads.VariationalRegressor(2, 3, initial_variance=variance, rngs=nnx.Rngs(0))

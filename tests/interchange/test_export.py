@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -8,9 +9,12 @@ import orbax.checkpoint as ocp
 import pytest
 import safetensors
 from flax import nnx
+from model_support import quickly_built
 from support import build_resnet
 
 from jaxkd import InvalidInputError, data, interchange, training
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 SHAPE = (8, 8, 3)
 NORMALIZATION = data.Normalization(
@@ -32,7 +36,7 @@ np.savez("logits.npz", all=logits, few=few)
 
 @pytest.fixture(scope="module")
 def network():
-    return build_resnet(channels=3)(nnx.Rngs(0))
+    return quickly_built(build_resnet(channels=3))
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +44,13 @@ def frozen(network):
     return training.freeze(network, NORMALIZATION)
 
 
-def test_the_stablehlo_program_runs_without_jaxkd_for_any_batch(tmp_path, frozen):
+def test_the_stablehlo_program_runs_without_jaxkd_for_all_batch_sizes(tmp_path, frozen):
     interchange.write_stablehlo(tmp_path / "model.stablehlo", frozen, SHAPE)
     images = np.random.default_rng(0).integers(0, 256, (5, *SHAPE), dtype=np.uint8)
     np.save(tmp_path / "images.npy", images)
-    subprocess.run([sys.executable, "-c", LOADER], cwd=tmp_path, check=True)
+    environment = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    command = [sys.executable, "-c", LOADER]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
     expected = jax.jit(frozen.apply)(frozen.variables, images).logits
     with np.load(tmp_path / "logits.npz") as logits:
         np.testing.assert_allclose(logits["all"], expected, rtol=1e-5, atol=1e-5)
@@ -57,7 +63,7 @@ def test_the_program_is_lowered_for_cpu_gpu_and_tpu(frozen):
     assert str(exported.in_avals[0].shape[0]) == "batch"
 
 
-def test_the_description_says_what_goes_in_and_comes_out(tmp_path, frozen):
+def test_the_description_specifies_inputs_and_outputs(tmp_path, frozen):
     beside = interchange.write_stablehlo(
         tmp_path / "model.stablehlo",
         frozen,
@@ -86,7 +92,7 @@ def test_plain_orbax_restores_the_arrays(tmp_path, network):
     np.testing.assert_array_equal(restored["stem.norm.var"], variance)
 
 
-def test_safetensors_hold_the_state_dict_and_what_is_said_about_it(tmp_path, network):
+def test_safetensors_files_contain_the_state_dict_and_the_metadata(tmp_path, network):
     path = tmp_path / "new folder" / "model.safetensors"
     interchange.write_safetensors(path, network, metadata={"model": "resnet8"})
     with safetensors.safe_open(path, framework="numpy") as file:
@@ -97,7 +103,7 @@ def test_safetensors_hold_the_state_dict_and_what_is_said_about_it(tmp_path, net
         np.testing.assert_array_equal(state[name], array, strict=True)
 
 
-def test_what_exists_is_not_overwritten(tmp_path, network, frozen):
+def test_existing_files_are_not_overwritten(tmp_path, network, frozen):
     for name in ("a.json", "b", "c.safetensors"):
         (tmp_path / name).write_text("precious")
     with pytest.raises(InvalidInputError, match=r"a\.json exists already"):
@@ -112,7 +118,7 @@ def test_what_exists_is_not_overwritten(tmp_path, network, frozen):
     assert all(p.read_text() == "precious" for p in tmp_path.iterdir())
 
 
-def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path, network):
+def test_a_failed_write_leaves_no_files(tmp_path, network):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         interchange.write_safetensors(tmp_path / "file" / "m.safetensors", network)

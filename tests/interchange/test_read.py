@@ -47,13 +47,13 @@ def assert_same(read, state):
     ],
     ids=["bare", "model", "state_dict", "compiled", "both", "both, other way"],
 )
-def test_a_state_dict_is_read_however_it_is_wrapped(tmp_path, state, zipped, wrap):
+def test_a_state_dict_is_read_from_all_known_wrappers(tmp_path, state, zipped, wrap):
     path = save(wrap(state), tmp_path / "teacher.pth", zipped=zipped)
     assert_same(interchange.read_state_dict(path), state)
 
 
 @pytest.mark.parametrize("name", ["t.pt", "t.ckpt", "t.pth.tar", "T.PTH"])
-def test_the_other_suffixes_are_read_too(tmp_path, state, name):
+def test_all_supported_suffixes_are_read(tmp_path, state, name):
     assert_same(interchange.read_state_dict(save(state, tmp_path / name)), state)
 
 
@@ -82,7 +82,7 @@ def test_16_bit_tensors_become_float32_without_loss(tmp_path, suffix, dtype):
     [np.float64(73.1), np.float32(73.1), np.int64(73), 73.1, torch.tensor(73.1)],
     ids=["float64", "float32", "int64", "float", "tensor"],
 )
-def test_what_training_scripts_save_beside_is_left_aside(
+def test_other_entries_of_training_scripts_are_ignored(
     tmp_path, state, zipped, accuracy
 ):
     momentum = {0: {"momentum_buffer": torch.ones(3)}}
@@ -98,7 +98,7 @@ def test_what_training_scripts_save_beside_is_left_aside(
 
 
 @ZIP
-def test_the_script_arguments_of_a_published_checkpoint_are_left_aside(
+def test_the_script_arguments_of_a_published_checkpoint_are_ignored(
     tmp_path, state, zipped
 ):
     arguments = argparse.Namespace(model="resnet32x4", lr_decay_epochs=[150, 180, 210])
@@ -108,7 +108,7 @@ def test_the_script_arguments_of_a_published_checkpoint_are_left_aside(
     assert_same(interchange.read_state_dict(path), state)
 
 
-def test_scalars_that_numpy_1_saved_are_known(tmp_path, state):
+def test_scalars_saved_by_numpy_1_are_read(tmp_path, state):
     content = {"model": state, "accuracy": np.float64(73.1)}
     path = save(content, tmp_path / "old.pth", zipped=False)
     new, old = b"numpy._core.multiarray\n", b"numpy.core.multiarray\n"
@@ -134,7 +134,7 @@ class Malicious:
     [(os.system, "touch {}", "system"), (eval, "open('{}', 'w')", "eval")],
 )
 @pytest.mark.parametrize("place", ["model", "accuracy"])
-def test_a_malicious_pickle_is_refused_and_not_run(
+def test_a_malicious_pickle_raises_and_is_not_run(
     tmp_path, state, zipped, call, argument, name, place
 ):
     trace = tmp_path / "trace"
@@ -146,7 +146,7 @@ def test_a_malicious_pickle_is_refused_and_not_run(
     assert not trace.exists()
 
 
-def test_a_pickled_module_is_refused_with_its_class(tmp_path):
+def test_the_error_for_a_pickled_module_names_its_class(tmp_path):
     path = save(resnet8(), tmp_path / "module.pth")
     with pytest.raises(InvalidInputError, match=r"ResNet8; save model\.state_dict"):
         interchange.read_state_dict(path)
@@ -154,7 +154,7 @@ def test_a_pickled_module_is_refused_with_its_class(tmp_path):
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.999])
-def test_a_truncated_file_is_refused(tmp_path, state, kind, share):
+def test_a_truncated_file_raises(tmp_path, state, kind, share):
     path = tmp_path / ("t.safetensors" if kind == "safetensors" else "t.pth")
     if kind == "safetensors":
         safetensors.torch.save_file(state, path)
@@ -162,7 +162,7 @@ def test_a_truncated_file_is_refused(tmp_path, state, kind, share):
         save(state, path, zipped=kind == "zip")
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(InvalidInputError, match="is damaged or no"):
+    with pytest.raises(InvalidInputError, match="is damaged or not a"):
         interchange.read_state_dict(path)
 
 
@@ -176,18 +176,18 @@ def make_zip(path):
 
 
 @pytest.mark.parametrize("write", [make_text, make_zip])
-def test_what_is_no_checkpoint_is_refused(tmp_path, write):
+def test_a_file_that_is_not_a_checkpoint_raises(tmp_path, write):
     write(tmp_path / "t.pth")
-    with pytest.raises(InvalidInputError, match="no PyTorch checkpoint"):
+    with pytest.raises(InvalidInputError, match="not a PyTorch checkpoint"):
         interchange.read_state_dict(tmp_path / "t.pth")
 
 
 @pytest.mark.parametrize(
     "content, says",
     [
-        ({}, "no state dict, but nothing"),
-        (torch.zeros(3), "no state dict, but Tensor"),
-        ([torch.zeros(3)], "no state dict, but list"),
+        ({}, "a state dict, but it contains nothing"),
+        (torch.zeros(3), "a state dict, but it contains Tensor"),
+        ([torch.zeros(3)], "a state dict, but it contains list"),
         ({"model": {"fc.weight": 3}}, "'fc.weight' is a int"),
         ({"epoch": 3, "weights": torch.zeros(3)}, "'epoch' is a int"),
         ({0: torch.zeros(3)}, "0 is a Tensor"),
@@ -198,20 +198,20 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, write):
         ),
     ],
 )
-def test_a_checkpoint_without_a_state_dict_is_refused(tmp_path, content, says):
+def test_a_checkpoint_without_a_state_dict_raises(tmp_path, content, says):
     path = save(content, tmp_path / "t.pth")
     with pytest.raises(InvalidInputError, match=says):
         interchange.read_state_dict(path)
 
 
-def test_a_safetensors_file_of_another_dtype_is_refused(tmp_path):
+def test_a_safetensors_file_of_another_dtype_raises(tmp_path):
     path = tmp_path / "t.safetensors"
     safetensors.torch.save_file({"w": torch.zeros(2).to(torch.float8_e5m2)}, path)
     with pytest.raises(InvalidInputError, match="F8_E5M2"):
         interchange.read_state_dict(path)
 
 
-def test_a_missing_file_a_folder_and_another_suffix_are_refused(tmp_path):
+def test_a_missing_file_a_folder_and_another_suffix_raise(tmp_path):
     with pytest.raises(InvalidInputError, match="does not exist"):
         interchange.read_state_dict(tmp_path / "none.pth")
     with pytest.raises(InvalidInputError, match="is a folder"):
@@ -221,7 +221,7 @@ def test_a_missing_file_a_folder_and_another_suffix_are_refused(tmp_path):
         interchange.read_state_dict(tmp_path / "teacher.h5")
 
 
-def test_without_torch_the_extra_is_named(tmp_path, state, monkeypatch):
+def test_the_error_without_torch_names_the_extra(tmp_path, state, monkeypatch):
     path = save(state, tmp_path / "t.pth")
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(InvalidInputError, match=r"pip install .\.\[torch\]"):

@@ -10,6 +10,8 @@ from reference import holistic as reference
 from jaxkd import memory
 from jaxkd._errors import InvalidInputError
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 @pytest.fixture
 def step():
@@ -54,7 +56,7 @@ def test_update_matches_its_definition(step, momentum, transform):
         np.testing.assert_allclose(new, table, rtol=2e-6, atol=1e-7)
 
 
-def test_updated_rows_have_length_one_and_the_others_stay(step):
+def test_updated_rows_have_length_one_and_other_rows_are_unchanged(step):
     bank, rows, student, teacher = step
     others = np.setdiff1d(np.arange(10), rows)
     new = memory.update(bank, rows, student, teacher)
@@ -79,7 +81,7 @@ def test_an_embedding_opposite_to_its_row_leaves_zero_not_nan():
     np.testing.assert_allclose(bank.teacher, row, rtol=1e-6)
 
 
-def test_new_rows_carry_no_gradient(step):
+def test_no_gradient_flows_through_new_rows(step):
     bank, rows, student, teacher = step
 
     def total(student):
@@ -113,7 +115,7 @@ def test_banks_of_several_trials_are_updated_together(step):
         np.testing.assert_allclose(new.student[i], expected.student, rtol=1e-6)
 
 
-def test_bad_arguments_are_named(step):
+def test_errors_name_the_argument(step):
     bank, rows, student, teacher = step
     with pytest.raises(InvalidInputError, match="rows must be at least 1, got 0"):
         memory.init_bank(jax.random.key(0), 0, 4)

@@ -35,7 +35,7 @@ def masks_of_all_devices(chosen, devices):
     """What each device would mask, put together by the bank's rows."""
 
     def one(index):
-        mine, count = _devices.own(chosen, PER_DEVICE)
+        mine, count = _devices.local_negatives(chosen, PER_DEVICE)
         mask = mine.mask() & (jnp.arange(len(mine.candidate_labels)) < count)[:, None]
         rows = jnp.arange(PER_DEVICE) if mine.rows is None else mine.rows
         return jnp.zeros((PER_DEVICE, 5), int).at[rows].add(mask.astype(int))
@@ -47,7 +47,7 @@ def masks_of_all_devices(chosen, devices):
 @pytest.mark.parametrize(
     "sampler", [memory.sampled_negatives, memory.shared_negatives, memory.all_negatives]
 )
-def test_devices_together_have_the_negatives_of_one(sampler):
+def test_all_devices_together_have_the_negatives_of_one_device(sampler):
     chosen = negatives(sampler)
     whole = np.zeros((16, 5), int)
     rows = np.arange(ROWS) if chosen.rows is None else np.asarray(chosen.rows)
@@ -55,7 +55,7 @@ def test_devices_together_have_the_negatives_of_one(sampler):
     np.testing.assert_array_equal(masks_of_all_devices(chosen, 4), whole)
 
 
-def test_bank_of_a_mesh_is_that_of_one_device_filled_up_with_zeros():
+def test_the_bank_of_a_mesh_is_that_of_one_device_padded_with_zeros():
     plain = memory.init_bank(jax.random.key(0), ROWS, DIM)
     filled = within(4, memory.init_bank, jax.random.key(0), ROWS, DIM)
     for one, other in zip(plain, filled, strict=True):
@@ -64,14 +64,14 @@ def test_bank_of_a_mesh_is_that_of_one_device_filled_up_with_zeros():
         assert not other[ROWS:].any()
 
 
-def test_row_after_the_last_enters_no_bank():
+def test_a_row_beyond_the_last_is_not_written():
     bank = memory.init_bank(jax.random.key(0), ROWS, DIM)
     new = jnp.ones((1, DIM))
     after = memory.update(bank, jnp.array([ROWS]), new, new)
     np.testing.assert_array_equal(after.student, bank.student)
 
 
-def test_bank_is_not_divided_again_where_a_user_has_divided_it():
+def test_a_bank_inside_a_shard_map_is_not_distributed_again():
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
     seen = []
 

@@ -10,20 +10,28 @@ from jaxkd import memory
 from jaxkd._errors import InvalidInputError
 from jaxkd.memory import _negatives
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 # Four classes of 5, 3, 1 and 3 rows; one example of each and a second of the first.
 ROW_LABELS = np.array([0, 1, 0, 2, 3, 0, 1, 3, 0, 3, 1, 0], np.int32)
 LABELS = np.array([0, 1, 2, 3, 0], np.int32)
 OTHER = ROW_LABELS[:, None] != LABELS[None, :]
 
 
-def draw(sampler, key, num_negatives, labels=LABELS, row_labels=ROW_LABELS):
+def draw(
+    sampler, key, num_negatives, labels=LABELS, row_labels=ROW_LABELS, num_classes=4
+):
     return sampler(
         key,
         jnp.asarray(labels),
         jnp.asarray(row_labels),
         num_negatives=num_negatives,
-        num_classes=int(max(row_labels)) + 1,
+        num_classes=num_classes,
     )
+
+
+# Compiled once for the tests that do not replace the order of the rows.
+draw_compiled = jax.jit(draw, static_argnums=(0, 2, 5))
 
 
 def weights(negatives, rows=12):
@@ -54,22 +62,22 @@ def masks(num_negatives, draws=300, seed=0, labels=LABELS, row_labels=ROW_LABELS
     return np.asarray(draw_masks(keys, num_negatives, labels, row_labels, 4))
 
 
-def test_all_takes_every_row_of_another_class_at_weight_k_over_their_number():
-    negatives = draw(memory.all_negatives, jax.random.key(0), 4)
+def test_all_negatives_are_the_rows_of_other_classes_with_weight_k_over_their_number():
+    negatives = draw_compiled(memory.all_negatives, jax.random.key(0), 4)
     np.testing.assert_allclose(
         weights(negatives), 4 * OTHER / OTHER.sum(axis=0), rtol=1e-6
     )
 
 
 @pytest.mark.parametrize("num_negatives", [1, 3, 6, 7])
-def test_sampled_takes_exactly_k_distinct_rows_of_other_classes(num_negatives):
+def test_sampled_negatives_are_exactly_k_distinct_rows_of_other_classes(num_negatives):
     drawn = masks(num_negatives)
     assert not np.any(drawn & ~OTHER)
     np.testing.assert_array_equal(drawn.sum(axis=1), num_negatives)
 
 
-def test_sampled_weighs_every_negative_alike():
-    negatives = draw(memory.sampled_negatives, jax.random.key(0), 5)
+def test_sampled_negatives_have_equal_weights():
+    negatives = draw_compiled(memory.sampled_negatives, jax.random.key(0), 5)
     np.testing.assert_array_equal(negatives.log_weight, 0.0)
 
 
@@ -77,14 +85,16 @@ def test_sampling_all_rows_of_other_classes_equals_all():
     # Classes of one size, so that K = N₋ for every example.
     row_labels = np.tile(np.arange(4, dtype=np.int32), 3)
     drawn = masks(9, row_labels=row_labels)
-    every = draw(memory.all_negatives, jax.random.key(0), 9, row_labels=row_labels)
+    every = draw_compiled(
+        memory.all_negatives, jax.random.key(0), 9, LABELS, row_labels
+    )
     assert np.all(drawn == np.asarray(every.mask()))
     np.testing.assert_array_equal(every.log_weight, 0.0)
 
 
-def test_an_example_with_too_few_negatives_takes_all_at_a_higher_weight():
+def test_an_example_with_too_few_negatives_takes_all_with_a_larger_weight():
     # Seven rows of classes other than 0, nine of classes other than 1.
-    negatives = draw(memory.sampled_negatives, jax.random.key(0), 9)
+    negatives = draw_compiled(memory.sampled_negatives, jax.random.key(0), 9)
     np.testing.assert_array_equal(negatives.mask()[:, 0], OTHER[:, 0])
     np.testing.assert_allclose(weights(negatives).sum(axis=0), 9.0, rtol=1e-6)
 
@@ -94,19 +104,19 @@ def test_sampled_subsets_are_uniform_over_all_orders(monkeypatch):
     row_labels, labels = np.array([0, 1, 0, 2, 1], np.int32), np.array([0, 1, 2])
     orders = jnp.array(list(itertools.permutations(range(5))), jnp.int32)
     other = row_labels[:, None] != labels[None, :]
+    monkeypatch.setattr(_negatives, "_random_order", lambda key, size: given[0])
+    given = []
+
+    def one(order, seed, num_negatives):
+        given[:] = [order]
+        key, own = jax.random.key(seed), labels.astype(np.int32)
+        return draw(
+            memory.sampled_negatives, key, num_negatives, own, row_labels, 3
+        ).mask()
+
+    draw_all = jax.jit(jax.vmap(one, in_axes=(0, None, None)))
     for seed, num_negatives in itertools.product(range(2), (1, 2)):
-
-        def one(order, seed=seed, num_negatives=num_negatives):
-            monkeypatch.setattr(_negatives, "_random_order", lambda key, size: order)
-            return draw(
-                memory.sampled_negatives,
-                jax.random.key(seed),
-                num_negatives,
-                labels.astype(np.int32),
-                row_labels,
-            ).mask()
-
-        drawn = np.asarray(jax.jit(jax.vmap(one))(orders))
+        drawn = np.asarray(draw_all(orders, seed, num_negatives))
         for i in range(3):
             subsets, counts = np.unique(drawn[:, :, i], axis=0, return_counts=True)
             expected = len(
@@ -131,11 +141,13 @@ def test_for_a_given_order_every_row_is_drawn_equally_often(monkeypatch):
 
 def test_draws_of_different_examples_are_uncorrelated():
     draws = 20_000
-    centred = masks(3, draws, seed=1) - 3 * OTHER / OTHER.sum(axis=0)
+    centered = masks(3, draws, seed=1) - 3 * OTHER / OTHER.sum(axis=0)
     # Examples 0 and 4 share their class, so a common draw would correlate fully.
     for i, j in itertools.combinations(range(5), 2):
-        covariance = np.einsum("dr,ds->rs", centred[:, :, i], centred[:, :, j]) / draws
-        spread = np.outer(centred[:, :, i].std(axis=0), centred[:, :, j].std(axis=0))
+        covariance = (
+            np.einsum("dr,ds->rs", centered[:, :, i], centered[:, :, j]) / draws
+        )
+        spread = np.outer(centered[:, :, i].std(axis=0), centered[:, :, j].std(axis=0))
         assert np.all(np.abs(covariance) <= 5 * spread / np.sqrt(draws) + 1e-12)
 
 
@@ -150,15 +162,15 @@ def test_shared_is_unbiased_over_all_orders(monkeypatch):
         def one(order, sampler=sampler, num_negatives=num_negatives):
             monkeypatch.setattr(_negatives, "_random_order", lambda key, size: order)
             key = jax.random.key(0)
-            return weights(draw(sampler, key, num_negatives, labels, row_labels), 5)
+            return weights(draw(sampler, key, num_negatives, labels, row_labels, 3), 5)
 
         mean = np.float64(jax.jit(jax.vmap(one))(orders)).mean(axis=0)
         expected = num_negatives * other / other.sum(axis=0)
         np.testing.assert_allclose(mean, expected, rtol=1e-5)
 
 
-def test_shared_gives_every_example_the_same_rows():
-    negatives = draw(memory.shared_negatives, jax.random.key(0), 6)
+def test_shared_negatives_use_the_same_rows_for_all_examples():
+    negatives = draw_compiled(memory.shared_negatives, jax.random.key(0), 6)
     assert len(set(negatives.rows.tolist())) == 6
     np.testing.assert_array_equal(
         negatives.mask(),
@@ -166,15 +178,16 @@ def test_shared_gives_every_example_the_same_rows():
     )
 
 
-def test_shared_draws_no_more_rows_than_there_are():
+def test_shared_negatives_are_at_most_all_rows():
     sampler = functools.partial(memory.shared_negatives, num_rows=1000)
     drawn, every = (
-        weights(draw(s, jax.random.key(0), 4)) for s in (sampler, memory.all_negatives)
+        weights(draw_compiled(s, jax.random.key(0), 4))
+        for s in (sampler, memory.all_negatives)
     )
     np.testing.assert_allclose(drawn, every, rtol=1e-6)
 
 
-def test_listed_counts_repeats_and_asks_for_no_class():
+def test_listed_negatives_count_repetitions_and_ignore_classes():
     rows = np.array([[5, 3, 3], [0, 1, 2]], np.int32)
     negatives = memory.listed_negatives(jnp.array([0, 0]), jnp.asarray(rows))
     expected = np.zeros((12, 2))
@@ -183,7 +196,7 @@ def test_listed_counts_repeats_and_asks_for_no_class():
     np.testing.assert_array_equal(weights(negatives), expected)
 
 
-def test_a_random_order_holds_every_number_once_and_is_uniform():
+def test_a_random_order_contains_each_number_once_and_is_uniform():
     keys = jax.random.split(jax.random.key(0), 6000)
     orders = np.asarray(jax.vmap(lambda key: _negatives._random_order(key, 3))(keys))
     np.testing.assert_array_equal(np.sort(orders), [[0, 1, 2]] * 6000)
@@ -237,12 +250,12 @@ def test_imbalanced_and_missing_classes_are_sampled_exactly(sizes):
 def test_with_one_class_there_are_no_negatives():
     zeros = np.zeros(4, np.int32)
     for sampler in (memory.all_negatives, memory.sampled_negatives):
-        negatives = draw(sampler, jax.random.key(0), 2, zeros, zeros)
+        negatives = draw_compiled(sampler, jax.random.key(0), 2, zeros, zeros, 1)
         assert not negatives.mask().any()
         assert np.isfinite(negatives.log_weight).all()
 
 
-def test_the_rows_to_share_must_be_a_positive_integer():
+def test_the_number_of_shared_rows_must_be_a_positive_integer():
     with pytest.raises(InvalidInputError, match="num_rows must be at least 1"):
         draw(memory.shared_negatives, jax.random.key(0), 0)
     with pytest.raises(TypeError, match="num_rows must be given"):

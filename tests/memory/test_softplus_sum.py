@@ -10,6 +10,8 @@ from memory_support import BATCH, choose, problem, weights
 from jaxkd import memory
 from jaxkd._errors import InvalidInputError
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 TEMPERATURE, OFFSET = 0.3, 0.7
 
 
@@ -88,7 +90,7 @@ def test_large_scores_neither_overflow_nor_lose_their_slope():
     assert np.any(gradient)
 
 
-def test_widths_that_differ_are_refused():
+def test_widths_that_differ_raise():
     anchors, table, labels, row_labels = problem(dtype=np.float32)
     negatives = choose("all", labels, row_labels)
     with pytest.raises(InvalidInputError, match="the same width"):

@@ -51,7 +51,7 @@ def test_removes_the_class_means_and_nothing_else():
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-14)
 
 
-def test_predictions_stay_and_mean_logits_vanish():
+def test_predictions_are_unchanged_and_mean_logits_are_zero():
     model = models.MLP(64, (16,), num_classes=10, rngs=nnx.Rngs(0))
     x = images(32, 8, 8, 1)
     before, after = model(x).logits, models.center_classifier(model)(x).logits
@@ -62,7 +62,7 @@ def test_predictions_stay_and_mean_logits_vanish():
     )
 
 
-def test_the_network_given_and_all_other_variables_stay_bit_for_bit():
+def test_the_original_network_and_all_other_variables_are_bit_equal():
     model = models.MLP(64, (16,), num_classes=10, rngs=nnx.Rngs(0))
     before = [np.asarray(leaf) for leaf in jax.tree.leaves(nnx.state(model))]
     centered = models.center_classifier(model)
@@ -87,7 +87,7 @@ def test_the_residual_networks_have_such_a_classifier(name):
         np.testing.assert_allclose(sums, 0, atol=1e-6)
 
 
-def test_training_the_copy_leaves_the_network_given_alone():
+def test_changing_the_copy_does_not_change_the_original_network():
     model = models.MLP(64, (16,), num_classes=10, rngs=nnx.Rngs(0))
     before = np.asarray(model.layers[0].kernel[...])
     centered = models.center_classifier(model)
@@ -104,7 +104,7 @@ def test_a_classifier_without_bias_gets_none():
 
 
 @pytest.mark.parametrize("classes", [2, 10, 1000])
-def test_class_sums_vanish_to_the_rounding_of_the_entries_beside_large_means(classes):
+def test_class_sums_are_zero_up_to_rounding_even_if_means_are_large(classes):
     kernel, bias = weights(jnp.float32, offset=1000.0, classes=classes)
     for ours in parameters_of(models.center_classifier(Head(kernel, bias))):
         rounding = np.finfo(np.float32).eps * np.abs(ours).max()
@@ -112,7 +112,7 @@ def test_class_sums_vanish_to_the_rounding_of_the_entries_beside_large_means(cla
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_narrow_parameters_are_centred_in_float32_and_rounded_once(dtype):
+def test_16_bit_parameters_are_centered_in_float32_and_rounded_once(dtype):
     kernel, bias = weights(dtype, offset=3.0)
     centered = models.center_classifier(Head(kernel, bias))
     assert centered.classifier.kernel[...].dtype == dtype
@@ -121,7 +121,7 @@ def test_narrow_parameters_are_centred_in_float32_and_rounded_once(dtype):
         np.testing.assert_array_equal(ours, np.float64(jnp.asarray(exact, dtype)))
 
 
-def test_centring_twice_is_centring_once():
+def test_centering_twice_is_centering_once():
     once = models.center_classifier(Head(*weights(jnp.float32)))
     again = models.center_classifier(once)
     for ours, theirs in zip(parameters_of(again), parameters_of(once), strict=True):
@@ -152,7 +152,7 @@ class Convolution(nnx.Module):
     "network, says",
     [(Bare, "Bare has nothing there"), (Convolution, "has a Conv there")],
 )
-def test_a_network_without_a_linear_classifier_is_refused(network, says):
+def test_a_network_without_a_linear_classifier_raises(network, says):
     with pytest.raises(
         InvalidInputError, match=rf"nnx\.Linear .* 'classifier'.*{says}"
     ):

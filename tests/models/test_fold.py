@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from model_support import quickly_built
 
 from jaxkd import models
 from jaxkd._errors import InvalidInputError
@@ -21,8 +22,10 @@ def randomized(model, seed=1):
 
 
 def resnet8(dtype=None):
-    return models.CifarResNet(
-        8, (4, 4, 8, 16), num_classes=10, dtype=dtype, rngs=nnx.Rngs(0)
+    return quickly_built(
+        lambda rngs: models.CifarResNet(
+            8, (4, 4, 8, 16), num_classes=10, dtype=dtype, rngs=rngs
+        )
     )
 
 
@@ -45,7 +48,7 @@ def states(model):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(nnx.state(model))]
 
 
-def test_outputs_and_feature_maps_stay_up_to_rounding():
+def test_outputs_and_feature_maps_are_unchanged_up_to_rounding():
     model, x = randomized(resnet8()), images(2, 8, 8, 3)
     before = jax.tree.leaves(infer(model, x))
     after = jax.tree.leaves(infer(models.fold_batch_norms(model), x))
@@ -54,7 +57,7 @@ def test_outputs_and_feature_maps_stay_up_to_rounding():
         assert deviation(ours, theirs) < 1e-5
 
 
-def test_no_statistics_are_left():
+def test_no_batch_statistics_remain():
     model = models.fold_batch_norms(resnet8())
     assert not jax.tree.leaves(nnx.state(model, nnx.BatchStat))
 
@@ -62,16 +65,9 @@ def test_no_statistics_are_left():
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("groups, use_bias", [(1, False), (2, True)])
 def test_a_grouped_convolution_with_bias_folds_to_the_last_digits(groups, use_bias):
-    layer = ConvNorm(
-        6,
-        12,
-        3,
-        stride=2,
-        padding=1,
-        groups=groups,
-        use_bias=use_bias,
-        dtype=jnp.float64,
-        rngs=nnx.Rngs(0),
+    settings = {"groups": groups, "use_bias": use_bias, "dtype": jnp.float64}
+    layer = quickly_built(
+        lambda rngs: ConvNorm(6, 12, 3, stride=2, padding=1, rngs=rngs, **settings)
     )
     randomized(layer)
     x = np.random.default_rng(0).normal(size=(2, 9, 8, 6))
@@ -80,7 +76,7 @@ def test_a_grouped_convolution_with_bias_folds_to_the_last_digits(groups, use_bi
     np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_bfloat16_folds_float32_parameters_and_deviates_no_more_than_before():
+def test_bfloat16_networks_fold_float32_parameters_and_are_as_accurate_as_before():
     model, x = randomized(resnet8(jnp.bfloat16)), images(8, 8, 8, 3)
     folded = models.fold_batch_norms(model)
     assert all(leaf.dtype == np.float32 for leaf in states(folded))
@@ -90,7 +86,7 @@ def test_bfloat16_folds_float32_parameters_and_deviates_no_more_than_before():
     assert 0 < after < 2 * before < 0.05
 
 
-def test_the_network_given_stays_bit_for_bit():
+def test_the_original_network_is_bit_equal():
     model = randomized(resnet8())
     before = states(model)
     models.fold_batch_norms(model)
@@ -106,7 +102,7 @@ def test_folding_twice_is_folding_once():
 
 
 class PreActivation(nnx.Module):
-    """A normalisation that no convolution comes right before."""
+    """A normalization that no convolution comes right before."""
 
     def __init__(self):
         self.norm = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
@@ -116,7 +112,7 @@ class PreActivation(nnx.Module):
         return self.conv(nnx.relu(self.norm(x)))
 
 
-def test_a_network_without_such_pairs_comes_back_as_a_copy():
+def test_a_network_without_pairs_is_copied():
     model, x = randomized(PreActivation()), images(2, 8, 8, 3)
     folded = models.fold_batch_norms(model)
     assert folded is not model
@@ -125,13 +121,13 @@ def test_a_network_without_such_pairs_comes_back_as_a_copy():
     assert model.conv.kernel[...].any()
 
 
-def test_a_folded_network_refuses_to_be_trained():
+def test_training_a_folded_network_raises():
     folded = models.fold_batch_norms(resnet8())
     with pytest.raises(InvalidInputError, match="cannot be trained"):
         folded(images(2, 8, 8, 3))
 
 
-def test_a_folded_network_has_no_layers_to_convert():
+def test_converting_a_folded_network_raises():
     folded = models.fold_batch_norms(resnet8())
     with pytest.raises(InvalidInputError, match="no layers as published"):
         list(folded.torch_layers())

@@ -50,7 +50,7 @@ def states(model, kind):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(nnx.state(model, kind))]
 
 
-def test_given_variables_predict_in_inference_what_linen_predicts():
+def test_inference_with_given_variables_agrees_with_linen():
     variables = trained_variables()
     model = training.inference_view(make(variables=variables))
     expected = Network().apply(variables, images(), train=False)
@@ -81,7 +81,7 @@ def test_inference_changes_nothing():
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_dropout_draws_anew_in_every_step_of_training_and_never_in_inference():
+def test_dropout_draws_new_numbers_in_each_training_step_and_none_in_inference():
     model = make(rate=0.5)
     first, second = (np.asarray(model(images()).logits) for _ in range(2))
     assert (first != second).any()
@@ -128,12 +128,12 @@ def test_evaluation_uses_the_running_statistics(program):
     np.testing.assert_allclose(alone[0], together[0], rtol=1e-5, atol=1e-6)
 
 
-def test_arguments_that_the_module_does_not_take_are_refused():
+def test_arguments_that_the_module_does_not_accept_raise():
     with pytest.raises(InvalidInputError, match=r"Network cannot be called .*lambda"):
         make(arguments=lambda train: {"deterministic": not train})
 
 
-def test_variables_of_another_module_are_refused_by_name():
+def test_the_error_for_variables_of_another_module_names_them():
     variables = Network(classes=7).init(jax.random.key(0), images(), train=False)
     with pytest.raises(
         InvalidInputError, match=r"Dense_0/bias is \(7,\) and must be \(4,\)"
@@ -141,7 +141,7 @@ def test_variables_of_another_module_are_refused_by_name():
         make(variables=variables)
 
 
-def test_missing_statistics_are_refused_by_name():
+def test_the_error_for_missing_statistics_names_them():
     with pytest.raises(
         InvalidInputError, match="batch_stats/BatchNorm_0/mean is nothing"
     ):
@@ -159,7 +159,7 @@ class Scaled(linen.Module):
         return models.ModelOutput(scale.value * linen.Dense(4)(x), x)
 
 
-def test_other_collections_are_read_and_stay_and_what_is_sown_is_dropped():
+def test_other_collections_are_read_but_not_changed_and_sown_values_are_dropped():
     model = models.from_linen(
         Scaled(), image_shape=(8, 8, 1), arguments=lambda train: {}, rngs=nnx.Rngs(0)
     )

@@ -55,7 +55,7 @@ def test_gradient_reaches_every_parameter():
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(grads))
 
 
-def test_bfloat16_computes_narrow_and_stores_float32():
+def test_bfloat16_computes_in_bfloat16_and_stores_float32():
     model = models.MLP(12, (7,), num_classes=3, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
     output = model(images(4, 12))
     assert output.logits.dtype == output.embedding.dtype == jnp.bfloat16
@@ -75,13 +75,13 @@ def test_float64_is_refused_while_x64_is_off():
         models.MLP(12, (7,), num_classes=3, dtype=jnp.float64, rngs=nnx.Rngs(0))
 
 
-def test_wrong_input_size_is_refused():
+def test_wrong_input_size_raises():
     model = models.MLP(12, (7,), num_classes=3, rngs=nnx.Rngs(0))
-    with pytest.raises(InvalidInputError, match="12 numbers per example"):
+    with pytest.raises(InvalidInputError, match="12 values per example"):
         model(images(4, 13))
 
 
-def test_integer_images_are_refused():
+def test_integer_images_raise():
     model = models.MLP(12, (7,), num_classes=3, rngs=nnx.Rngs(0))
     with pytest.raises(TypeError):
         model(jnp.zeros((4, 12), jnp.uint8))
@@ -95,6 +95,6 @@ def test_integer_images_are_refused():
         (12, (7,), 0, "num"),
     ],
 )
-def test_bad_sizes_name_themselves(in_features, hidden, num_classes, name):
+def test_errors_name_the_invalid_size(in_features, hidden, num_classes, name):
     with pytest.raises(InvalidInputError, match=name):
         models.MLP(in_features, hidden, num_classes=num_classes, rngs=nnx.Rngs(0))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from model_support import (
+    abstract_rngs,
     assert_convolutions_start_kaiming_normal,
     assert_gradient_reaches_every_parameter,
     convolve,
@@ -16,6 +17,7 @@ from model_support import (
     names_of,
     norm,
     published,
+    quickly_built,
     relu,
     train,
 )
@@ -24,11 +26,15 @@ from jaxkd import models
 from jaxkd._errors import InvalidInputError
 
 
-@functools.cache  # No test changes it.
-def tiny(stem=4, last=64, **settings):
+def construct(rngs, stem=4, last=64, **settings):
     """One block per group, but two in the second, for its skip connection."""
     arguments = {"num_classes": 10, "blocks": (1, 2, 1, 1, 1, 1, 1)} | settings
-    return models.MobileNetV2(stem, last, rngs=nnx.Rngs(0), **arguments)
+    return models.MobileNetV2(stem, last, rngs=rngs, **arguments)
+
+
+@functools.cache  # No test changes it.
+def tiny(**settings):
+    return quickly_built(lambda rngs: construct(rngs, **settings))
 
 
 def test_parameter_count_and_feature_shapes_are_the_published_ones():
@@ -59,8 +65,9 @@ def depthwise_conv_norm(x, layer, stride):
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("stride, out_channels", [(1, 3), (1, 4), (2, 3)])
 def test_block_matches_its_definition_to_the_last_digits(stride, out_channels):
-    block = models.InvertedResidual(
-        3, out_channels, stride=stride, expansion=2, dtype=jnp.float64, rngs=nnx.Rngs(0)
+    settings = {"stride": stride, "expansion": 2, "dtype": jnp.float64}
+    block = quickly_built(
+        lambda rngs: models.InvertedResidual(3, out_channels, rngs=rngs, **settings)
     )
     move_from_identity(block)
     x = np.random.default_rng(1).normal(size=(2, 6, 5, 3))
@@ -94,7 +101,7 @@ def test_embedding_is_the_mean_of_the_last_convolution_and_feeds_the_classifier(
 
 
 def test_layers_have_the_published_names_in_their_order():
-    names = names_of(tiny.__wrapped__)
+    names = names_of(lambda: construct(abstract_rngs()))
     assert names[:4] == ("conv1.0", "conv1.1", "blocks.0.0.conv.0", "blocks.0.0.conv.1")
     assert names[4:8] == tuple(f"blocks.0.0.conv.{i}" for i in (3, 4, 6, 7))
     assert names[14:16] == ("blocks.1.1.conv.0", "blocks.1.1.conv.1")
@@ -102,7 +109,7 @@ def test_layers_have_the_published_names_in_their_order():
 
 
 def test_convolutions_start_kaiming_normal_and_the_classifier_near_zero():
-    model = tiny()
+    model = construct(nnx.Rngs(0))
     assert_convolutions_start_kaiming_normal(model)
     assert model.classifier.kernel[...].std() == pytest.approx(0.01, rel=0.12)
     assert (model.classifier.bias[...] == 0).all()
@@ -112,7 +119,7 @@ def test_gradient_reaches_every_parameter():
     assert_gradient_reaches_every_parameter(tiny(), images(8, 16, 16, 3))
 
 
-def test_bfloat16_computes_narrow_and_stores_float32():
+def test_bfloat16_computes_in_bfloat16_and_stores_float32():
     model, x = tiny(dtype=jnp.bfloat16), images(4, 16, 16, 3)
     output, _ = evaluate(model, x)
     assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(output))
@@ -125,18 +132,19 @@ def test_bfloat16_computes_narrow_and_stores_float32():
 @pytest.mark.usefixtures("x64")
 def test_float64_computes_and_stores_float64():
     x = jnp.zeros((2, 8, 8, 3))
-    build = tiny.__wrapped__  # Abstract: not to be kept.
-    outputs = jax.eval_shape(lambda: train(build(dtype=jnp.float64), x))
+    outputs = jax.eval_shape(
+        lambda: train(construct(abstract_rngs(), dtype=jnp.float64), x)
+    )
     assert all(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(outputs))
 
 
-def test_images_of_eight_pixels_and_any_number_of_channels_will_do():
-    apply = lambda: tiny.__wrapped__(in_channels=2)(jnp.zeros((1, 8, 11, 2)))
+def test_images_of_eight_pixels_and_all_numbers_of_channels_are_supported():
+    apply = lambda: construct(abstract_rngs(), in_channels=2)(jnp.zeros((1, 8, 11, 2)))
     assert jax.eval_shape(apply).stages[-1].shape == (1, 1, 1, 40)
 
 
 @pytest.mark.parametrize("shape", [(2, 7, 8, 3), (2, 8, 7, 3)])
-def test_too_small_images_are_refused(shape):
+def test_too_small_images_raise(shape):
     with pytest.raises(InvalidInputError, match="at least 8x8 pixels"):
         tiny()(images(*shape))
 
@@ -146,12 +154,12 @@ def test_too_small_images_are_refused(shape):
     [
         ({"stem": 0}, "stem_channels"),
         ({"last": 0}, "last_channels"),
-        ({"blocks": (1, 1)}, "blocks must hold 7 numbers"),
+        ({"blocks": (1, 1)}, "blocks must contain 7 numbers"),
         ({"blocks": (1, 0, 1, 1, 1, 1, 1)}, r"blocks\[1\]"),
         ({"num_classes": 0}, "num_classes"),
         ({"dtype": jnp.int32}, "dtype must be"),
     ],
 )
-def test_bad_arguments_name_themselves(settings, message):
+def test_errors_name_the_invalid_argument(settings, message):
     with pytest.raises(InvalidInputError, match=message):
-        tiny(**settings)
+        construct(nnx.Rngs(0), **settings)

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
+from model_support import abstract_rngs
 
 from jaxkd import models
 from jaxkd._errors import InvalidInputError
@@ -9,12 +10,16 @@ from jaxkd._errors import InvalidInputError
 
 def build(name, **settings):
     arguments = {"num_classes": 10, "image_shape": (8, 8, 1), "rngs": nnx.Rngs(0)}
-    return models.build(name, **(arguments | settings))
+    return models.build(name, **arguments | settings)
 
 
 def output_of(name, **settings):
     shape = settings.get("image_shape", (8, 8, 1))
-    return jax.eval_shape(lambda x: build(name, **settings)(x), jnp.zeros((2, *shape)))
+
+    def apply(x):
+        return build(name, **settings, rngs=abstract_rngs())(x)
+
+    return jax.eval_shape(apply, jnp.zeros((2, *shape)))
 
 
 def test_names_are_the_networks_of_the_benchmarks_and_the_mlp():
@@ -68,19 +73,19 @@ def test_width_is_the_size_of_a_token_of_the_transformers():
     assert [stage.shape for stage in output.stages] == [(2, 2, 1, 6)] * 5
 
 
-def test_transformers_refuse_images_that_are_no_multiple_of_their_patches():
+def test_images_that_are_not_a_multiple_of_the_patches_raise():
     with pytest.raises(InvalidInputError, match="multiples of the patch size, 16"):
         build("vit_ti", image_shape=(32, 24, 1))
 
 
 @pytest.mark.parametrize("name, multiple", [("ShuffleV1", 12), ("vit_s", 6)])
-def test_width_that_groups_or_heads_do_not_divide_is_refused(name, multiple):
+def test_a_width_that_groups_or_heads_do_not_divide_raises(name, multiple):
     with pytest.raises(InvalidInputError, match=f"must be a multiple of {multiple}"):
         build(name, width=10, image_shape=(32, 32, 1))
 
 
 @pytest.mark.parametrize("name", ["MobileNetV2", "ShuffleV1", "ShuffleV2"])
-def test_small_device_networks_refuse_too_small_images_when_built(name):
+def test_building_networks_for_small_devices_with_too_small_images_raises(name):
     with pytest.raises(InvalidInputError, match="at least 8x8 pixels"):
         build(name, image_shape=(8, 7, 1))
 
@@ -89,7 +94,7 @@ def test_width_is_the_hidden_size_of_the_mlp():
     assert output_of("mlp", width=5).embedding.shape == (2, 5)
 
 
-def test_own_width_changes_nothing():
+def test_the_published_width_is_the_default():
     ours, theirs = output_of("resnet8x4", width=32), output_of("resnet8x4")
     assert ours.stages == theirs.stages
 
@@ -99,7 +104,7 @@ def test_dtype_reaches_the_model():
     assert output_of("mlp", dtype=jnp.bfloat16).logits.dtype == jnp.bfloat16
 
 
-def test_unknown_name_suggests_the_nearest():
+def test_the_error_for_an_unknown_name_suggests_similar_names():
     with pytest.raises(InvalidInputError, match=r"did you mean .*'resnet8x4'"):
         build("resnet8x5")
 
@@ -113,6 +118,6 @@ def test_unknown_name_suggests_the_nearest():
         ({"num_classes": 0}, "num_classes"),
     ],
 )
-def test_bad_arguments_name_themselves(settings, message):
+def test_errors_name_the_invalid_argument(settings, message):
     with pytest.raises(InvalidInputError, match=message):
         build("resnet8", **settings)

@@ -2,7 +2,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from model_support import conv_norm, evaluate, images, move_from_identity, relu
+from model_support import (
+    conv_norm,
+    evaluate,
+    images,
+    move_from_identity,
+    quickly_built,
+    relu,
+)
 
 from jaxkd import models
 from jaxkd._errors import InvalidInputError
@@ -10,8 +17,9 @@ from jaxkd._errors import InvalidInputError
 
 @pytest.mark.parametrize("stride, out_channels", [(1, 4), (1, 5), (2, 5)])
 def test_basic_block_matches_its_definition_in_float64(stride, out_channels):
-    block = models.BasicBlock(
-        4, out_channels, stride=stride, dtype=jnp.float32, rngs=nnx.Rngs(0)
+    settings = {"stride": stride, "dtype": jnp.float32}
+    block = quickly_built(
+        lambda rngs: models.BasicBlock(4, out_channels, rngs=rngs, **settings)
     )
     move_from_identity(block)
     x = images(2, 9, 8, 4)
@@ -28,8 +36,9 @@ def test_basic_block_matches_its_definition_in_float64(stride, out_channels):
 
 @pytest.mark.parametrize("stride, out_channels", [(1, 8), (1, 12), (2, 8)])
 def test_bottleneck_matches_its_definition_in_float64(stride, out_channels):
-    block = models.Bottleneck(
-        8, out_channels, stride=stride, dtype=jnp.float32, rngs=nnx.Rngs(0)
+    settings = {"stride": stride, "dtype": jnp.float32}
+    block = quickly_built(
+        lambda rngs: models.Bottleneck(8, out_channels, rngs=rngs, **settings)
     )
     move_from_identity(block)
     x = images(2, 9, 8, 8)
@@ -48,7 +57,8 @@ def test_bottleneck_matches_its_definition_in_float64(stride, out_channels):
 
 @pytest.mark.usefixtures("x64")
 def test_a_float64_block_matches_its_definition_to_the_last_digits():
-    block = models.BasicBlock(4, 5, stride=2, dtype=jnp.float64, rngs=nnx.Rngs(0))
+    settings = {"stride": 2, "dtype": jnp.float64}
+    block = quickly_built(lambda rngs: models.BasicBlock(4, 5, rngs=rngs, **settings))
     move_from_identity(block)
     x = np.random.default_rng(1).normal(size=(2, 9, 8, 4))
     hidden = np.maximum(conv_norm(x, block.conv1, 2, 1), 0)
@@ -57,6 +67,6 @@ def test_a_float64_block_matches_its_definition_to_the_last_digits():
     np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_a_bottleneck_that_cannot_be_quartered_is_refused():
+def test_a_bottleneck_whose_channels_are_not_a_multiple_of_four_raises():
     with pytest.raises(InvalidInputError, match="multiple of 4, got 6"):
         models.Bottleneck(8, 6, dtype=jnp.float32, rngs=nnx.Rngs(0))

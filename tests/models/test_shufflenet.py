@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from model_support import (
+    abstract_rngs,
     assert_gradient_reaches_every_parameter,
     convolve,
     evaluate,
@@ -15,6 +16,7 @@ from model_support import (
     names_of,
     norm,
     published,
+    quickly_built,
     relu,
     train,
 )
@@ -26,21 +28,24 @@ from jaxkd.models._shufflenet_v1 import ShuffleBottleneck, halving_average
 from jaxkd.models._shufflenet_v2 import ShuffleDownUnit, ShuffleUnit
 
 
-@functools.cache  # No test changes it.
-def first(**settings):
+def first(rngs, **settings):
     arguments = {"num_classes": 10, "widths": (8, 16, 24, 32), "groups": 2} | settings
-    return models.ShuffleNetV1(blocks=(1, 2, 1), rngs=nnx.Rngs(0), **arguments)
+    return models.ShuffleNetV1(blocks=(1, 2, 1), rngs=rngs, **arguments)
 
 
-@functools.cache
-def second(**settings):
+def second(rngs, **settings):
     arguments = {"num_classes": 10, "widths": (4, 8, 12, 16)} | settings
     return models.ShuffleNetV2(
-        last_channels=16, blocks=(1, 2, 1), rngs=nnx.Rngs(0), **arguments
+        last_channels=16, blocks=(1, 2, 1), rngs=rngs, **arguments
     )
 
 
-both = pytest.mark.parametrize("tiny", [first, second])
+@functools.cache  # No test changes the networks.
+def built(construct, **settings):
+    return quickly_built(lambda rngs: construct(rngs, **settings))
+
+
+both = pytest.mark.parametrize("construct", [first, second])
 
 
 @pytest.mark.parametrize(
@@ -80,7 +85,7 @@ def test_channel_shuffle_takes_a_channel_of_each_group_in_turn(groups):
 
 
 @pytest.mark.parametrize("size", [1, 4, 5])
-def test_halving_average_counts_what_lies_beyond_the_edge_as_zeros(size):
+def test_halving_average_treats_pixels_beyond_the_border_as_zeros(size):
     x = np.asarray(images(2, size, size, 3))
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     expected = np.zeros((2, (size + 1) // 2, (size + 1) // 2, 3))
@@ -91,7 +96,7 @@ def test_halving_average_counts_what_lies_beyond_the_edge_as_zeros(size):
 
 
 def conv_norm(x, layer, stride=1, groups=1):
-    """Groups of channels convolved apart, then normalised by running statistics."""
+    """Groups of channels convolved apart, then normalized by running statistics."""
     kernel = np.float64(layer.conv.kernel[...])
     parts = [
         convolve(part, of_part, stride, kernel.shape[0] // 2)
@@ -106,14 +111,16 @@ def conv_norm(x, layer, stride=1, groups=1):
 @pytest.mark.parametrize("stride, first_groups", [(1, 3), (2, 3), (2, 1)])
 def test_first_block_matches_its_definition_to_the_last_digits(stride, first_groups):
     out_channels = 12 if stride == 1 else 36
-    block = ShuffleBottleneck(
-        12,
-        out_channels,
-        stride=stride,
-        groups=3,
-        first_groups=first_groups,
-        dtype=jnp.float64,
-        rngs=nnx.Rngs(0),
+    block = quickly_built(
+        lambda rngs: ShuffleBottleneck(
+            12,
+            out_channels,
+            stride=stride,
+            groups=3,
+            first_groups=first_groups,
+            dtype=jnp.float64,
+            rngs=rngs,
+        )
     )
     move_from_identity(block)
     x = np.random.default_rng(1).normal(size=(2, 5, 4, 12))
@@ -136,8 +143,9 @@ def branch(x, layers, stride=1):
 
 @pytest.mark.usefixtures("x64")
 def test_second_blocks_match_their_definition_to_the_last_digits():
-    down = ShuffleDownUnit(3, 8, dtype=jnp.float64, rngs=nnx.Rngs(0))
-    unit = ShuffleUnit(8, dtype=jnp.float64, rngs=nnx.Rngs(1))
+    settings = {"dtype": jnp.float64}
+    down = quickly_built(lambda rngs: ShuffleDownUnit(3, 8, rngs=rngs, **settings))
+    unit = quickly_built(lambda rngs: ShuffleUnit(8, rngs=rngs, **settings), seed=1)
     x = np.random.default_rng(1).normal(size=(2, 5, 4, 3))
     for block in (down, unit):
         move_from_identity(block)
@@ -155,23 +163,23 @@ def test_second_blocks_match_their_definition_to_the_last_digits():
 
 
 @both
-def test_stages_are_the_preactivations_rectified_and_in_the_second_shuffled(tiny):
-    output, _ = evaluate(tiny(), images(4, 16, 16, 3))
+def test_stages_are_the_preactivations_rectified_and_in_the_second_shuffled(construct):
+    output, _ = evaluate(built(construct), images(4, 16, 16, 3))
     stages, preactivations = output.stages, output.preactivations
     np.testing.assert_array_equal(stages[0], preactivations[0])
     assert (stages[0] >= 0).all()
-    groups = 1 if tiny is first else 2
+    groups = 1 if construct is first else 2
     for stage, before in zip(stages[1:], preactivations[1:], strict=True):
         np.testing.assert_array_equal(stage, shuffle(relu(before), groups))
         assert (before < 0).any()
 
 
 @both
-def test_embedding_is_a_mean_over_positions_and_feeds_the_classifier(tiny):
-    model = tiny()
+def test_embedding_is_a_mean_over_positions_and_feeds_the_classifier(construct):
+    model = built(construct)
     output, _ = evaluate(model, images(4, 16, 16, 3))
     last = np.float64(output.stages[-1])
-    if tiny is second:
+    if construct is second:
         last = relu(conv_norm(last, model.last))
     expected = last.mean((1, 2))
     np.testing.assert_allclose(output.embedding, expected, rtol=1e-4, atol=1e-6)
@@ -181,14 +189,14 @@ def test_embedding_is_a_mean_over_positions_and_feeds_the_classifier(tiny):
 
 
 def test_layers_of_the_first_have_the_published_names_in_their_order():
-    names = names_of(first.__wrapped__)
+    names = names_of(lambda: first(abstract_rngs()))
     assert names[:4] == ("conv1", "bn1", "layer1.0.conv1", "layer1.0.bn1")
     assert names[-3:] == ("layer3.0.conv3", "layer3.0.bn3", "linear")
     assert "layer2.1.conv2" in names
 
 
 def test_layers_of_the_second_have_the_published_names_in_their_order():
-    names = names_of(second.__wrapped__)
+    names = names_of(lambda: second(abstract_rngs()))
     assert names[:4] == ("conv1", "bn1", "layer1.0.conv1", "layer1.0.bn1")
     assert names[10:14] == (
         "layer1.0.conv5",
@@ -201,8 +209,8 @@ def test_layers_of_the_second_have_the_published_names_in_their_order():
 
 
 @both
-def test_layers_start_uniform_within_the_root_of_fan_in(tiny):
-    for path, leaf in leaves(tiny(), nnx.Param).items():
+def test_layers_start_uniform_within_the_root_of_fan_in(construct):
+    for path, leaf in leaves(construct(nnx.Rngs(0)), nnx.Param).items():
         if path.endswith("kernel"):
             bound = 1 / np.sqrt(np.prod(leaf.shape[:-1]))
             assert np.abs(leaf).max() <= bound, path
@@ -213,58 +221,59 @@ def test_layers_start_uniform_within_the_root_of_fan_in(tiny):
 
 
 @both
-def test_gradient_reaches_every_parameter(tiny):
-    assert_gradient_reaches_every_parameter(tiny(), images(8, 16, 16, 3))
+def test_gradient_reaches_every_parameter(construct):
+    assert_gradient_reaches_every_parameter(built(construct), images(8, 16, 16, 3))
 
 
 @both
-def test_bfloat16_computes_narrow_and_stores_float32(tiny):
-    model, x = tiny(dtype=jnp.bfloat16), images(4, 16, 16, 3)
+def test_bfloat16_computes_in_bfloat16_and_stores_float32(construct):
+    model, x = built(construct, dtype=jnp.bfloat16), images(4, 16, 16, 3)
     output, _ = evaluate(model, x)
     assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(output))
     assert all(leaf.dtype == np.float32 for leaf in leaves(model, ...).values())
-    reference = evaluate(tiny(), x)[0].logits
+    reference = evaluate(built(construct), x)[0].logits
     difference = np.abs(output.logits.astype(jnp.float32) - reference).max()
     assert 0 < difference < 0.1 * np.abs(reference).max()
 
 
 @both
 @pytest.mark.usefixtures("x64")
-def test_float64_computes_and_stores_float64(tiny):
+def test_float64_computes_and_stores_float64(construct):
     x = jnp.zeros((2, 8, 8, 3))
-    build = tiny.__wrapped__  # Abstract: not to be kept.
-    outputs = jax.eval_shape(lambda: train(build(dtype=jnp.float64), x))
+    outputs = jax.eval_shape(
+        lambda: train(construct(abstract_rngs(), dtype=jnp.float64), x)
+    )
     assert all(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(outputs))
 
 
 @both
-def test_images_of_eight_pixels_and_any_number_of_channels_will_do(tiny):
-    apply = lambda: tiny.__wrapped__(in_channels=2)(jnp.zeros((1, 8, 11, 2)))
+def test_images_of_eight_pixels_and_all_numbers_of_channels_are_supported(construct):
+    apply = lambda: construct(abstract_rngs(), in_channels=2)(jnp.zeros((1, 8, 11, 2)))
     assert jax.eval_shape(apply).stages[-1].shape[:3] == (1, 1, 2)
 
 
 @both
 @pytest.mark.parametrize("shape", [(2, 7, 8, 3), (2, 8, 7, 3)])
-def test_too_small_images_are_refused(tiny, shape):
+def test_too_small_images_raise(construct, shape):
     with pytest.raises(InvalidInputError, match="at least 8x8 pixels"):
-        tiny()(images(*shape))
+        built(construct)(images(*shape))
 
 
 @pytest.mark.parametrize(
-    "tiny, settings, message",
+    "construct, settings, message",
     [
-        (first, {"widths": (8, 16, 24)}, "widths must hold 4 numbers"),
+        (first, {"widths": (8, 16, 24)}, "widths must contain 4 numbers"),
         (first, {"widths": (8, 16, 28, 36)}, r"multiples of 4 \* groups = 8, got 28"),
-        (first, {"widths": (4, 16, 24, 32)}, "got 16 above 4"),
-        (first, {"widths": (8, 8, 16, 24)}, "got 8 above 8"),
+        (first, {"widths": (4, 16, 24, 32)}, "got 16 and 4"),
+        (first, {"widths": (8, 8, 16, 24)}, "got 8 and 8"),
         (first, {"groups": 0}, "groups"),
         (first, {"num_classes": 0}, "num_classes"),
-        (second, {"widths": (4, 8, 16)}, "widths must hold 4 numbers"),
+        (second, {"widths": (4, 8, 16)}, "widths must contain 4 numbers"),
         (second, {"widths": (4, 8, 15, 16)}, "even"),
         (second, {"in_channels": 0}, "in_channels"),
         (second, {"dtype": jnp.int32}, "dtype must be"),
     ],
 )
-def test_bad_arguments_name_themselves(tiny, settings, message):
+def test_errors_name_the_invalid_argument(construct, settings, message):
     with pytest.raises(InvalidInputError, match=message):
-        tiny(**settings)
+        construct(nnx.Rngs(0), **settings)

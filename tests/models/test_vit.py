@@ -7,10 +7,12 @@ import pytest
 import scipy.special
 from flax import nnx
 from model_support import (
+    abstract_rngs,
     assert_gradient_reaches_every_parameter,
     images,
     leaves,
     move_from_identity,
+    quickly_built,
 )
 
 from jaxkd import models
@@ -24,10 +26,16 @@ def run(model, x):
     return model(x)
 
 
-@functools.cache  # No test changes it.
-def tiny(size=SIZE, channels=6, **settings):
+def construct(rngs, size=SIZE, channels=6, **settings):
     arguments = {"patch_size": 4, "depth": 4, "heads": 3, "num_classes": 10} | settings
-    return models.VisionTransformer(size, channels, rngs=nnx.Rngs(0), **arguments)
+    return models.VisionTransformer(size, channels, rngs=rngs, **arguments)
+
+
+def built(**settings):
+    return quickly_built(lambda rngs: construct(rngs, **settings))
+
+
+tiny = functools.cache(built)  # No test changes its networks.
 
 
 @pytest.mark.parametrize(
@@ -39,7 +47,7 @@ def test_parameter_count_and_feature_shapes_are_the_published_ones(
 ):
     def apply(x):
         model = models.build(
-            name, num_classes=1000, image_shape=(224, 224, 3), rngs=nnx.Rngs(0)
+            name, num_classes=1000, image_shape=(224, 224, 3), rngs=abstract_rngs()
         )
         return model(x), nnx.state(model, nnx.Param)
 
@@ -84,7 +92,7 @@ def apply_block(x, block):
 
 @pytest.mark.usefixtures("x64")
 def test_network_matches_its_definition_to_the_last_digits():
-    model = tiny.__wrapped__(dtype=jnp.float64)
+    model = built(dtype=jnp.float64)
     move_from_identity(model)
     x = np.random.default_rng(1).normal(size=(2, *SIZE, 3))
 
@@ -120,7 +128,7 @@ def test_preactivations_equal_the_stages():
 
 def test_stages_end_after_every_third_of_twelve_blocks():
     # Of blocks that only add one to each token's first channel: it counts them.
-    model = tiny.__wrapped__(depth=12)
+    model = built(depth=12)
     for block in model.blocks:
         for layer in (block.proj, block.fc2):
             layer.kernel[...] = jnp.zeros(layer.kernel.shape)
@@ -132,7 +140,7 @@ def test_stages_end_after_every_third_of_twelve_blocks():
 
 
 def test_layers_have_the_published_names_in_their_order():
-    model = nnx.eval_shape(tiny.__wrapped__)
+    model = nnx.eval_shape(lambda: construct(abstract_rngs()))
     names, layers = zip(*model.torch_layers(), strict=True)
     block = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
     assert names == (
@@ -152,8 +160,8 @@ def test_layers_have_the_published_names_in_their_order():
     assert sorted(shapes) == sorted(leaf.shape for leaf in state)
 
 
-def test_layers_start_as_in_deit():
-    for path, leaf in leaves(tiny(), nnx.Param).items():
+def test_layers_are_initialized_as_in_deit():
+    for path, leaf in leaves(construct(nnx.Rngs(0)), nnx.Param).items():
         if path.startswith("patches"):
             bound = 1 / np.sqrt(3 * 4 * 4)
             assert 0.9 * bound < np.abs(leaf).max() <= bound, path
@@ -165,12 +173,12 @@ def test_layers_start_as_in_deit():
 
 
 def test_gradient_reaches_every_parameter():
-    model = tiny.__wrapped__()
+    model = built()
     move_from_identity(model)
     assert_gradient_reaches_every_parameter(model, images(2, *SIZE, 3))
 
 
-def test_bfloat16_computes_narrow_and_stores_float32():
+def test_bfloat16_computes_in_bfloat16_and_stores_float32():
     model, x = tiny(dtype=jnp.bfloat16), images(2, *SIZE, 3)
     output = run(model, x)
     assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(output))
@@ -181,7 +189,7 @@ def test_bfloat16_computes_narrow_and_stores_float32():
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 8, 3), (2, *SIZE, 1)])
-def test_images_of_another_shape_are_refused(shape):
+def test_images_of_another_shape_raise(shape):
     with pytest.raises(InvalidInputError, match=r"must be \[batch, 8, 12, 3\]"):
         tiny()(jnp.zeros(shape))
 
@@ -198,6 +206,6 @@ def test_images_of_another_shape_are_refused(shape):
         ({"dtype": jnp.int32}, "dtype must be"),
     ],
 )
-def test_bad_arguments_name_themselves(settings, message):
+def test_errors_name_the_invalid_argument(settings, message):
     with pytest.raises(InvalidInputError, match=message):
-        tiny(**settings)
+        construct(nnx.Rngs(0), **settings)

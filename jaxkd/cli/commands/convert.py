@@ -64,7 +64,7 @@ def _network(
     options: Convert, state: dict[str, np.ndarray]
 ) -> tuple[runs.NetworkConfig, nnx.Module]:
     """The network that a state dict belongs to, filled with it."""
-    found = interchange.recognise(
+    found = interchange.recognize(
         state,
         among=None if options.model is None else (options.model,),
         width=options.width,

@@ -1,4 +1,4 @@
-"""Which network of the zoo a state dict belongs to."""
+"""Recognize the architecture of a state dict."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,8 @@ from jaxkd.interchange._state_dict import compare
 Shapes = dict[str, tuple[int, ...]]
 
 
-class Recognised(NamedTuple):
-    """An architecture, as :func:`jaxkd.models.build` takes it.
+class Recognized(NamedTuple):
+    """Arguments of :func:`jaxkd.models.build` for an architecture.
 
     Attributes:
         name: One of :func:`jaxkd.models.names`.
@@ -31,29 +31,32 @@ class Recognised(NamedTuple):
 
 
 class _Template(NamedTuple):
-    """A network's tensors, and the layers that classes and channels are read off."""
+    """Shapes of a network's tensors, and names of its first and last layers.
+
+    The classifier determines the number of classes, the stem that of the channels.
+    """
 
     shapes: Shapes
     classifier: str
     stem: str
 
 
-def recognise(
+def recognize(
     state: Mapping[str, np.ndarray],
     *,
     among: Sequence[str] | None = None,
     width: int | None = None,
     image_size: int = 32,
-) -> Recognised:
-    """Finds the architecture of a state dict by names and shapes alone.
+) -> Recognized:
+    """Find the architecture of a state dict by the names and shapes of its tensors.
 
-    Nothing is allocated: networks are built abstractly. The number of classes is read
-    off the layer that is the network's ``classifier``, the number of channels off its
-    first convolution.
+    Networks are built abstractly, so no arrays are allocated. The layer ``classifier``
+    of the network determines the number of classes, and its first convolution the
+    number of channels.
 
     Args:
-        state: What :func:`jaxkd.interchange.read_state_dict` returned.
-        among: Names of the architectures to consider; by default all.
+        state: Result of :func:`jaxkd.interchange.read_state_dict`.
+        among: Names of the architectures to consider; all by default.
         width: Base number of channels, if it is not the published one.
         image_size: Height and width of the images.
 
@@ -61,8 +64,8 @@ def recognise(
         The architecture that has exactly these tensors.
 
     Raises:
-        InvalidInputError: If none has, with the nearest one and what keeps it from
-            fitting, or if several have, with their names.
+        InvalidInputError: If no architecture fits (the message names the nearest one
+            and the differences), or several do (the message names them).
 
     Example:
         >>> from flax import nnx
@@ -70,10 +73,10 @@ def recognise(
         >>> network = models.build(
         ...     "resnet8", num_classes=10, image_shape=(32, 32, 1), rngs=nnx.Rngs(0)
         ... )
-        >>> interchange.recognise(interchange.to_state_dict(network))
-        Recognised(name='resnet8', num_classes=10, in_channels=1)
+        >>> interchange.recognize(interchange.to_state_dict(network))
+        Recognized(name='resnet8', num_classes=10, in_channels=1)
     """
-    fitting: list[Recognised] = []
+    fitting: list[Recognized] = []
     nearest: tuple[float, str, str] | None = None
     for name in models.names() if among is None else among:
         try:
@@ -81,7 +84,7 @@ def recognise(
         except InvalidInputError:
             if among is not None:
                 raise
-            continue  # made for larger images
+            continue  # The network requires larger images.
         if template is None:
             continue
         found, shapes = _adapted(name, template, state)
@@ -89,40 +92,45 @@ def recognise(
         if not differences:
             fitting.append(found)
             continue
-        likeness = _likeness(shapes, state)
-        if nearest is None or likeness > nearest[0]:
-            nearest = likeness, name, differences
+        similarity = _similarity(shapes, state)
+        if nearest is None or similarity > nearest[0]:
+            nearest = similarity, name, differences
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
         names = ", ".join(found.name for found in fitting)
         raise InvalidInputError(
-            f"the state dict fits several networks: {names}; choose one by name "
-            "(--model on the command line)"
+            f"the state dict fits several networks: {names}; choose one of them "
+            "(--model on the command line)",
+            argument="among",
         )
     if nearest is None:
         which = "no network" if among is None else f"none of {', '.join(among)}"
         raise InvalidInputError(
-            f"{which} has published names and takes images of "
-            f"{image_size}x{image_size} pixels"
+            f"{which} has published names and accepts images of "
+            f"{image_size}x{image_size} pixels",
+            argument="image_size",
         )
     _, name, differences = nearest
     if among is not None and len(among) == 1:
-        raise InvalidInputError(f"the state dict does not fit {name}: {differences}")
+        raise InvalidInputError(
+            f"the state dict does not fit {name}: {differences}", argument="state"
+        )
     raise InvalidInputError(
         "no network has exactly the tensors of this state dict; the nearest is "
-        f"{name}, with {differences}"
+        f"{name}, with {differences}",
+        argument="state",
     )
 
 
 @functools.cache
 def _template(name: str, width: int | None, image_size: int) -> _Template | None:
-    """The network's tensors with 10 classes and 3 channels; None without names."""
+    """Return the template for 10 classes and 3 channels; None if it has no names."""
     result = []
 
     def build() -> int:
         rngs: Any = nnx.Rngs(0)
-        rngs.default = _OneKey(0, tag="default")
+        rngs.default = _ConstantStream(0, tag="default")
         network = models.build(
             name,
             num_classes=10,
@@ -146,10 +154,10 @@ def _template(name: str, width: int | None, image_size: int) -> _Template | None
     return result[0] if result else None
 
 
-class _OneKey(nnx.RngStream):
-    """The same key for every parameter, whose values nobody reads.
+class _ConstantStream(nnx.RngStream):
+    """Stream that returns the same key for all parameters, whose values are not used.
 
-    Counting keys while tracing takes Flax time in the square of their number.
+    While tracing, the time that Flax takes to count keys is quadratic in their number.
     """
 
     def __call__(self) -> jax.Array:
@@ -158,8 +166,8 @@ class _OneKey(nnx.RngStream):
 
 def _adapted(
     name: str, template: _Template, state: Mapping[str, np.ndarray]
-) -> tuple[Recognised, Shapes]:
-    """The template's shapes with the state dict's own numbers of classes, channels."""
+) -> tuple[Recognized, Shapes]:
+    """Adapt the shapes to the state dict's numbers of classes and channels."""
     shapes = dict(template.shapes)
     weight, bias = f"{template.classifier}.weight", f"{template.classifier}.bias"
     stem = f"{template.stem}.weight"
@@ -176,11 +184,11 @@ def _adapted(
         shapes[bias] = (num_classes,)
     if stem in shapes:
         shapes[stem] = (shapes[stem][0], in_channels, *shapes[stem][2:])
-    return Recognised(name, num_classes, in_channels), shapes
+    return Recognized(name, num_classes, in_channels), shapes
 
 
-def _likeness(shapes: Shapes, state: Mapping[str, np.ndarray]) -> float:
-    """Share of tensors of the same name and shape among all of both."""
+def _similarity(shapes: Shapes, state: Mapping[str, np.ndarray]) -> float:
+    """Compute the share of tensors with the same name and shape in both."""
     ours = set(shapes.items())
     theirs = {(name, array.shape) for name, array in state.items()}
     return len(ours & theirs) / len(ours | theirs)

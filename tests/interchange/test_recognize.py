@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 from flax import nnx
+from model_support import abstract_rngs
 
 from jaxkd import InvalidInputError, interchange, models
-from jaxkd.interchange import _recognise
+from jaxkd.interchange import _recognize
 from jaxkd.interchange._layout import tensors
 from jaxkd.models import _registry
 
@@ -17,7 +18,7 @@ def state_of(name, *, classes=10, channels=3, width=None):
             num_classes=classes,
             image_shape=(32, 32, channels),
             width=width,
-            rngs=nnx.Rngs(0),
+            rngs=abstract_rngs(),
         )
 
     found = tensors(nnx.eval_shape(build))
@@ -29,11 +30,11 @@ def state_of(name, *, classes=10, channels=3, width=None):
 )
 def test_the_network_its_classes_and_channels_are_found(name, classes, channels):
     state = state_of(name, classes=classes, channels=channels)
-    assert interchange.recognise(state) == (name, classes, channels)
+    assert interchange.recognize(state) == (name, classes, channels)
 
 
-def test_no_two_networks_of_the_zoo_are_taken_for_each_other():
-    templates = {name: _recognise._template(name, None, 32) for name in models.names()}
+def test_all_networks_are_distinguished():
+    templates = {name: _recognize._template(name, None, 32) for name in models.names()}
     named = {name: found for name, found in templates.items() if found is not None}
     assert set(models.names()) - set(named) == {"mlp"}
     for name, template in named.items():
@@ -41,19 +42,21 @@ def test_no_two_networks_of_the_zoo_are_taken_for_each_other():
             tensor: np.broadcast_to(np.float32(0), shape)
             for tensor, shape in template.shapes.items()
         }
-        assert interchange.recognise(state) == (name, 10, 3)
+        assert interchange.recognize(state) == (name, 10, 3)
 
 
 def test_counts_of_batches_are_not_needed():
     state = {n: x for n, x in state_of("resnet8").items() if "num_batches" not in n}
-    assert interchange.recognise(state).name == "resnet8"
+    assert interchange.recognize(state).name == "resnet8"
 
 
 def test_another_width_is_found_when_it_is_given():
     state = state_of("resnet8", width=4)
-    assert interchange.recognise(state, width=4).name == "resnet8"
+    among = ("resnet8", "resnet8x4", "resnet14")
+    found = interchange.recognize(state, width=4, among=among)
+    assert found.name == "resnet8"
     with pytest.raises(InvalidInputError, match="nearest is resnet8"):
-        interchange.recognise(state)
+        interchange.recognize(state)
 
 
 @pytest.mark.parametrize(
@@ -73,22 +76,22 @@ def test_another_width_is_found_when_it_is_given():
         (lambda s: s.pop("fc.bias"), "1 missing: fc.bias"),
     ],
 )
-def test_the_nearest_network_and_what_differs_are_named(change, says):
+def test_the_error_names_the_nearest_network_and_the_differences(change, says):
     state = state_of("resnet8", classes=12)
     change(state)
     with pytest.raises(InvalidInputError, match=f"nearest is resnet8, with {says}"):
-        interchange.recognise(state)
+        interchange.recognize(state)
 
 
-def test_a_state_dict_of_something_else_is_refused():
+def test_a_state_dict_of_something_else_raises():
     state = {"encoder.weight": np.zeros((3, 3))}
     with pytest.raises(InvalidInputError, match="no network has exactly"):
-        interchange.recognise(state)
+        interchange.recognize(state)
 
 
-def test_a_network_that_was_asked_for_and_does_not_fit_is_refused():
+def test_a_requested_network_that_does_not_fit_raises():
     with pytest.raises(InvalidInputError, match="does not fit resnet8: 6 left over"):
-        interchange.recognise(state_of("resnet8x4"), among=("resnet8",))
+        interchange.recognize(state_of("resnet8x4"), among=("resnet8",))
 
 
 @pytest.fixture
@@ -97,12 +100,12 @@ def twins(monkeypatch):
     monkeypatch.setitem(_registry._MODELS, "twin", _registry._MODELS["resnet8"])
 
 
-def test_networks_that_cannot_be_told_apart_are_listed(twins):
+def test_the_error_lists_networks_with_the_same_tensors(twins):
     state = state_of("resnet8")
     among = ("resnet8", "resnet14", "twin")
     with pytest.raises(InvalidInputError, match="several networks: resnet8, twin;"):
-        interchange.recognise(state, among=among)
-    assert interchange.recognise(state, among=("twin",)).name == "twin"
+        interchange.recognize(state, among=among)
+    assert interchange.recognize(state, among=("twin",)).name == "twin"
 
 
 class Tail(nnx.Module):
@@ -122,12 +125,12 @@ class Tail(nnx.Module):
         yield "scale", self.scale
 
 
-def test_classes_are_read_off_the_classifier_wherever_it_is(monkeypatch):
+def test_the_classifier_determines_the_number_of_classes_wherever_it_is(monkeypatch):
     monkeypatch.setitem(_registry._MODELS, "tail", Tail)
     state = state_of("tail", classes=17, channels=5)
-    assert interchange.recognise(state, among=("tail",)) == ("tail", 17, 5)
+    assert interchange.recognize(state, among=("tail",)) == ("tail", 17, 5)
 
 
-def test_images_too_small_for_any_network_are_refused():
-    with pytest.raises(InvalidInputError, match="takes images of 2x2"):
-        interchange.recognise(state_of("resnet8"), image_size=2)
+def test_images_that_are_too_small_for_all_networks_raise():
+    with pytest.raises(InvalidInputError, match="accepts images of 2x2"):
+        interchange.recognize(state_of("resnet8"), image_size=2)
