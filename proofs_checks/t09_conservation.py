@@ -61,8 +61,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from proofs_checks._class_sums import (
-    CENTRED,
-    UNCENTRED,
+    CENTERED,
+    UNCENTERED,
     History,
     Sums,
     own_recursions,
@@ -227,7 +227,7 @@ def controls(
         detail=f"the largest: {_largest(_drifts(found, Law.BROKEN)).measured:.2g}",
     )
     decaying = (
-        Sample(outcome.change[part, UNCENTRED], _place(outcome, part, UNCENTRED))
+        Sample(outcome.change[part, UNCENTERED], _place(outcome, part, UNCENTERED))
         for outcome in found
         for part in (0, 1)
         if _laws(outcome)[part] in (Law.DECAYS, Law.SCALED)
@@ -284,7 +284,7 @@ def _place(outcome: Outcome, part: int, start: int) -> dict[str, Any]:
     return {
         "optimizer": outcome.optimizer.name,
         "sums of": ("kernel", "bias")[part],
-        "start": "centred" if start == CENTRED else "uncentred",
+        "start": "centered" if start == CENTERED else "uncentered",
     }
 
 
@@ -292,7 +292,7 @@ def _drifts(found: Iterable[Outcome], law: Law) -> Iterator[Sample]:
     for outcome in found:
         for part, its_law in enumerate(_laws(outcome)):
             if its_law is law:
-                for start in (CENTRED, UNCENTRED):
+                for start in (CENTERED, UNCENTERED):
                     where = _place(outcome, part, start)
                     yield Sample(outcome.drift[part, start], where)
 
@@ -300,8 +300,8 @@ def _drifts(found: Iterable[Outcome], law: Law) -> Iterator[Sample]:
 def _mean_logits(found: Iterable[Outcome]) -> Iterator[Sample]:
     for outcome in found:
         if Law.BROKEN not in _laws(outcome):
-            mean = outcome.history.mean_logit[:, CENTRED].max()
-            largest = outcome.history.logit[:, CENTRED].max()
+            mean = outcome.history.mean_logit[:, CENTERED].max()
+            largest = outcome.history.logit[:, CENTERED].max()
             yield Sample(mean / largest, {"optimizer": outcome.optimizer.name})
 
 
@@ -343,7 +343,7 @@ def _table(found: Iterable[Outcome]) -> tuple[dict[str, Any], ...]:
                 "law": law,
                 "drift of W": float(drift[0].max()),
                 "drift of b": float(drift[1].max()),
-                "mean logit": float(history.typical_mean_logit[-1, CENTRED]),
+                "mean logit": float(history.typical_mean_logit[-1, CENTERED]),
                 "reason": optimizer.why,
             }
         )
@@ -353,7 +353,7 @@ def _table(found: Iterable[Outcome]) -> tuple[dict[str, Any], ...]:
 def _curves(found: Iterable[Outcome]) -> dict[str, np.ndarray]:
     """The average size of the mean logit after every step, from class sums of zero."""
     return {
-        outcome.optimizer.name: outcome.history.typical_mean_logit[1:, CENTRED]
+        outcome.optimizer.name: outcome.history.typical_mean_logit[1:, CENTERED]
         for outcome in found
         if outcome.optimizer.name in PLOTTED
     }

@@ -5,10 +5,10 @@ class sums :math:`W\mathbf 1 = 0` and :math:`\mathbf 1^\top b = Cm`, and let the
 teacher's mean logit be :math:`m` for every input. If the optimizer of the classifier
 conserves class sums (T9), then training by distillation at infinite temperature (KD)
 and by logits matching (LM) goes **the same way**: equal parameters after every step,
-whatever the optimizer of the other layers, on mini-batches, with batch normalisation.
-With :math:`m = 0` weight decay may be added. So a student and a teacher with centred
+whatever the optimizer of the other layers, on mini-batches, with batch normalization.
+With :math:`m = 0` weight decay may be added. So a student and a teacher with centered
 classifiers, which compute the same probabilities as before, need no zero-mean
-normalisation of logits.
+normalization of logits.
 
 **Proof.** By induction over the steps. The losses differ by the gap
 :math:`\frac12 \bar d^2` of the means (T4), so their gradients with respect to the
@@ -21,10 +21,10 @@ as that of KD does, so the class sums stay (T9), and the hypothesis holds again.
 **What does not suffice.** Means that agree at the start alone: if
 :math:`W\mathbf 1 \ne 0` the student's mean logit moves with its features :math:`h`, and
 the teacher's does not. Nor a mean :math:`m \ne 0` with weight decay, which shrinks the
-student's; nor one centred network of two; nor Adam on the classifier.
+student's; nor one centered network of two; nor Adam on the classifier.
 
 KD on its own never sees the means (T1), so its student computes the same probabilities,
-centred or not: it is LM that needs equal means.
+centered or not: it is LM that needs equal means.
 
 **Measured.** Both trainings run from the same state in lockstep. In exact arithmetic
 they are equal; rounding parts them by its own size, not more. Adam divides by the root
@@ -77,15 +77,15 @@ Pair = tuple[Model, Model]
 Runs = tuple[Run, ...]
 
 
-def _both_centred(student: Model, teacher: Model) -> Pair:
+def _both_centered(student: Model, teacher: Model) -> Pair:
     return models.center_classifier(student), models.center_classifier(teacher)
 
 
-def _student_centred(student: Model, teacher: Model) -> Pair:
+def _student_centered(student: Model, teacher: Model) -> Pair:
     return models.center_classifier(student), teacher
 
 
-def _teacher_centred(student: Model, teacher: Model) -> Pair:
+def _teacher_centered(student: Model, teacher: Model) -> Pair:
     return student, models.center_classifier(teacher)
 
 
@@ -94,7 +94,7 @@ def _as_they_are(student: Model, teacher: Model) -> Pair:
 
 
 def _constant(student: Model, teacher: Model) -> Pair:
-    pair = _both_centred(student, teacher)
+    pair = _both_centered(student, teacher)
     for network in pair:
         network.classifier.bias[...] += OFFSET
     return pair
@@ -115,10 +115,10 @@ def _equal_at_the_start(student: Model, teacher: Model) -> Pair:
     return student, teacher
 
 
-CENTRED = ("both centred", _both_centred)
-UNEQUAL = ("neither centred", _as_they_are)
-STUDENT = ("student centred", _student_centred)
-TEACHER = ("teacher centred", _teacher_centred)
+CENTERED = ("both centered", _both_centered)
+UNEQUAL = ("neither centered", _as_they_are)
+STUDENT = ("student centered", _student_centered)
+TEACHER = ("teacher centered", _teacher_centered)
 CONSTANT = (f"both means {OFFSET}", _constant)
 AT_START = ("means equal at the start", _equal_at_the_start)
 
@@ -136,23 +136,23 @@ ADAM = ("Adam", lambda: optax.adam(1e-3))
 _UNIT = "largest difference of a parameter"
 
 COVERED: Runs = (
-    Run(MLP, SGD, CENTRED),
-    Run(MLP, DECAY, CENTRED),
+    Run(MLP, SGD, CENTERED),
+    Run(MLP, DECAY, CENTERED),
     Run(MLP, SGD, CONSTANT, OFFSET),
-    Run(CONV, SGD, CENTRED),
-    Run(CONV, DECAY, CENTRED),
+    Run(CONV, SGD, CENTERED),
+    Run(CONV, DECAY, CENTERED),
 )
 
-COVERED_BELOW: Runs = (Run(MLP, SPLIT, CENTRED), Run(CONV, SPLIT, CENTRED))
+COVERED_BELOW: Runs = (Run(MLP, SPLIT, CENTERED), Run(CONV, SPLIT, CENTERED))
 
 CONTROLS: dict[str, Runs] = {
-    "neither network centred": (Run(MLP, SGD, UNEQUAL), Run(CONV, SGD, UNEQUAL)),
-    "one of the two centred": (
+    "neither network centered": (Run(MLP, SGD, UNEQUAL), Run(CONV, SGD, UNEQUAL)),
+    "one of the two centered": (
         Run(MLP, SGD, STUDENT),
         Run(MLP, SGD, TEACHER),
         Run(CONV, SGD, STUDENT),
     ),
-    "Adam on the classifier": (Run(MLP, ADAM, CENTRED), Run(CONV, ADAM, CENTRED)),
+    "Adam on the classifier": (Run(MLP, ADAM, CENTERED), Run(CONV, ADAM, CENTERED)),
     "means equal at the start alone": (Run(MLP, SGD, AT_START),),
     "equal means other than zero, with weight decay": (
         Run(MLP, DECAY, CONSTANT, OFFSET),

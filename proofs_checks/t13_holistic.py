@@ -2,14 +2,14 @@ r"""T13. The holistic encoder.
 
 **Statement.**
 
-1. Permuting a batch permutes its nearest-neighbour graph and its graph embeddings.
-2. A constant added to a row of logits changes no neighbour.
+1. Permuting a batch permutes its nearest-neighbor graph and its graph embeddings.
+2. A constant added to a row of logits changes no neighbor.
 3. Every row of the memory bank that was updated has norm one; no other is touched.
 4. The four-term loss is the sum of its parts.
 5. With as many negatives as there are, drawing them ("sampled", "shared") and taking
    all of them ("all") are the same loss.
 
-**Why.** 1: cosine similarity, the mean over neighbours and the encoder's linear map
+**Why.** 1: cosine similarity, the mean over neighbors and the encoder's linear map
 treat all examples alike. 2: the graph sees softmax alone. 3: by construction. 4: the
 terms are added. 5: a sample without replacement of everything is everything, and the
 weights K/N of "all" are one.
@@ -91,7 +91,7 @@ def _graph_deviations(settings: Settings):
 
 
 def _differing(a: np.ndarray, b: np.ndarray) -> float:
-    """Share of examples whose sets of neighbours differ."""
+    """Share of examples whose sets of neighbors differ."""
     return float((np.sort(a, -1) != np.sort(b, -1)).any(-1).mean())
 
 
@@ -180,12 +180,12 @@ def _relative(a: np.ndarray, b: np.ndarray) -> Worst:
 def claims(settings: Settings) -> Iterator[Evidence]:
     """All five."""
     permuted, embedded, shifted, _ = _graph_deviations(settings)
-    unit = "share of examples whose neighbours differ"
+    unit = "share of examples whose neighbors differ"
     text = "permuting the batch permutes the graph"
     yield claim(text, permuted, _GRAPH, settings, unit=unit)
     text = "permuting the batch permutes the graph embeddings"
     yield claim(text, embedded, _EMBEDDING, settings, unit="largest error")
-    text = "a constant added to a row of logits changes no neighbour"
+    text = "a constant added to a row of logits changes no neighbor"
     yield claim(text, shifted, _GRAPH, settings, unit=unit)
     norms, others = _bank_deviations(settings)
     text = "updated rows of the bank have norm 1"
@@ -215,7 +215,7 @@ def claims(settings: Settings) -> Iterator[Evidence]:
 def controls(settings: Settings) -> Iterator[Evidence]:
     """A shift of one class alone, and fewer negatives than there are."""
     *_, tilted = _graph_deviations(settings)
-    unit = "share of examples whose neighbours differ"
+    unit = "share of examples whose neighbors differ"
     text = "an unequal constant added to one class"
     yield control(text, tilted, 0.0, unit=unit)
     fewer = _losses(settings, share=0.25, negatives="sampled")

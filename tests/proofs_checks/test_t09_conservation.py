@@ -6,7 +6,7 @@ import pytest
 
 from jaxkd import losses
 from proofs_checks import Settings, t09_conservation
-from proofs_checks._class_sums import CENTRED, UNCENTRED, History, own_recursions
+from proofs_checks._class_sums import CENTERED, UNCENTERED, History, own_recursions
 from proofs_checks._evidence import Verdict
 from proofs_checks._optimizers import DECAY, OPTIMIZERS, Law, Optimizer, body_and_head
 
@@ -61,7 +61,7 @@ def test_every_optimizer_keeps_to_its_law():
 
 @pytest.mark.parametrize("name", ["Adam", "SGD + L2, to stay", "LARS + L2", "turning"])
 def test_a_wrong_law_is_seen(name, table):
-    assert table[name].drift[0, UNCENTRED] > t09_conservation.MOVES
+    assert table[name].drift[0, UNCENTERED] > t09_conservation.MOVES
 
 
 @pytest.mark.parametrize("name", ["momentum", "SGD + L2"])
@@ -83,8 +83,8 @@ def test_muon_conserves_the_sums_of_the_kernel_alone(table):
 
 def test_weight_decay_leaves_sums_of_zero_alone(table):
     change = table["SGD + L2"].change
-    assert change[:, CENTRED].max() < 1e-15
-    assert change[:, UNCENTRED].min() > t09_conservation.MOVES
+    assert change[:, CENTERED].max() < 1e-15
+    assert change[:, UNCENTERED].min() > t09_conservation.MOVES
 
 
 def test_one_row_that_breaks_its_law_fails_the_claim_and_is_named():

@@ -13,7 +13,7 @@ from proofs_checks._evidence import Verdict
 from proofs_checks._lockstep import CONV, MLP, Run
 from proofs_checks.t10_equal_means import (
     AT_START,
-    CENTRED,
+    CENTERED,
     CONSTANT,
     OFFSET,
     SGD,
@@ -26,7 +26,7 @@ SETTINGS = Settings()
 STEPS = 20
 
 SHORT = tuple(
-    Run(MLP, SGD, means) for means in (CENTRED, UNEQUAL, STUDENT, TEACHER, AT_START)
+    Run(MLP, SGD, means) for means in (CENTERED, UNEQUAL, STUDENT, TEACHER, AT_START)
 )
 SHORT += (Run(MLP, SGD, CONSTANT, OFFSET),)
 
@@ -54,7 +54,7 @@ def test_float32_keeps_the_trainings_together():
     assert 0 < course.difference.max() < 1e-6
 
 
-@pytest.mark.parametrize("means", [CENTRED, CONSTANT], ids=lambda m: m[0])
+@pytest.mark.parametrize("means", [CENTERED, CONSTANT], ids=lambda m: m[0])
 def test_equal_means_keep_the_trainings_together(means, found):
     assert found[means].difference.max() < 1e-15
     assert found[means].mean_logit.max() < 1e-14
@@ -100,7 +100,7 @@ def test_the_step_that_parts_them_is_the_gradient_of_the_gap():
     np.testing.assert_allclose(course.mean_logit, [0.0, step], rtol=1e-14, atol=1e-15)
 
 
-def test_a_network_left_uncentred_fails_the_claim(monkeypatch):
+def test_a_network_left_uncentered_fails_the_claim(monkeypatch):
     monkeypatch.setattr(models, "center_classifier", lambda model: model)
     courses = dict(
         zip(SHORT[:1], _lockstep.train(SHORT[:1], SETTINGS, steps=3), strict=True)
@@ -148,7 +148,7 @@ def test_the_teacher_made_for_it_has_the_students_means_and_other_logits():
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
-def test_the_conv_net_computes_in_the_dtype_and_can_be_centred(dtype):
+def test_the_conv_net_computes_in_the_dtype_and_can_be_centered(dtype):
     student, _ = built(CONV, dtype)
     images = np.random.default_rng(0).normal(size=(6, 6, 6, 1))
     logits = logits_of(models.center_classifier(student), images)
