@@ -110,7 +110,9 @@ def _settings(only: Sequence[str], cases: int, dtype: str, seed: int) -> Setting
             f"cases must be at least 1, got {cases}", argument="cases"
         )
     if seed < 0:
-        raise InvalidInputError(f"seed must not be negative, got {seed}", argument="seed")
+        raise InvalidInputError(
+            f"seed must not be negative, got {seed}", argument="seed"
+        )
     if dtype not in DTYPES:
         raise InvalidInputError(
             f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}", argument="dtype"

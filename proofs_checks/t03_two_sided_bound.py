@@ -170,9 +170,7 @@ def controls(settings: Settings) -> Iterator[Evidence]:
         student, _, temperature = cases.exact
         student_only.add(excess - oscillation(student) / temperature, cases.describe)
     yield control("R replaced by 0.9 R", shorter, 1e-3, unit=_UNIT)
-    yield control(
-        "R from the student's logits alone", student_only, 1e-3, unit=_UNIT
-    )
+    yield control("R from the student's logits alone", student_only, 1e-3, unit=_UNIT)
 
 
 CHECK = Check(

@@ -3,8 +3,7 @@ r"""T6. At zero temperature distillation is label matching.
 **Statement.** If the teacher's top class :math:`k^*` is unique, :math:`T\,
 \mathrm{KL}(p_T(v) \| p_T(z)) \to \max_k z_k - z_{k^*}` as :math:`T \to 0`: zero exactly
 where student and teacher have the same top class. More precisely, with the teacher's
-lead
-:math:`g = v_{k^*} - \max_{k \ne k^*} v_k > 0`,
+lead :math:`g = v_{k^*} - \max_{k \ne k^*} v_k > 0`,
 
 .. math::
     \left| T\, \mathrm{KL} - (\max_k z_k - z_{k^*}) \right|
