@@ -121,7 +121,7 @@ def _settings(only: Sequence[str], cases: int, dtype: str, seed: int) -> Setting
 
 
 def _write(found: certificates.Certificate, out: Path) -> list[str] | None:
-    """Write the report and return the names of its plots, or None without matplotlib."""
+    """Write the report. Return the names of its plots, or None without matplotlib."""
     plots = None
     if importlib.util.find_spec("matplotlib") is not None:
         from proofs_checks import plots as pictures

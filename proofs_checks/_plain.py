@@ -56,7 +56,7 @@ def cumulant(*variables: Logits) -> Scalar:
     """Compute the joint cumulant of up to four variables over equally likely classes.
 
     Raises:
-        AssertionError: If there are more than four variables, or if their shapes differ.
+        AssertionError: If there are more than four variables or their shapes differ.
     """
     chex.assert_scalar_in(len(variables), 1, 4)
     chex.assert_equal_shape(variables)

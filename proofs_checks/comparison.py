@@ -1,4 +1,4 @@
-"""Print certificates side by side: ``python -m proofs_checks.comparison FOLDER ...``."""
+"""Side-by-side certificates: ``python -m proofs_checks.comparison FOLDER ...``."""
 
 import argparse
 import json

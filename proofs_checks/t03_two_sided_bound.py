@@ -152,7 +152,7 @@ def _best_factor(settings: Settings) -> Evidence:
             reach_ = abs(float(teacher[0]))
             worst.add(abs(abs(np.log(ratio)) / reach_ - 1), lambda _, r=r: {"R/T": r})
     return claim(
-        f"exp(R/T) is the best factor: nearly attained with {_FAMILY_CLASSES:,} classes",
+        f"exp(R/T) is the best factor: nearly attained by {_FAMILY_CLASSES:,} classes",
         worst,
         Tolerance(0.02, 0.02, 0.02),
         settings,

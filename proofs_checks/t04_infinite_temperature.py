@@ -28,9 +28,9 @@ positive :math:`a_j`, which equals minus the sum of the negative ones.
   :math:`S` their mass. Then :math:`-\sum_J a_j = \sigma_k S - m u^2 \le u (e^r S - m
   u)`, and :math:`e^r (1 - S) \ge (C - m) u = 1 - m u` gives :math:`e^r S - m u \le e^r
   - 1`.
-* If :math:`a_k < 0`, let :math:`J` be the classes with :math:`a_j > 0`. Then :math:`\sum_J
-  a_j = m u^2 - \sigma_k S \le u (m u - e^{-r} S)`, and :math:`1 - S \le (1 - m u) e^r`
-  gives :math:`m u - e^{-r} S \le 1 - e^{-r} \le e^r - 1`.
+* If :math:`a_k < 0`, let :math:`J` be the classes with :math:`a_j > 0`. Then
+  :math:`\sum_J a_j = m u^2 - \sigma_k S \le u (m u - e^{-r} S)`, and :math:`1 - S \le
+  (1 - m u) e^r` gives :math:`m u - e^{-r} S \le 1 - e^{-r} \le e^r - 1`.
 
 Source: after Chen et al. 2021 (arXiv 2109.06458), abstract; the rate and the derivation
 are ours.

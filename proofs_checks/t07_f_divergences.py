@@ -91,7 +91,7 @@ def at_temperature(student, teacher, temperature):
 
 
 def claims(settings: Settings) -> Iterator[Evidence]:
-    """Yield evidence for each limit, by Taylor mode, and for its rate of convergence."""
+    """Yield evidence for each limit and for its rate of convergence."""
     limit, approach = ({name: Worst() for name in SCALED} for _ in range(2))
     largest = dict.fromkeys(SCALED, 0.0)
     for classes in _SIZES:

@@ -51,10 +51,10 @@ permutations and, if it is odd, with changes of sign. It commutes with :math:`R`
 clipping conserve the sums too.**
 
 **Method.** A two-layer network is trained on a mixture of cross-entropy and
-XX
-from other class sums. Drifts are relative to the largest :math:`\sum_k |W_{jk}|`, because
-the rounding errors of a sum are proportional to it. A network that computes in bfloat16
-does not keep the law, because it rounds :math:`\delta`.
+distillation at infinite temperature, with each optimizer, from class sums of zero and
+from other class sums. Drifts are relative to the largest :math:`\sum_k |W_{jk}|`,
+because the rounding errors of a sum are proportional to it. A network that computes in
+bfloat16 does not keep the law, because it rounds :math:`\delta`.
 
 Source: after Chen et al. 2021 (arXiv 2109.06458), abstract; the derivation is ours.
 """
