@@ -17,7 +17,7 @@ logits differ by :math:`\bar d \mathbf 1 / C`. The student's mean logit is
 :math:`(h W\mathbf 1 + \mathbf 1^\top b)/C = m`, the teacher's is :math:`m`: hence
 :math:`\bar d = 0`, the gradients agree in all parameters, and with equal optimizer
 states so do the next parameters and states. The gradient sums to zero over the classes,
-as that of KD does, so the class sums do not change (T9), and the hypothesis holds again.
+as that of KD does, so the class sums do not change (T9). The hypothesis holds again.
 
 **Limits.** The following do not suffice:
 
