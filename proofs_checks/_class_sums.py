@@ -20,7 +20,7 @@ EXAMPLES, FEATURES, HIDDEN = 32, 6, 8
 CENTERED, UNCENTERED = 0, 1
 """The two initializations: class sums of zero, and class sums of about one."""
 
-_GROUPS = 4  # groups of optimizers; each group is one program
+_GROUP = 20  # largest number of optimizers in a program
 
 PyTree = Any
 Transformation = optax.GradientTransformationExtraArgs
@@ -85,7 +85,8 @@ def train(
     Returns:
         The history of each training, by the name of the optimizer.
     """
-    groups = [g for g in (optimizers[i::_GROUPS] for i in range(_GROUPS)) if g]
+    count = -(-len(optimizers) // _GROUP)
+    groups = [optimizers[i::count] for i in range(count)]
     dtype = settings.array_dtype
     with numerics(settings):
         task, start = _draw(settings, classes)

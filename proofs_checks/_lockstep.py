@@ -170,7 +170,7 @@ def train(runs: Sequence[Run], settings: Settings, *, steps: int) -> list[Course
     Raises:
         AssertionError: If the two students of a run do not start from the same state.
     """
-    networks = list(dict.fromkeys(run.network for run in runs))
+    networks = tuple(dict.fromkeys(run.network for run in runs))
     pairs = dict(zip(networks, _build(networks, settings), strict=True))
     optimizers = list(dict.fromkeys(run.optimizer for run in runs))
     with numerics(settings):
@@ -226,8 +226,9 @@ def _order(seed: int, steps: int) -> Int[np.ndarray, "steps batch"]:
     return rows[: steps * BATCH].reshape(steps, BATCH).astype(np.int32)
 
 
+@functools.lru_cache(maxsize=8)
 def _build(
-    networks: Sequence[Network], settings: Settings
+    networks: tuple[Network, ...], settings: Settings
 ) -> list[tuple[PyTree, PyTree]]:
     """Build student and teacher of each architecture, split, with random parameters.
 
