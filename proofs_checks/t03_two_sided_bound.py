@@ -151,8 +151,9 @@ def _best_factor(settings: Settings) -> Evidence:
             ratio = float(value) / (0.5 * exact.var())
             reach_ = abs(float(teacher[0]))
             worst.add(abs(abs(np.log(ratio)) / reach_ - 1), lambda _, r=r: {"R/T": r})
+    count = f"{_FAMILY_CLASSES:,}"
     return claim(
-        f"exp(R/T) is the best factor: nearly attained by {_FAMILY_CLASSES:,} classes",
+        f"exp(R/T) is the best factor: nearly attained with {count} classes",
         worst,
         Tolerance(0.02, 0.02, 0.02),
         settings,
