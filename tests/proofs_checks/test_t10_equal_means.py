@@ -1,5 +1,4 @@
-import functools
-
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,7 +38,7 @@ def found():
 
 
 @pytest.mark.slow
-def test_trainings_are_one_from_equal_means_and_two_from_others():
+def test_trainings_agree_from_equal_means_and_differ_from_others():
     claims = list(t10_equal_means.claims(SETTINGS))
     controls = list(t10_equal_means.controls(SETTINGS))
     assert {item.verdict for item in claims} == {Verdict.HOLDS}
@@ -108,6 +107,25 @@ def test_a_network_left_uncentered_fails_the_claim(monkeypatch):
     assert t10_equal_means._apart(courses, SHORT[:1]).measured > 1e-4
 
 
+def test_a_failed_claim_names_the_parameters_that_differ(found):
+    kept = t10_equal_means._report({SHORT[0]: found[CENTERED]}, SHORT[:1], 1e-10)
+    assert kept == ""
+    report = t10_equal_means._report({SHORT[1]: found[UNEQUAL]}, SHORT[1:2], 1e-10)
+    assert "MLP, SGD, neither centered/classifier/bias" in report
+    assert "Max absolute difference among violations" in report
+
+
+def test_students_that_start_apart_are_refused(monkeypatch):
+    starts = iter([lambda student: student, models.center_classifier])
+
+    def init_train_state(student, *args, plain=training.init_train_state, **options):
+        return plain(next(starts)(student), *args, **options)
+
+    monkeypatch.setattr(training, "init_train_state", init_train_state)
+    with pytest.raises(AssertionError, match=r"differ in leaves .*classifier/kernel"):
+        _lockstep.train(SHORT[1:2], SETTINGS, steps=1)
+
+
 def test_a_training_that_diverges_is_no_evidence(found):
     bad = found[UNEQUAL]._replace(difference=np.array([np.nan]))
     run = SHORT[1]
@@ -125,13 +143,13 @@ def test_every_example_comes_once_an_epoch():
 
 
 def built(network, dtype="float64"):
-    """Student and teacher of a kind."""
-    ((student, teacher),) = _lockstep._build([network], Settings(dtype=dtype))
-    return nnx.merge(*student), nnx.merge(*teacher)
+    """Student and teacher of an architecture."""
+    ((student, teacher),) = _lockstep._build((network,), Settings(dtype=dtype))
+    return nnx.merge(*student, copy=True), nnx.merge(*teacher, copy=True)
 
 
 def logits_of(model, images):
-    """In inference mode, as one program."""
+    """Computes logits in inference mode, as one program."""
     network = training.freeze(model)
     return jax.jit(network.apply)(network.variables, images).logits
 
@@ -184,5 +202,4 @@ def test_an_optimizer_chosen_by_its_state_is_that_optimizer(chosen):
             ours, state = several.update(grads, states[0], params)
             expected, other = alone.update(grads, states[1], params)
         states = state, other
-        close = functools.partial(np.testing.assert_allclose, rtol=1e-6)
-        jax.tree.map(close, ours, expected)
+        chex.assert_trees_all_close(ours, expected, rtol=1e-6)
