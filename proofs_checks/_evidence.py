@@ -156,7 +156,7 @@ def place(where: Mapping[str, Any]) -> str:
 
 
 def difference_report(found: Any, expected: Any, *, atol: float | None) -> str:
-    """Describe the leaves of two trees that differ.
+    """Describe the first leaf in which two trees differ.
 
     Args:
         found: A tree of arrays.
@@ -164,8 +164,8 @@ def difference_report(found: Any, expected: Any, *, atol: float | None) -> str:
         atol: Largest absolute difference allowed. With None nothing is compared.
 
     Returns:
-        The names of the leaves that differ, the first positions and the largest
-        difference; an empty string if all leaves are close.
+        The name of the leaf, the first positions and the largest difference; an empty
+        string if all leaves are close.
     """
     if atol is None:
         return ""

@@ -245,7 +245,7 @@ def _smallest(samples: Iterable[Sample]) -> Worst:
 
 
 def _report(found: Iterable[Outcome], law: Law, bound: float | None) -> str:
-    """Return the first steps, initializations and sums that leave the law, if any."""
+    """Describe the first sums that leave the law: their step, start and position."""
     off = {
         f"{outcome.optimizer.name}/{('kernel', 'bias')[part]}": outcome.departure[part]
         for outcome in found

@@ -235,7 +235,7 @@ def _apart(found: Mapping[Run, Course], runs: Runs) -> Worst:
 
 
 def _report(found: Mapping[Run, Course], runs: Runs, bound: float | None) -> str:
-    """Return the parameters that differ after the last step, if any."""
+    """Describe the first parameter that differs after the last step, if any."""
     kd = {run.name: found[run].students[0] for run in runs}
     lm = {run.name: found[run].students[1] for run in runs}
     return difference_report(kd, lm, atol=bound)

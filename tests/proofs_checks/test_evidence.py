@@ -54,7 +54,7 @@ def test_arrays_of_different_shapes_are_not_broadcast():
         distance(np.zeros(2), np.zeros((2, 1)))
 
 
-def test_a_report_names_the_leaves_that_differ_and_by_how_much():
+def test_a_report_names_the_leaf_that_differs_and_by_how_much():
     found = {"head": {"kernel": np.array([1.0, 2.0]), "bias": np.zeros(2)}}
     expected = {"head": {"kernel": np.array([1.0, 2.25]), "bias": np.zeros(2)}}
     report = difference_report(found, expected, atol=0.1)
