@@ -17,7 +17,8 @@ lead :math:`g = v_{k^*} - \max_{k \ne k^*} v_k > 0`,
 **Limits.** If :math:`n` classes tie for the teacher's top class, the limit is
 :math:`\max_k z_k` minus the mean of their :math:`z`.
 
-Source: after Chen et al. 2021 (arXiv 2109.06458), abstract; the derivation is ours.
+Source: the limit is in the abstract of Kim et al. 2021 (arXiv 2105.08919); the bound
+and the derivation are ours.
 """
 
 from collections.abc import Iterator
