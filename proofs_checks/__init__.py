@@ -1,6 +1,6 @@
-"""The theorems of distillation as programs: ``python -m proofs_checks``.
+"""Theorems about distillation as programs: ``python -m proofs_checks``.
 
-Each statement is a module with its proof in the docstring, a function that returns
+Each statement has a module: the proof in its docstring, a function that yields
 evidence, and negative controls that drop an assumption and must fail.
 """
 

@@ -1,4 +1,4 @@
-"""``python -m proofs_checks``."""
+"""Entry point of ``python -m proofs_checks``."""
 
 import sys
 

@@ -1,10 +1,11 @@
-"""Random logits, drawn block by block so that any case can be drawn again."""
+"""Random logits, drawn in blocks so that any single case can be drawn again."""
 
 import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import numpy as np
 
@@ -12,22 +13,22 @@ from jaxkd import losses
 from proofs_checks._evidence import Settings
 
 ROWS = 500
-"""Cases per block; all of them have the same number of classes."""
+"""Number of cases in a block. All cases of a block have the same number of classes."""
 
 SIZES = (2, 10, 100, 1000)
-"""Numbers of classes; blocks take turns, and each is one compilation."""
+"""Numbers of classes. Blocks cycle through them, with one compilation for each."""
 
 _KINDS = 5
 
 
 class LogitCases(NamedTuple):
-    """A block of cases.
+    """Block of cases.
 
     Attributes:
-        first: Number of its first case.
-        student: Logits ``[rows, classes]`` in the dtype of the settings.
-        teacher: Likewise.
-        temperature: One per row, in ``[0.05, 1e8]`` or infinite.
+        first: Number of the first case in the block.
+        student: Student logits ``[rows, classes]``, in the dtype of the settings.
+        teacher: Teacher logits ``[rows, classes]``, in the dtype of the settings.
+        temperature: Temperature of each row, in ``[0.05, 1e8]`` or infinite.
     """
 
     first: int
@@ -37,7 +38,7 @@ class LogitCases(NamedTuple):
 
     @property
     def exact(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Student, teacher and temperature in float64: the same numbers."""
+        """Student, teacher and temperature converted to float64, without rounding."""
         student, teacher, temperature = self[1:]
         return (
             student.astype(np.float64),
@@ -46,16 +47,17 @@ class LogitCases(NamedTuple):
         )
 
     @property
-    def centred_difference(self) -> np.ndarray:
-        """d - mean(d) in float64, by way of the host's widest floats.
+    def centered_difference(self) -> np.ndarray:
+        """``d - mean(d)`` in float64, computed in the widest float of the host.
 
-        Two classes with nearly equal d cancel: eight digits of a variance would go.
+        If two classes have nearly equal ``d``, the subtraction cancels. In float64 a
+        variance would lose eight digits.
         """
         d = self.student.astype(np.longdouble) - self.teacher.astype(np.longdouble)
         return (d - d.mean(-1, keepdims=True)).astype(np.float64)
 
     def describe(self, row: int) -> dict[str, Any]:
-        """Enough to draw the case again with :func:`logit_case`."""
+        """Return the location of a case, for :func:`logit_case`."""
         return {
             "case": self.first + row,
             "classes": self.student.shape[-1],
@@ -66,7 +68,13 @@ class LogitCases(NamedTuple):
 def logit_blocks(
     settings: Settings, cases: int, *, sizes: tuple[int, ...] = SIZES
 ) -> Iterator[LogitCases]:
-    """Blocks with ``cases`` cases in all, rounded up; ``sizes`` leaves others out."""
+    """Yield blocks of logits.
+
+    Args:
+        settings: Dtype and seed.
+        cases: Total number of cases, rounded up to whole blocks.
+        sizes: Numbers of classes to include. Blocks of other sizes are skipped.
+    """
     for block in range(math.ceil(cases / ROWS * len(SIZES) / len(sizes))):
         if SIZES[block % len(SIZES)] in sizes:
             yield _draw(settings, block)
@@ -75,12 +83,12 @@ def logit_blocks(
 def logit_case(
     case: int, *, seed: int = 0, dtype: str = "float64"
 ) -> tuple[np.ndarray, np.ndarray, np.generic]:
-    """One case of a certificate, to look at it again.
+    """Draw one case of a certificate again.
 
     Args:
-        case: Its number, as the certificate names it.
-        seed: The certificate's seed.
-        dtype: The certificate's dtype.
+        case: Number of the case, as printed in the certificate.
+        seed: Seed of the certificate.
+        dtype: Dtype of the certificate.
 
     Returns:
         Student logits, teacher logits and temperature.
@@ -91,10 +99,10 @@ def logit_case(
 
 
 def _draw(settings: Settings, block: int) -> LogitCases:
-    """Five kinds of logits in turn, at scales from 1e-3 to 1e3.
+    """Draw a block that cycles through five kinds of logits, at scales 1e-3 to 1e3.
 
-    Independent normals; a student close to its teacher; one class apart from all
-    others (where the bound of T3 is tightest); opposite signs; heavy tails.
+    The kinds are: independent normals; a student close to its teacher; one class apart
+    from all others (where the bound of T3 is tightest); opposite signs; heavy tails.
     """
     rng = np.random.default_rng((settings.seed, block))
     classes = SIZES[block % len(SIZES)]
@@ -114,32 +122,43 @@ def _draw(settings: Settings, block: int) -> LogitCases:
     teacher = np.choose(kind, [teacher, teacher, scale[1] * spike, teacher, tails[1]])
     temperature = 10.0 ** rng.uniform(np.log10(0.05), 8, ROWS)
     temperature[rng.random(ROWS) < 1 / 32] = np.inf
+    student, teacher = settings.cast(student), settings.cast(teacher)
+    # Every statement assumes finite logits; a narrow dtype could overflow.
+    chex.assert_shape((student, teacher), (ROWS, classes))
+    chex.assert_tree_all_finite({"student": student, "teacher": teacher})
     return LogitCases(
-        block * ROWS,
-        settings.cast(student),
-        settings.cast(teacher),
-        temperature.astype(settings.compute_dtype),
+        block * ROWS, student, teacher, temperature.astype(settings.compute_dtype)
     )
 
 
 Loss = Callable[..., jax.Array]
-"""``(student, teacher, temperature) -> value``, for one row of logits."""
+"""A function ``(student, teacher, temperature) -> value`` of one row of logits."""
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def value_and_gradients(
     loss: Loss, student: Any, teacher: Any, temperature: Any
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """A loss and its gradients by student and teacher, each row at its temperature."""
+    """Compute a loss and its gradients for each row.
+
+    Args:
+        loss: Loss of one row.
+        student: Student logits ``[rows, classes]``.
+        teacher: Teacher logits ``[rows, classes]``.
+        temperature: Temperature of each row.
+
+    Returns:
+        The values, and the gradients with respect to student and teacher.
+    """
     function = jax.value_and_grad(loss, argnums=(0, 1))
     return jax.vmap(function)(student, teacher, temperature)
 
 
 def soft_target_kl() -> Loss:
-    """The library's loss of one row, differentiable by both logits.
+    """Return the library's loss of one row, differentiable in both logits.
 
-    Looked up anew each time and compiled once, so that a test may put a broken loss in
-    its place.
+    The library's function is looked up in each call, so that a test can replace it with
+    a broken one. The same function always returns the same object, which compiles once.
     """
     return _row_loss(losses.soft_target_kl)
 
@@ -155,17 +174,20 @@ def _row_loss(loss: Callable[..., jax.Array]) -> Loss:
 
 
 def negligible(settings: Settings) -> float:
-    """Below it, a result is made of numbers too small for the dtype to hold exactly."""
+    """Return the size below which a result comes from numbers that are inexact.
+
+    The dtype cannot hold such small numbers with all their digits.
+    """
     info = np.finfo(settings.compute_dtype)
     return float(info.tiny / info.eps)
 
 
 def oscillation(x: np.ndarray) -> np.ndarray:
-    """Largest minus smallest, over the classes."""
+    """Return the largest minus the smallest value over the classes."""
     return x.max(-1) - x.min(-1)
 
 
 def reach(cases: LogitCases) -> np.ndarray:
-    """R/T: the larger oscillation of the two logits, over the temperature."""
+    """Return R/T, the larger oscillation of the two logits over the temperature."""
     student, teacher, temperature = cases.exact
     return np.maximum(oscillation(student), oscillation(teacher)) / temperature

@@ -1,4 +1,4 @@
-"""Trains a small network by many optimizers side by side, for its class sums."""
+"""Class sums of a small network trained by many optimizers side by side."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -17,17 +17,17 @@ from proofs_checks._programs import compile_together, numerics
 
 EXAMPLES, FEATURES, HIDDEN = 32, 6, 8
 
-CENTRED, UNCENTRED = 0, 1
-"""The two starts: all class sums zero, and class sums of about one."""
+CENTERED, UNCENTERED = 0, 1
+"""The two initializations: class sums of zero, and class sums of about one."""
 
-_GROUPS = 4  # of optimizers; each is a program
+_GROUP = 20  # largest number of optimizers in a program
 
 PyTree = Any
 Transformation = optax.GradientTransformationExtraArgs
 
 
 class Task(NamedTuple):
-    """A full batch, and a teacher's logits for it."""
+    """A full batch with the teacher's logits."""
 
     inputs: Float[Array, "examples features"]
     labels: Int[Array, " examples"]
@@ -35,14 +35,17 @@ class Task(NamedTuple):
 
 
 class History(NamedTuple):
-    """One optimizer's training from both starts; the first axis is the step.
+    """One optimizer's training from both initializations.
+
+    The first axis is the step, the second the initialization.
 
     Attributes:
-        kernel: The classifier's kernel, ``[steps + 1, 2, hidden, classes]``.
-        bias: Its bias, ``[steps + 1, 2, classes]``.
-        mean_logit: An example's mean over the classes: the largest in size.
-        typical_mean_logit: Likewise, the average size over the batch.
-        logit: The largest logit in size.
+        kernel: Kernel of the classifier, ``[steps + 1, 2, hidden, classes]``.
+        bias: Bias of the classifier, ``[steps + 1, 2, classes]``.
+        mean_logit: Largest absolute mean logit of an example, ``[steps + 1, 2]``.
+        typical_mean_logit: Average absolute mean logit over the batch,
+            ``[steps + 1, 2]``.
+        logit: Largest absolute logit, ``[steps + 1, 2]``.
     """
 
     kernel: np.ndarray
@@ -53,11 +56,11 @@ class History(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Class sums over a training, from both starts.
+    """Class sums during a training, from both initializations.
 
     Attributes:
-        kernel: Of the kernel, ``[steps + 1, 2, hidden]``.
-        bias: Of the bias, ``[steps + 1, 2]``.
+        kernel: Class sums of the kernel, ``[steps + 1, 2, hidden]``.
+        bias: Class sum of the bias, ``[steps + 1, 2]``.
     """
 
     kernel: np.ndarray
@@ -67,11 +70,11 @@ class Sums(NamedTuple):
 def train(
     optimizers: Sequence[Optimizer], settings: Settings, *, steps: int, classes: int
 ) -> dict[str, History]:
-    """Trains the network by each optimizer, from both starts.
+    """Train the network with each optimizer, from both initializations.
 
-    In float64 and float32 everything is in that dtype. In bfloat16 the network
-    computes in bfloat16 on float32 parameters, as mixed precision does: to parameters
-    in bfloat16, a step smaller than their last digit would be no step.
+    In float64 and float32 everything is in that dtype. In bfloat16 the network computes
+    in bfloat16 with float32 parameters, as in mixed-precision training: a bfloat16
+    parameter would not change if a step is smaller than its last digit.
 
     Args:
         optimizers: Rows of the table.
@@ -80,9 +83,10 @@ def train(
         classes: Number of classes.
 
     Returns:
-        What happened, by the optimizer's name.
+        The history of each training, by the name of the optimizer.
     """
-    groups = [g for g in (optimizers[i::_GROUPS] for i in range(_GROUPS)) if g]
+    count = -(-len(optimizers) // _GROUP)
+    groups = [optimizers[i::count] for i in range(count)]
     dtype = settings.array_dtype
     with numerics(settings):
         task, start = _draw(settings, classes)
@@ -131,18 +135,18 @@ def own_recursions(
     histories: Mapping[str, History],
     settings: Settings,
 ) -> dict[str, Sums]:
-    """What optimizers make of the class sums alone.
+    """Apply each optimizer to the class sums alone, with gradient zero.
 
-    The sums at the start take the place of the classifier of a network with a single
+    The class sums at initialization replace the classifier of a network with a single
     class, and every gradient is zero.
 
     Args:
         optimizers: Rows of the table.
-        histories: Their trainings; they give the start and the number of steps.
+        histories: The trainings, which give the initialization and the number of steps.
         settings: Dtype.
 
     Returns:
-        The sums that follow, by the optimizer's name.
+        The class sums after each step, by the name of the optimizer.
     """
     if not optimizers:
         return {}
@@ -199,7 +203,7 @@ def _repeat(tree: PyTree, times: int) -> PyTree:
 
 
 def _draw(settings: Settings, classes: int) -> tuple[Task, PyTree]:
-    """The task, and both starts stacked."""
+    """Draw the task and both initializations, stacked."""
     rng = np.random.default_rng((settings.seed, classes))
     dtype = settings.compute_dtype
     task = Task(
@@ -224,7 +228,7 @@ def _draw(settings: Settings, classes: int) -> tuple[Task, PyTree]:
 
 
 def _logits(params: PyTree, inputs: Array, dtype: np.dtype) -> Array:
-    """A two-layer ReLU network that computes in a dtype; its logits are not narrow."""
+    """Apply a two-layer ReLU network in ``dtype``, with logits in the inputs' dtype."""
     wide = inputs.dtype
     params, inputs = jax.tree.map(lambda x: x.astype(dtype), (params, inputs))
     hidden = jax.nn.relu(inputs @ params["body"]["kernel"])
@@ -239,7 +243,7 @@ def _cross_entropy(logits: Array, task: Task) -> Array:
 def _differentiate(
     dtype: np.dtype, task: Task, networks: list[PyTree]
 ) -> tuple[PyTree, PyTree, PyTree]:
-    """Values and gradients by group, and of all what :class:`History` holds."""
+    """Compute losses and gradients by group, and the fields of :class:`History`."""
 
     def objective(params):
         logits = _logits(params, task.inputs, dtype)
@@ -283,10 +287,10 @@ def _update(
     values: Array,
     grads: PyTree,
 ) -> tuple[PyTree, list]:
-    """One step of every optimizer of a group."""
+    """Take one step with every optimizer of a group."""
 
     def objective(params):
-        # At infinite temperature the same as soft_target_kl (T4), and compiled sooner.
+        # Equal to soft_target_kl at infinite temperature (T4), and faster to compile.
         logits = _logits(params, task.inputs, dtype)
         kd = losses.logit_matching(logits, task.teacher)
         kd -= losses.mean_gap(logits, task.teacher)
@@ -309,7 +313,7 @@ def _step(
     value: Array,
     grad: PyTree,
 ) -> tuple[PyTree, PyTree]:
-    """One step; step sizes and line searches get the objective and its value."""
+    """Take one step. Line searches and step-size rules need the objective too."""
     # optax's bias corrections mix integer counts with floats.
     with jax.numpy_dtype_promotion("standard"):
         updates, state = transformation.update(

@@ -1,23 +1,25 @@
-"""What a check is, and what it leaves behind."""
+"""The form of a check, and the evidence that it returns."""
 
 import enum
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import chex
 import jax.numpy as jnp
 import numpy as np
 
 
 class Settings(NamedTuple):
-    """What a certificate is made for.
+    """Settings of a certificate.
 
     Attributes:
-        dtype: Of the logits, images and networks: ``"float64"`` for the identities,
-            ``"float32"`` or ``"bfloat16"`` for what floating point keeps of them.
-        seed: Source of every random case.
-        cases: Random cases of the statements that are checked on many; the others
-            take fixed numbers of their own.
+        dtype: Dtype of the logits, images and networks. ``"float64"`` tests the
+            identities; ``"float32"`` and ``"bfloat16"`` test how well floating point
+            keeps them.
+        seed: Seed of every random case.
+        cases: Number of random cases for the statements that are checked on many
+            cases. The other statements use fixed numbers of cases.
     """
 
     dtype: str = "float64"
@@ -26,7 +28,7 @@ class Settings(NamedTuple):
 
     @property
     def array_dtype(self) -> np.dtype:
-        """The dtype as NumPy knows it."""
+        """The dtype as a NumPy dtype."""
         return jnp.dtype(self.dtype)
 
     @property
@@ -35,24 +37,27 @@ class Settings(NamedTuple):
         return np.dtype("float64" if self.dtype == "float64" else "float32")
 
     def cast(self, x: Any) -> np.ndarray:
-        """An array in the dtype."""
+        """Return ``x`` as an array of the dtype."""
         return np.asarray(x).astype(self.array_dtype)
 
 
 class Tolerance(NamedTuple):
-    """How far floating point may move a statement; None where it does not keep it."""
+    """Largest deviation that a statement may have in each dtype.
+
+    None means that rounding in that dtype does not keep the statement.
+    """
 
     float64: float
     float32: float | None
     bfloat16: float | None
 
     def of(self, settings: Settings) -> float | None:
-        """The tolerance in a dtype."""
+        """Return the tolerance for the dtype of the settings."""
         return getattr(self, settings.dtype)
 
 
 class Verdict(enum.Enum):
-    """What became of a claim."""
+    """Outcome of a claim or of a control."""
 
     HOLDS = "holds"
     FAILS = "FAILS"
@@ -63,25 +68,26 @@ class Verdict(enum.Enum):
 
     @property
     def failure(self) -> bool:
-        """Whether the certificate has to exit with an error."""
+        """Whether this verdict makes the command exit with an error."""
         return self in (Verdict.FAILS, Verdict.NOT_REFUTED)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The outcome of one claim of a statement.
+    """Outcome of one claim or control of a statement.
 
     Attributes:
-        claim: What was checked, in a line.
-        verdict: Whether it held; for a control, whether it failed as it must.
-        cases: How many cases were tried.
-        measured: The worst deviation found.
-        bound: What it must not exceed (a control: what it must exceed). None if the
-            dtype is known not to keep the claim.
-        unit: What the deviation is.
-        detail: What else is worth knowing, such as the tightest case.
-        worst: Where the worst deviation was, enough to compute it again.
-        table: Rows for a table of their own in the report.
+        claim: The claim, in one line.
+        verdict: Whether the claim held; for a control, whether it failed as it must.
+        cases: Number of cases tried.
+        measured: Largest deviation found.
+        bound: Largest deviation allowed. For a control, the deviation to exceed. None
+            if the dtype is known not to keep the claim.
+        unit: Unit of the deviation.
+        detail: Additional information, such as the tightest case, or the report of an
+            assertion that failed.
+        worst: Location of the largest deviation, enough to compute it again.
+        table: Rows of a separate table in the report.
         series: Curves for the plots, by name.
     """
 
@@ -98,7 +104,7 @@ class Evidence:
 
 
 class Worst:
-    """Keeps the largest deviation over many cases, and where it was."""
+    """The largest deviation over many cases, and its location."""
 
     def __init__(self) -> None:
         self.cases = 0
@@ -108,13 +114,19 @@ class Worst:
     def add(
         self, deviations: Any, describe: Callable[[int], Mapping[str, Any]]
     ) -> None:
-        """Takes one deviation per case; NaN counts as infinite.
+        """Add one deviation for each case. NaN counts as infinite.
 
         Args:
-            deviations: One number per case.
-            describe: Called with the position of a new worst case.
+            deviations: One number for each case.
+            describe: Returns the location of a case, given its position. Called only
+                if the case is the new worst one.
+
+        Raises:
+            AssertionError: If ``deviations`` has more than one axis. Such an array
+                comes from shapes that broadcast by mistake.
         """
         values = np.atleast_1d(np.asarray(deviations, np.float64))
+        chex.assert_rank(values, 1)
         values = np.where(np.isnan(values), np.inf, values)
         first = self.cases == 0
         self.cases += len(values)
@@ -122,6 +134,52 @@ class Worst:
         if first or values[position] > self.measured:
             self.measured = float(values[position])
             self.where = dict(describe(position))
+
+
+def distance(found: Any, expected: Any) -> np.ndarray:
+    """Return ``|found - expected|`` for each element, in float64.
+
+    Raises:
+        AssertionError: If the shapes differ. NumPy would broadcast them.
+    """
+    found, expected = (np.asarray(x, np.float64) for x in (found, expected))
+    chex.assert_equal_shape((found, expected))
+    return np.abs(found - expected)
+
+
+def place(where: Mapping[str, Any]) -> str:
+    """Return the location of a case in words. Fractions keep four digits."""
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in where.items()
+    )
+
+
+def difference_report(found: Any, expected: Any, *, atol: float | None) -> str:
+    """Describe the first leaf in which two trees differ.
+
+    Args:
+        found: A tree of arrays.
+        expected: A tree of the same structure.
+        atol: Largest absolute difference allowed. With None nothing is compared.
+
+    Returns:
+        The name of the leaf, the first positions and the largest difference; an empty
+        string if all leaves are close.
+    """
+    if atol is None:
+        return ""
+    try:
+        chex.assert_trees_all_close(found, expected, rtol=0.0, atol=atol)
+    except AssertionError as error:
+        return report_of(error)
+    return ""
+
+
+def report_of(error: AssertionError) -> str:
+    """Return an assertion's message as one line, without the arrays that it prints."""
+    text, _, _ = str(error).partition("\n ACTUAL: ")
+    return "; ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def claim(
@@ -133,7 +191,7 @@ def claim(
     unit: str,
     **more: Any,
 ) -> Evidence:
-    """Evidence that the worst deviation is within the tolerance of the dtype."""
+    """Return evidence that the largest deviation is within the dtype's tolerance."""
     bound = tolerance.of(settings)
     if bound is None:
         verdict = Verdict.LOST
@@ -145,8 +203,12 @@ def claim(
 def control(
     text: str, worst: Worst, bound: float | None, *, unit: str, **more: Any
 ) -> Evidence:
-    """Evidence that a claim fails, beyond ``bound``, once an assumption is dropped."""
-    refuted = bound is not None and worst.measured > bound
+    """Return evidence that a claim fails once an assumption is dropped.
+
+    The deviation must exceed ``bound`` and be finite: NaN and infinity come from a
+    computation that broke down, which says nothing about the statement.
+    """
+    refuted = bound is not None and bound < worst.measured < np.inf
     verdict = Verdict.REFUTED if refuted else Verdict.NOT_REFUTED
     return _evidence(text, verdict, worst, bound, unit, more)
 
@@ -169,11 +231,11 @@ class Check:
     """A statement as a program.
 
     Attributes:
-        name: Such as ``"T3"``.
-        title: Its name in words.
-        statement: The formula, in a line of plain text.
-        assumptions: What it needs.
-        claims: Yields evidence that it holds.
+        name: Short name, such as ``"T3"``.
+        title: Name in words.
+        statement: The formula, in one line of plain text.
+        assumptions: The assumptions of the statement.
+        claims: Yields evidence that the statement holds.
         controls: Yields evidence that it fails where an assumption is dropped.
     """
 

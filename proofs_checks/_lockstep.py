@@ -1,10 +1,11 @@
-"""Trains a student by distillation and by logits matching at once, step by step."""
+"""Lockstep training of a student by distillation and by logits matching."""
 
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,12 +28,12 @@ Means = Callable[[nnx.Module, nnx.Module], tuple[nnx.Module, nnx.Module]]
 
 
 class ResidualNet(nnx.Module):
-    """One residual block with batch normalisation, global pooling, a linear classifier.
+    """Residual block with batch normalization, global pooling and linear classifier.
 
     Args:
-        width: Channels.
+        width: Number of channels.
         dtype: Dtype of the computation.
-        rngs: Randomness for the initial parameters.
+        rngs: Random streams for the initial parameters.
     """
 
     def __init__(self, width: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
@@ -44,20 +45,20 @@ class ResidualNet(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, images: Float[Array, "b h w 1"]) -> models.ModelOutput:
-        """Classifies images."""
+        """Classify images."""
         x = nnx.relu(self.block(images.astype(self.dtype)))
         embedding = jnp.mean(x, axis=(1, 2))
         return models.ModelOutput(self.classifier(embedding), embedding)
 
 
 class Network(NamedTuple):
-    """A kind of network.
+    """Architecture of student and teacher.
 
     Attributes:
-        name: In words.
-        size: Height and width of its images.
-        widths: Of the student and of the teacher.
-        build: ``(width, dtype, rngs) -> module``.
+        name: Name in the report.
+        size: Height and width of the images.
+        widths: Widths of the student and of the teacher.
+        build: A function ``(width, dtype, rngs) -> module``.
     """
 
     name: str
@@ -79,13 +80,14 @@ CONV = Network("conv net", 6, (3, 4), _residual)
 
 
 class Run(NamedTuple):
-    """One training.
+    """Settings of one training.
 
     Attributes:
-        network: Kind of student and teacher.
-        optimizer: Its name and a function that builds it.
-        means: Prepares student and teacher.
-        offset: The mean logit that both are prepared to have.
+        network: Architecture of student and teacher.
+        optimizer: Name of the optimizer, and a function that builds it.
+        means: Name of the preparation, and a function that sets the mean logits of
+            student and teacher.
+        offset: Mean logit of both networks after the preparation.
     """
 
     network: Network
@@ -95,12 +97,12 @@ class Run(NamedTuple):
 
     @property
     def name(self) -> str:
-        """In words."""
+        """The name of the run in the report."""
         return f"{self.network.name}, {self.optimizer[0]}, {self.means[0]}"
 
 
 class Course(NamedTuple):
-    """What became of a run.
+    """Results of a run.
 
     Attributes:
         difference: Largest difference between the students' parameters after each step.
@@ -108,23 +110,26 @@ class Course(NamedTuple):
             each step.
         logit: Largest logit of a student.
         moved: Largest change of a parameter over the whole training.
+        students: Parameters after the last step, trained by distillation and by logits
+            matching.
     """
 
     difference: np.ndarray
     mean_logit: np.ndarray
     logit: float
     moved: float
+    students: tuple[PyTree, PyTree]
 
 
 class _Task(NamedTuple):
-    """The arguments of a step, flat: modules' states take long to flatten each time.
+    """Arguments of a step, as flat lists, because flattening a module's state is slow.
 
     Attributes:
         students: Both training states.
         teacher: The teacher's variables.
-        images: All examples.
-        labels: Theirs.
-        rows: Those of the step.
+        images: All images.
+        labels: All labels.
+        rows: Rows of the step's batch.
     """
 
     students: list[Array]
@@ -135,12 +140,12 @@ class _Task(NamedTuple):
 
 
 class _Prepared(NamedTuple):
-    """A run before it starts.
+    """A run before its first step.
 
     Attributes:
-        step: The function of a task, not compiled.
-        task: Its first arguments.
-        tree: Structure of the students.
+        step: The step function, not compiled.
+        task: Its arguments for the first step.
+        tree: Tree structure of the students.
     """
 
     step: Step
@@ -149,20 +154,23 @@ class _Prepared(NamedTuple):
 
 
 def train(runs: Sequence[Run], settings: Settings, *, steps: int) -> list[Course]:
-    """Trains students from the same state by both losses.
+    """Train students from the same state by both losses.
 
-    The runs of one kind of network share a program, which takes longer to compile than
-    to run: parameters, and which optimizer it is, are data.
+    All runs of one architecture share a program, because it takes longer to compile
+    than to run. The parameters and the choice of the optimizer are its arguments.
 
     Args:
-        runs: What to train.
+        runs: The trainings.
         settings: Dtype and seed.
         steps: Number of steps.
 
     Returns:
         One course for each run.
+
+    Raises:
+        AssertionError: If the two students of a run do not start from the same state.
     """
-    networks = list(dict.fromkeys(run.network for run in runs))
+    networks = tuple(dict.fromkeys(run.network for run in runs))
     pairs = dict(zip(networks, _build(networks, settings), strict=True))
     optimizers = list(dict.fromkeys(run.optimizer for run in runs))
     with numerics(settings):
@@ -186,7 +194,7 @@ def train(runs: Sequence[Run], settings: Settings, *, steps: int) -> list[Course
 def _one_of(
     optimizers: Sequence[NamedOptimizer], chosen: NamedOptimizer
 ) -> optax.GradientTransformation:
-    """An optimizer whose state says which of several it is."""
+    """Return an optimizer whose state selects one of several optimizers."""
     made = [make() for _, make in optimizers]
 
     def init(params):
@@ -211,19 +219,21 @@ def _one_of(
 
 
 def _order(seed: int, steps: int) -> Int[np.ndarray, "steps batch"]:
-    """Rows of the examples, each once an epoch."""
+    """Draw the rows of each batch, with every example once in an epoch."""
     rng = np.random.default_rng((seed, 1))
     epochs = -(-steps * BATCH // EXAMPLES)
     rows = np.concatenate([rng.permutation(EXAMPLES) for _ in range(epochs)])
     return rows[: steps * BATCH].reshape(steps, BATCH).astype(np.int32)
 
 
+@functools.lru_cache(maxsize=8)
 def _build(
-    networks: Sequence[Network], settings: Settings
+    networks: tuple[Network, ...], settings: Settings
 ) -> list[tuple[PyTree, PyTree]]:
-    """Student and teacher of each kind, split, with random parameters.
+    """Build student and teacher of each architecture, split, with random parameters.
 
-    As one program: operation by operation, drawing them takes longer than training.
+    The parameters are drawn in compiled programs. Drawing them one operation at a time
+    takes longer than the training.
     """
     dtype = settings.array_dtype
 
@@ -264,9 +274,9 @@ def _prepare(
     images = jnp.asarray(rng.normal(size=shape), jnp.float32)
     labels = jnp.asarray(rng.integers(0, CLASSES, EXAMPLES, np.int32))
 
-    student = nnx.merge(*student, copy=True)  # runs share what was built
+    student = nnx.merge(*student, copy=True)  # several runs use the same networks
     teacher = nnx.merge(*teacher, copy=True)
-    # Logits of about one; those of a network that was not trained are smaller.
+    # The logits of an untrained network are smaller than one.
     teacher.classifier.kernel[...] *= 5.0
     student, teacher = run.means[1](student, teacher)
     frozen = training.freeze(teacher)
@@ -290,6 +300,8 @@ def _prepare(
         training.init_train_state(student, o, spec, optimizer, key=jax.random.key(0))
         for o in objectives
     )
+    # If they started apart, every control would fail without any training.
+    chex.assert_trees_all_equal(kd.student, lm.student, strict=True)
     graphdef = nnx.graphdef(student)
     kd_step, lm_step = (
         training.make_train_step(graphdef, o, optimizer, teacher=frozen)
@@ -319,7 +331,7 @@ def _prepare(
 
 
 def _watched(distiller: distillers.Distiller, dtype: np.dtype) -> distillers.Distiller:
-    """Adds the range of the student's mean logits, and its largest logit."""
+    """Add metrics: the range of the student's mean logits and its largest logit."""
 
     def loss(params, extra, student, teacher, batch):
         per_example, extra, metrics = distiller.loss(
@@ -338,7 +350,7 @@ def _watched(distiller: distillers.Distiller, dtype: np.dtype) -> distillers.Dis
 
 
 def _distance(tree: PyTree, other: PyTree) -> Float[Array, ""]:
-    """The largest difference of a number."""
+    """Return the largest absolute difference between two trees of one structure."""
     gaps = jax.tree.map(lambda x, y: jnp.max(jnp.abs(x - y)), tree, other)
     return jax.tree.reduce(jnp.maximum, gaps)
 
@@ -353,10 +365,11 @@ def _follow(
         seen.append(found)
     difference, lowest, highest, logit = np.stack(seen, axis=1, dtype=np.float64)
     start, _ = jax.tree.unflatten(prepared.tree, prepared.task.students)
-    end, _ = jax.tree.unflatten(prepared.tree, students)
+    kd, lm = jax.tree.unflatten(prepared.tree, students)
     return Course(
         difference=difference,
         mean_logit=np.maximum(np.abs(lowest - offset), np.abs(highest - offset)),
         logit=float(logit.max()),
-        moved=float(_distance(start.student, end.student)),
+        moved=float(_distance(start.student, kd.student)),
+        students=(kd.student, lm.student),
     )

@@ -1,24 +1,23 @@
-"""What ``python -m proofs_checks`` and ``jaxkd verify`` share."""
+"""Command-line entry points, shared by ``python -m proofs_checks`` and ``jaxkd``."""
 
 import argparse
 import importlib.util
-import time
 from collections.abc import Sequence
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
 
 from jaxkd import InvalidInputError
 from proofs_checks import certificate as certificates
 from proofs_checks._evidence import Settings
-from proofs_checks.t14_invariance import invariance_table
 
 DTYPES = ("float64", "float32", "bfloat16")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parses a command line and runs it; returns the exit code."""
+    """Parse a command line and run the checks.
+
+    Returns:
+        The exit code: 0, or 1 if a check fails. Invalid arguments exit with code 2.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m proofs_checks",
         description="Check every theorem by machine and print the certificate.",
@@ -29,20 +28,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=[],
         choices=list(certificates.CHECKS),
         metavar="NAME",
-        help="statements to check, such as T3; by default all",
+        help="statements to check, such as T3 (default: all)",
     )
     parser.add_argument(
-        "--cases", type=int, default=100_000, help="random cases of T3 and T4"
+        "--cases",
+        type=int,
+        default=100_000,
+        help="number of random cases for T3 and T4 (default: %(default)s)",
     )
-    parser.add_argument("--dtype", choices=DTYPES, default="float64")
-    parser.add_argument("--seed", type=int, default=0, help="source of all cases")
     parser.add_argument(
-        "--out", type=Path, help="folder for certificate.json, .md and plots"
+        "--dtype",
+        choices=DTYPES,
+        default="float64",
+        help="dtype of the logits and networks (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of all cases (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder for certificate.json, certificate.md and plots"
     )
     options = parser.parse_args(arguments)
     try:
         return main_from_options(**vars(options))
-    except (InvalidInputError, OSError) as error:
+    except InvalidInputError as error:
+        # The messages start with the name of the argument, which is the flag's too.
+        flag = "--" if error.argument in vars(options) else ""
+        parser.error(f"{flag}{error}")
+    except OSError as error:
         parser.error(str(error))
 
 
@@ -54,105 +67,66 @@ def main_from_options(
     seed: int = 0,
     out: Path | None = None,
 ) -> int:
-    """Runs the checks, prints the table and writes the report.
+    """Run the checks, print the table and write the report.
 
     Args:
-        only: Statements to check, such as ``"T3"``; by default all.
-        cases: Random cases of T3 and T4.
+        only: Names of the statements to check, such as ``"T3"``; by default all.
+        cases: Number of random cases for T3 and T4.
         dtype: ``"float64"``, ``"float32"`` or ``"bfloat16"``.
-        seed: Source of all cases, not negative.
+        seed: Seed of all cases, not negative.
         out: Folder for ``certificate.json``, ``certificate.md`` and plots.
 
     Returns:
         0, or 1 if a statement fails or a control does not.
 
     Raises:
-        InvalidInputError: If an argument is unusable.
+        InvalidInputError: If an argument is invalid.
         OSError: If the folder cannot be written.
     """
-    for name in only:
-        if name not in certificates.CHECKS:
-            raise certificates.unknown_statement(name)
-    if cases < 1:
-        raise InvalidInputError(f"cases must be at least 1, got {cases}")
-    if seed < 0:
-        raise InvalidInputError(f"seed must not be negative, got {seed}")
-    if dtype not in DTYPES:
-        raise InvalidInputError(
-            f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}"
-        )
+    settings = _settings(only, cases, dtype, seed)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
 
-    console = Console()
-    table = Table(title=f"jaxkd's theorems in {dtype}", title_style="bold")
-    for column in ("", "statement", "claims", "controls"):
-        table.add_column(column)
-    for column in ("cases", "seconds"):
-        table.add_column(column, justify="right")
+    from proofs_checks import _console  # loads rich
 
-    total, done = len(set(only) or certificates.CHECKS), []
-    with console.status(f"0 of {total} statements") as status:
-
-        def progress(result: certificates.Result) -> None:
-            done.append(result.check.name)
-            status.update(f"{len(done)} of {total} statements: {' '.join(done)}")
-
-        start = time.perf_counter()
-        found = certificates.verify(
-            Settings(dtype=dtype, seed=seed, cases=cases), only, on_result=progress
-        )
-        seconds = time.perf_counter() - start
-    for result in found.results:
-        table.add_row(*certificates.summary(result), f"{result.seconds:.1f}")
-    console.print(table)
-    where = found.environment
-    console.print(
-        f"{where['device']} ({where['backend']}), jax {where['jax']}, flax "
-        f"{where['flax']}, optax {where['optax']}; seed {seed}, "
-        f"{seconds:.0f} s",
-        highlight=False,
-    )
-    for result in found.results:
-        for evidence in result.evidence:
-            if evidence.detail and result.check.name in ("T3", "T4"):
-                console.print(
-                    f"{result.check.name}: {evidence.claim}: {evidence.detail}",
-                    highlight=False,
-                    soft_wrap=True,
-                )
-    if "T14" in only:
-        console.print(_invariances())
+    found = _console.verify(settings, only)
+    _console.show(found, invariances="T14" in only)
     if out is not None:
-        _write(found, out, console)
-    for line in found.failures():
-        console.print(f"FAILS {line}", highlight=False, soft_wrap=True, markup=False)
-    if found.holds:
-        console.print("every statement holds, and every control fails as it must")
-    else:
-        console.print("no certificate: see the lines above")
+        plots = _write(found, out)
+        if plots is None:
+            _console.say("No plots: matplotlib is not installed.")
+        _console.say(f"Wrote the certificate and {len(plots or ())} plots to {out}.")
+    _console.conclude(found)
     return 0 if found.holds else 1
 
 
-def _invariances() -> Table:
-    table = Table(title="what each loss does not see", show_lines=True)
-    for column in ("loss", "invariant to", "reordered with", "changed by"):
-        table.add_column(column)
-    for row in invariance_table():
-        table.add_row(
-            *(row[k] for k in ("loss", "invariant", "equivariant", "changes"))
+def _settings(only: Sequence[str], cases: int, dtype: str, seed: int) -> Settings:
+    """Check the options and return them as settings."""
+    for name in only:
+        if name not in certificates.CHECKS:
+            raise certificates.unknown_statement(name, argument="only")
+    if cases < 1:
+        raise InvalidInputError(
+            f"cases must be at least 1, got {cases}", argument="cases"
         )
-    return table
+    if seed < 0:
+        raise InvalidInputError(
+            f"seed must not be negative, got {seed}", argument="seed"
+        )
+    if dtype not in DTYPES:
+        raise InvalidInputError(
+            f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}", argument="dtype"
+        )
+    return Settings(dtype=dtype, seed=seed, cases=cases)
 
 
-def _write(found: certificates.Certificate, out: Path, console: Console) -> None:
-    plots: list[str] = []
-    if importlib.util.find_spec("matplotlib") is None:
-        console.print("no plots: matplotlib is absent", highlight=False)
-    else:
+def _write(found: certificates.Certificate, out: Path) -> list[str] | None:
+    """Write the report. Return the names of its plots, or None without matplotlib."""
+    plots = None
+    if importlib.util.find_spec("matplotlib") is not None:
         from proofs_checks import plots as pictures
 
         plots = [path.name for path in pictures.draw(found, out)]
     (out / "certificate.json").write_text(certificates.to_json(found))
-    (out / "certificate.md").write_text(certificates.to_markdown(found, plots))
-    console.print(f"certificate and {len(plots)} plots are in {out}", highlight=False)
+    (out / "certificate.md").write_text(certificates.to_markdown(found, plots or ()))
+    return plots

@@ -1,8 +1,8 @@
-"""The optimizers of optax, and what each does to the class sums of a classifier.
+"""The optimizers of optax, and the effect of each on a classifier's class sums.
 
-Left out are those that need more than parameters, gradient, value and objective
-(``lookahead``, ``dpsgd``), and wrappers that do not change an update on their own
-(``apply_if_finite``, ``inject_hyperparams``, ``reduce_on_plateau``).
+The table leaves out optimizers that need more than parameters, gradient, value and
+objective (``lookahead``, ``dpsgd``), and wrappers that do not change an update on their
+own (``apply_if_finite``, ``inject_hyperparams``, ``reduce_on_plateau``).
 """
 
 import enum
@@ -14,35 +14,35 @@ import optax
 from optax import contrib
 
 DECAY = 0.05
-"""Weight decay of the variants that have one; large, to be seen within 200 steps."""
+"""Weight decay of the variants with decay. It is large, to show within 200 steps."""
 
 
 class Law(enum.Enum):
-    """What becomes of the sums over the classes, whose gradient is zero."""
+    """Behavior of the sums over the classes, whose gradient is zero."""
 
     CONSERVED = "conserved"
-    """They stay."""
+    """The sums do not change."""
 
     DECAYS = "decays"
-    """They follow the optimizer's own recursion for a gradient of zero."""
+    """The sums follow the optimizer's own recursion for gradient zero."""
 
     SCALED = "scaled"
-    """They keep their direction; their factor depends on norms of gradients and
-    parameters, so on the whole training. A single sum does that trivially."""
+    """The sums keep their direction. Their factor depends on norms of gradients and
+    parameters, and so on the whole training. For a single sum this is trivial."""
 
     BROKEN = "broken"
-    """They move although their gradient is zero."""
+    """The sums move although their gradient is zero."""
 
 
 class Optimizer(NamedTuple):
-    """A row of the table.
+    """Row of the table.
 
     Attributes:
-        name: As a reader would write it.
-        make: Builds it.
+        name: Name of the optimizer.
+        make: Function that builds it.
         kernel: Law of the class sums of a kernel ``[in, classes]``.
         bias: Law of the class sum of a bias ``[classes]``.
-        why: The reason, in a line.
+        why: The reason, in one line.
     """
 
     name: str
@@ -60,7 +60,7 @@ def _rows(kernel: Law, bias: Law, *rows: Row) -> tuple[Optimizer, ...]:
 
 
 def _with_l2(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Decay enters as a gradient."""
+    """Add the decay to the gradient."""
     return optax.chain(optax.add_decayed_weights(DECAY), optimizer)
 
 
@@ -71,7 +71,7 @@ def _before_sgd(
 
 
 def _decoupled_momentum() -> optax.GradientTransformation:
-    """SGDW: decay passes by the momentum."""
+    """Return SGDW, whose decay does not enter the momentum."""
     return optax.chain(
         optax.trace(0.9),
         optax.add_decayed_weights(DECAY),
@@ -87,7 +87,7 @@ def _sharpness_aware() -> optax.GradientTransformation:
     adversary = optax.chain(contrib.normalize(), optax.sgd(0.05))
     sam = contrib.sam(optax.sgd(0.1, momentum=0.9), adversary)
 
-    def update(updates, state, params=None):  # SAM takes no other arguments
+    def update(updates, state, params=None):  # SAM accepts no other arguments
         return sam.update(updates, state, params)
 
     return optax.GradientTransformation(sam.init, update)
@@ -115,11 +115,11 @@ def _only_matrices_by_muon() -> optax.GradientTransformation:
 def body_and_head(
     body: optax.GradientTransformation, head: optax.GradientTransformation
 ) -> optax.GradientTransformation:
-    """One optimizer for the classifier, another for everything below it.
+    """Return one optimizer for the classifier and another for the other layers.
 
     Args:
-        body: For what is not under a key ``head`` or ``classifier``.
-        head: For what is.
+        body: Optimizer of the parameters not under a key ``head`` or ``classifier``.
+        head: Optimizer of the parameters under such a key.
     """
 
     def part(path: tuple[Any, ...], leaf: Any) -> str:
@@ -135,7 +135,7 @@ def body_and_head(
 
 _C, _D, _S, _B = Law.CONSERVED, Law.DECAYS, Law.SCALED, Law.BROKEN
 
-_EVERY_NUMBER = "scales every number by its own history"
+_ELEMENTWISE = "scales each entry by its own history"
 _SIGN = "signs do not sum to zero"
 _ONE_FACTOR = "one factor for the whole array"
 
@@ -218,7 +218,7 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
         (
             "Mechanic(SGD)",
             lambda: contrib.mechanize(optax.sgd(1.0), s_init=1e-3),
-            "one step size; its decay only enters that",
+            "one step size; the decay enters only the step size",
         ),
         (
             "line search (backtracking)",
@@ -234,7 +234,7 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
         (
             "Muon on matrices, momentum on biases",
             _only_matrices_by_muon,
-            "orthogonalising is a factor on the features",
+            "orthogonalization acts on the features alone",
         ),
         (
             "Adam on the body, momentum on the head",
@@ -245,7 +245,7 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
     *_rows(
         _D,
         _D,
-        ("SGD + L2", lambda: _with_l2(optax.sgd(0.2)), "factor 1 - ηλ a step"),
+        ("SGD + L2", lambda: _with_l2(optax.sgd(0.2)), "factor 1 - ηλ per step"),
         (
             "momentum + L2",
             lambda: _with_l2(optax.sgd(0.02, momentum=0.9)),
@@ -254,17 +254,17 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
         (
             "Nesterov + L2",
             lambda: _with_l2(optax.sgd(0.02, momentum=0.9, nesterov=True)),
-            "as momentum + L2, looking ahead",
+            "as momentum + L2, one step ahead",
         ),
-        ("momentum, decoupled decay", _decoupled_momentum, "factor 1 - ηλ a step"),
+        ("momentum, decoupled decay", _decoupled_momentum, "factor 1 - ηλ per step"),
         (
             "clip_by_global_norm, then L2",
             lambda: optax.chain(
                 optax.clip_by_global_norm(0.1), _with_l2(optax.sgd(0.1, momentum=0.9))
             ),
-            "as momentum + L2: what is clipped has no sum",
+            "as momentum + L2: the clipped gradient sums to zero",
         ),
-        ("Fromage", lambda: optax.fromage(0.02), "factor 1/√(1 + η²) a step"),
+        ("Fromage", lambda: optax.fromage(0.02), "factor 1/√(1 + η²) per step"),
         (
             "NovoGrad + decay",
             lambda: optax.novograd(0.005, weight_decay=DECAY),
@@ -273,7 +273,7 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
         (
             "MoMo + decay",
             lambda: contrib.momo(0.2, weight_decay=DECAY),
-            "factor 1/(1 + ηλ) a step",
+            "factor 1/(1 + ηλ) per step",
         ),
         (
             "schedule-free SGD + L2",
@@ -287,7 +287,7 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
         (
             "Muon + decay",
             lambda: contrib.muon(0.02, weight_decay=DECAY),
-            "kernel: factor 1 - ηλ a step; the bias goes to Adam",
+            "kernel: factor 1 - ηλ per step; bias: updated by Adam",
         ),
     ),
     *_rows(
@@ -315,7 +315,7 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
         (
             "Muon",
             lambda: contrib.muon(0.02),
-            "kernel: a factor on the features; the bias goes to Adam",
+            "kernel: acts on the features alone; bias: updated by Adam",
         ),
     ),
     *_rows(
@@ -324,67 +324,67 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
         (
             "adaptive_grad_clip",
             lambda: _before_sgd(optax.adaptive_grad_clip(0.01), 0.1),
-            "kernel: one factor per class; bias: one for the whole",
+            "kernel: one factor per class; bias: one for the array",
         ),
     ),
     *_rows(
         _B,
         _B,
-        ("Adam", lambda: optax.adam(0.01), _EVERY_NUMBER),
-        ("AdamW", lambda: optax.adamw(0.01, weight_decay=DECAY), _EVERY_NUMBER),
-        ("NAdam", lambda: optax.nadam(0.01), _EVERY_NUMBER),
-        ("NAdamW", lambda: optax.nadamw(0.01), _EVERY_NUMBER),
-        ("RAdam", lambda: optax.radam(0.01), _EVERY_NUMBER),
-        ("AMSGrad", lambda: optax.amsgrad(0.01), _EVERY_NUMBER),
-        ("Adamax", lambda: optax.adamax(0.01), _EVERY_NUMBER),
-        ("AdamaxW", lambda: optax.adamaxw(0.01), _EVERY_NUMBER),
-        ("AdaBelief", lambda: optax.adabelief(0.01), _EVERY_NUMBER),
-        ("Adan", lambda: optax.adan(0.01), _EVERY_NUMBER),
-        ("Yogi", lambda: optax.yogi(0.01), _EVERY_NUMBER),
-        ("optimistic Adam", lambda: optax.optimistic_adam_v2(0.01), _EVERY_NUMBER),
-        ("RMSProp", lambda: optax.rmsprop(0.01), _EVERY_NUMBER),
-        ("Adagrad", lambda: optax.adagrad(0.05), _EVERY_NUMBER),
-        ("Adadelta", lambda: optax.adadelta(1.0), _EVERY_NUMBER),
-        ("Adafactor", lambda: optax.adafactor(0.01), _EVERY_NUMBER),
+        ("Adam", lambda: optax.adam(0.01), _ELEMENTWISE),
+        ("AdamW", lambda: optax.adamw(0.01, weight_decay=DECAY), _ELEMENTWISE),
+        ("NAdam", lambda: optax.nadam(0.01), _ELEMENTWISE),
+        ("NAdamW", lambda: optax.nadamw(0.01), _ELEMENTWISE),
+        ("RAdam", lambda: optax.radam(0.01), _ELEMENTWISE),
+        ("AMSGrad", lambda: optax.amsgrad(0.01), _ELEMENTWISE),
+        ("Adamax", lambda: optax.adamax(0.01), _ELEMENTWISE),
+        ("AdamaxW", lambda: optax.adamaxw(0.01), _ELEMENTWISE),
+        ("AdaBelief", lambda: optax.adabelief(0.01), _ELEMENTWISE),
+        ("Adan", lambda: optax.adan(0.01), _ELEMENTWISE),
+        ("Yogi", lambda: optax.yogi(0.01), _ELEMENTWISE),
+        ("optimistic Adam", lambda: optax.optimistic_adam_v2(0.01), _ELEMENTWISE),
+        ("RMSProp", lambda: optax.rmsprop(0.01), _ELEMENTWISE),
+        ("Adagrad", lambda: optax.adagrad(0.05), _ELEMENTWISE),
+        ("Adadelta", lambda: optax.adadelta(1.0), _ELEMENTWISE),
+        ("Adafactor", lambda: optax.adafactor(0.01), _ELEMENTWISE),
         (
             "Adafactor, factored",
             lambda: optax.adafactor(0.01, min_dim_size_to_factor=2),
             "one factor per class and input",
         ),
         ("SM3", lambda: optax.sm3(0.05), "one accumulator per class and input"),
-        ("LAMB", lambda: optax.lamb(0.01), "Adam's direction"),
+        ("LAMB", lambda: optax.lamb(0.01), "follows Adam's direction"),
         ("Lion", lambda: optax.lion(0.002, weight_decay=0.0), _SIGN),
         ("sign SGD", lambda: optax.sign_sgd(0.002), _SIGN),
         ("signum", lambda: optax.signum(0.002), _SIGN),
         ("Rprop", lambda: optax.rprop(0.001), _SIGN),
-        ("clip", lambda: _before_sgd(optax.clip(0.002), 0.1), "cuts single numbers"),
+        ("clip", lambda: _before_sgd(optax.clip(0.002), 0.1), "clips single entries"),
         (
             "noisy SGD",
             lambda: optax.noisy_sgd(0.05, key=0),
             "noise does not sum to zero",
         ),
-        ("ACProp", lambda: contrib.acprop(0.002, eps=1e-8), _EVERY_NUMBER),
-        ("ADOPT", lambda: contrib.adopt(0.01), _EVERY_NUMBER),
-        ("AdEMAMix", lambda: contrib.ademamix(0.005), _EVERY_NUMBER),
+        ("ACProp", lambda: contrib.acprop(0.002, eps=1e-8), _ELEMENTWISE),
+        ("ADOPT", lambda: contrib.adopt(0.01), _ELEMENTWISE),
+        ("AdEMAMix", lambda: contrib.ademamix(0.005), _ELEMENTWISE),
         (
             "simplified AdEMAMix",
             lambda: contrib.simplified_ademamix(1e-4),
-            _EVERY_NUMBER,
+            _ELEMENTWISE,
         ),
-        ("COCOB", lambda: contrib.cocob(), "one bet per number"),
-        ("D-Adapt AdamW", lambda: contrib.dadapt_adamw(1.0), _EVERY_NUMBER),
-        ("Prodigy", lambda: contrib.prodigy(0.1), _EVERY_NUMBER),
-        ("MADGRAD", lambda: contrib.madgrad(0.01), _EVERY_NUMBER),
-        ("MoMo-Adam", lambda: contrib.momo_adam(0.01), _EVERY_NUMBER),
+        ("COCOB", lambda: contrib.cocob(), "one bet per entry"),
+        ("D-Adapt AdamW", lambda: contrib.dadapt_adamw(1.0), _ELEMENTWISE),
+        ("Prodigy", lambda: contrib.prodigy(0.1), _ELEMENTWISE),
+        ("MADGRAD", lambda: contrib.madgrad(0.01), _ELEMENTWISE),
+        ("MoMo-Adam", lambda: contrib.momo_adam(0.01), _ELEMENTWISE),
         (
             "schedule-free AdamW",
             lambda: contrib.schedule_free_adamw(0.02),
-            _EVERY_NUMBER,
+            _ELEMENTWISE,
         ),
         (
             "Sophia (squared gradients for curvature)",
             lambda: contrib.sophia(0.01, hessian_diagonal_fn=_squared_gradients()),
-            "cuts single numbers",
+            "clips single entries",
         ),
         (
             "GaLore",

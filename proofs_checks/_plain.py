@@ -1,9 +1,10 @@
-"""The definitions as one would write them down, independent of the library.
+"""Direct implementations of the definitions, independent of the library.
 
-They cancel at high temperatures; in float64 and at moderate ones they are good
-references, and Taylor-mode differentiation of them at :math:`1/T = 0` is exact.
+At high temperatures their terms cancel. In float64 and at moderate temperatures they
+are good references, and their Taylor-mode derivatives at :math:`1/T = 0` are exact.
 """
 
+import chex
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -13,49 +14,58 @@ Scalar = Float[Array, ""]
 
 
 def log_softmax(x: Logits) -> Logits:
-    """Without subtracting the largest logit, which Taylor mode cannot pass."""
+    """Compute log-softmax without subtracting the largest logit.
+
+    Taylor mode has no rule for the maximum.
+    """
     return x - jnp.log(jnp.sum(jnp.exp(x)))
 
 
 def kl(log_p: Logits, log_q: Logits) -> Scalar:
-    """Sum of p log(p / q)."""
+    """Compute the sum of p log(p / q)."""
     return jnp.sum(jnp.exp(log_p) * (log_p - log_q))
 
 
 def reverse_kl(log_p: Logits, log_q: Logits) -> Scalar:
-    """Sum of q log(q / p)."""
+    """Compute the sum of q log(q / p)."""
     return kl(log_q, log_p)
 
 
 def jensen_shannon(log_p: Logits, log_q: Logits) -> Scalar:
-    """Mean divergence of p and q from their mixture."""
+    """Compute the mean divergence of p and q from their mixture."""
     log_m = jnp.log(0.5 * (jnp.exp(log_p) + jnp.exp(log_q)))
     return 0.5 * (kl(log_p, log_m) + kl(log_q, log_m))
 
 
 def squared_hellinger(log_p: Logits, log_q: Logits) -> Scalar:
-    """Sum of (sqrt p - sqrt q)^2."""
+    """Compute the sum of (sqrt p - sqrt q)^2."""
     return jnp.sum(jnp.square(jnp.exp(0.5 * log_p) - jnp.exp(0.5 * log_q)))
 
 
 def chi_squared(log_p: Logits, log_q: Logits) -> Scalar:
-    """Sum of (p - q)^2 / q."""
+    """Compute the sum of (p - q)^2 / q."""
     return jnp.sum(jnp.exp(log_q) * jnp.square(jnp.expm1(log_p - log_q)))
 
 
 def total_variation(log_p: Logits, log_q: Logits) -> Scalar:
-    """Half the sum of |p - q|: an f-divergence whose f has a kink at 1."""
+    """Compute half the sum of |p - q|, an f-divergence whose f has a kink at 1."""
     return 0.5 * jnp.sum(jnp.abs(jnp.exp(log_p) - jnp.exp(log_q)))
 
 
 def cumulant(*variables: Logits) -> Scalar:
-    """Joint cumulant of up to four variables, every class weighing the same."""
-    centred = [x - jnp.mean(x) for x in variables]
+    """Compute the joint cumulant of up to four variables over equally likely classes.
+
+    Raises:
+        AssertionError: If there are more than four variables or their shapes differ.
+    """
+    chex.assert_scalar_in(len(variables), 1, 4)
+    chex.assert_equal_shape(variables)
+    centered = [x - jnp.mean(x) for x in variables]
 
     def moment(*positions):
-        product = jnp.ones_like(centred[0])
+        product = jnp.ones_like(centered[0])
         for position in positions:
-            product = product * centred[position]
+            product = product * centered[position]
         return jnp.mean(product)
 
     if len(variables) < 4:
@@ -68,7 +78,7 @@ def cumulant(*variables: Logits) -> Scalar:
 
 
 def soft_target_kl(student: Logits, teacher: Logits, *, temperature: Scalar) -> Scalar:
-    """T^2 KL(p || q) by JAX's own log-softmax: what most training code has."""
+    """Compute T^2 KL(p || q) with JAX's log-softmax, as most training code does."""
     log_p = jax.nn.log_softmax(teacher / temperature)
     log_q = jax.nn.log_softmax(student / temperature)
     return temperature**2 * kl(log_p, log_q)

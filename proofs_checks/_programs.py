@@ -1,4 +1,4 @@
-"""How the checks that train networks compile and run."""
+"""Compilation and numerics of the checks that train networks."""
 
 import contextlib
 import functools
@@ -20,10 +20,11 @@ _QUICK_ON_CPU = {
 
 @contextlib.contextmanager
 def numerics(settings: Settings) -> Iterator[None]:
-    """The settings' dtype, in this thread.
+    """Set this thread's numerics for the dtype of the settings.
 
-    Without float64, what optax computes on its own account stays in float32 as well;
-    and products are not rounded below the dtype, as some accelerators do by default.
+    Float64 is enabled only if the dtype is float64, so that optax's own computations
+    stay in float32 otherwise. Matrix products keep the precision of their dtype; some
+    accelerators round them further by default.
     """
     x64 = jax.enable_x64(settings.dtype == "float64")
     with x64, jax.default_matmul_precision("highest"):
@@ -33,17 +34,17 @@ def numerics(settings: Settings) -> Iterator[None]:
 def compile_together(
     programs: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], settings: Settings
 ) -> list[Callable[..., Any]]:
-    """Compiles functions for arguments like those given, two at a time.
+    """Compile functions for the given arguments, two at a time.
 
-    Each runs for a second or so, and would take longer than that to compile: on CPU it
-    is done without the expensive passes.
+    The programs run for about a second and would take longer than that to compile. On
+    CPU they are compiled without the expensive passes.
 
     Args:
         programs: Functions with their arguments.
         settings: Dtype.
 
     Returns:
-        The compiled functions.
+        The compiled functions, in the order of ``programs``.
     """
     options = compiler_options()
 
@@ -52,14 +53,14 @@ def compile_together(
         with numerics(settings):
             return jax.jit(function).lower(*arguments).compile(options)
 
-    # XLA does not hold the interpreter's lock while it compiles.
+    # XLA releases the interpreter's lock while it compiles.
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(compiled, programs))
 
 
 @functools.cache
 def compiler_options() -> dict[str, Any] | None:
-    """Those of the options that this version of the compiler knows."""
+    """Return the quick compiler options that this version of XLA knows, or None."""
     if jax.default_backend() != "cpu":
         return None
     known = {}

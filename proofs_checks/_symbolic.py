@@ -1,4 +1,4 @@
-"""Identities proved for all real logits at once, by SymPy, for 2 to 4 classes."""
+"""Symbolic proofs with SymPy, for all real logits and 2 to 4 classes."""
 
 import importlib
 from collections.abc import Callable
@@ -10,12 +10,12 @@ CLASSES = (2, 3, 4)
 
 
 class Symbols:
-    """Student and teacher logits of some classes, as real symbols.
+    """Student and teacher logits as real symbols.
 
     Attributes:
         z, v: Student and teacher logits.
-        d: Their difference.
-        scale: 1/T, positive.
+        d: Their difference, ``z - v``.
+        scale: The positive symbol 1/T.
     """
 
     def __init__(self, sympy: Any, classes: int) -> None:
@@ -26,26 +26,26 @@ class Symbols:
         self.scale = sympy.Symbol("epsilon", positive=True)
 
     def mean(self, x: Any) -> Any:
-        """Over the classes."""
+        """Return the mean over the classes."""
         return sum(x) / self.sympy.Integer(len(x))
 
     def variance(self, x: Any) -> Any:
-        """Over the classes, of the population."""
+        """Return the population variance over the classes."""
         return self.mean([value**2 for value in x]) - self.mean(x) ** 2
 
     def log_softmax(self, x: Any) -> list[Any]:
-        """Of logits times 1/T."""
+        """Return the log-softmax of the logits divided by T."""
         scaled = [self.scale * value for value in x]
         total = self.sympy.log(sum(self.sympy.exp(value) for value in scaled))
         return [value - total for value in scaled]
 
     def softmax(self, x: Any) -> list[Any]:
-        """Of logits times 1/T."""
+        """Return the softmax of the logits divided by T."""
         weights = [self.sympy.exp(self.scale * value) for value in x]
         return [weight / sum(weights) for weight in weights]
 
     def kl(self) -> Any:
-        """KL(p || q) of the softened teacher from the softened student."""
+        """Return KL(p || q) from the softened teacher to the softened student."""
         p, log_p, log_q = (
             self.softmax(self.v),
             self.log_softmax(self.v),
@@ -57,18 +57,21 @@ class Symbols:
 def prove(
     text: str, residuals: Callable[[Symbols], list[Any]], *, must_fail: bool = False
 ) -> Evidence:
-    """Evidence that every residual simplifies to zero, identically in the logits.
+    """Return evidence that every residual simplifies to zero for all real logits.
 
     Args:
         text: The claim.
-        residuals: Expressions that must vanish.
-        must_fail: For a control: one that must not vanish, and visibly so, at one
-            rational point.
+        residuals: Returns the expressions that must vanish.
+        must_fail: Whether this is a control, whose expressions must not vanish.
+
+    Returns:
+        The evidence. Without SymPy the verdict is ``SKIPPED``.
     """
     try:
         sympy = importlib.import_module("sympy")
     except ImportError:
-        return Evidence(text, Verdict.SKIPPED, detail="needs sympy, which is absent")
+        detail = "SymPy is not installed"
+        return Evidence(text, Verdict.SKIPPED, detail=detail)
     failed, count = [], 0
     for classes in CLASSES:
         symbols = Symbols(sympy, classes)
@@ -93,11 +96,12 @@ def prove(
 
 
 def _vanishes(symbols: Symbols, expression: Any) -> bool:
-    """Whether an expression is zero, decided in the ring of its exponentials.
+    """Return whether an expression is identically zero.
 
     Exponentials of the logits are replaced by independent positive symbols, and
-    logarithms of products by sums. Softmax expressions are then rational functions of
-    symbols and of logarithms of sums, for which expanding the numerator decides.
+    logarithms of products by sums. Softmax expressions then become rational functions
+    of symbols and of logarithms of sums. Such a function is zero if and only if its
+    expanded numerator is.
     """
     sympy = symbols.sympy
     logits = (*symbols.z, *symbols.v)

@@ -1,4 +1,4 @@
-"""Runs the checks and writes down what they found."""
+"""Certificates: the results of all checks, as JSON and as Markdown."""
 
 import collections
 import concurrent.futures
@@ -33,7 +33,14 @@ from proofs_checks import (
     t13_holistic,
     t14_invariance,
 )
-from proofs_checks._evidence import Check, Evidence, Settings, Verdict
+from proofs_checks._evidence import (
+    Check,
+    Evidence,
+    Settings,
+    Verdict,
+    place,
+    report_of,
+)
 
 CHECKS: dict[str, Check] = {
     module.CHECK.name: module.CHECK
@@ -56,24 +63,28 @@ CHECKS: dict[str, Check] = {
 }
 """Every statement, by name."""
 
-# Compilation dominates, and a program's is single-threaded: two threads share the
-# work. These compile the same loss for the same shapes, so one thread has them all;
+# Most of the time goes into compilation, which uses one thread for each program. Two
+# threads share the work. One thread runs all of these checks, because they compile the
+# same loss for the same shapes.
 _LOSS_AT_MANY_SIZES = ("T1", "T2", "T3", "T4", "T5", "T6", "T11")
-# both take of the others.
+# Both threads take checks from this list.
 _LONGEST_FIRST = ("T10", "T9", "T13", "T12", "T8", "T7", "T14")
 
-_PACKAGES = ("jaxkd-distillation", "jax", "jaxlib", "flax", "optax", "numpy", "sympy")
+_PACKAGES = (
+    *("jaxkd-distillation", "jax", "jaxlib", "flax", "optax", "chex"),
+    *("numpy", "sympy"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What one check found.
+    """Results of one check.
 
     Attributes:
         check: The statement.
-        claims: Evidence that it holds.
+        claims: Evidence that the statement holds.
         controls: Evidence that it fails where an assumption is dropped.
-        seconds: How long that took.
+        seconds: Duration of the check.
     """
 
     check: Check
@@ -83,52 +94,55 @@ class Result:
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:
-        """Claims and controls."""
+        """The claims, then the controls."""
         return self.claims + self.controls
 
     @property
     def holds(self) -> bool:
-        """Whether no claim failed and every control did."""
+        """Whether every claim holds and every control fails."""
         return not any(e.verdict.failure for e in self.evidence)
 
 
 @dataclasses.dataclass(frozen=True)
 class Certificate:
-    """The results of a run, and where it was made.
+    """The results of a run and the environment that it ran in.
 
     Attributes:
-        settings: What it was made for.
+        settings: Settings of the run.
         environment: Backend, device and versions.
-        results: One per statement.
+        results: One result for each statement.
+        seconds: Duration of the run.
     """
 
     settings: Settings
     environment: Mapping[str, str]
     results: tuple[Result, ...]
+    seconds: float = 0.0
 
     @property
     def holds(self) -> bool:
-        """Whether every statement holds and every control fails."""
+        """Whether every statement holds and every control fails as it must."""
         return all(result.holds for result in self.results)
 
     def failures(self) -> list[str]:
-        """One line for each claim that failed, enough to compute it again."""
+        """Return a line for each failure: its size, its location, how to repeat it."""
         return [
             f"{result.check.name}: {evidence.claim}: {evidence.verdict.value}: "
             f"{evidence.unit} {evidence.measured:.3g}, bound {evidence.bound:.3g}"
-            + self._replay(result.check.name, evidence)
+            + self._location(result.check.name, evidence)
             for result in self.results
             for evidence in result.evidence
             if evidence.verdict.failure
         ]
 
-    def _replay(self, name: str, evidence: Evidence) -> str:
+    def _location(self, name: str, evidence: Evidence) -> str:
         settings = self.settings
-        where = ", ".join(f"{key} {value}" for key, value in evidence.worst.items())
-        line = f"; worst: {where}" if where else ""
+        line = f"; worst case: {place(evidence.worst)}" if evidence.worst else ""
+        if evidence.detail:
+            line += f"; {evidence.detail}"
         line += (
-            f"; again: python -m proofs_checks --only {name} --seed {settings.seed} "
-            f"--cases {settings.cases} --dtype {settings.dtype}"
+            f"; to repeat: python -m proofs_checks --only {name} "
+            f"--seed {settings.seed} --cases {settings.cases} --dtype {settings.dtype}"
         )
         if "case" in evidence.worst:
             line += (
@@ -144,22 +158,24 @@ def verify(
     *,
     on_result: Callable[[Result], None] | None = None,
 ) -> Certificate:
-    """Runs checks.
+    """Run checks and return their certificate.
 
     Args:
         settings: Dtype, seed and number of cases.
         names: Keys of :data:`CHECKS`; none for all.
-        on_result: Called with each check's result as it comes, from two threads.
+        on_result: Called with the result of each check once it is done. Two threads
+            call it.
 
     Returns:
-        The certificate, in the order of ``names``.
+        The certificate, with results in the order of ``names``.
 
     Raises:
         InvalidInputError: If a name is unknown.
     """
     unknown = [name for name in names if name not in CHECKS]
     if unknown:
-        raise unknown_statement(unknown[0])
+        raise unknown_statement(unknown[0], argument="names")
+    start = time.perf_counter()
     names = list(dict.fromkeys(names)) or list(CHECKS)
     first = collections.deque(n for n in names if n in _LOSS_AT_MANY_SIZES)
     rest = collections.deque(n for n in _LONGEST_FIRST if n in names)
@@ -170,13 +186,21 @@ def verify(
         ]
         results = {r.check.name: r for run in runs for r in run.result()}
     ordered = tuple(results[name] for name in names)
-    return Certificate(settings, _environment(), ordered)
+    seconds = time.perf_counter() - start
+    return Certificate(settings, _environment(), ordered, seconds)
 
 
-def unknown_statement(name: str) -> InvalidInputError:
-    """The error for a name that is not in :data:`CHECKS`."""
+def unknown_statement(name: str, *, argument: str) -> InvalidInputError:
+    """Return the error for a name that is not in :data:`CHECKS`.
+
+    Args:
+        name: The unknown name.
+        argument: The argument that contains it.
+    """
     return InvalidInputError(
-        f"unknown statement {name!r}; there are: {', '.join(CHECKS)}"
+        f"{argument} must be names of statements, got {name!r}; "
+        f"the names are {', '.join(CHECKS)}",
+        argument=argument,
     )
 
 
@@ -185,15 +209,16 @@ def _run(
     queues: Iterable[collections.deque[str]],
     on_result: Callable[[Result], None] | None,
 ) -> list[Result]:
-    """Works off queues of names, one after another; others may take from them too."""
+    """Run the checks named in the queues, in order. Other threads may share a queue."""
     results = []
-    # References are computed in float64 whatever the dtype that is checked, and a GPU
-    # would round factors of float32 products to 10 bits. Both hold for a thread.
+    # References are computed in float64, whatever dtype is checked. Without "highest",
+    # a GPU rounds the factors of float32 products to 10 bits. Both settings apply to
+    # the current thread only.
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
         for name in itertools.chain.from_iterable(map(_drain, queues)):
             check, start = CHECKS[name], time.perf_counter()
-            claims = tuple(check.claims(settings))
-            controls = tuple(check.controls(settings))
+            claims = _collect("claims", check.claims, settings)
+            controls = _collect("controls", check.controls, settings)
             seconds = time.perf_counter() - start
             results.append(Result(check, claims, controls, seconds))
             if on_result is not None:
@@ -201,8 +226,25 @@ def _run(
     return results
 
 
+def _collect(
+    kind: str, evidence: Callable[[Settings], Iterable[Evidence]], settings: Settings
+) -> tuple[Evidence, ...]:
+    """Return the evidence. A failed assertion becomes a failure of its own."""
+    found = []
+    try:
+        for item in evidence(settings):
+            found.append(item)
+    except AssertionError as error:
+        text = f"all assertions of the {kind} hold"
+        verdict = Verdict.FAILS
+        unit = "failed assertions"
+        failure = Evidence(text, verdict, 1, 1.0, unit=unit, detail=report_of(error))
+        found.append(failure)
+    return tuple(found)
+
+
 def _drain(queue: collections.deque[str]) -> Iterator[str]:
-    # A deque's ends are safe to take from in several threads.
+    # Several threads may pop from the ends of a deque.
     with contextlib.suppress(IndexError):
         while True:
             yield queue.popleft()
@@ -220,12 +262,12 @@ def _environment() -> dict[str, str]:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "absent"
+            found[package] = "not installed"
     return found
 
 
 def to_json(certificate: Certificate) -> str:
-    """The certificate as JSON; numbers that JSON lacks become strings."""
+    """Return the certificate as JSON. NaN and infinity become strings."""
     results = [
         {
             "name": result.check.name,
@@ -267,15 +309,20 @@ def _finite(content: Any) -> Any:
 
 
 def to_markdown(certificate: Certificate, plots: Sequence[str] = ()) -> str:
-    """The certificate as a page."""
+    """Return the certificate as a Markdown page.
+
+    Args:
+        certificate: The certificate.
+        plots: File names of plots to include.
+    """
     settings, where = certificate.settings, certificate.environment
     verdict = "All statements hold." if certificate.holds else "**Some checks fail.**"
     lines = [
         f"# Certificate, {settings.dtype}",
         "",
-        f"{verdict} Every negative control drops one assumption and has to fail.",
+        f"{verdict} Each negative control drops one assumption and must fail.",
         "",
-        f"Seed {settings.seed}, {settings.cases:,} cases for T3 and T4; "
+        f"Seed {settings.seed}; {settings.cases:,} cases for T3 and T4; "
         + ", ".join(f"{key} {value}" for key, value in where.items())
         + ".",
         "",
@@ -289,7 +336,7 @@ def to_markdown(certificate: Certificate, plots: Sequence[str] = ()) -> str:
             "",
             f"`{check.statement}`",
             "",
-            f"Assumes: {'; '.join(check.assumptions)}. {result.seconds:.1f} s.",
+            f"Assumptions: {'; '.join(check.assumptions)}. {result.seconds:.1f} s.",
             "",
             *_markdown.header(
                 ("claim", "verdict", "cases", "measured", "bound", "unit")
@@ -318,7 +365,7 @@ def _row(evidence: Evidence, prefix: str) -> str:
 
 
 def summary(result: Result) -> tuple[str, str, str, str, str]:
-    """A row of the printed table: name, title, verdict, controls, worst claim."""
+    """Return a row of the printed table: name, title, claims, controls, cases."""
     counts = dict.fromkeys(Verdict, 0)
     for evidence in result.claims:
         counts[evidence.verdict] += 1

@@ -1,4 +1,4 @@
-"""Certificates side by side: ``python -m proofs_checks.comparison FOLDER ...``."""
+"""Side-by-side certificates: ``python -m proofs_checks.comparison FOLDER ...``."""
 
 import argparse
 import json
@@ -10,6 +10,12 @@ from typing import Any
 from proofs_checks import _markdown
 from proofs_checks._evidence import Verdict
 
+_PURPOSE = (
+    "This page shows the evidence for each of [the theorems](theorems.md): the largest "
+    "deviation that `jaxkd verify` measured in each dtype, and the bound that it must "
+    "keep. To make a certificate on your machine, run"
+)
+
 _COMMANDS = """\
 ```sh
 jaxkd verify --out certificate    # float64: the identities
@@ -18,24 +24,28 @@ jaxkd verify --dtype bfloat16 --cases 20000 --out certificate16
 ```"""
 
 _LEGEND = (
-    '"measured" is the worst deviation over all cases, in the unit of the last column; '
-    'the bound that it has to keep is in brackets. "lost" says that rounding does not '
-    "keep the statement in that dtype, and how far off it is. Claims of exactness in "
-    "bfloat16 concern logits that were rounded to bfloat16: the loss itself computes "
-    "in float32. Made by `python -m proofs_checks.comparison`."
+    "The columns of the dtypes show the largest deviation over all cases, in the unit "
+    'of the last column, and its bound in parentheses. "Lost" means that rounding in '
+    "that dtype does not keep the statement; the number shows the size of the error. "
+    "Each *must fail* row is a negative control, which drops one assumption. In "
+    "bfloat16 the logits are rounded to bfloat16, and the losses compute in float32. "
+    "`python -m proofs_checks.comparison FOLDER ...` makes this page from the "
+    "`certificate.json` files."
 )
 
 
 def page(certificates: Sequence[Mapping[str, Any]], about: str) -> str:
-    """A Markdown page with a column for each certificate.
+    """Return a Markdown page with a column for each certificate.
 
     Args:
-        certificates: The contents of their ``certificate.json``, all of the same
-            statements; details and tables are those of the first.
-        about: A paragraph on how they were made.
+        certificates: Contents of the ``certificate.json`` files, all with the same
+            statements. The page shows the details and tables of the first one.
+        about: A paragraph that says how the certificates were made.
+
+    Raises:
+        ValueError: If the certificates have different statements.
     """
-    lines = ["# The certificate", "", "What `jaxkd verify` found, once in each dtype:"]
-    lines += ["", _COMMANDS, "", about, ""]
+    lines = ["# The certificate", "", _PURPOSE, "", _COMMANDS, "", about, ""]
     lines += [_verdicts(certificate) for certificate in certificates]
     lines += ["", _LEGEND]
     dtypes = [certificate["settings"]["dtype"] for certificate in certificates]
@@ -69,7 +79,7 @@ def _verdicts(certificate: Mapping[str, Any]) -> str:
     refuted = sum(e["verdict"] == Verdict.REFUTED.value for e in controls)
     rounding = f", {lost} lost to rounding" if lost else ""
     return (
-        f"- {certificate['settings']['dtype']}: of {len(claims)} claims {holds} hold"
+        f"- {certificate['settings']['dtype']}: {holds} of {len(claims)} claims hold"
         f"{rounding}; {refuted} of {len(controls)} controls fail, as they must."
     )
 
@@ -85,10 +95,18 @@ def _cell(evidence: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    """Prints the page."""
+    """Print the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
-    parser.add_argument("--about", default="", help="how they were made")
+    parser.add_argument(
+        "folders",
+        nargs="+",
+        type=Path,
+        metavar="FOLDER",
+        help="folder with a certificate.json",
+    )
+    parser.add_argument(
+        "--about", default="", help="paragraph that says how they were made"
+    )
     options = parser.parse_args()
     certificates = [
         json.loads((folder / "certificate.json").read_text())

@@ -1,20 +1,28 @@
-"""The invariance table as a page: ``python -m proofs_checks.invariances``."""
+"""Print the page of the invariance table: ``python -m proofs_checks.invariances``."""
 
 from jaxkd import losses
 from jaxkd.losses import Arguments, Transformation
 
 
 def page() -> str:
-    """A Markdown page with a table for each kind of arguments, and a legend."""
+    """Return a Markdown page with a table for each kind of arguments and a legend."""
     count = len(losses.INVARIANCES)
     lines = [
         "# Invariances",
         "",
-        f"What each of {count} losses does not see, as declared beside it in the code: "
-        "● its values stay as they are, ↻ they are reordered along, blank: they "
-        "change. "
-        "`jaxkd verify --only T14` checks every mark and every blank on random cases. "
-        "Made by `python -m proofs_checks.invariances`.",
+        f"This page shows which transformations change the values of each of {count} "
+        "losses, as declared beside the loss in the code. To check every mark and "
+        "every blank on random cases, run",
+        "",
+        "```sh",
+        "jaxkd verify --only T14",
+        "```",
+        "",
+        "- ●: invariant, the values do not change",
+        "- ↻: equivariant, the values are reordered in the same way",
+        "- blank: the values change",
+        "",
+        "`python -m proofs_checks.invariances` makes this page.",
     ]
     for kind in Arguments:
         declarations = [d for d in losses.INVARIANCES if d.arguments is kind]

@@ -1,4 +1,4 @@
-"""The pictures of a certificate. Drawn from its evidence and from a few cases."""
+"""Plots of a certificate, drawn from its evidence and from a few cases."""
 
 import math
 from collections.abc import Callable
@@ -19,22 +19,22 @@ from proofs_checks.t05_first_order import by_cumulants
 from proofs_checks.t07_f_divergences import SCALED, at_temperature
 from proofs_checks.t12_info_nce import estimates
 
-_GREY = "0.45"
+_GRAY = "0.45"
 
 Picture = Callable[[Axes, Certificate], None]
 Corner = Literal["upper right", "upper left", "lower right", "center right"]
-Place = Corner | tuple[float, float]  # of the legend: a corner, or its lower left
+Place = Corner | tuple[float, float]  # corner of the legend, or its lower left point
 
 
 def draw(certificate: Certificate, folder: Path) -> list[Path]:
-    """Draws the pictures of those statements that the certificate holds.
+    """Draw the plots of the statements in a certificate.
 
     Args:
-        certificate: What :func:`proofs_checks.verify` returned.
-        folder: Where to; it must exist.
+        certificate: Result of :func:`proofs_checks.verify`.
+        folder: Existing folder for the files.
 
     Returns:
-        The files.
+        The paths of the files.
     """
     pictures: dict[str, tuple[str, Picture, Place]] = {
         "T3": ("band", _band, "upper right"),
@@ -69,7 +69,7 @@ def _logits(seed: int, classes: int = 10) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _loss(student, teacher, temperatures) -> np.ndarray:
-    """The loss of one pair of logits over the temperatures, in float64."""
+    """Compute the loss of one pair of logits at each temperature, in float64."""
 
     def at(temperature):
         return losses.soft_target_kl(student, teacher, temperature=temperature)
@@ -96,21 +96,21 @@ def _band(axes: Axes, certificate: Certificate) -> None:
 
     label = f"random logits, C = {classes}"
     axes.plot(temperatures, ratio(student, teacher), lw=2.5, label=label)
-    # The family that reaches the band: one class apart, in many.
+    # One class apart from many others: this family reaches the bounds of the band.
     for sign, line in ((1, "-"), (-1, "--")):
         extreme = np.zeros(10_000)
         extreme[0] = sign * reach
         label = f"one class {'above' if sign > 0 else 'below'} 9,999 others"
         curve = ratio(0.999 * extreme, extreme)
         axes.plot(temperatures, curve, ls=line, lw=1.8, color="C3", label=label)
-    axes.axhline(1, color=_GREY, ls="--", lw=1)
+    axes.axhline(1, color=_GRAY, ls="--", lw=1)
     axes.set(
         xscale="log",
         yscale="log",
         ylim=(1 / 300, 300),
         xlabel="temperature T",
         ylabel=r"$L_T\ /\ \frac{1}{2}\mathrm{var}(d)$",
-        title="Distillation never leaves its band around half the variance (T3)",
+        title="The loss stays within its band around half the variance (T3)",
     )
 
 
@@ -143,13 +143,13 @@ def _exact_form(axes: Axes, certificate: Certificate) -> None:
         temperatures, errors(losses.soft_target_kl), lw=2.5, label="jaxkd, exact form"
     )
     eps = float(np.finfo(np.float32).eps)
-    axes.axhline(eps, color=_GREY, ls="--", lw=1, label="float32 epsilon")
+    axes.axhline(eps, color=_GRAY, ls="--", lw=1, label="float32 epsilon")
     axes.set(
         xscale="log",
         yscale="log",
         xlabel="temperature T",
         ylabel="median relative error in float32",
-        title="The plain form loses all digits at high temperature",
+        title="At high temperature the direct formula loses all digits",
     )
 
 
@@ -161,18 +161,18 @@ def _expansion(axes: Axes, certificate: Certificate) -> None:
     partial = np.zeros_like(loss)
     for order, coefficient in enumerate(coefficients):
         partial = partial + coefficient / temperatures**order
-        label = "less " + ("the limit" if order == 0 else f"orders 0 to {order}")
+        label = "minus " + ("the limit" if order == 0 else f"orders 0 to {order}")
         axes.plot(temperatures, np.abs(loss - partial), lw=2, label=label)
         slope = np.abs(loss - partial)[-1] * (temperatures[-1] / temperatures) ** (
             order + 1
         )
-        axes.plot(temperatures, slope, color=_GREY, ls=":", lw=1)
+        axes.plot(temperatures, slope, color=_GRAY, ls=":", lw=1)
     axes.set(
         xscale="log",
         yscale="log",
         xlabel="temperature T",
         ylabel=r"$|L_T - $ expansion$|$",
-        title="Each term of the expansion in 1/T gains a power of T (T5)",
+        title="Each term of the expansion in 1/T removes one order of the error (T5)",
     )
 
 
@@ -189,14 +189,14 @@ def _divergences(axes: Axes, certificate: Certificate) -> None:
     for name, curve in zip([*SCALED, "total variation"], values.T, strict=True):
         dotted = ":" if name == "total variation" else "-"
         axes.plot(temperatures, curve / half, lw=2, ls=dotted, label=name)
-    axes.axhline(1, color=_GREY, ls="--", lw=1)
+    axes.axhline(1, color=_GRAY, ls="--", lw=1)
     axes.set(
         xscale="log",
         yscale="log",
         ylim=(0.05, 20),
         xlabel="temperature T",
         ylabel=r"$T^2 D\ /\ \frac{1}{2}\mathrm{var}(d)$",
-        title="All smooth f-divergences become one loss (T7)",
+        title="All smooth f-divergences have the same limit (T7)",
     )
 
 
@@ -226,8 +226,8 @@ def _mean_logit(axes: Axes, certificate: Certificate) -> None:
     axes.set(
         yscale="log",
         xlabel="step",
-        ylabel="|mean logit|, from zero",
-        title="Who moves the mean logit of a shift-invariant loss (T9)",
+        ylabel="average |mean logit|",
+        title="Mean logit under a shift-invariant loss, by optimizer (T9)",
     )
 
 
@@ -237,7 +237,7 @@ def _trajectories(axes: Axes, certificate: Certificate) -> None:
         yscale="log",
         xlabel="step",
         ylabel="largest difference of a parameter",
-        title="KD at infinite temperature against logits matching (T10)",
+        title="KD at infinite temperature and logits matching (T10)",
     )
 
 
@@ -254,12 +254,12 @@ def _information(axes: Axes, certificate: Certificate) -> None:
         )
         axes.axhline(math.log(negatives + 1), color=color, ls=":", lw=1)
     limit = [e.information for e in found]
-    axes.plot(sorted(limit), sorted(limit), color=_GREY, ls="--", lw=1, label="I(X;Y)")
+    axes.plot(sorted(limit), sorted(limit), color=_GRAY, ls="--", lw=1, label="I(X;Y)")
     axes.set(
         xscale="log",
         yscale="log",
         ylim=(0.05, 20),
         xlabel="mutual information I (nats)",
         ylabel="log(K+1) - mean loss (nats), ± 5 standard errors",
-        title="InfoNCE bounds mutual information, up to log(K+1) (T12)",
+        title="InfoNCE bounds mutual information up to log(K+1) (T12)",
     )

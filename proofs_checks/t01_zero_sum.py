@@ -3,16 +3,20 @@ r"""T1. The logit gradient of a shift-invariant loss sums to zero.
 **Statement.** If :math:`\ell(z + c\mathbf 1) = \ell(z)` for all :math:`c`, then
 :math:`\sum_k \partial\ell/\partial z_k = 0`.
 
-**Proof.** Differentiate :math:`\ell(z + c\mathbf 1)` in :math:`c` at 0: the derivative
-is :math:`\mathbf 1^\top \nabla\ell(z)`, and the function is constant. Softmax does not
-change when a constant is added to all logits, so the statement holds for cross-entropy,
-for distillation at every temperature, for any mixture of the two, and for the teacher's
-side as well; and for every loss of logits that declares the invariance (T14).
+**Proof.** The derivative of :math:`\ell(z + c\mathbf 1)` in :math:`c` at 0 is
+:math:`\mathbf 1^\top \nabla\ell(z)`. It is zero because the function is constant in
+:math:`c`.
 
-**Where it stops.** Logits matching sees the constant: its gradient sums to
-:math:`\overline{d}`, the mean of :math:`d = z - v`. Independent sigmoids see it too.
+Softmax does not change if a constant is added to all logits. The statement therefore
+holds for cross-entropy, for distillation at every temperature, for mixtures of the two,
+and for the teacher's gradient. It holds for every loss of logits that declares the
+invariance (T14).
 
-Source: after Chen et al. 2021 (arXiv 2109.06458), abstract; derivation ours.
+**Limits.** Logits matching depends on the constant: its gradient sums to
+:math:`\overline{d}`, the mean of :math:`d = z - v`. Independent sigmoids depend on it
+too.
+
+Source: after Chen et al. 2021 (arXiv 2109.06458), abstract; the derivation is ours.
 """
 
 from collections.abc import Iterator
@@ -49,7 +53,7 @@ _TOLERANCE = Tolerance(float64=1e-12, float32=1e-5, bfloat16=2e-2)
 
 
 def _cross_entropy(student, teacher, temperature):
-    """With the teacher's top class as the label; the temperature has no part."""
+    """Compute the cross-entropy with the teacher's top class as the label."""
     del temperature
     return optax.losses.softmax_cross_entropy_with_integer_labels(
         student, jnp.argmax(teacher)
@@ -57,7 +61,7 @@ def _cross_entropy(student, teacher, temperature):
 
 
 def _mixture(student, teacher, temperature):
-    """The recipe ``kd``: 0.1 cross-entropy and 0.9 distillation."""
+    """Compute the loss of the recipe ``kd``: 0.1 cross-entropy, 0.9 distillation."""
     soft = soft_target_kl()(student, teacher, temperature)
     hard = _cross_entropy(student.astype(soft.dtype), teacher, temperature)
     return 0.1 * hard + 0.9 * soft
@@ -74,7 +78,7 @@ def _logit_matching(student, teacher, temperature):
 
 
 def _independent_sigmoids(student, teacher, temperature):
-    """Every class a question of its own."""
+    """Compute the mean binary cross-entropy of the classes."""
     del temperature
     return jnp.mean(optax.losses.sigmoid_binary_cross_entropy(student, teacher > 0))
 
@@ -88,7 +92,19 @@ def _largest_sums(
     sizes: tuple[int, ...] = SIZES,
     temperatures: tuple[float, float] = (0.0, np.inf),
 ) -> tuple[Worst, Worst]:
-    """The largest |sum| / (floor + sum of |.|) of both gradients."""
+    """Measure the largest sum of both gradients.
+
+    Args:
+        loss: Loss of one row.
+        settings: Dtype and seed.
+        floor: Added to the sum of absolute values that divides the sum.
+        cases: Number of cases.
+        sizes: Numbers of classes.
+        temperatures: Range that the temperatures are clipped to.
+
+    Returns:
+        The largest |sum| / (floor + sum of |.|) by student and by teacher.
+    """
     by_student, by_teacher = Worst(), Worst()
     for block in logit_blocks(settings, cases, sizes=sizes):
         block = block._replace(temperature=block.temperature.clip(*temperatures))
@@ -101,7 +117,11 @@ def _largest_sums(
 
 
 def _declared_losses(settings: Settings) -> tuple[Worst, list[str]]:
-    """The same sum for every loss of logits that declares this invariance (T14)."""
+    """Measure the same sum for every loss of logits that declares the invariance.
+
+    Returns:
+        The largest deviation, and the names of the losses.
+    """
     worst, names = Worst(), []
     for declaration in losses.INVARIANCES:
         if Transformation.STUDENT_SHIFT not in declaration.invariant:
@@ -133,17 +153,17 @@ def _declared_losses(settings: Settings) -> tuple[Worst, list[str]]:
 
 
 def claims(settings: Settings) -> Iterator[Evidence]:
-    """The sum vanishes for every softmax loss; for LM it is the mean of d."""
+    """Yield evidence that the sum is zero for softmax losses and mean(d) for LM."""
     relative = "|sum of gradient| / sum of |gradient|"
-    # The gradient of cross-entropy is a difference of probabilities, so rounding moves
-    # it by multiples of eps, however small it is.
+    # The gradient of cross-entropy is a difference of probabilities. Its rounding error
+    # is a multiple of eps, even where the gradient is small.
     absolute = "|sum of gradient| / (1 + sum of |gradient|)"
     worst, _ = _largest_sums(_cross_entropy, settings, floor=1.0)
     yield claim("cross-entropy", worst, _TOLERANCE, settings, unit=absolute)
     student, teacher = _largest_sums(soft_target_kl(), settings, floor=0.0)
     text = "distillation, T in [0.05, 1e8] and infinite"
     yield claim(text, student, _TOLERANCE, settings, unit=relative)
-    text = "distillation, by the teacher's logits"
+    text = "distillation, gradient of the teacher's logits"
     yield claim(text, teacher, _TOLERANCE, settings, unit=relative)
     worst, _ = _largest_sums(_mixture, settings, floor=1.0, cases=2000, sizes=(10,))
     text = "0.1 cross-entropy + 0.9 distillation"
@@ -168,7 +188,7 @@ def claims(settings: Settings) -> Iterator[Evidence]:
         total = np.asarray(gradient, np.float64).sum(-1)
         worst.add(np.abs(total - difference.mean(-1)) / size, block.describe)
     yield claim(
-        "logits matching: the sum is mean(d) instead",
+        "logits matching: the sum is mean(d)",
         worst,
         _TOLERANCE,
         settings,
@@ -193,9 +213,9 @@ def claims(settings: Settings) -> Iterator[Evidence]:
 
 
 def controls(settings: Settings) -> Iterator[Evidence]:
-    """Without shift invariance the sum does not vanish."""
+    """Yield evidence that the sum is not zero without shift invariance."""
     for text, loss in (
-        ("logits matching, means of student and teacher differ", _logit_matching),
+        ("logits matching with different means", _logit_matching),
         ("independent sigmoids", _independent_sigmoids),
     ):
         worst, _ = _largest_sums(loss, settings, floor=0.0, cases=2000, sizes=(2, 10))

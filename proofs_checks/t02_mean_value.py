@@ -1,4 +1,4 @@
-r"""T2. Distillation is a variance, somewhere on the way from teacher to student.
+r"""T2. Distillation is a variance at a point between teacher and student.
 
 **Statement.** With :math:`d = z - v`,
 
@@ -16,7 +16,7 @@ T] = g(1) - g(0) - g'(0)`, the remainder of Taylor's formula of first order. Its
 integral form is the first equation; the weight :math:`1 - s` is positive with integral
 ½, and the mean value theorem gives the second.
 
-Source: derivation ours.
+Source: the derivation is ours.
 """
 
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ from proofs_checks._evidence import (
 
 _CASES = 10_000
 _SIZES = (10, 100)
-# Gauss and Legendre's rule is exact here to float64's last digits up to this R/T.
+# Up to this R/T, Gauss-Legendre quadrature is exact to the last digits of float64.
 _NODES = 40
 _REACH = 8.0
 _TOLERANCE = Tolerance(float64=1e-11, float32=1e-5, bfloat16=1e-5)
@@ -52,7 +52,7 @@ _TOLERANCE = Tolerance(float64=1e-11, float32=1e-5, bfloat16=1e-5)
 
 @jax.jit
 def _variances(student, teacher, temperature, nodes):
-    """Var of d under softmax at the nodes of the segment: ``[rows, nodes]``."""
+    """Compute the variance of d under the softmax at each node: ``[rows, nodes]``."""
     d = student - teacher
 
     def at(s):
@@ -64,7 +64,7 @@ def _variances(student, teacher, temperature, nodes):
 
 
 def claims(settings: Settings) -> Iterator[Evidence]:
-    """The integral, and the point where the variance is the loss."""
+    """Yield evidence for the integral and for the point where the variance matches."""
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
     nodes, weights = (nodes + 1) / 2, weights / 2
     integral, bracket = Worst(), Worst()
@@ -78,7 +78,7 @@ def claims(settings: Settings) -> Iterator[Evidence]:
         deviation = np.abs(value - quadrature) / size
         within = reach(cases) <= _REACH
         integral.add(np.where(within, deviation, 0.0), cases.describe)
-        # The variances on the way enclose the loss: somewhere between they meet it.
+        # The range of the variances contains the loss, and the variance is continuous.
         low, high = 0.5 * variances.min(-1), 0.5 * variances.max(-1)
         outside = np.maximum(low - value, value - high) / np.maximum(
             high, negligible(settings)
@@ -92,16 +92,16 @@ def claims(settings: Settings) -> Iterator[Evidence]:
         unit="relative error",
     )
     yield claim(
-        "half the variance meets the loss on the segment",
+        "half the variance equals the loss at a point of the segment",
         bracket,
         _TOLERANCE,
         settings,
-        unit="distance of the loss from its range, relative",
+        unit="distance of the loss from the range of the variance, relative",
     )
 
 
 def controls(settings: Settings) -> Iterator[Evidence]:
-    """Neither another weight nor an end of the segment will do."""
+    """Yield evidence that a constant weight and uniform class weights fail."""
     flat, uniform = Worst(), Worst()
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
     for cases in logit_blocks(settings, 1500, sizes=(10,)):

@@ -1,8 +1,8 @@
-r"""T4. At infinite temperature distillation is logits matching without its mean.
+r"""T4. At infinite temperature distillation is logits matching without the mean gap.
 
 **Statement.** :math:`L_\infty = \frac12 \operatorname{var}(d) = \mathrm{LM} -
 \frac12 \bar d^{\,2}`: logits matching with the regularization :math:`-\frac12
-\bar d^{\,2}`. Its gradient is :math:`(d_k - \bar d)/C`, and on the way there, with
+\bar d^{\,2}`. Its gradient is :math:`(d_k - \bar d)/C`. At finite temperatures, with
 :math:`r = R/T`,
 
 .. math::
@@ -10,29 +10,30 @@ r"""T4. At infinite temperature distillation is logits matching without its mean
         \le \operatorname{osc}(d)\, \frac{e^{r} - 1}{C}, \qquad
     \left| L_T - L_\infty \right| \le (e^{r} - 1)\, L_\infty .
 
-Bounding the two parts :math:`(\sigma_k - u)(d_k - \operatorname{E}_\sigma d)` and
-:math:`u\, (\bar d - \operatorname{E}_\sigma d)` one by one gives the constant 2, or
-3/2; the proof below gives 1, and the certificate finds cases that use almost all of it.
+Separate bounds of the two parts :math:`(\sigma_k - u)(d_k - \operatorname{E}_\sigma d)`
+and :math:`u\, (\bar d - \operatorname{E}_\sigma d)` give the constant 2, or 3/2. The
+proof below gives 1, and the certificate finds cases that use almost all of it.
 
-**Proof.** The value is T3, and the decomposition that of a second moment into variance
-and squared mean. For the gradient let :math:`u = 1/C`, and :math:`\sigma` the softmax
-:math:`\sigma(s)` of T2: :math:`T(q_k - p_k) = \int_0^1 \sigma_k (d_k -
+**Proof.** The value follows from T3. The decomposition is that of a second moment into
+variance and squared mean. For the gradient let :math:`u = 1/C`, and let :math:`\sigma`
+be the softmax :math:`\sigma(s)` of T2: :math:`T(q_k - p_k) = \int_0^1 \sigma_k (d_k -
 \operatorname{E}_\sigma d)\, ds`. So it suffices to bound :math:`\sum_j a_j d_j =
 \sigma_k (d_k - \operatorname{E}_\sigma d) - u (d_k - \bar d)` for every
-:math:`\sigma` with :math:`u e^{-r} \le \sigma_j \le u e^{r}` (T3's proof). Here
-:math:`a_j = u^2 - \sigma_k \sigma_j` for :math:`j \ne k`, and :math:`\sum_j a_j = 0`,
-so the sum is at most :math:`\operatorname{osc}(d)` times the sum of the positive (as
-much, the negative) :math:`a_j`.
+:math:`\sigma` with :math:`u e^{-r} \le \sigma_j \le u e^{r}` (see the proof of T3).
+Here :math:`a_j = u^2 - \sigma_k \sigma_j` for :math:`j \ne k`, and :math:`\sum_j a_j =
+0`. The sum is therefore at most :math:`\operatorname{osc}(d)` times the sum of the
+positive :math:`a_j`, which equals minus the sum of the negative ones.
 
 * If :math:`a_k \ge 0`, let :math:`J` be the :math:`m` classes with :math:`a_j < 0` and
   :math:`S` their mass. Then :math:`-\sum_J a_j = \sigma_k S - m u^2 \le u (e^r S - m
   u)`, and :math:`e^r (1 - S) \ge (C - m) u = 1 - m u` gives :math:`e^r S - m u \le e^r
   - 1`.
-* If :math:`a_k < 0`, let :math:`J` be those with :math:`a_j > 0`. Then :math:`\sum_J
-  a_j = m u^2 - \sigma_k S \le u (m u - e^{-r} S)`, and :math:`1 - S \le (1 - m u) e^r`
-  gives :math:`m u - e^{-r} S \le 1 - e^{-r} \le e^r - 1`.
+* If :math:`a_k < 0`, let :math:`J` be the classes with :math:`a_j > 0`. Then
+  :math:`\sum_J a_j = m u^2 - \sigma_k S \le u (m u - e^{-r} S)`, and :math:`1 - S \le
+  (1 - m u) e^r` gives :math:`m u - e^{-r} S \le 1 - e^{-r} \le e^r - 1`.
 
-Source: after Chen et al. 2021 (arXiv 2109.06458), abstract; rate and derivation ours.
+Source: after Chen et al. 2021 (arXiv 2109.06458), abstract; the rate and the derivation
+are ours.
 """
 
 from collections.abc import Iterator
@@ -58,17 +59,19 @@ from proofs_checks._evidence import (
     Worst,
     claim,
     control,
+    distance,
+    place,
 )
 
 _CASES = 10_000
-# Gradients of bfloat16 logits are bfloat16.
+# Gradients of bfloat16 logits are rounded to bfloat16.
 _GRADIENT = Tolerance(float64=1e-12, float32=2e-5, bfloat16=2e-2)
 _VALUE = Tolerance(float64=1e-13, float32=5e-6, bfloat16=5e-6)
-_RATE_UNIT = "distance beyond the bound, over the largest component"
+_RATE_UNIT = "distance beyond the bound / largest component"
 
 
 def claims(settings: Settings) -> Iterator[Evidence]:
-    """The limit, its gradient, and how fast both are reached."""
+    """Yield evidence for the limit, its gradient and their rates of convergence."""
     yield from _limit(settings)
     yield _rate(settings)
 
@@ -95,20 +98,18 @@ def _limit(settings: Settings) -> Iterator[Evidence]:
         cases = cases._replace(temperature=np.full_like(cases.temperature, np.inf))
         value, (gradient, _) = value_and_gradients(soft_target_kl(), *cases[1:])
         value = np.asarray(value, np.float64)
-        d = cases.centred_difference
+        d = cases.centered_difference
         half = 0.5 * np.square(d).mean(-1)
         size = half + negligible(settings)
-        variance.add(np.abs(value - half) / size, cases.describe)
+        variance.add(distance(value, half) / size, cases.describe)
         matching, gap = (
             np.asarray(loss(*cases[1:3]), np.float64)
             for loss in (losses.logit_matching, losses.mean_gap)
         )
-        decomposition.add(
-            np.abs(value - (matching - gap)) / (matching + negligible(settings)),
-            cases.describe,
-        )
+        size = matching + negligible(settings)
+        decomposition.add(distance(value, matching - gap) / size, cases.describe)
         expected = d / d.shape[-1]
-        error = np.abs(np.asarray(gradient, np.float64) - expected).max(-1)
+        error = distance(gradient, expected).max(-1)
         largest = np.abs(expected).max(-1) + negligible(settings)
         gradients.add(error / largest, cases.describe)
     unit = "relative error"
@@ -120,22 +121,22 @@ def _limit(settings: Settings) -> Iterator[Evidence]:
 
 
 def _rate_deviations(cases, settings: Settings, power: int = 1):
-    """Excess over the bound, and the share of the bound that is used."""
+    """Compute the excess over the bound and the share of the bound that is used."""
     _, (gradient, _) = value_and_gradients(soft_target_kl(), *cases[1:])
     gradient = np.asarray(gradient, np.float64)
-    d = cases.centred_difference
+    d = cases.centered_difference
     classes = d.shape[-1]
     limit = d / classes
     spread = oscillation(d)
     with np.errstate(over="ignore", invalid="ignore"):
         growth = np.expm1(reach(cases) ** power)
         bound = np.where(spread > 0, spread * growth / classes, 0.0)
-    distance = np.abs(gradient - limit).max(-1)
+    error = distance(gradient, limit).max(-1)
     size = np.maximum(np.abs(gradient), np.abs(limit)).max(-1) + negligible(settings)
-    # Rounding must not pass for a tight case.
+    # Leave out cases where rounding is as large as the bound.
     telling = bound > 1e4 * float(jnp.finfo(settings.array_dtype).eps) * size
-    used = np.where(telling, distance / np.where(telling, bound, 1.0), 0.0)
-    return (distance - bound) / size, used
+    used = np.where(telling, error / np.where(telling, bound, 1.0), 0.0)
+    return (error - bound) / size, used
 
 
 def _rate(settings: Settings) -> Evidence:
@@ -146,19 +147,19 @@ def _rate(settings: Settings) -> Evidence:
         row = int(used.argmax())
         if used[row] > tightest[0]:
             tightest = (used[row], cases.describe(row))
-    where = ", ".join(f"{k} {v:.4g}" for k, v in tightest[1].items())
     return claim(
         "gradient within osc(d) (exp(R/T) - 1) / C of its limit",
         worst,
         _GRADIENT,
         settings,
         unit=_RATE_UNIT,
-        detail=f"tightest: {tightest[0]:.4f} of the bound used ({where})",
+        detail=f"the tightest case uses {tightest[0]:.4f} of the bound "
+        f"({place(tightest[1])})",
     )
 
 
 def controls(settings: Settings) -> Iterator[Evidence]:
-    """Means that differ, and a faster rate."""
+    """Yield evidence that different means and a faster rate fail."""
     worst = Worst()
     for cases in logit_blocks(settings, 1000):
         infinite = np.full_like(cases.temperature, np.inf)
@@ -166,9 +167,9 @@ def controls(settings: Settings) -> Iterator[Evidence]:
         value = np.asarray(value, np.float64)
         matching = np.asarray(losses.logit_matching(*cases[1:3]), np.float64)
         size = matching + negligible(settings)
-        worst.add(np.abs(matching - value) / size, cases.describe)
+        worst.add(distance(matching, value) / size, cases.describe)
     yield control(
-        "L_inf = LM, means of student and teacher differ",
+        "L_inf = LM with different means of student and teacher",
         worst,
         1e-2,
         unit="error relative to LM",

@@ -1,4 +1,4 @@
-r"""T5. How distillation leaves its limit: the expansion in 1/T.
+r"""T5. The expansion of distillation in powers of 1/T.
 
 **Statement.** With joint cumulants :math:`\kappa` over equally weighted classes,
 
@@ -8,22 +8,22 @@ r"""T5. How distillation leaves its limit: the expansion in 1/T.
         + \tfrac1{T^2} \left[\tfrac14 \kappa(v, v, d, d) + \tfrac16 \kappa(v, d, d, d)
         + \tfrac1{24} \kappa(d, d, d, d)\right] + O(T^{-3}).
 
-Up to the third order cumulants are central moments; from the fourth they are not, and
-moments would be wrong there.
+Up to the third order, cumulants are central moments. From the fourth order on they are
+not, and central moments would give wrong coefficients.
 
 **Proof.** By T2 with :math:`\varepsilon = 1/T`, :math:`L_T = \int_0^1 (1-s)
 \operatorname{Var}_{\mathrm{softmax}(\varepsilon (v + s d))}(d)\, ds`. The variance is
 the second derivative of log-sum-exp, so its :math:`n`-th derivative in
 :math:`\varepsilon` at 0 is the cumulant :math:`\kappa(w, \dots, w, d, d)` with
-:math:`n` times :math:`w = v + s d`. Expand by linearity and integrate, using
+:math:`n` copies of :math:`w = v + s d`. Expand by linearity and integrate, using
 :math:`\int (1-s)\, ds = \frac12`, :math:`\int (1-s) s\, ds = \frac16` and
 :math:`\int (1-s) s^2\, ds = \frac1{12}`.
 
-**How it is checked.** Taylor-mode differentiation (``jax.experimental.jet``) of
-:math:`\varepsilon \mapsto \mathrm{KL}` at :math:`\varepsilon = 0` exactly; nothing is
+**Method.** Taylor-mode differentiation (``jax.experimental.jet``) of
+:math:`\varepsilon \mapsto \mathrm{KL}` at exactly :math:`\varepsilon = 0`. Nothing is
 extrapolated from high temperatures.
 
-Source: derivation ours.
+Source: the derivation is ours.
 """
 
 import math
@@ -45,6 +45,7 @@ from proofs_checks._evidence import (
     Worst,
     claim,
     control,
+    distance,
 )
 
 _ROWS = 500
@@ -63,17 +64,17 @@ def taylor_coefficients(
     *,
     order: int = _ORDER,
 ) -> Float[Array, "order1"]:
-    """Taylor coefficients of eps -> D(softmax(eps v), softmax(eps z)) at eps = 0.
+    """Compute Taylor coefficients of eps -> D(softmax(eps v), softmax(eps z)) at 0.
 
     Args:
-        divergence: Of two logarithms of probabilities.
-        student: Logits z.
-        teacher: Logits v.
-        order: The highest one.
+        divergence: Divergence D of two vectors of log-probabilities.
+        student: Student logits z.
+        teacher: Teacher logits v.
+        order: Highest order.
 
     Returns:
-        Coefficients of orders 0 to ``order``; D's at orders 2, 3 and 4 are those of
-        T^2 D at orders 0, 1 and 2 in 1/T.
+        The coefficients of orders 0 to ``order``. The coefficients of D at orders 2, 3
+        and 4 are those of T^2 D at orders 0, 1 and 2 in 1/T.
     """
 
     def curve(scale):
@@ -93,7 +94,7 @@ def _by_taylor_mode(student, teacher):
 
 
 def by_cumulants(student: ArrayLike, teacher: ArrayLike) -> Float[Array, "3"]:
-    """The three coefficients of the statement."""
+    """Compute the three coefficients of the statement."""
     v = jnp.asarray(teacher)
     d, kappa = jnp.asarray(student) - v, _plain.cumulant
     return jnp.stack(
@@ -106,7 +107,7 @@ def by_cumulants(student: ArrayLike, teacher: ArrayLike) -> Float[Array, "3"]:
 
 
 def draw(settings: Settings, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Standard normal logits, and the natural size of each coefficient."""
+    """Draw standard normal logits and compute the natural size of each coefficient."""
     rng = np.random.default_rng((settings.seed, 5, classes))
     student, teacher = settings.cast(rng.normal(size=(2, _ROWS, classes)))
     largest = np.abs(np.stack([student, teacher])).astype(np.float64).max((0, 2))
@@ -114,7 +115,7 @@ def draw(settings: Settings, classes: int) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def claims(settings: Settings) -> Iterator[Evidence]:
-    """Taylor mode and cumulants agree, and the library's loss follows them."""
+    """Yield evidence that Taylor mode, cumulants and the library's loss agree."""
     vanish, terms, residual = Worst(), [Worst(), Worst(), Worst()], Worst()
     for classes in _SIZES:
         student, teacher, size = draw(settings, classes)
@@ -132,15 +133,14 @@ def claims(settings: Settings) -> Iterator[Evidence]:
 
         vanish.add(np.abs(taylor[:, :2]).max(-1) / size[:, 0], describe)
         for term, worst in enumerate(terms):
-            error = np.abs(taylor[:, term + 2] - exact[:, term]) / size[:, term]
-            worst.add(error, describe)
-        # The library's loss at T = 1000, less the three terms, is of order 1/T^3.
+            error = distance(taylor[:, term + 2], exact[:, term])
+            worst.add(error / size[:, term], describe)
+        # At T = 1000 the library's loss minus the three terms is of order 1/T^3.
         temperature = np.full(_ROWS, 1000.0, settings.compute_dtype)
         value, _ = value_and_gradients(soft_target_kl(), student, teacher, temperature)
         expansion = exact @ 1000.0 ** -np.arange(3.0)
-        distance = np.abs(np.asarray(value, np.float64) - expansion)
-        residual.add(distance / size[:, 0], describe)
-    text = "KL has neither a constant nor a linear term"
+        residual.add(distance(value, expansion) / size[:, 0], describe)
+    text = "the constant and the linear term of KL are zero"
     unit = "coefficient / max|logit|^2"
     yield claim(text, vanish, _TOLERANCE, settings, unit=unit)
     for name, worst in zip(_TERMS, terms, strict=True):
@@ -148,7 +148,7 @@ def claims(settings: Settings) -> Iterator[Evidence]:
         unit = "error / max|logit|^(2 + order)"
         yield claim(text, worst, _TOLERANCE, settings, unit=unit)
     yield claim(
-        "the library's loss at T = 1000 is the three terms",
+        "the library's loss at T = 1000 equals the three terms",
         residual,
         Tolerance(1e-7, 2e-6, 2e-6),
         settings,
@@ -157,7 +157,7 @@ def claims(settings: Settings) -> Iterator[Evidence]:
 
 
 def controls(settings: Settings) -> Iterator[Evidence]:
-    """Moments for cumulants, and the roles of p and q exchanged."""
+    """Yield evidence that central moments and the reversed KL fail."""
     moments, reverse = Worst(), Worst()
 
     def fourth_moments(z, v):
@@ -174,11 +174,11 @@ def controls(settings: Settings) -> Iterator[Evidence]:
             return {"classes": classes, "row": row}
 
         wrong = np.asarray(jax.vmap(fourth_moments)(z, v))
-        moments.add(np.abs(wrong - exact[:, 2]) / size[:, 2], describe)
+        moments.add(distance(wrong, exact[:, 2]) / size[:, 2], describe)
         swapped = np.asarray(jax.vmap(by_cumulants)(v, z))
-        reverse.add(np.abs(swapped[:, 1] - exact[:, 1]) / size[:, 1], describe)
+        reverse.add(distance(swapped[:, 1], exact[:, 1]) / size[:, 1], describe)
     unit = "error / max|logit|^(2 + order)"
-    text = "coefficient of 1/T^2 by central moments"
+    text = "coefficient of 1/T^2 from central moments"
     yield control(text, moments, 1e-3, unit=unit)
     text = "coefficient of 1/T of the reversed KL"
     yield control(text, reverse, 1e-3, unit=unit)

@@ -2,8 +2,8 @@ r"""T6. At zero temperature distillation is label matching.
 
 **Statement.** If the teacher's top class :math:`k^*` is unique, :math:`T\,
 \mathrm{KL}(p_T(v) \| p_T(z)) \to \max_k z_k - z_{k^*}` as :math:`T \to 0`: zero exactly
-where the student's top class is the teacher's. More precisely, with the teacher's lead
-:math:`g = v_{k^*} - \max_{k \ne k^*} v_k > 0`,
+where student and teacher have the same top class. More precisely, with the teacher's
+lead :math:`g = v_{k^*} - \max_{k \ne k^*} v_k > 0`,
 
 .. math::
     \left| T\, \mathrm{KL} - (\max_k z_k - z_{k^*}) \right|
@@ -14,10 +14,11 @@ where the student's top class is the teacher's. More precisely, with the teacher
 :math:`\max_k z_k + [0, T \log C]`, and :math:`|z_{k^*} - \sum_k p_k z_k| \le
 \operatorname{osc}(z) (1 - p_{k^*})` with :math:`1 - p_{k^*} \le (C - 1) e^{-g/T}`.
 
-**Where it stops.** If :math:`n` classes tie, the limit is :math:`\max_k z_k` less the
-mean of their :math:`z`.
+**Limits.** If :math:`n` classes tie for the teacher's top class, the limit is
+:math:`\max_k z_k` minus the mean of their :math:`z`.
 
-Source: after Chen et al. 2021 (arXiv 2109.06458), abstract; derivation ours.
+Source: the limit is in the abstract of Kim et al. 2021 (arXiv 2105.08919); the bound
+and the derivation are ours.
 """
 
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ from proofs_checks._evidence import (
     Worst,
     claim,
     control,
+    distance,
 )
 
 _ROWS = 500
@@ -62,7 +64,7 @@ def _scaled_kl(student, teacher, temperature: float, settings: Settings) -> np.n
 
 
 def claims(settings: Settings) -> Iterator[Evidence]:
-    """The distance from the limit keeps its bound, and the zeros are where they are."""
+    """Yield evidence for the bound of the distance and for the zeros of the limit."""
     bounded, zeros = Worst(), Worst()
     for classes in _SIZES:
         student, teacher, rows, order = _draw(settings, classes)
@@ -78,40 +80,40 @@ def claims(settings: Settings) -> Iterator[Evidence]:
             scaled = _scaled_kl(student, teacher, temperature, settings)
             bound = temperature * np.log(classes)
             bound = bound + oscillation * (classes - 1) * np.exp(-lead / temperature)
-            excess = (np.abs(scaled - limit) - bound) / (oscillation + temperature)
+            excess = (distance(scaled, limit) - bound) / (oscillation + temperature)
             bounded.add(np.where(lead > 0, excess, 0.0), describe)
         scaled = _scaled_kl(student, teacher, _TEMPERATURES[-1], settings)
         agree = z.argmax(-1) == order[:, -1]
         wrong = np.where(agree, scaled > 1e-2, scaled < limit / 2)
         zeros.add(np.where(lead > 0.01, wrong, 0.0), describe)
     yield claim(
-        "|T KL - (max z - z_k*)| within its bound, T = 1 ... 1e-4",
+        "|T KL - (max z - z_k*)| is within its bound, T = 1 to 1e-4",
         bounded,
         _TOLERANCE,
         settings,
         unit="excess over the bound / (osc(z) + T)",
     )
     yield claim(
-        "near zero exactly where both predict the same class, T = 1e-4",
+        "T KL is near zero exactly where both predict the same class, T = 1e-4",
         zeros,
         Tolerance(0.0, 0.0, 0.0),
         settings,
-        unit="1 for a case on the wrong side",
+        unit="1 if a case violates this",
     )
 
 
 def controls(settings: Settings) -> Iterator[Evidence]:
-    """With a tie the limit is another one."""
+    """Yield evidence that the limit is different if two classes tie."""
     worst = Worst()
     for classes in _SIZES[1:]:
         student, teacher, rows, order = _draw(settings, classes, tie=True)
         scaled = _scaled_kl(student, teacher, 1e-4, settings)
         limit = _label_matching(student, rows, order[:, -1])
         worst.add(
-            np.abs(scaled - limit) - 1e-4 * np.log(classes),
+            distance(scaled, limit) - 1e-4 * np.log(classes),
             lambda row, classes=classes: {"classes": classes, "row": row},
         )
-    text = "two classes tie for the teacher's top"
+    text = "two classes tie for the teacher's top class"
     yield control(text, worst, 1e-2, unit="distance from the limit, T = 1e-4")
 
 

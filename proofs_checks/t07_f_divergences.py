@@ -7,20 +7,21 @@ and :math:`f` twice differentiable at 1,
     T^2 D_f(p_T(v) \| p_T(z)) \to \tfrac12 f''(1) \operatorname{var}(d).
 
 Forward KL, reverse KL, 4 · Jensen-Shannon, 2 · squared Hellinger (as :math:`\sum_k
-(\sqrt{p_k} - \sqrt{q_k})^2`) and :math:`\chi^2/2` have :math:`f''(1) = 1`: one loss.
+(\sqrt{p_k} - \sqrt{q_k})^2`) and :math:`\chi^2/2` have :math:`f''(1) = 1`, so they have
+the same limit.
 
 **Proof.** :math:`p_k / q_k = 1 + \varepsilon (\bar d - d_k) + O(\varepsilon^2)` with
 :math:`\varepsilon = 1/T`, and :math:`q_k \to 1/C`. Expand :math:`f` at 1: its linear
-term contributes :math:`f'(1) \sum_k (p_k - q_k) = 0`, the quadratic one :math:`\frac12
-f''(1) \varepsilon^2 \operatorname{var}(d)`.
+term contributes :math:`f'(1) \sum_k (p_k - q_k) = 0`, its quadratic term
+:math:`\frac12 f''(1) \varepsilon^2 \operatorname{var}(d)`.
 
-**Where it stops.** Total variation has a kink at 1: :math:`T^2 \mathrm{TV}` grows
-without bound, like :math:`T`.
+**Limits.** The :math:`f` of total variation has a kink at 1: :math:`T^2 \mathrm{TV}`
+grows without bound, like :math:`T`.
 
-**How it is checked.** Taylor mode at :math:`1/T = 0` for the limit, and the distance
-from it at finite temperatures, which falls like :math:`1/T`.
+**Method.** Taylor mode at :math:`1/T = 0` gives the limit. The distance from the limit
+at finite temperatures falls like :math:`1/T`.
 
-Source: derivation ours.
+Source: the derivation is ours.
 """
 
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ from proofs_checks._evidence import (
     Worst,
     claim,
     control,
+    distance,
 )
 from proofs_checks.t05_first_order import Divergence, draw, taylor_coefficients
 
@@ -48,7 +50,7 @@ SCALED: dict[str, tuple[float, Divergence]] = {
     "2 squared Hellinger": (2.0, _plain.squared_hellinger),
     "chi-squared / 2": (0.5, _plain.chi_squared),
 }
-"""The divergences with the factor that makes f''(1) one."""
+"""The divergences, each with the factor that makes f''(1) equal to one."""
 
 _SIZES = (2, 30)
 _TEMPERATURES = (100.0, 1000.0)
@@ -58,7 +60,7 @@ _RATE = Tolerance(float64=2.0, float32=2.0, bfloat16=2.0)
 
 @jax.jit
 def _taylor(student, teacher):
-    """Coefficients of orders 0 to 3 in 1/T: ``[divergences, rows, 4]``."""
+    """Compute coefficients of orders 0 to 3 in 1/T: ``[divergences, rows, 4]``."""
 
     def row(divergence):
         return jax.vmap(lambda z, v: taylor_coefficients(divergence, z, v, order=3))
@@ -69,9 +71,17 @@ def _taylor(student, teacher):
 
 @jax.jit
 def at_temperature(student, teacher, temperature):
-    """T^2 D by the definitions, scaled, total variation last: ``[divergences, rows]``.
+    """Compute scaled T^2 D from the definitions, and total variation in the last row.
 
-    In float64 the definitions are good up to T = 1e4 or so.
+    In float64 the definitions are accurate up to about T = 1e4.
+
+    Args:
+        student: Student logits ``[rows, classes]``.
+        teacher: Teacher logits ``[rows, classes]``.
+        temperature: Temperature T.
+
+    Returns:
+        The divergences ``[divergences + 1, rows]``.
     """
     log_p = jax.nn.log_softmax(teacher / temperature)
     log_q = jax.nn.log_softmax(student / temperature)
@@ -81,7 +91,7 @@ def at_temperature(student, teacher, temperature):
 
 
 def claims(settings: Settings) -> Iterator[Evidence]:
-    """The limit of each, by Taylor mode, and how it is approached."""
+    """Yield evidence for each limit and for its rate of convergence."""
     limit, approach = ({name: Worst() for name in SCALED} for _ in range(2))
     largest = dict.fromkeys(SCALED, 0.0)
     for classes in _SIZES:
@@ -97,20 +107,22 @@ def claims(settings: Settings) -> Iterator[Evidence]:
             return {"classes": classes, "row": row}
 
         for name, coefficients in zip(SCALED, taylor, strict=True):
-            error = np.abs(coefficients[:, 2] - half) / size[:, 0]
-            limit[name].add(error, describe)
+            error = distance(coefficients[:, 2], half)
+            limit[name].add(error / size[:, 0], describe)
             coefficient = np.abs(coefficients[:, 3] / size[:, 1]).max()
             largest[name] = max(largest[name], float(coefficient))
         for temperature in _TEMPERATURES:
             values = np.asarray(at_temperature(z, v, temperature))
-            for name, value in zip(SCALED, values, strict=False):
-                distance = temperature * np.abs(value - half) / size[:, 1]
-                approach[name].add(distance, describe)
+            for name, value in zip(SCALED, values[:-1], strict=True):
+                scaled = temperature * distance(value, half) / size[:, 1]
+                approach[name].add(scaled, describe)
     table = tuple(
         {
             "divergence": name,
             "error of the limit / max|logit|^2": limit[name].measured,
-            "T times the distance from it / max|logit|^3": approach[name].measured,
+            "T times the distance from the limit / max|logit|^3": approach[
+                name
+            ].measured,
             "coefficient of 1/T / max|logit|^3": largest[name],
         }
         for name in SCALED
@@ -124,9 +136,9 @@ def claims(settings: Settings) -> Iterator[Evidence]:
             unit="error / max|logit|^2",
             table=table if name == "forward KL" else (),
         )
-        # The definitions are evaluated in float64, whatever the dtype of the logits.
+        # The definitions are evaluated in float64 for logits of every dtype.
         yield claim(
-            f"{name}: approached like 1/T, T = 100 and 1000",
+            f"{name}: the distance from the limit falls like 1/T, T = 100 and 1000",
             approach[name],
             _RATE,
             settings,
@@ -135,7 +147,7 @@ def claims(settings: Settings) -> Iterator[Evidence]:
 
 
 def controls(settings: Settings) -> Iterator[Evidence]:
-    """A kink at 1, and a wrong factor."""
+    """Yield evidence that a kink at 1 and a wrong factor fail."""
     kink, factor = Worst(), Worst()
     for classes in _SIZES:
         student, teacher, size = draw(settings, classes)
@@ -147,8 +159,8 @@ def controls(settings: Settings) -> Iterator[Evidence]:
         def describe(row, classes=classes):
             return {"classes": classes, "row": row}
 
-        kink.add(1000 * np.abs(values[-1] - half) / size[:, 1], describe)
-        factor.add(1000 * np.abs(shannon / 2 - half) / size[:, 1], describe)
+        kink.add(1000 * distance(values[-1], half) / size[:, 1], describe)
+        factor.add(1000 * distance(shannon / 2, half) / size[:, 1], describe)
     unit = "T |T^2 D - var(d)/2| / max|logit|^3, T = 1000"
     bound = _RATE.of(settings)
     yield control("total variation: f has a kink at 1", kink, bound, unit=unit)

@@ -1,4 +1,4 @@
-r"""T8. The curvature of distillation.
+r"""T8. The Hessian of distillation.
 
 **Statement.** With :math:`q = \mathrm{softmax}(z/T)`,
 
@@ -16,10 +16,10 @@ the stated matrix, the covariance of a one-hot draw from :math:`q`: :math:`x^\to
 :math:`\operatorname{Var}_q(x) \le \frac14 \operatorname{osc}(x)^2 \le \frac12 \|x\|^2`.
 
 **In practice.** The gradient is ½-Lipschitz in the logits at every temperature, and
-1/C-Lipschitz at :math:`T = \infty`: hot distillation is flatter by up to C/2, and
-bears, and needs, the larger step.
+1/C-Lipschitz at :math:`T = \infty`. Distillation at high temperature is flatter by a
+factor of up to C/2. It allows, and needs, larger steps.
 
-Source: derivation ours.
+Source: the derivation is ours.
 """
 
 from collections.abc import Iterator
@@ -37,6 +37,7 @@ from proofs_checks._evidence import (
     Worst,
     claim,
     control,
+    distance,
 )
 
 _ROWS = 300
@@ -73,7 +74,7 @@ def _plain_kl(student, teacher, temperature):
 
 
 def claims(settings: Settings) -> Iterator[Evidence]:
-    """The matrix, its kernel and the range of its eigenvalues."""
+    """Yield evidence for the matrix, its kernel and the range of its eigenvalues."""
     formula, definition, kernel, low, high = (Worst() for _ in range(5))
     for classes in _SIZES:
         student, teacher, temperature = _draw(settings, classes)
@@ -87,16 +88,16 @@ def claims(settings: Settings) -> Iterator[Evidence]:
                 "temperature": float(temperature[row]),
             }
 
-        formula.add(np.abs(hessian - covariance).max((1, 2)), describe)
-        moderate = np.clip(temperature, 0.5, 5.0)  # T^2 times a difference
+        formula.add(distance(hessian, covariance).max((1, 2)), describe)
+        moderate = np.clip(temperature, 0.5, 5.0)  # the definition cancels above
         plain = _hessians(
             _plain_kl,
             student.astype(settings.compute_dtype),
             teacher.astype(settings.compute_dtype),
             moderate,
         )
-        error = np.abs(plain - _covariances(student, moderate)).max((1, 2))
-        definition.add(error, describe)
+        error = distance(plain, _covariances(student, moderate))
+        definition.add(error.max((1, 2)), describe)
         kernel.add(np.abs(hessian.sum(-1)).max(-1), describe)
         eigenvalues = np.linalg.eigvalsh((hessian + hessian.swapaxes(1, 2)) / 2)
         smallest = _predictions(student, temperature).min(-1)
@@ -105,14 +106,16 @@ def claims(settings: Settings) -> Iterator[Evidence]:
     unit = "largest error of an entry"
     text = "the Hessian is diag(q) - q q^T"
     yield claim(text, formula, _TOLERANCE, settings, unit=unit)
-    text = "the same of T^2 KL by its definition, T in [0.5, 5]"
+    text = "the Hessian of T^2 KL by its definition, T in [0.5, 5]"
     yield claim(text, definition, Tolerance(1e-13, 1e-5, 1e-5), settings, unit=unit)
-    text = "constants are in its kernel"
+    text = "constants are in the kernel"
     yield claim(text, kernel, _TOLERANCE, settings, unit="|H 1|")
-    text = "semidefinite, second eigenvalue at least min q"
-    yield claim(text, low, _TOLERANCE, settings, unit="eigenvalue below its bound")
-    text = "eigenvalues at most 1/2"
-    yield claim(text, high, _TOLERANCE, settings, unit="eigenvalue above 1/2")
+    text = "positive semidefinite, second eigenvalue at least min q"
+    unit = "distance of an eigenvalue below its bound"
+    yield claim(text, low, _TOLERANCE, settings, unit=unit)
+    text = "eigenvalues are at most 1/2"
+    unit = "distance of an eigenvalue above 1/2"
+    yield claim(text, high, _TOLERANCE, settings, unit=unit)
 
     def residuals(s):
         hessian = s.sympy.hessian(s.kl() / s.scale**2, s.z)
@@ -127,7 +130,7 @@ def claims(settings: Settings) -> Iterator[Evidence]:
 
 
 def controls(settings: Settings) -> Iterator[Evidence]:
-    """A masked class adds a direction to the kernel."""
+    """Yield evidence that a masked class adds a direction to the kernel."""
     worst = Worst()
     student, teacher, temperature = _draw(settings, 10)
     student[:, 0] = teacher[:, 0] = -np.inf
@@ -136,10 +139,10 @@ def controls(settings: Settings) -> Iterator[Evidence]:
     uniform = 1.0 / 9
     worst.add(uniform * 1e-3 - eigenvalues[:, 1], lambda row: {"row": row})
     yield control(
-        "kernel span(1) alone, one class masked with -inf",
+        "the kernel is span(1) with one class masked by -inf",
         worst,
         1e-5,
-        unit="second eigenvalue below its bound",
+        unit="distance of the second eigenvalue below its bound",
     )
 
 

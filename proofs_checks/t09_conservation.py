@@ -1,73 +1,71 @@
-r"""T9. Some optimizers conserve the class sums of the classifier, and some do not.
+r"""T9. Some optimizers conserve the class sums of the classifier, others do not.
 
 **Statement.** Let the logits be :math:`z = hW + b` with a kernel :math:`W` of features
-by classes, and let the loss not change when a constant is added to all logits of an
-example: cross-entropy, distillation at any temperature, their mixtures. Then the class
-sums :math:`\sigma_W = W\mathbf 1` and :math:`\sigma_b = \mathbf 1^\top b` have gradient
-zero. What becomes of them depends on the optimizer of the head alone:
+by classes, and let the loss be invariant to a constant added to all logits of an
+example, as cross-entropy, distillation at any temperature and their mixtures are. Then
+the class sums :math:`\sigma_W = W\mathbf 1` and :math:`\sigma_b = \mathbf 1^\top b`
+have gradient zero. Their behavior depends on the optimizer of the head alone:
 
-* *conserved* by every optimizer whose steps are combinations of gradients, with factors
-  that do not depend on the class: SGD, momentum, Nesterov, clipping by norms, LARS,
-  NovoGrad, Polyak steps, DoG, line searches, L-BFGS; and by Muon for :math:`W`;
-* *decaying* with weight decay: they follow the optimizer's own recursion for a gradient
-  of zero, as :math:`\sigma \leftarrow (1 - \eta\lambda)\sigma` for plain SGD;
-* *scaled* where norms of gradients or parameters enter the decay as well, as in LARS
-  with decay: all of :math:`\sigma_W` shrinks by one factor, which depends on the run;
-* *broken* by whatever treats classes or single numbers differently: Adam and its kin,
-  Lion, SM3, Adafactor, element-wise clipping, clipping by units.
+* *conserved*: The sums do not change under an optimizer whose steps are combinations of
+  gradients, with factors that do not depend on the class. Examples are SGD, momentum,
+  Nesterov, clipping by norms, LARS, NovoGrad, Polyak steps, DoG, line searches and
+  L-BFGS, and Muon for :math:`W`.
+* *decays*: With weight decay the sums follow the optimizer's own recursion for gradient
+  zero, which is :math:`\sigma \leftarrow (1 - \eta\lambda)\sigma` for plain SGD.
+* *scaled*: If norms of gradients or parameters scale the decay, as in LARS with decay,
+  all of :math:`\sigma_W` shrinks by one factor, which depends on the run.
+* *broken*: The sums move if the optimizer treats classes or single entries differently.
+  Examples are Adam and its variants, Lion, SM3, Adafactor, element-wise clipping and
+  unit-wise clipping.
 
-The mean logit of an example is :math:`(h \sigma_W + \sigma_b)/C`. Conserved sums with
-:math:`\sigma_W = 0` make it a constant; with :math:`\sigma_b = 0` too it stays zero,
-even under decay.
+The mean logit of an example is :math:`(h \sigma_W + \sigma_b)/C`. If the sums are
+conserved and :math:`\sigma_W = 0`, it is constant. If :math:`\sigma_b = 0` too, it
+stays zero, even with weight decay.
 
 **Proof.** The gradient :math:`\delta` of the loss with respect to the logits sums
 to zero over the classes (T1), and :math:`\nabla_W = \sum_n h_n^\top \delta_n`,
-:math:`\nabla_b = \sum_n \delta_n`: so :math:`\nabla_W \mathbf 1 = 0` and
+:math:`\nabla_b = \sum_n \delta_n`. So :math:`\nabla_W \mathbf 1 = 0` and
 :math:`\mathbf 1^\top \nabla_b = 0`. Let the step of the head be
 
 .. math::
     W_{t+1} - W_t = \sum_{s \le t} L_{t,s} \nabla_s + \sum_{s \le t} c_{t,s} W_s
 
-with matrices :math:`L` that act on the features and numbers :math:`c`, whatever they
-depend on. Multiply by :math:`\mathbf 1`: the first sum is gone,
+where the matrices :math:`L` act on the features and :math:`c` are numbers; both may
+depend on anything. Multiply by :math:`\mathbf 1`. The first sum vanishes, so
 :math:`\sigma_{t+1} - \sigma_t = \sum_s c_{t,s} \sigma_s`. Without decay :math:`c = 0`.
-With decay, :math:`\sigma` follows the same recursion that the optimizer has for a
-gradient of zero, provided that :math:`c` does not depend on the gradients; if it does,
-each :math:`\sigma_t` is still a multiple of :math:`\sigma_0`. Factors of an array, of
-the gradient or of a step are multiples of the identity :math:`L`; the Newton-Schulz
-iteration of Muon, a polynomial in :math:`\nabla\nabla^\top` times :math:`\nabla`, is
-another :math:`L`. L-BFGS combines gradients and differences of iterates, which are
-combinations of gradients by induction.
+With decay, :math:`\sigma` follows the recursion that the optimizer has for gradient
+zero, provided that :math:`c` does not depend on the gradients. If it does, each
+:math:`\sigma_t` is still a multiple of :math:`\sigma_0`.
 
-A second view: let :math:`R = I - 2 \mathbf 1 \mathbf 1^\top / C` reflect the classes.
-It leaves alone what has no class sum. Hence an optimizer that commutes with :math:`R`
-keeps class sums of zero at zero. An element-wise one commutes with permutations, and
-if it is odd with changes of sign, but with :math:`R` only if :math:`C = 2`, where
-:math:`-R` exchanges the classes: **with two classes Adam, Lion and clipping conserve
-the sums as well.**
+Factors of an array, of the gradient or of a step are multiples of the identity
+:math:`L`. The Newton-Schulz iteration of Muon is a polynomial in
+:math:`\nabla\nabla^\top` times :math:`\nabla`, so it is such an :math:`L` too. L-BFGS
+combines gradients and differences of iterates, which are combinations of gradients by
+induction.
 
-**Measured.** A two-layer network learns a mixture of cross-entropy and distillation at
-infinite temperature by every optimizer, from class sums of zero and from others. Drifts
-are relative to the largest :math:`\sum_k |W_{jk}|`, the condition of the sums. A
-network that computes in bfloat16 does not keep the law: it rounds :math:`\delta`.
+**Two classes.** Let :math:`R = I - 2 \mathbf 1 \mathbf 1^\top / C` reflect the classes.
+It does not change arrays whose class sums are zero. Hence an optimizer that commutes
+with :math:`R` keeps class sums of zero at zero. An element-wise optimizer commutes with
+permutations and, if it is odd, with changes of sign. It commutes with :math:`R` only if
+:math:`C = 2`, where :math:`-R` exchanges the classes. **With two classes Adam, Lion and
+clipping conserve the sums too.**
 
-Source: after Chen et al. 2021 (arXiv 2109.06458), abstract; derivation ours.
+**Method.** A two-layer network is trained on a mixture of cross-entropy and
+distillation at infinite temperature, with each optimizer, from class sums of zero and
+from other class sums. Drifts are relative to the largest :math:`\sum_k |W_{jk}|`,
+because the rounding errors of a sum are proportional to it. A network that computes in
+bfloat16 does not keep the law, because it rounds :math:`\delta`.
+
+Source: after Chen et al. 2021 (arXiv 2109.06458), abstract; the derivation is ours.
 """
 
-import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from proofs_checks._class_sums import (
-    CENTRED,
-    UNCENTRED,
-    History,
-    Sums,
-    own_recursions,
-    train,
-)
+from proofs_checks._class_sums import CENTERED, UNCENTERED
 from proofs_checks._evidence import (
     Check,
     Evidence,
@@ -76,25 +74,24 @@ from proofs_checks._evidence import (
     Worst,
     claim,
     control,
+    difference_report,
 )
 from proofs_checks._optimizers import OPTIMIZERS, Law, Optimizer
-
-STEPS = 200
-CLASSES = 5
+from proofs_checks._outcomes import STEPS, Outcome, laws_of, outcomes
 
 KEEPS = Tolerance(float64=1e-12, float32=1e-4, bfloat16=None)
-"""Of a drift; Muon and L-BFGS multiply the rounding of a step by about a hundred."""
+"""Tolerance of a drift. Muon and L-BFGS multiply a step's rounding by about 100."""
 
 MOVES = 1e-3
-"""What a drift must exceed for a law to count as broken."""
+"""A drift above this counts as a broken law."""
 
 KEEPS_MEAN = Tolerance(float64=1e-11, float32=5e-4, bfloat16=None)
-"""Of a mean logit, to which the sums of all features contribute."""
+"""Tolerance of a mean logit, which adds up the sums of all features."""
 
 KEEPS_TWO = Tolerance(float64=1e-12, float32=1e-4, bfloat16=1e-4)
-"""Of two classes, whose gradients are opposite in every dtype."""
+"""Tolerance with two classes, whose gradients are opposite in every dtype."""
 
-DRIFT = "of the largest class sum of |weights|"
+DRIFT = "drift / largest class sum of |weights|"
 
 ODD_ELEMENTWISE = ("Adam", "Adagrad", "RMSProp", "Lion", "sign SGD", "clip")
 
@@ -110,60 +107,11 @@ PLOTTED = (
 )
 
 
-class Outcome(NamedTuple):
-    """What an optimizer did.
-
-    Attributes:
-        optimizer: Its row of the table.
-        history: Its training.
-        drift: How far the sums of kernel and bias went from their law, ``[2, 2]``: by
-            array and by start.
-        change: How far they went from their start, likewise.
-    """
-
-    optimizer: Optimizer
-    history: History
-    drift: np.ndarray
-    change: np.ndarray
-
-
 class Sample(NamedTuple):
-    """A number of the table, and where it stands."""
+    """A measured number and its location."""
 
     value: float
     where: dict[str, Any]
-
-
-@functools.lru_cache(maxsize=8)
-def outcomes(
-    settings: Settings,
-    optimizers: tuple[Optimizer, ...] = OPTIMIZERS,
-    steps: int = STEPS,
-    classes: int = CLASSES,
-) -> tuple[Outcome, ...]:
-    """Trains by every optimizer and compares with its laws, for claims and controls.
-
-    Args:
-        settings: Dtype and seed.
-        optimizers: Rows of the table.
-        steps: Length of the training.
-        classes: Number of classes.
-    """
-    histories = train(optimizers, settings, steps=steps, classes=classes)
-    decaying = [o for o in optimizers if Law.DECAYS in (o.kernel, o.bias)]
-    recursions = own_recursions(decaying, histories, settings)
-    found = []
-    for optimizer in optimizers:
-        history = histories[optimizer.name]
-        sums = Sums(history.kernel.sum(-1), history.bias.sum(-1)[..., None])
-        own = recursions.get(optimizer.name)
-        own = sums if own is None else Sums(own.kernel, own.bias[..., None])
-        scales = np.abs(history.kernel).sum(-1), np.abs(history.bias).sum(-1)[..., None]
-        laws = optimizer.kernel, optimizer.bias
-        drift = [_from_law(*x) for x in zip(laws, sums, own, scales, strict=True)]
-        change = [_relative(x - x[0], s) for x, s in zip(sums, scales, strict=True)]
-        found.append(Outcome(optimizer, history, np.array(drift), np.array(change)))
-    return tuple(found)
 
 
 def claims(
@@ -171,12 +119,12 @@ def claims(
     optimizers: tuple[Optimizer, ...] = OPTIMIZERS,
     steps: int = STEPS,
 ) -> Iterator[Evidence]:
-    """Yields evidence that every optimizer keeps to its law."""
+    """Yield evidence that every optimizer keeps its law."""
     found = outcomes(settings, optimizers, steps)
     laws = {
-        Law.CONSERVED: "without decay, class sums stay",
-        Law.DECAYS: "with decay, they follow its recursion for gradient zero",
-        Law.SCALED: "where norms scale the decay, they keep their direction",
+        Law.CONSERVED: "without decay, the class sums do not change",
+        Law.DECAYS: "with decay, the class sums follow the recursion for gradient zero",
+        Law.SCALED: "where norms scale the decay, the sums keep their direction",
     }
     for law, text in laws.items():
         first = law is Law.CONSERVED
@@ -186,16 +134,17 @@ def claims(
             KEEPS,
             settings,
             unit=DRIFT,
-            detail=f"{steps} steps by each of {_count(found, law)}",
+            detail=f"{steps} steps with each of {_count(found, law)}"
+            + _report(found, law, KEEPS.of(settings)),
             table=_table(found) if first else (),
             series=_curves(found) if first else {},
         )
     yield claim(
-        "mean logits that start at zero stay there, with decay or without",
+        "mean logits that start at zero stay zero, with or without decay",
         _largest(_mean_logits(found)),
         KEEPS_MEAN,
         settings,
-        unit="of the largest logit",
+        unit="mean logit / largest logit",
     )
     odd = tuple(
         o._replace(kernel=Law.CONSERVED, bias=Law.CONSERVED)
@@ -203,7 +152,7 @@ def claims(
         if o.name in ODD_ELEMENTWISE
     )
     yield claim(
-        "two classes: odd element-wise optimizers conserve the sums too",
+        "with two classes, odd element-wise optimizers conserve the sums too",
         _largest(_drifts(outcomes(settings, odd, steps, 2), Law.CONSERVED)),
         KEEPS_TWO,
         settings,
@@ -217,23 +166,24 @@ def controls(
     optimizers: tuple[Optimizer, ...] = OPTIMIZERS,
     steps: int = STEPS,
 ) -> Iterator[Evidence]:
-    """Yields evidence that the sums move where they may, and that training does."""
+    """Yield evidence that other optimizers and decay move the sums."""
     found = outcomes(settings, optimizers, steps)
     yield control(
-        "any other optimizer (least drift of all)",
+        "every other optimizer conserves the sums (smallest drift)",
         _smallest(_drifts(found, Law.BROKEN)),
         MOVES,
         unit=DRIFT,
-        detail=f"the largest: {_largest(_drifts(found, Law.BROKEN)).measured:.2g}",
+        detail="the largest drift is "
+        f"{_largest(_drifts(found, Law.BROKEN)).measured:.2g}",
     )
     decaying = (
-        Sample(outcome.change[part, UNCENTRED], _place(outcome, part, UNCENTRED))
+        Sample(outcome.change[part, UNCENTERED], _place(outcome, part, UNCENTERED))
         for outcome in found
         for part in (0, 1)
-        if _laws(outcome)[part] in (Law.DECAYS, Law.SCALED)
+        if laws_of(outcome)[part] in (Law.DECAYS, Law.SCALED)
     )
     yield control(
-        "weight decay, sums expected to stay (least change of all)",
+        "the sums do not change with weight decay (smallest change)",
         _smallest(decaying),
         MOVES,
         unit=DRIFT,
@@ -244,64 +194,35 @@ def controls(
         for kernel in (o.history.kernel,)
     )
     yield control(
-        "classifiers that do not learn (least change of all)",
+        "the classifiers do not learn (smallest change)",
         _smallest(moves),
         0.1,
         unit="largest change of a weight",
     )
 
 
-def _from_law(
-    law: Law, sums: np.ndarray, own: np.ndarray, scale: np.ndarray
-) -> np.ndarray:
-    """The drift by start; sums are ``[steps + 1, 2, n]``."""
-    expected = {
-        Law.CONSERVED: lambda: sums[0],
-        Law.DECAYS: lambda: own,
-        Law.SCALED: lambda: _on_ray(sums),
-        Law.BROKEN: lambda: sums[0],
-    }
-    return _relative(sums - expected[law](), scale)
-
-
-def _relative(deviation: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    return np.abs(deviation).max((0, 2)) / scale.max((0, 2))
-
-
-def _on_ray(sums: np.ndarray) -> np.ndarray:
-    """The multiples of the first sums that are nearest to the later ones."""
-    start = sums[0]
-    square = np.sum(start * start, axis=-1)
-    factor = np.sum(sums * start, axis=-1) / np.where(square > 0, square, 1.0)
-    return factor[..., None] * start
-
-
-def _laws(outcome: Outcome) -> tuple[Law, Law]:
-    return outcome.optimizer.kernel, outcome.optimizer.bias
-
-
 def _place(outcome: Outcome, part: int, start: int) -> dict[str, Any]:
     return {
         "optimizer": outcome.optimizer.name,
         "sums of": ("kernel", "bias")[part],
-        "start": "centred" if start == CENTRED else "uncentred",
+        "initialization": "centered" if start == CENTERED else "uncentered",
     }
 
 
 def _drifts(found: Iterable[Outcome], law: Law) -> Iterator[Sample]:
     for outcome in found:
-        for part, its_law in enumerate(_laws(outcome)):
+        for part, its_law in enumerate(laws_of(outcome)):
             if its_law is law:
-                for start in (CENTRED, UNCENTRED):
+                for start in (CENTERED, UNCENTERED):
                     where = _place(outcome, part, start)
                     yield Sample(outcome.drift[part, start], where)
 
 
 def _mean_logits(found: Iterable[Outcome]) -> Iterator[Sample]:
     for outcome in found:
-        if Law.BROKEN not in _laws(outcome):
-            mean = outcome.history.mean_logit[:, CENTRED].max()
-            largest = outcome.history.logit[:, CENTRED].max()
+        if Law.BROKEN not in laws_of(outcome):
+            mean = outcome.history.mean_logit[:, CENTERED].max()
+            largest = outcome.history.logit[:, CENTERED].max()
             yield Sample(mean / largest, {"optimizer": outcome.optimizer.name})
 
 
@@ -313,7 +234,7 @@ def _largest(samples: Iterable[Sample]) -> Worst:
 
 
 def _smallest(samples: Iterable[Sample]) -> Worst:
-    """The least of all; what is not a number has not moved."""
+    """Return the smallest sample. NaN and infinity count as zero."""
     finite = [s._replace(value=np.nan_to_num(s.value, posinf=0.0)) for s in samples]
     worst = Worst()
     if finite:
@@ -323,6 +244,18 @@ def _smallest(samples: Iterable[Sample]) -> Worst:
     return worst
 
 
+def _report(found: Iterable[Outcome], law: Law, bound: float | None) -> str:
+    """Describe the first sums that leave the law: their step, start and position."""
+    off = {
+        f"{outcome.optimizer.name}/{('kernel', 'bias')[part]}": outcome.departure[part]
+        for outcome in found
+        for part, its_law in enumerate(laws_of(outcome))
+        if its_law is law
+    }
+    report = difference_report(off, jax.tree.map(np.zeros_like, off), atol=bound)
+    return f"; {report}" if report else ""
+
+
 def _count(found: Sequence[Outcome], law: Law) -> str:
     kernels = sum(outcome.optimizer.kernel is law for outcome in found)
     biases = sum(outcome.optimizer.bias is law for outcome in found)
@@ -330,10 +263,10 @@ def _count(found: Sequence[Outcome], law: Law) -> str:
 
 
 def _table(found: Iterable[Outcome]) -> tuple[dict[str, Any], ...]:
-    """A row for every optimizer."""
+    """Return a row for every optimizer."""
     rows = []
     for outcome in found:
-        optimizer, history, drift, _ = outcome
+        optimizer, history, drift = outcome[:3]
         law = optimizer.kernel.value
         if optimizer.bias is not optimizer.kernel:
             law = f"W {law}, b {optimizer.bias.value}"
@@ -343,7 +276,7 @@ def _table(found: Iterable[Outcome]) -> tuple[dict[str, Any], ...]:
                 "law": law,
                 "drift of W": float(drift[0].max()),
                 "drift of b": float(drift[1].max()),
-                "mean logit": float(history.typical_mean_logit[-1, CENTRED]),
+                "mean logit": float(history.typical_mean_logit[-1, CENTERED]),
                 "reason": optimizer.why,
             }
         )
@@ -351,9 +284,9 @@ def _table(found: Iterable[Outcome]) -> tuple[dict[str, Any], ...]:
 
 
 def _curves(found: Iterable[Outcome]) -> dict[str, np.ndarray]:
-    """The average size of the mean logit after every step, from class sums of zero."""
+    """Return the average |mean logit| after every step, from class sums of zero."""
     return {
-        outcome.optimizer.name: outcome.history.typical_mean_logit[1:, CENTRED]
+        outcome.optimizer.name: outcome.history.typical_mean_logit[1:, CENTERED]
         for outcome in found
         if outcome.optimizer.name in PLOTTED
     }

@@ -1,8 +1,8 @@
-r"""T11. Distillation is a target part and a non-target part.
+r"""T11. Distillation is the sum of a target part and a non-target part.
 
-**Statement.** For a class :math:`y`, with :math:`\mathrm{TCKD}` the divergence of the
-two predictions of "y or not y", and :math:`\mathrm{NCKD}` that of the predictions among
-the other classes,
+**Statement.** For a class :math:`y`, let :math:`\mathrm{TCKD}` be the divergence
+between the two predictions of "y or not y", and :math:`\mathrm{NCKD}` the divergence
+between the predictions among the other classes. Then
 
 .. math::
     L_T = \mathrm{TCKD} + (1 - p_T(v)_y)\, \mathrm{NCKD}.
@@ -10,8 +10,8 @@ the other classes,
 **Proof.** The chain rule of relative entropy: :math:`p_k = (1 - p_y)\, \hat p_k` for
 :math:`k \ne y`, likewise for :math:`q`, and the logarithm of a product is a sum.
 
-**In practice.** The more certain the teacher, the less the non-target part counts;
-decoupled distillation gives the parts weights of their own.
+**In practice.** The more certain the teacher is, the less the non-target part counts.
+Decoupled distillation gives each part its own weight.
 
 References:
     Zhao et al., `Decoupled Knowledge Distillation <https://arxiv.org/abs/2203.08679>`_,
@@ -38,6 +38,7 @@ from proofs_checks._evidence import (
     Worst,
     claim,
     control,
+    distance,
 )
 
 _CASES = 4000
@@ -47,7 +48,7 @@ _TOLERANCE = Tolerance(float64=1e-11, float32=1e-5, bfloat16=1e-5)
 
 @jax.jit
 def _parts(student, teacher, temperature):
-    """T^2 TCKD, T^2 NCKD and p_y, for y the first class."""
+    """Compute T^2 TCKD, T^2 NCKD and p_y, where y is the first class."""
 
     def row(z, v, t):
         log_p, log_q = jax.nn.log_softmax(v / t), jax.nn.log_softmax(z / t)
@@ -70,7 +71,7 @@ def _parts(student, teacher, temperature):
 def _errors(settings: Settings, weigh) -> Worst:
     worst = Worst()
     for cases in logit_blocks(settings, _CASES, sizes=_SIZES):
-        # The definition of the parts cancels at high temperatures.
+        # At high temperatures the definitions of the parts cancel.
         spread = np.maximum(
             np.abs(cases.exact[0]).max(-1), np.abs(cases.exact[1]).max(-1)
         )
@@ -81,13 +82,13 @@ def _errors(settings: Settings, weigh) -> Worst:
         target, rest, mass = (np.asarray(x) for x in _parts(*cases.exact))
         whole = target + weigh(mass) * rest
         size = cases.exact[2] ** 2
-        error = np.abs(np.asarray(value, np.float64) - whole) / size
+        error = distance(value, whole) / size
         worst.add(error / (1.0 + whole / size), cases.describe)
     return worst
 
 
 def claims(settings: Settings) -> Iterator[Evidence]:
-    """The sum of the parts, and the same symbolically."""
+    """Yield evidence for the sum of the parts, measured and symbolic."""
     worst = _errors(settings, lambda mass: 1.0 - mass)
     yield claim(
         "L_T = TCKD + (1 - p_y) NCKD",
@@ -112,7 +113,7 @@ def claims(settings: Settings) -> Iterator[Evidence]:
 
 
 def controls(settings: Settings) -> Iterator[Evidence]:
-    """With equal weights it is another loss."""
+    """Yield evidence that the sum with equal weights is a different loss."""
     worst = _errors(settings, np.ones_like)
     text = "the weight 1 - p_y replaced by 1"
     yield control(text, worst, 1e-2, unit="error / (T^2 + L_T)")

@@ -1,4 +1,4 @@
-r"""T12. The contrastive loss bounds mutual information from below.
+r"""T12. The InfoNCE loss gives a lower bound of mutual information.
 
 **Statement.** With one positive :math:`y \sim p(y \mid x)` among :math:`K` independent
 negatives :math:`y_k \sim p(y)`, for every critic
@@ -7,20 +7,20 @@ negatives :math:`y_k \sim p(y)`, for every critic
     \log(K + 1) - \mathrm{E}\, \ell_\mathrm{NCE} \le I(X; Y), \qquad
     \log(K + 1) - \ell_\mathrm{NCE} \le \log(K + 1).
 
-With the optimal critic :math:`\log p(y \mid x)/p(y)` the first is nearly attained while
-:math:`I \ll \log K`; where :math:`I` is larger, the second cuts it off.
+With the optimal critic :math:`\log p(y \mid x)/p(y)` the first bound is nearly attained
+while :math:`I \ll \log K`. For larger :math:`I` the second bound limits the estimate.
 
 **Proof.** The loss is the cross-entropy of guessing which of :math:`K + 1` exchangeable
-draws is the positive; the guess carries at most the information that :math:`x` has
+draws is the positive. The guess carries at most the information that :math:`x` has
 about the draws, which is :math:`I(X; Y)` (van den Oord et al. 2018, A.1; Poole et al.
-2019). The second holds because the loss is not negative.
+2019). The second bound holds because the loss is not negative.
 
-**How it is checked.** Jointly Gaussian pairs with correlation :math:`\rho` in :math:`n`
-dimensions have :math:`I = -\frac n2 \log(1 - \rho^2)`. Expectations are means over
-draws, and have to keep the bound up to five of their standard errors.
+**Method.** Jointly Gaussian pairs with correlation :math:`\rho` in :math:`n` dimensions
+have :math:`I = -\frac n2 \log(1 - \rho^2)`. Expectations are estimated by means over
+draws, which must keep the bound up to five standard errors.
 
-**Where it stops.** If the positive is left out of the denominator, the estimate is
-:math:`I - \mathrm{E} \log \frac1K \sum_k e^{s_k}`, and by Jensen's inequality lies
+**Limits.** If the positive is left out of the denominator, the estimate is
+:math:`I - \mathrm{E} \log \frac1K \sum_k e^{s_k}`. By Jensen's inequality it lies
 *above* :math:`I`.
 
 References:
@@ -56,13 +56,13 @@ _DIMENSIONS = 4
 
 
 class Estimate(NamedTuple):
-    """One Monte Carlo estimate.
+    """Monte Carlo estimate of the bound.
 
     Attributes:
-        information: The true mutual information, in nats.
-        negatives: How many.
-        mean: log(K + 1) - mean loss, or log(K) for the control.
-        error: Its standard error.
+        information: True mutual information, in nats.
+        negatives: Number of negatives K.
+        mean: log(K + 1) - mean loss, in nats; log(K) - mean loss for the control.
+        error: Standard error of the mean.
     """
 
     information: float
@@ -72,7 +72,7 @@ class Estimate(NamedTuple):
 
 
 def _critic(x, y, rho):
-    """log p(y | x) / p(y), the optimal one."""
+    """Compute the optimal critic, log p(y | x) / p(y)."""
     variance = 1 - rho**2
     inside = (y - rho * x) ** 2 / variance - y**2
     return -0.5 * jnp.sum(inside + jnp.log(variance), axis=-1)
@@ -80,7 +80,10 @@ def _critic(x, y, rho):
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _losses(key, settings: Settings, negatives: int):
-    """Losses ``[information, draws]``, and those without the positive below."""
+    """Compute losses ``[information, draws]``, with and without the positive.
+
+    The second array leaves the positive out of the denominator.
+    """
     x_key, y_key, other_key = jax.random.split(key, 3)
     dtype = settings.compute_dtype
     shape = (_DRAWS, _DIMENSIONS)
@@ -103,7 +106,11 @@ def _losses(key, settings: Settings, negatives: int):
 
 @functools.cache
 def estimates(settings: Settings) -> tuple[list[Estimate], list[Estimate]]:
-    """All informations and numbers of negatives; and with the positive left out."""
+    """Compute estimates for each mutual information and number of negatives.
+
+    Returns:
+        The estimates, and the estimates with the positive left out.
+    """
     whole, left_out = [], []
     for negatives in _NEGATIVES:
         key = jax.random.fold_in(jax.random.key(settings.seed), negatives)
@@ -133,7 +140,7 @@ def _collect(found, deviation) -> Worst:
 
 
 def claims(settings: Settings) -> Iterator[Evidence]:
-    """Both bounds, and that they are attained."""
+    """Yield evidence for both bounds, and evidence that they are attained."""
     found, _ = estimates(settings)
     table = tuple(
         {
@@ -148,7 +155,7 @@ def claims(settings: Settings) -> Iterator[Evidence]:
     yield claim(
         "log(K+1) - E loss <= I(X;Y)",
         _collect(found, lambda e: e.mean - e.information - _ERRORS * e.error),
-        # Rounded scores are another critic, for which the bound holds as well.
+        # Rounded scores are a different critic, for which the bound holds too.
         Tolerance(0.0, 0.0, 0.0),
         settings,
         unit=f"nats above I + {_ERRORS:g} standard errors",
@@ -163,15 +170,15 @@ def claims(settings: Settings) -> Iterator[Evidence]:
     )
     tight = [e for e in found if e.negatives == 511 and e.information <= 2]
     yield claim(
-        "attained for I <= 2 nats and K = 511",
+        "nearly attained for I <= 2 nats and K = 511",
         _collect(tight, lambda e: abs(e.mean - e.information) - _ERRORS * e.error),
         Tolerance(0.05, 0.05, 0.05),
         settings,
-        unit=f"nats from I, less {_ERRORS:g} standard errors",
+        unit=f"nats from I, minus {_ERRORS:g} standard errors",
     )
     full = [e for e in found if e.information == 16 and e.negatives <= 63]
     yield claim(
-        "saturated at log(K+1) for I = 16 nats and K <= 63",
+        "saturates at log(K+1) for I = 16 nats and K <= 63",
         _collect(full, lambda e: np.log(e.negatives + 1) - e.mean),
         Tolerance(0.05, 0.05, 0.05),
         settings,
@@ -180,10 +187,10 @@ def claims(settings: Settings) -> Iterator[Evidence]:
 
 
 def controls(settings: Settings) -> Iterator[Evidence]:
-    """Without the positive in the denominator the bound is crossed."""
+    """Yield evidence that the bound fails without the positive in the denominator."""
     _, found = estimates(settings)
     yield control(
-        "the positive left out of the denominator",
+        "the positive is left out of the denominator",
         _collect(found, lambda e: e.mean - e.information - _ERRORS * e.error),
         0.0,
         unit=f"nats above I + {_ERRORS:g} standard errors",

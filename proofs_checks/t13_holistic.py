@@ -1,18 +1,19 @@
-r"""T13. The holistic encoder.
+r"""T13. Symmetries and sums of the holistic encoder.
 
 **Statement.**
 
-1. Permuting a batch permutes its nearest-neighbour graph and its graph embeddings.
-2. A constant added to a row of logits changes no neighbour.
-3. Every row of the memory bank that was updated has norm one; no other is touched.
+1. Permuting a batch permutes its nearest-neighbor graph and its graph embeddings.
+2. Adding a constant to a row of logits changes no neighbor.
+3. An update sets the norm of every updated row of the memory bank to one, and changes
+   no other row.
 4. The four-term loss is the sum of its parts.
-5. With as many negatives as there are, drawing them ("sampled", "shared") and taking
-   all of them ("all") are the same loss.
+5. If the number of negatives is the number available, drawing them ("sampled",
+   "shared") and using all of them ("all") give the same loss.
 
-**Why.** 1: cosine similarity, the mean over neighbours and the encoder's linear map
-treat all examples alike. 2: the graph sees softmax alone. 3: by construction. 4: the
-terms are added. 5: a sample without replacement of everything is everything, and the
-weights K/N of "all" are one.
+**Proof.** 1: cosine similarity, the mean over neighbors and the encoder's linear map
+treat all examples alike. 2: the graph depends on the softmax only. 3: by construction.
+4: the terms are added. 5: a sample of everything without replacement is everything, and
+the weights K/N of "all" are one.
 
 References:
     Zhou et al., `Distilling Holistic Knowledge with Graph Neural Networks
@@ -22,6 +23,7 @@ References:
 import functools
 from collections.abc import Iterator
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,6 +39,7 @@ from proofs_checks._evidence import (
     Worst,
     claim,
     control,
+    distance,
 )
 
 _TRIALS, _BATCH, _CLASSES, _DIM, _NEIGHBORS = 100, 32, 10, 16, 8
@@ -56,14 +59,21 @@ def _encoder(settings: Settings) -> heads.GraphEncoder:
     return encoder
 
 
-def _graph_deviations(settings: Settings):
-    """Of the graph and embeddings under permutation, of the graph under shifts."""
+@functools.cache
+def _graph_deviations(settings: Settings) -> tuple[Worst, Worst, Worst, Worst]:
+    """Measure how permutations and shifts of the logits change graph and embeddings.
+
+    Returns:
+        The deviations of the graph under permutations, of the embeddings under
+        permutations, of the graph under shifts of a row, and of the graph under shifts
+        of one class alone.
+    """
     encoder = _encoder(settings)
     encode = jax.jit(lambda h, near: encoder(h, near))
     permuted, embedded, shifted, tilted = Worst(), Worst(), Worst(), Worst()
     for trial in range(_TRIALS):
         rng = np.random.default_rng((settings.seed, 13, trial))
-        # A grid of bfloat16 numbers, so that a shift is exact in every dtype.
+        # On this grid of bfloat16 numbers a shift is exact in every dtype.
         logits = np.round(rng.normal(0, 3, (_BATCH, _CLASSES)) * 8) / 8
         features = rng.normal(size=(_BATCH, _DIM)).astype(settings.compute_dtype)
         near = np.asarray(_neighbors(settings.cast(logits)))
@@ -75,11 +85,9 @@ def _graph_deviations(settings: Settings):
         place = order.argsort()
         after = np.asarray(_neighbors(settings.cast(logits[order])))
         permuted.add(_differing(after, place[near[order]]), describe)
-        error = (
-            np.asarray(encode(features[order], after))
-            - np.asarray(encode(features, near))[order]
-        )
-        embedded.add(np.abs(error).max(), describe)
+        reordered = np.asarray(encode(features, near))[order]
+        error = distance(encode(features[order], after), reordered)
+        embedded.add(error.max(), describe)
         constant = rng.integers(-3, 4, (_BATCH, 1))
         after = np.asarray(_neighbors(settings.cast(logits + constant)))
         shifted.add(_differing(after, near), describe)
@@ -91,11 +99,13 @@ def _graph_deviations(settings: Settings):
 
 
 def _differing(a: np.ndarray, b: np.ndarray) -> float:
-    """Share of examples whose sets of neighbours differ."""
+    """Return the share of examples whose sets of neighbors differ."""
+    chex.assert_equal_shape((a, b))
     return float((np.sort(a, -1) != np.sort(b, -1)).any(-1).mean())
 
 
 def _bank_deviations(settings: Settings) -> tuple[Worst, Worst]:
+    """Measure the norms of the updated rows and the changes of the other rows."""
     norms, others = Worst(), Worst()
     dtype = settings.compute_dtype
     for trial in range(_TRIALS):
@@ -128,12 +138,15 @@ def _compiled(method: distillers.Distiller):
 
 @functools.cache
 def _losses(settings: Settings, *, share: float = 1.0, **options) -> np.ndarray:
-    """Per-example losses of a few batches, of classes of equal size.
+    """Compute the losses of the examples of a few batches, with classes of equal size.
 
     Args:
-        settings: Of the certificate.
-        share: Number of negatives, as a share of all there are.
-        **options: Of the distiller.
+        settings: Settings of the certificate.
+        share: Number of negatives, as a share of the number available.
+        **options: Options of the distiller.
+
+    Returns:
+        The losses ``[batches, examples]``.
     """
     dtype = settings.compute_dtype
     method = _method(dtype.name, **options)
@@ -173,25 +186,26 @@ def _losses(settings: Settings, *, share: float = 1.0, **options) -> np.ndarray:
 
 def _relative(a: np.ndarray, b: np.ndarray) -> Worst:
     worst = Worst()
-    worst.add((np.abs(a - b) / np.abs(b)).max(-1), lambda trial: {"trial": int(trial)})
+    error = (distance(a, b) / np.abs(b)).max(-1)
+    worst.add(error, lambda trial: {"trial": int(trial)})
     return worst
 
 
 def claims(settings: Settings) -> Iterator[Evidence]:
-    """All five."""
+    """Yield evidence for the five parts of the statement."""
     permuted, embedded, shifted, _ = _graph_deviations(settings)
-    unit = "share of examples whose neighbours differ"
+    unit = "share of examples whose neighbors differ"
     text = "permuting the batch permutes the graph"
     yield claim(text, permuted, _GRAPH, settings, unit=unit)
     text = "permuting the batch permutes the graph embeddings"
     yield claim(text, embedded, _EMBEDDING, settings, unit="largest error")
-    text = "a constant added to a row of logits changes no neighbour"
+    text = "adding a constant to a row of logits changes no neighbor"
     yield claim(text, shifted, _GRAPH, settings, unit=unit)
     norms, others = _bank_deviations(settings)
     text = "updated rows of the bank have norm 1"
     yield claim(text, norms, _EMBEDDING, settings, unit="|norm - 1|")
-    text = "the other rows are untouched"
-    yield claim(text, others, _GRAPH, settings, unit="share of numbers that moved")
+    text = "the other rows of the bank do not change"
+    yield claim(text, others, _GRAPH, settings, unit="share of entries that changed")
 
     everything = _losses(settings, negatives="all")
     parts = _losses(settings, negatives="all", graph_weight=0.0) + _losses(
@@ -204,7 +218,7 @@ def claims(settings: Settings) -> Iterator[Evidence]:
     for name in ("sampled", "shared"):
         drawn = _losses(settings, negatives=name)
         yield claim(
-            f"as many negatives as there are: {name} = all",
+            f"with every negative available, {name} = all",
             _relative(drawn, everything),
             _LOSS,
             settings,
@@ -213,22 +227,22 @@ def claims(settings: Settings) -> Iterator[Evidence]:
 
 
 def controls(settings: Settings) -> Iterator[Evidence]:
-    """A shift of one class alone, and fewer negatives than there are."""
+    """Yield evidence that a shift of one class and fewer negatives fail."""
     *_, tilted = _graph_deviations(settings)
-    unit = "share of examples whose neighbours differ"
-    text = "an unequal constant added to one class"
+    unit = "share of examples whose neighbors differ"
+    text = "adding constants to one class alone"
     yield control(text, tilted, 0.0, unit=unit)
     fewer = _losses(settings, share=0.25, negatives="sampled")
     everything = _losses(settings, share=0.25, negatives="all")
-    text = "a quarter of the negatives: sampled = all"
+    text = "with a quarter of the negatives, sampled = all"
     yield control(text, _relative(fewer, everything), 1e-3, unit="relative error")
 
 
 CHECK = Check(
     name="T13",
     title="Holistic encoder",
-    statement="graph, bank and contrast keep their symmetries and their sums",
-    assumptions=("no ties among similarities", "classes of equal size for 5"),
+    statement="graph, bank and loss keep their symmetries and sums",
+    assumptions=("no ties among similarities", "for part 5, classes of equal size"),
     claims=claims,
     controls=controls,
 )

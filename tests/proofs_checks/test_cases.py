@@ -1,8 +1,17 @@
+import chex
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxkd import losses
 from proofs_checks import Settings, logit_case
-from proofs_checks._cases import ROWS, SIZES, logit_blocks
+from proofs_checks._cases import (
+    ROWS,
+    SIZES,
+    logit_blocks,
+    soft_target_kl,
+    value_and_gradients,
+)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
@@ -12,8 +21,8 @@ def test_a_case_can_be_drawn_again_by_its_number(dtype):
     block, row = blocks[1], 17
     number = block.describe(row)["case"]
     again = logit_case(number, seed=3, dtype=dtype)
-    for found, expected in zip(again, block[1:], strict=True):
-        np.testing.assert_array_equal(found, expected[row])
+    expected = tuple(x[row] for x in block[1:])
+    chex.assert_trees_all_equal(again, expected, strict=True)
 
 
 def test_the_drawn_cases_span_what_the_statements_claim():
@@ -36,6 +45,27 @@ def test_another_seed_draws_other_cases():
     assert not np.isin(
         first.temperature[np.isfinite(first.temperature)], second.temperature
     ).any()
+
+
+def test_logits_that_overflow_the_dtype_are_refused():
+    class Narrow(Settings):
+        def cast(self, x):
+            return np.where(np.abs(x) > 1e3, np.inf, x)
+
+    with pytest.raises(AssertionError, match=r"non-finite value: .*'teacher'"):
+        list(logit_blocks(Narrow(), 20 * ROWS))
+
+
+def test_blocks_of_one_size_share_one_compilation(monkeypatch):
+    def loss(student, teacher, *, temperature, stop_teacher_gradient):
+        return temperature * jnp.sum(jnp.square(student - teacher))
+
+    traced = chex.assert_max_traces(loss, n=2)
+    monkeypatch.setattr(losses, "soft_target_kl", traced)
+    blocks = list(logit_blocks(Settings(dtype="float32"), 4 * ROWS, sizes=(2, 10)))
+    assert [block.student.shape[-1] for block in blocks] == [2, 10, 2, 10]
+    for block in blocks:
+        value_and_gradients(soft_target_kl(), *block[1:])
 
 
 def test_sizes_leave_the_other_blocks_out():

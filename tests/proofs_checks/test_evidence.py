@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 from proofs_checks import Settings, Tolerance, Verdict
-from proofs_checks._evidence import Worst, claim, control
+from proofs_checks._evidence import (
+    Worst,
+    claim,
+    control,
+    difference_report,
+    distance,
+    place,
+)
 
 TOLERANCE = Tolerance(float64=1e-3, float32=1e-1, bfloat16=None)
 
@@ -36,6 +43,36 @@ def test_nan_counts_as_infinitely_bad():
     assert worst.where == {"block": 1, "row": 0}
 
 
+def test_deviations_with_two_axes_are_refused():
+    with pytest.raises(AssertionError, match="rank 2"):
+        worst_of(np.zeros((2, 2)))
+
+
+def test_arrays_of_different_shapes_are_not_broadcast():
+    assert distance([1.0, 2.0], [3.0, 2.0]).tolist() == [2.0, 0.0]
+    with pytest.raises(AssertionError, match=r"\(2,\), \(2, 1\)"):
+        distance(np.zeros(2), np.zeros((2, 1)))
+
+
+def test_a_report_names_the_leaf_that_differs_and_by_how_much():
+    found = {"head": {"kernel": np.array([1.0, 2.0]), "bias": np.zeros(2)}}
+    expected = {"head": {"kernel": np.array([1.0, 2.25]), "bias": np.zeros(2)}}
+    report = difference_report(found, expected, atol=0.1)
+    assert "'head/kernel'" in report
+    assert "[1]: 2.0 (ACTUAL), 2.25 (DESIRED)" in report
+    assert "Max absolute difference among violations: 0.25" in report
+    assert "\n" not in report
+
+
+@pytest.mark.parametrize("atol", [0.3, None])
+def test_trees_within_the_tolerance_or_without_one_have_no_report(atol):
+    assert difference_report([np.zeros(2)], [np.full(2, 0.25)], atol=atol) == ""
+
+
+def test_a_place_keeps_whole_numbers_whole():
+    assert place({"case": 27675, "R/T": 284.8871}) == "case 27675, R/T 284.9"
+
+
 @pytest.mark.parametrize(
     "dtype, verdict",
     [
@@ -51,9 +88,15 @@ def test_a_claim_is_judged_by_the_tolerance_of_its_dtype(dtype, verdict):
 
 
 @pytest.mark.parametrize(
-    "deviation, verdict", [(0.01, Verdict.NOT_REFUTED), (0.2, Verdict.REFUTED)]
+    "deviation, verdict",
+    [
+        (0.01, Verdict.NOT_REFUTED),
+        (0.2, Verdict.REFUTED),
+        (np.nan, Verdict.NOT_REFUTED),
+        (np.inf, Verdict.NOT_REFUTED),
+    ],
 )
-def test_a_control_has_to_exceed_its_bound(deviation, verdict):
+def test_a_control_has_to_exceed_its_bound_by_a_finite_number(deviation, verdict):
     evidence = control("text", worst_of([deviation]), 0.1, unit="error")
     assert evidence.verdict is verdict
 

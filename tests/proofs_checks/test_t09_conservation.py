@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +7,13 @@ import pytest
 
 from jaxkd import losses
 from proofs_checks import Settings, t09_conservation
-from proofs_checks._class_sums import CENTRED, UNCENTRED, History, own_recursions
+from proofs_checks._class_sums import (
+    CENTERED,
+    UNCENTERED,
+    History,
+    Sums,
+    own_recursions,
+)
 from proofs_checks._evidence import Verdict
 from proofs_checks._optimizers import DECAY, OPTIMIZERS, Law, Optimizer, body_and_head
 
@@ -61,7 +68,7 @@ def test_every_optimizer_keeps_to_its_law():
 
 @pytest.mark.parametrize("name", ["Adam", "SGD + L2, to stay", "LARS + L2", "turning"])
 def test_a_wrong_law_is_seen(name, table):
-    assert table[name].drift[0, UNCENTRED] > t09_conservation.MOVES
+    assert table[name].drift[0, UNCENTERED] > t09_conservation.MOVES
 
 
 @pytest.mark.parametrize("name", ["momentum", "SGD + L2"])
@@ -83,8 +90,8 @@ def test_muon_conserves_the_sums_of_the_kernel_alone(table):
 
 def test_weight_decay_leaves_sums_of_zero_alone(table):
     change = table["SGD + L2"].change
-    assert change[:, CENTRED].max() < 1e-15
-    assert change[:, UNCENTRED].min() > t09_conservation.MOVES
+    assert change[:, CENTERED].max() < 1e-15
+    assert change[:, UNCENTERED].min() > t09_conservation.MOVES
 
 
 def test_one_row_that_breaks_its_law_fails_the_claim_and_is_named():
@@ -92,6 +99,9 @@ def test_one_row_that_breaks_its_law_fails_the_claim_and_is_named():
     first = next(t09_conservation.claims(SETTINGS, rows, STEPS))
     assert first.verdict is Verdict.FAILS
     assert first.worst["optimizer"] == "Adam"
+    # The report names the sums that break the law, and the first step that does.
+    assert "'Adam/bias'" in first.detail
+    assert "indices:; [1, 0, 0]: " in first.detail
 
 
 def test_one_row_that_conserves_against_its_law_fails_the_control():
@@ -107,7 +117,10 @@ def test_a_training_that_diverges_is_no_evidence():
     assert t09_conservation._largest(samples).measured == np.inf
 
 
-@pytest.mark.parametrize("classes, moves", [(2, False), (3, True)])
+# `test_a_wrong_law_is_seen[Adam]` shows with five classes what three show here.
+@pytest.mark.parametrize(
+    "classes, moves", [(2, False), pytest.param(3, True, marks=pytest.mark.slow)]
+)
 def test_two_classes_are_conserved_by_adam_and_three_are_not(classes, moves):
     rows = (declared("Adam", Law.CONSERVED),)
     (outcome,) = t09_conservation.outcomes(SETTINGS, rows, STEPS, classes)
@@ -166,10 +179,12 @@ def recursions():
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_the_recursion_of_the_sums_is_the_known_one(name, recursions):
-    kernel, bias = recursions[name]
     expected = np.asarray(EXPECTED[name])
-    np.testing.assert_allclose(bias, np.stack([expected] * 2, axis=1), rtol=1e-13)
-    np.testing.assert_allclose(kernel[:, 1, 3], expected, rtol=1e-13)
+    sums = Sums(
+        kernel=np.broadcast_to(expected[:, None, None], (STEPS + 1, 2, 8)),
+        bias=np.broadcast_to(expected[:, None], (STEPS + 1, 2)),
+    )
+    chex.assert_trees_all_close(recursions[name], sums, rtol=1e-13)
 
 
 def test_names_are_unique_and_every_plotted_one_is_in_the_table():
@@ -184,5 +199,5 @@ def test_body_and_head_get_an_optimizer_each(head):
     optimizer = body_and_head(optax.sgd(1.0), optax.sgd(2.0))
     grads = jax.tree.map(jnp.ones_like, params)
     updates, _ = optimizer.update(grads, optimizer.init(params), params)
-    np.testing.assert_array_equal(updates["student"]["layer"], -np.ones(3))
-    np.testing.assert_array_equal(updates["student"][head]["kernel"], -2 * np.ones(3))
+    expected = {"student": {head: {"kernel": -2 * jnp.ones(3)}, "layer": -jnp.ones(3)}}
+    chex.assert_trees_all_equal(updates, expected, strict=True)

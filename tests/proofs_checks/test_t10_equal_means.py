@@ -1,5 +1,4 @@
-import functools
-
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +12,7 @@ from proofs_checks._evidence import Verdict
 from proofs_checks._lockstep import CONV, MLP, Run
 from proofs_checks.t10_equal_means import (
     AT_START,
-    CENTRED,
+    CENTERED,
     CONSTANT,
     OFFSET,
     SGD,
@@ -26,7 +25,7 @@ SETTINGS = Settings()
 STEPS = 20
 
 SHORT = tuple(
-    Run(MLP, SGD, means) for means in (CENTRED, UNEQUAL, STUDENT, TEACHER, AT_START)
+    Run(MLP, SGD, means) for means in (CENTERED, UNEQUAL, STUDENT, TEACHER, AT_START)
 )
 SHORT += (Run(MLP, SGD, CONSTANT, OFFSET),)
 
@@ -39,7 +38,7 @@ def found():
 
 
 @pytest.mark.slow
-def test_trainings_are_one_from_equal_means_and_two_from_others():
+def test_trainings_agree_from_equal_means_and_differ_from_others():
     claims = list(t10_equal_means.claims(SETTINGS))
     controls = list(t10_equal_means.controls(SETTINGS))
     assert {item.verdict for item in claims} == {Verdict.HOLDS}
@@ -54,7 +53,7 @@ def test_float32_keeps_the_trainings_together():
     assert 0 < course.difference.max() < 1e-6
 
 
-@pytest.mark.parametrize("means", [CENTRED, CONSTANT], ids=lambda m: m[0])
+@pytest.mark.parametrize("means", [CENTERED, CONSTANT], ids=lambda m: m[0])
 def test_equal_means_keep_the_trainings_together(means, found):
     assert found[means].difference.max() < 1e-15
     assert found[means].mean_logit.max() < 1e-14
@@ -100,12 +99,31 @@ def test_the_step_that_parts_them_is_the_gradient_of_the_gap():
     np.testing.assert_allclose(course.mean_logit, [0.0, step], rtol=1e-14, atol=1e-15)
 
 
-def test_a_network_left_uncentred_fails_the_claim(monkeypatch):
+def test_a_network_left_uncentered_fails_the_claim(monkeypatch):
     monkeypatch.setattr(models, "center_classifier", lambda model: model)
     courses = dict(
         zip(SHORT[:1], _lockstep.train(SHORT[:1], SETTINGS, steps=3), strict=True)
     )
     assert t10_equal_means._apart(courses, SHORT[:1]).measured > 1e-4
+
+
+def test_a_failed_claim_names_the_first_parameter_that_differs(found):
+    kept = t10_equal_means._report({SHORT[0]: found[CENTERED]}, SHORT[:1], 1e-10)
+    assert kept == ""
+    report = t10_equal_means._report({SHORT[1]: found[UNEQUAL]}, SHORT[1:2], 1e-10)
+    assert "MLP, SGD, neither centered/classifier/bias" in report
+    assert "Max absolute difference among violations" in report
+
+
+def test_students_that_start_apart_are_refused(monkeypatch):
+    starts = iter([lambda student: student, models.center_classifier])
+
+    def init_train_state(student, *args, plain=training.init_train_state, **options):
+        return plain(next(starts)(student), *args, **options)
+
+    monkeypatch.setattr(training, "init_train_state", init_train_state)
+    with pytest.raises(AssertionError, match="differ in leaves 'classifier/bias"):
+        _lockstep.train(SHORT[1:2], SETTINGS, steps=1)
 
 
 def test_a_training_that_diverges_is_no_evidence(found):
@@ -125,13 +143,13 @@ def test_every_example_comes_once_an_epoch():
 
 
 def built(network, dtype="float64"):
-    """Student and teacher of a kind."""
-    ((student, teacher),) = _lockstep._build([network], Settings(dtype=dtype))
-    return nnx.merge(*student), nnx.merge(*teacher)
+    """Student and teacher of an architecture."""
+    ((student, teacher),) = _lockstep._build((network,), Settings(dtype=dtype))
+    return nnx.merge(*student, copy=True), nnx.merge(*teacher, copy=True)
 
 
 def logits_of(model, images):
-    """In inference mode, as one program."""
+    """Computes logits in inference mode, as one program."""
     network = training.freeze(model)
     return jax.jit(network.apply)(network.variables, images).logits
 
@@ -148,7 +166,7 @@ def test_the_teacher_made_for_it_has_the_students_means_and_other_logits():
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
-def test_the_conv_net_computes_in_the_dtype_and_can_be_centred(dtype):
+def test_the_conv_net_computes_in_the_dtype_and_can_be_centered(dtype):
     student, _ = built(CONV, dtype)
     images = np.random.default_rng(0).normal(size=(6, 6, 6, 1))
     logits = logits_of(models.center_classifier(student), images)
@@ -184,5 +202,4 @@ def test_an_optimizer_chosen_by_its_state_is_that_optimizer(chosen):
             ours, state = several.update(grads, states[0], params)
             expected, other = alone.update(grads, states[1], params)
         states = state, other
-        close = functools.partial(np.testing.assert_allclose, rtol=1e-6)
-        jax.tree.map(close, ours, expected)
+        chex.assert_trees_all_close(ours, expected, rtol=1e-6)
