@@ -1,4 +1,4 @@
-"""Holistic distillation: individual and relational knowledge, contrasted as one."""
+"""Holistic distillation: individual and relational knowledge in one contrast."""
 
 import functools
 import math
@@ -8,19 +8,26 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
-from jaxtyping import Array, Int
+from jaxtyping import Array, DTypeLike, Int
 
-from jaxkd import _checks, graphs, memory
+from jaxkd import _checks, graphs, losses, memory
 from jaxkd._errors import InvalidInputError, unknown_name
-from jaxkd._numerics import l2_normalize
-from jaxkd.distillers._base import Distiller, DistillerState
+from jaxkd._math import l2_normalize
+from jaxkd.distillers._base import (
+    Distiller,
+    DistillerState,
+)
+from jaxkd.distillers._metadata import method
 from jaxkd.distillers._sampling import (
     check_contrast_labels,
     choose_sampler,
     count_negatives,
 )
-from jaxkd.heads import HolisticHeads, bind_heads, init_heads
+from jaxkd.heads import (
+    HolisticHeads,
+    bind_heads,
+    init_heads,
+)
 
 _GRAPHS = {
     "predictions": lambda output, k: graphs.nearest_neighbors(output.logits, k=k),
@@ -42,6 +49,13 @@ class HolisticState(NamedTuple):
     num_negatives: Int[Array, ""]
 
 
+@method(
+    "hkd",
+    weights={"ce": 1.0, "hkd": 3.0},
+    compares="embeddings and their graph against a bank",
+    losses=(losses.info_nce,),
+    repdistiller="(the HKD extension)",
+)
 def holistic(
     *,
     neighbors: int = 8,

@@ -5,17 +5,24 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxkd import heads, losses
+from jaxkd._math import pool_to_match
 from jaxkd.distillers._base import Distiller, DistillerState
-from jaxkd.distillers._features import (
+from jaxkd.distillers._metadata import method
+from jaxkd.distillers._stages import (
     head_dtype,
     init_stages,
     require_maps,
     stage_heads,
     summed,
 )
-from jaxkd.losses._pooling import pool_to_match
 
 
+@method(
+    "ofd",
+    weights={"ce": 1.0, "ofd": 1e-3},
+    compares="parts of the maps before the activation",
+    losses=(losses.overhaul,),
+)
 def overhaul() -> Distiller:
     r"""The overhaul of feature distillation: what the teacher's ReLU lets through.
 

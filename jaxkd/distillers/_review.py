@@ -1,21 +1,23 @@
-"""Knowledge review: shallow stages of the teacher guide deep ones of the student."""
+"""Knowledge review: shallow stages of the teacher guide deep stages of the student."""
 
 import jax
 from jaxtyping import Array, Float
 
 from jaxkd import _checks, heads, losses
 from jaxkd.distillers._base import Distiller
-from jaxkd.distillers._features import (
-    head_dtype,
-    init_stages,
-    require_maps,
-    summed,
-)
+from jaxkd.distillers._metadata import method
+from jaxkd.distillers._stages import head_dtype, init_stages, require_maps, summed
 from jaxkd.models import ModelOutput
 
 _WIDEST = 512  # as published
 
 
+@method(
+    "review",
+    weights={"ce": 1.0, "review": 1.0},
+    compares="fused maps, deep to shallow",
+    losses=(losses.review,),
+)
 def review(*, mid_channels: int | None = None) -> Distiller:
     r"""Knowledge review: deep stages of the student learn from shallow ones too.
 

@@ -1,4 +1,4 @@
-"""A method that compares the networks on rotated images too."""
+"""A method that also compares the networks on rotated images."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real, Shaped
 
 from jaxkd import _checks, losses
 from jaxkd._errors import InvalidInputError
-from jaxkd._numerics import l2_normalize
+from jaxkd._math import l2_normalize
 from jaxkd.distillers._base import (
     Distiller,
     DistillerState,
@@ -15,7 +15,8 @@ from jaxkd.distillers._base import (
     Views,
     require_teacher,
 )
-from jaxkd.distillers._features import head_dtype
+from jaxkd.distillers._metadata import method
+from jaxkd.distillers._stages import head_dtype
 from jaxkd.heads import Projection, bind_heads, init_heads
 from jaxkd.models import ModelOutput
 
@@ -54,6 +55,13 @@ def rotations(
     return jnp.concatenate(turned)
 
 
+@method(
+    "sskd",
+    weights={"ce": 0.1, "kd": 0.9, "sskd": 1.0},
+    compares="predictions and similarities of rotated images, in two stages",
+    losses=(losses.self_supervised_similarity,),
+    with_kd=False,
+)
 def self_supervised(
     *,
     tf_weight: float | int = 2.7,

@@ -1,16 +1,40 @@
-"""Losses that compare where, or along which patterns, feature maps are active."""
+"""Losses that compare where, or in which patterns, feature maps are active."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxkd import _checks
-from jaxkd._numerics import l2_normalize
-from jaxkd.losses._features import check_feature_maps
-from jaxkd.losses._inputs import common_arrays
-from jaxkd.losses._invariance import Arguments, Declaration, Transformation
-from jaxkd.losses._pooling import pool_to_match
+from jaxkd._math import (
+    l2_normalize,
+    pool_to_match,
+)
+from jaxkd.losses._arguments import (
+    check_feature_maps,
+    common_arrays,
+)
+from jaxkd.losses._symmetries import (
+    Arguments,
+    Transformation,
+    declare,
+)
+
+_ROTATIONS = frozenset({Transformation.STUDENT_ROTATION, Transformation.ROTATION})
 
 
+_PATTERN_INVARIANT = frozenset(
+    {
+        Transformation.STUDENT_FEATURE_SCALE,
+        Transformation.FEATURE_SCALE,
+        Transformation.EXAMPLE_SCALE,
+        Transformation.STUDENT_CHANNEL_PERMUTATION,
+        Transformation.CHANNEL_PERMUTATION,
+        Transformation.POSITION_PERMUTATION,
+    }
+)
+
+
+# At the power 2 a position counts by the length of its feature vector.
+@declare(Arguments.FEATURE_MAPS, invariant=_PATTERN_INVARIANT | _ROTATIONS)
 def attention_transfer(
     student_features: Float[ArrayLike, "*batch h1 w1 c1"],
     teacher_features: Float[ArrayLike, "*batch h2 w2 c2"],
@@ -69,24 +93,7 @@ def attention_transfer(
     return jnp.mean(jnp.square(difference), axis=-1)
 
 
-_ROTATIONS = frozenset({Transformation.STUDENT_ROTATION, Transformation.ROTATION})
-_PATTERNS = frozenset(
-    {
-        Transformation.STUDENT_FEATURE_SCALE,
-        Transformation.FEATURE_SCALE,
-        Transformation.EXAMPLE_SCALE,
-        Transformation.STUDENT_CHANNEL_PERMUTATION,
-        Transformation.CHANNEL_PERMUTATION,
-        Transformation.POSITION_PERMUTATION,
-    }
-)
-
-# At the power 2 a position counts by the length of its feature vector.
-ATTENTION_TRANSFER = Declaration(
-    attention_transfer, Arguments.FEATURE_MAPS, invariant=_PATTERNS | _ROTATIONS
-)
-
-
+@declare(Arguments.FEATURE_MAPS, invariant=_PATTERN_INVARIANT | _ROTATIONS)
 def factor_transfer(
     student_factor: Float[ArrayLike, "*batch h1 w1 c1"],
     teacher_factor: Float[ArrayLike, "*batch h2 w2 c2"],
@@ -141,11 +148,7 @@ def factor_transfer(
     return jnp.mean(jnp.abs(difference), axis=-1)
 
 
-FACTOR_TRANSFER = Declaration(
-    factor_transfer, Arguments.FEATURE_MAPS, invariant=_PATTERNS | _ROTATIONS
-)
-
-
+@declare(Arguments.FEATURE_MAPS, invariant=_PATTERN_INVARIANT)
 def neuron_selectivity(
     student_features: Float[ArrayLike, "*batch h1 w1 c1"],
     teacher_features: Float[ArrayLike, "*batch h2 w2 c2"],
@@ -210,11 +213,6 @@ def neuron_selectivity(
         + _mean_kernel(student, student)
         - 2.0 * _mean_kernel(student, teacher)
     )
-
-
-NEURON_SELECTIVITY = Declaration(
-    neuron_selectivity, Arguments.FEATURE_MAPS, invariant=_PATTERNS
-)
 
 
 def _pooled(

@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd.losses._logit_inputs import prepare_mask
+from jaxkd.losses._arguments import prepare_mask
 
 
 def in_chunks(

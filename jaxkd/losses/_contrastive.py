@@ -1,4 +1,4 @@
-"""Losses that tell a positive from negatives, given their scores."""
+"""Losses that distinguish a positive from negatives, given their scores."""
 
 import jax
 import jax.numpy as jnp
@@ -6,13 +6,23 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd.losses._invariance import (
+from jaxkd.losses._symmetries import (
     Arguments,
-    Declaration,
     Transformation,
+    declare,
 )
 
+# As published: keeps the logarithms defined where a probability underflows.
+_NCE_EPSILON = 1e-7
 
+
+@declare(
+    Arguments.SCORES,
+    invariant=frozenset(
+        {Transformation.SCORE_SHIFT, Transformation.NEGATIVE_PERMUTATION}
+    ),
+    settings={"temperature": 0.5},
+)
 def info_nce(
     positive: Float[ArrayLike, "*batch"],
     negatives: Float[ArrayLike, "*batch negatives"],
@@ -72,20 +82,11 @@ def info_nce(
     return m + jnp.log1p(jnp.expm1(-m) + others)
 
 
-INFO_NCE = Declaration(
-    info_nce,
+@declare(
     Arguments.SCORES,
-    invariant=frozenset(
-        {Transformation.SCORE_SHIFT, Transformation.NEGATIVE_PERMUTATION}
-    ),
-    settings={"temperature": 0.5},
+    invariant=frozenset({Transformation.NEGATIVE_PERMUTATION}),
+    settings={"normalizer": 5.0, "noise_probability": 0.1, "temperature": 0.5},
 )
-
-
-# As published: keeps the logarithms defined where a probability underflows.
-_NCE_EPSILON = 1e-7
-
-
 def noise_contrastive(
     positive: Float[ArrayLike, "*batch"],
     negatives: Float[ArrayLike, "*batch negatives"],
@@ -157,14 +158,6 @@ def noise_contrastive(
     # log((K/N + eps) / (K/N)): what the published epsilon adds to every negative.
     constant = scores.shape[-1] * jnp.log1p(_NCE_EPSILON / noise)
     return attraction + jnp.sum(repulsion, axis=-1) + constant
-
-
-NOISE_CONTRASTIVE = Declaration(
-    noise_contrastive,
-    Arguments.SCORES,
-    invariant=frozenset({Transformation.NEGATIVE_PERMUTATION}),
-    settings={"normalizer": 5.0, "noise_probability": 0.1, "temperature": 0.5},
-)
 
 
 def _scores(positive: ArrayLike, negatives: ArrayLike) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""Other divergences between softened predictions than that from the teacher."""
+"""Divergences other than the KL divergence from the teacher to the student."""
 
 import math
 from typing import NamedTuple
@@ -7,25 +7,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
-from jaxkd import _checks, _numerics
+from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd.losses._divergence import soft_target_divergence
-from jaxkd.losses._invariance import (
+from jaxkd._math import (
+    _stable,
+    soft_target_divergence,
+)
+from jaxkd.losses._arguments import (
+    log_softmax,
+    prepare_logits,
+)
+from jaxkd.losses._symmetries import (
+    SHIFT_INVARIANT,
     Arguments,
-    Declaration,
-    Transformation,
-)
-from jaxkd.losses._logit_inputs import log_softmax, prepare_logits
-
-_SEES_NO_SHIFT = frozenset(
-    {
-        Transformation.STUDENT_SHIFT,
-        Transformation.COMMON_SHIFT,
-        Transformation.CLASS_PERMUTATION,
-    }
+    declare,
 )
 
 
+@declare(Arguments.LOGITS, invariant=SHIFT_INVARIANT)
 def reverse_kl(
     student_logits: Float[ArrayLike, "*batch classes"],
     teacher_logits: Float[ArrayLike, "*batch classes"],
@@ -86,9 +85,7 @@ def reverse_kl(
     )
 
 
-REVERSE_KL = Declaration(reverse_kl, Arguments.LOGITS, invariant=_SEES_NO_SHIFT)
-
-
+@declare(Arguments.LOGITS, invariant=SHIFT_INVARIANT, settings={"mixture": 0.3})
 def jensen_shannon(
     student_logits: Float[ArrayLike, "*batch classes"],
     teacher_logits: Float[ArrayLike, "*batch classes"],
@@ -161,14 +158,7 @@ def jensen_shannon(
     return beta * from_teacher + (1.0 - beta) * from_student
 
 
-JENSEN_SHANNON = Declaration(
-    jensen_shannon,
-    Arguments.LOGITS,
-    invariant=_SEES_NO_SHIFT,
-    settings={"mixture": 0.3},
-)
-
-
+@declare(Arguments.LOGITS, invariant=SHIFT_INVARIANT)
 def skewed_kl(
     student_logits: Float[ArrayLike, "*batch classes"],
     teacher_logits: Float[ArrayLike, "*batch classes"],
@@ -230,9 +220,6 @@ def skewed_kl(
     return _to_mixture(pair, float(skew))
 
 
-SKEWED_KL = Declaration(skewed_kl, Arguments.LOGITS, invariant=_SEES_NO_SHIFT)
-
-
 class _Pair(NamedTuple):
     """Two softened predictions and T times the logarithm of their ratio."""
 
@@ -278,8 +265,8 @@ def _pair(
     u = jnp.where(shared, d - jnp.sum(p * d, axis=-1, keepdims=True), 0.0)
     close = jnp.all((jnp.abs(u) < t) & (in_student == in_teacher), axis=-1)
     u = jnp.where(close[..., None], u, 0.0)
-    s = jnp.sum(p * u * u * _numerics.exp_remainder(u / t, 2), axis=-1)
-    scaled_k = s / t * _numerics.log1p_remainder(s / t / t, 1)
+    s = jnp.sum(p * u * u * _stable.exp_remainder(u / t, 2), axis=-1)
+    scaled_k = s / t * _stable.log1p_remainder(s / t / t, 1)
     scaled_log_ratio = jnp.where(shared, u - scaled_k[..., None], 0.0)
     return _Pair(log_p, log_q, scaled_log_ratio, close, t)
 
@@ -301,8 +288,8 @@ def _to_mixture(pair: _Pair, share: float) -> Float[Array, "*batch"]:
     p, q = jnp.exp(pair.log_p), jnp.exp(pair.log_q)
     close = pair.close[..., None]
     log_ratio = pair.scaled_log_ratio / t
-    scaled_y = rest * pair.scaled_log_ratio * _numerics.exp_remainder(log_ratio, 1)
-    remainder = _numerics.log1p_remainder(scaled_y / t, 2)
+    scaled_y = rest * pair.scaled_log_ratio * _stable.exp_remainder(log_ratio, 1)
+    remainder = _stable.log1p_remainder(scaled_y / t, 2)
     close_loss = jnp.sum(p * scaled_y * scaled_y * remainder, axis=-1)
 
     # log(m / p), of classes that p has, in the other rows.

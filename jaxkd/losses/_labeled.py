@@ -1,17 +1,14 @@
-"""Losses of logits that tell the labelled class from the others."""
+"""Losses of logits that treat the labeled class apart from the others."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 
 from jaxkd import _checks
-from jaxkd.losses._divergence import soft_target_divergence
-from jaxkd.losses._invariance import (
-    Arguments,
-    Declaration,
-    Transformation,
+from jaxkd._math import (
+    soft_target_divergence,
 )
-from jaxkd.losses._logit_inputs import (
+from jaxkd.losses._arguments import (
     Logits,
     cross_entropy,
     exclude,
@@ -19,16 +16,14 @@ from jaxkd.losses._logit_inputs import (
     prepare_labels,
     prepare_logits,
 )
-
-_SEES_NO_SHIFT = frozenset(
-    {
-        Transformation.STUDENT_SHIFT,
-        Transformation.COMMON_SHIFT,
-        Transformation.CLASS_PERMUTATION,
-    }
+from jaxkd.losses._symmetries import (
+    SHIFT_INVARIANT,
+    Arguments,
+    declare,
 )
 
 
+@declare(Arguments.LABELED_LOGITS, invariant=SHIFT_INVARIANT)
 def decoupled_kl(
     student_logits: Float[ArrayLike, "*batch classes"],
     teacher_logits: Float[ArrayLike, "*batch classes"],
@@ -115,11 +110,7 @@ def decoupled_kl(
     return target_weight * (t * (t * target)) + non_target_weight * non_target
 
 
-DECOUPLED_KL = Declaration(
-    decoupled_kl, Arguments.LABELED_LOGITS, invariant=_SEES_NO_SHIFT
-)
-
-
+@declare(Arguments.LABELED_LOGITS, invariant=SHIFT_INVARIANT)
 def normalized_kl(
     student_logits: Float[ArrayLike, "*batch classes"],
     teacher_logits: Float[ArrayLike, "*batch classes"],
@@ -193,11 +184,6 @@ def normalized_kl(
     )
     non_target = jnp.where(jnp.any(others, axis=-1), cross_entropy(log_p, log_q), 0.0)
     return logits.of_rows(target + weight * (t * (t * non_target)))
-
-
-NORMALIZED_KL = Declaration(
-    normalized_kl, Arguments.LABELED_LOGITS, invariant=_SEES_NO_SHIFT
-)
 
 
 def _with_labels(

@@ -6,14 +6,21 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd.losses import _inputs
-from jaxkd.losses._invariance import (
+from jaxkd.losses._arguments import check_rank, common_arrays
+from jaxkd.losses._symmetries import (
     Arguments,
-    Declaration,
     Transformation,
+    declare,
 )
 
 
+@declare(
+    Arguments.FEATURE_MAPS,
+    invariant=frozenset(
+        {Transformation.CHANNEL_PERMUTATION, Transformation.POSITION_PERMUTATION}
+    ),
+    settings={"margin": -0.5},
+)
 def overhaul(
     student: Float[ArrayLike, "batch h w c"],
     teacher: Float[ArrayLike, "batch h w c"],
@@ -58,11 +65,11 @@ def overhaul(
         Heo et al., `A Comprehensive Overhaul of Feature Distillation
         <https://arxiv.org/abs/1904.01866>`_, 2019, Eq. 2, 3 and 5.
     """
-    s, t = _inputs.common_arrays(
+    s, t = common_arrays(
         stop_teacher_gradient=stop_teacher_gradient, student=student, teacher=teacher
     )
     _checks.check_same_shape(student=s, teacher=t)
-    _inputs.check_rank(4, "[batch, height, width, channels]", student=s, teacher=t)
+    check_rank(4, "[batch, height, width, channels]", student=s, teacher=t)
     m = jax.lax.stop_gradient(jnp.asarray(margin, s.dtype))
     if m.shape not in ((), s.shape[-1:]):
         raise InvalidInputError(
@@ -72,13 +79,3 @@ def overhaul(
     target = jnp.maximum(t, jnp.broadcast_to(m, t.shape))
     gap = jnp.where((s > target) | (target > 0.0), s - target, 0.0)
     return jnp.sum(gap * gap, axis=(-3, -2, -1))
-
-
-OVERHAUL = Declaration(
-    overhaul,
-    Arguments.FEATURE_MAPS,
-    invariant=frozenset(
-        {Transformation.CHANNEL_PERMUTATION, Transformation.POSITION_PERMUTATION}
-    ),
-    settings={"margin": -0.5},
-)

@@ -4,17 +4,29 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxkd import _checks
-from jaxkd.losses import _inputs
-from jaxkd.losses._invariance import (
-    Arguments,
-    Declaration,
-    Transformation,
+from jaxkd._math import (
+    adaptive_average_pool,
 )
-from jaxkd.losses._pooling import adaptive_average_pool
+from jaxkd.losses._arguments import check_rank, common_arrays
+from jaxkd.losses._symmetries import (
+    Arguments,
+    Transformation,
+    declare,
+)
 
 _LEVELS = (4, 2, 1)
 
 
+@declare(
+    Arguments.FEATURE_MAPS,
+    invariant=frozenset(
+        {
+            Transformation.TRANSLATION,
+            Transformation.CHANNEL_PERMUTATION,
+            Transformation.ROTATION,
+        }
+    ),
+)
 def review(
     student: Float[ArrayLike, "batch h w c"],
     teacher: Float[ArrayLike, "batch h w c"],
@@ -63,11 +75,11 @@ def review(
         Chen et al., `Distilling Knowledge via Knowledge Review
         <https://arxiv.org/abs/2104.09044>`_, 2021, Sec. 3.3.
     """
-    s, t = _inputs.common_arrays(
+    s, t = common_arrays(
         stop_teacher_gradient=stop_teacher_gradient, student=student, teacher=teacher
     )
     _checks.check_same_shape(student=s, teacher=t)
-    _inputs.check_rank(4, "[batch, height, width, channels]", student=s, teacher=t)
+    check_rank(4, "[batch, height, width, channels]", student=s, teacher=t)
     gap = s - t  # pooling is linear: one difference does for all sizes
     total, weights, weight = _mean_square(gap), 1.0, 1.0
     for level in _LEVELS:
@@ -77,19 +89,6 @@ def review(
             total = total + weight * _mean_square(pooled)
             weights += weight
     return total / weights
-
-
-REVIEW = Declaration(
-    review,
-    Arguments.FEATURE_MAPS,
-    invariant=frozenset(
-        {
-            Transformation.TRANSLATION,
-            Transformation.CHANNEL_PERMUTATION,
-            Transformation.ROTATION,
-        }
-    ),
-)
 
 
 def _mean_square(x: Float[Array, "batch h w c"]) -> Float[Array, " batch"]:

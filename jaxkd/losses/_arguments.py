@@ -1,4 +1,4 @@
-"""What the losses of logits do with their arguments first."""
+"""Validate and convert the arguments of losses."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,113 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd.losses._inputs import common_arrays
+
+
+def common_arrays(*, stop_teacher_gradient: bool, **arrays: ArrayLike) -> list[Array]:
+    """Converts to one dtype of at least float32; the teacher's become constants.
+
+    Args:
+        stop_teacher_gradient: Whether arguments whose names begin with ``teacher`` are
+            constants for the gradient.
+        **arrays: The loss's arguments, by the names that errors give them.
+
+    Raises:
+        TypeError: If one is not floating point.
+    """
+    converted = _checks.common_float_arrays(**arrays)
+    return [
+        jax.lax.stop_gradient(x)
+        if stop_teacher_gradient and name.startswith("teacher")
+        else x
+        for name, x in zip(arrays, converted, strict=True)
+    ]
+
+
+def check_rank(rank: int, axes: str, **arrays: Array) -> None:
+    """Raises ``ValueError`` unless every array has that many axes.
+
+    Args:
+        rank: The number of axes.
+        axes: What they are, for the message: ``"[batch, height, width, channels]"``.
+        **arrays: The arrays, by name.
+    """
+    for name, x in arrays.items():
+        if x.ndim != rank:
+            raise InvalidInputError(f"{name} must be {axes}, got shape {x.shape}")
+        if 0 in x.shape:
+            raise InvalidInputError(f"{name} must not be empty, got shape {x.shape}")
+
+
+def check_same_batch(**arrays: Array) -> None:
+    """Raises ``ValueError`` naming both shapes unless all have as many examples."""
+    (first, reference), *others = arrays.items()
+    for name, x in others:
+        if x.shape[0] != reference.shape[0]:
+            raise InvalidInputError(
+                f"{first} and {name} must have the same number of examples, "
+                f"got shapes {reference.shape} and {x.shape}"
+            )
+
+
+def check_feature_maps(**maps: Array) -> None:
+    """Raises ``ValueError`` unless all are feature maps of the same examples."""
+    for name, x in maps.items():
+        if x.ndim < 3 or 0 in x.shape[-3:]:
+            raise InvalidInputError(
+                f"{name} must be feature maps [*batch, height, width, channels], "
+                f"got shape {x.shape}"
+            )
+    (first, reference), *others = maps.items()
+    for name, x in others:
+        if x.shape[:-3] != reference.shape[:-3]:
+            raise InvalidInputError(
+                f"{first} and {name} must have the same number of examples, "
+                f"got shapes {reference.shape} and {x.shape}"
+            )
+
+
+def stage_pairs(*, stop_teacher_gradient: bool, **maps: ArrayLike) -> list[Array]:
+    """Converts and checks two feature maps of the student and two of the teacher.
+
+    Args:
+        stop_teacher_gradient: Whether the teacher's are constants.
+        **maps: ``student_low``, ``student_high``, ``teacher_low``, ``teacher_high``.
+
+    Raises:
+        TypeError: If one is not floating point.
+        ValueError: If one is no batch of feature maps, or numbers of examples or of
+            the two networks' channels differ.
+    """
+    arrays = common_arrays(stop_teacher_gradient=stop_teacher_gradient, **maps)
+    by_name = dict(zip(maps, arrays, strict=True))
+    check_rank(4, "[batch, height, width, channels]", **by_name)
+    check_same_batch(**by_name)
+    for stage in ("low", "high"):
+        student, teacher = by_name[f"student_{stage}"], by_name[f"teacher_{stage}"]
+        if student.shape[-1] != teacher.shape[-1]:
+            raise InvalidInputError(
+                f"student_{stage} and teacher_{stage} must have the same number of "
+                f"channels, got {student.shape[-1]} and {teacher.shape[-1]} "
+                f"(shapes {student.shape} and {teacher.shape})"
+            )
+    return arrays
+
+
+def embedding_pair(
+    student_embeddings: ArrayLike,
+    teacher_embeddings: ArrayLike,
+    stop_teacher_gradient: bool,
+) -> list[Array]:
+    """Converts both and raises unless they are matrices of equally many rows."""
+    student, teacher = common_arrays(
+        student_embeddings=student_embeddings,
+        teacher_embeddings=teacher_embeddings,
+        stop_teacher_gradient=stop_teacher_gradient,
+    )
+    named = {"student_embeddings": student, "teacher_embeddings": teacher}
+    check_rank(2, "[batch, features]", **named)
+    check_same_batch(**named)
+    return [student, teacher]
 
 
 class Logits(NamedTuple):

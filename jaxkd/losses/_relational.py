@@ -1,4 +1,4 @@
-"""Losses that compare how far apart, and in what directions, a batch's examples lie."""
+"""Losses that compare the distances and angles among the examples of a batch."""
 
 from collections.abc import Callable
 
@@ -6,15 +6,38 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from jaxkd._numerics import l2_normalize
-from jaxkd.losses._embeddings import embedding_pair
-from jaxkd.losses._invariance import Arguments, Declaration, Transformation
+from jaxkd._math import (
+    l2_normalize,
+)
+from jaxkd.losses._arguments import (
+    embedding_pair,
+)
+from jaxkd.losses._symmetries import (
+    Arguments,
+    Transformation,
+    declare,
+)
 
 # How many anchors are compared with the whole batch at a time: enough to keep a device
 # busy, few enough that memory does not grow with the batch's cube.
 _ANCHORS_AT_A_TIME = 16
 
 
+_SIMILARITY_INVARIANT = frozenset(
+    {
+        Transformation.STUDENT_FEATURE_SCALE,
+        Transformation.FEATURE_SCALE,
+        Transformation.STUDENT_TRANSLATION,
+        Transformation.TRANSLATION,
+        Transformation.STUDENT_CHANNEL_PERMUTATION,
+        Transformation.CHANNEL_PERMUTATION,
+        Transformation.STUDENT_ROTATION,
+        Transformation.ROTATION,
+    }
+)
+
+
+@declare(Arguments.EMBEDDINGS, invariant=_SIMILARITY_INVARIANT)
 def relational_distance(
     student_embeddings: Float[ArrayLike, "batch student_features"],
     teacher_embeddings: Float[ArrayLike, "batch teacher_features"],
@@ -70,24 +93,7 @@ def relational_distance(
     return jnp.mean(_huber(difference), axis=-1)
 
 
-_SEES_SHAPE_ALONE = frozenset(
-    {
-        Transformation.STUDENT_FEATURE_SCALE,
-        Transformation.FEATURE_SCALE,
-        Transformation.STUDENT_TRANSLATION,
-        Transformation.TRANSLATION,
-        Transformation.STUDENT_CHANNEL_PERMUTATION,
-        Transformation.CHANNEL_PERMUTATION,
-        Transformation.STUDENT_ROTATION,
-        Transformation.ROTATION,
-    }
-)
-
-RELATIONAL_DISTANCE = Declaration(
-    relational_distance, Arguments.EMBEDDINGS, invariant=_SEES_SHAPE_ALONE
-)
-
-
+@declare(Arguments.EMBEDDINGS, invariant=_SIMILARITY_INVARIANT)
 def relational_angle(
     student_embeddings: Float[ArrayLike, "batch student_features"],
     teacher_embeddings: Float[ArrayLike, "batch teacher_features"],
@@ -142,11 +148,6 @@ def relational_angle(
         return jnp.mean(_huber(difference))
 
     return _for_each_anchor(loss, student, teacher)
-
-
-RELATIONAL_ANGLE = Declaration(
-    relational_angle, Arguments.EMBEDDINGS, invariant=_SEES_SHAPE_ALONE
-)
 
 
 def _relative_distances(

@@ -1,17 +1,24 @@
-"""Semantic calibration: every stage of the student attends to all of the teacher's."""
+"""Semantic calibration: each student stage attends to all teacher stages."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxkd import _checks, heads, losses
+from jaxkd._math import pool_to_match
 from jaxkd.distillers._base import Distiller, DistillerState
-from jaxkd.distillers._features import head_dtype, init_stages, require_maps
-from jaxkd.losses._pooling import pool_to_match
+from jaxkd.distillers._metadata import method
+from jaxkd.distillers._stages import head_dtype, init_stages, require_maps
 
 _REDUCTION = 4  # as published
 
 
+@method(
+    "semckd",
+    weights={"ce": 1.0, "semckd": 400.0},
+    compares="each stage and the stages it attends to",
+    losses=(losses.hint,),
+)
 def semantic_calibration() -> Distiller:
     r"""SemCKD: each stage of the student learns from the stages it attends to.
 

@@ -8,7 +8,7 @@ import pytest
 
 from jaxkd import losses
 from jaxkd._errors import InvalidInputError
-from jaxkd.losses._svd import singular_vectors
+from jaxkd._math import singular_vectors
 
 flow_of_solution = inspect.unwrap(losses.flow_of_solution)
 singular_value = inspect.unwrap(losses.singular_value)

@@ -1,6 +1,4 @@
-"""Methods that compare relations: among the examples of a batch, among channels."""
-
-import math
+"""Methods that compare the similarities among the examples of a batch."""
 
 import jax
 import jax.numpy as jnp
@@ -9,16 +7,19 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from jaxkd import _checks, losses
 from jaxkd._errors import InvalidInputError
-from jaxkd.distillers._base import (
-    Distiller,
-    DistillerState,
-    require_output,
-    require_stages,
+from jaxkd.distillers._base import Distiller, DistillerState, require_output
+from jaxkd.distillers._from_loss import from_loss
+from jaxkd.distillers._metadata import method
+from jaxkd.heads import Embedding, bind_heads, init_heads
+
+
+@method(
+    "sp",
+    weights={"ce": 1.0, "sp": 3000.0},
+    compares="similarity of examples, last stage",
+    losses=(losses.similarity_preserving,),
+    repdistiller="similarity",
 )
-from jaxkd.distillers._features import head_dtype
-from jaxkd.heads import Embedding, Regressor, bind_heads, init_heads, rest_of
-
-
 def similarity_preserving() -> Distiller:
     """Similarity-preserving distillation on the last feature maps.
 
@@ -43,81 +44,16 @@ def similarity_preserving() -> Distiller:
         Tung and Mori, `Similarity-Preserving Knowledge Distillation
         <https://arxiv.org/abs/1907.09682>`_, 2019.
     """
-
-    def init(rngs, spec):
-        del rngs
-        require_stages(spec, "similarity_preserving", equal=False)
-        return DistillerState(params={}, extra={})
-
-    def loss(params, extra, student, teacher, batch):
-        del params, batch
-        per_example = losses.similarity_preserving(
-            student.stages[-1], teacher.stages[-1]
-        )
-        return per_example, extra, {}
-
-    return Distiller(init, loss)
+    return from_loss(losses.similarity_preserving, reads="last_stage")
 
 
-def relational(
-    *, distance_weight: float | int = 25.0, angle_weight: float | int = 50.0
-) -> Distiller:
-    """Relational distillation: distances and angles among the batch's embeddings.
-
-    The loss is ``distance_weight`` times :func:`jaxkd.losses.relational_distance` plus
-    ``angle_weight`` times :func:`jaxkd.losses.relational_angle`. Published weight: 1.
-
-    Args:
-        distance_weight: Weight of the distances.
-        angle_weight: Weight of the angles. A term of weight zero is not computed.
-
-    Returns:
-        A distiller without parameters or state; its metrics are the mean of each term,
-        under ``distance`` and ``angle``.
-
-    Raises:
-        ValueError: If a weight is negative or not finite, or both are zero; from
-            ``init``, if there is no teacher.
-
-    Example:
-        >>> from jaxkd import distillers
-        >>> objective = distillers.weighted(
-        ...     ce=(1.0, distillers.cross_entropy()),
-        ...     rkd=(1.0, distillers.relational()),
-        ... )
-
-    References:
-        Park et al., `Relational Knowledge Distillation
-        <https://arxiv.org/abs/1904.05068>`_, 2019.
-    """
-    weights = {"distance_weight": distance_weight, "angle_weight": angle_weight}
-    for name, weight in weights.items():
-        if not (math.isfinite(weight) and weight >= 0):
-            raise InvalidInputError(
-                f"{name} must be finite and not negative, got {weight}"
-            )
-    if not any(weights.values()):
-        raise InvalidInputError(
-            "distance_weight and angle_weight are both 0: nothing is left to train"
-        )
-
-    def loss(params, extra, student, teacher, batch):
-        del params, batch
-        embeddings = student.embedding, teacher.embedding
-        parts, metrics = [], {}
-        if distance_weight:
-            distance = losses.relational_distance(*embeddings)
-            parts.append(distance_weight * distance)
-            metrics["distance"] = jnp.mean(distance)
-        if angle_weight:
-            angle = losses.relational_angle(*embeddings)
-            parts.append(angle_weight * angle)
-            metrics["angle"] = jnp.mean(angle)
-        return jnp.sum(jnp.stack(parts), axis=0), extra, metrics
-
-    return Distiller(_needs_embeddings("relational"), loss)
-
-
+@method(
+    "pkt",
+    weights={"ce": 1.0, "pkt": 30000.0},
+    compares="neighborhood probabilities",
+    losses=(losses.probabilistic_transfer,),
+    repdistiller="pkt",
+)
 def probabilistic_transfer() -> Distiller:
     """Probabilistic knowledge transfer between the batch's embeddings.
 
@@ -140,17 +76,16 @@ def probabilistic_transfer() -> Distiller:
         Passalis and Tefas, `Learning Deep Representations with Probabilistic Knowledge
         Transfer <https://arxiv.org/abs/1803.10837>`_, 2018.
     """
-
-    def loss(params, extra, student, teacher, batch):
-        del params, batch
-        per_example = losses.probabilistic_transfer(
-            student.embedding, teacher.embedding
-        )
-        return per_example, extra, {}
-
-    return Distiller(_needs_embeddings("probabilistic_transfer"), loss)
+    return from_loss(losses.probabilistic_transfer, reads="embedding")
 
 
+@method(
+    "cc",
+    weights={"ce": 1.0, "cc": 0.02},
+    compares="adjacent examples, as benchmarked",
+    losses=(losses.correlation_congruence,),
+    repdistiller="correlation",
+)
 def correlation_congruence(*, dim: int = 128) -> Distiller:
     """Correlation congruence as benchmarked, on linear embeddings of both networks.
 
@@ -202,6 +137,12 @@ def correlation_congruence(*, dim: int = 128) -> Distiller:
     return Distiller(init, loss)
 
 
+@method(
+    "cck",
+    weights={"ce": 1.0, "cck": 0.02},
+    compares="Gram matrix of a kernel, as in the paper",
+    losses=(losses.correlation_congruence_kernel,),
+)
 def correlation_congruence_kernel(
     *, dim: int = 128, gamma: Real[ArrayLike, ""] = 0.4, order: int = 2
 ) -> Distiller:
@@ -249,64 +190,6 @@ def correlation_congruence_kernel(
     return Distiller(init, loss)
 
 
-def inter_channel_correlation() -> Distiller:
-    """Correlations among the channels of the last feature maps.
-
-    The loss is :func:`jaxkd.losses.inter_channel_correlation` of the last stage, before
-    pooling. If the student has another number of channels than the teacher, a trained
-    1x1 convolution with batch normalisation brings them to the teacher's.
-
-    Returns:
-        A distiller; the convolution, if there is one, is trained, and the statistics of
-        its normalisation are the distiller's state.
-
-    Raises:
-        ValueError: From ``init``, if there is no teacher or a network gives no feature
-            maps.
-
-    Example:
-        >>> from jaxkd import distillers
-        >>> objective = distillers.weighted(
-        ...     ce=(1.0, distillers.cross_entropy()),
-        ...     ickd=(2.5, distillers.inter_channel_correlation()),
-        ... )
-
-    References:
-        Liu et al., `Exploring Inter-Channel Correlation for Diversity-preserved
-        Knowledge Distillation <https://arxiv.org/abs/2202.03680>`_, 2021.
-    """
-
-    def make_adapter(student_maps, teacher_maps):
-        """A 1x1 convolution and normalisation, or None where none is needed."""
-        shapes = [(1, 1, x.shape[-1]) for x in (student_maps, teacher_maps)]
-        if shapes[0] == shapes[1]:
-            return None
-        dtype = head_dtype(student_maps)
-        return lambda rngs: Regressor(*shapes, activate=False, dtype=dtype, rngs=rngs)
-
-    def init(rngs, spec):
-        students, teachers = require_stages(
-            spec, "inter_channel_correlation", equal=False
-        )
-        make = make_adapter(students[-1], teachers[-1])
-        if make is None:
-            return DistillerState(params={}, extra={})
-        return DistillerState(*init_heads(make, rngs))
-
-    def loss(params, extra, student, teacher, batch):
-        del batch
-        maps = student.stages[-1]
-        make = make_adapter(maps, teacher.stages[-1])
-        if make is not None:
-            adapter = bind_heads(make, params, extra)
-            maps = adapter(maps)
-            extra = rest_of(adapter)
-        per_example = losses.inter_channel_correlation(maps, teacher.stages[-1])
-        return per_example, extra, {}
-
-    return Distiller(init, loss)
-
-
 class _Embedders(nnx.Module):
     """A linear map of each network's embedding to a common width."""
 
@@ -338,15 +221,6 @@ def _embed(params, student, teacher, dim) -> tuple[Array, Array]:
     heads = bind_heads(_make_embedders(student, teacher, dim), params, {})
     fixed = jax.lax.stop_gradient(teacher.embedding)
     return heads.student(student.embedding), heads.teacher(fixed)
-
-
-def _needs_embeddings(method):
-    def init(rngs, spec):
-        del rngs
-        require_output(spec, method)
-        return DistillerState(params={}, extra={})
-
-    return init
 
 
 def _shared(pairs: Float[Array, " pairs"]) -> Float[Array, " pairs+1"]:

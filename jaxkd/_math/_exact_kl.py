@@ -30,7 +30,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool, Float
 
-from jaxkd import _numerics
+from jaxkd._math import _stable
 
 # Above this w_k, e^w outweighs the 1 + w that is subtracted from it.
 _TAIL = 2.0
@@ -72,7 +72,7 @@ class _Difference(NamedTuple):
 
 
 def _sum(x: Logits) -> PerExample:
-    return _numerics.accurate_sum(x)[..., None]
+    return _stable.accurate_sum(x)[..., None]
 
 
 def _largest(logits: Logits) -> PerExample:
@@ -80,7 +80,7 @@ def _largest(logits: Logits) -> PerExample:
 
 
 def _soften(logits: Logits, temperature: Float[Array, ""]) -> _Softened:
-    high, low = _numerics.scaled_difference(logits, _largest(logits), temperature)
+    high, low = _stable.scaled_difference(logits, _largest(logits), temperature)
     weights = jnp.exp(high) * (1.0 + low)
     return _Softened(weights, _sum(weights))
 
@@ -104,14 +104,14 @@ def _difference(student: Logits, teacher: Logits, p: _Softened) -> _Difference:
     def relative_to_top(logits):
         logits = jnp.where(shared, logits, 0.0)
         top = _largest(jnp.where(at_top, logits, -jnp.inf))
-        return top, *_numerics.two_sum(logits, -top)
+        return top, *_stable.two_sum(logits, -top)
 
     top, z, z_error = relative_to_top(student)
     _, v, v_error = relative_to_top(teacher)
-    d, d_error = _numerics.two_sum(z, -v)
+    d, d_error = _stable.two_sum(z, -v)
     d_error = d_error + (z_error - v_error)
     mean = jax.lax.stop_gradient(p.mean(d))
-    d, error = _numerics.two_sum(d, -mean)
+    d, error = _stable.two_sum(d, -mean)
     d_error = d_error + error
     rest = p.mean(d + d_error)
     return _Difference(jnp.where(shared, d + (d_error - rest), 0.0), top, mean, rest)
@@ -128,22 +128,22 @@ def soft_target_divergence(
     _, only_student, only_teacher = _support(student, teacher)
 
     # p_k e^w_k = exp(offset) * (weight of q)_k / (total of p).
-    gap, gap_error = _numerics.two_sum(_largest(student), -difference.student_top)
-    gap, error = _numerics.two_sum(gap, -difference.mean)
+    gap, gap_error = _stable.two_sum(_largest(student), -difference.student_top)
+    gap, error = _stable.two_sum(gap, -difference.mean)
     gap_error = gap_error + error - difference.mean_error
-    offset, offset_error = _numerics.scaled_difference(gap, -gap_error, temperature)
+    offset, offset_error = _stable.scaled_difference(gap, -gap_error, temperature)
     log_sum_exp = offset + jnp.log(q.total) - jnp.log(p.total)
     overflows = offset - jnp.log(p.total) > _OVERFLOW
     factor = jnp.exp(jnp.where(overflows, 0.0, offset)) * (1.0 + offset_error)
 
     scale = _finite(temperature)
     in_tail = (w > _TAIL) | only_student
-    phi = _numerics.exp_remainder(jnp.where(in_tail, 0.0, w), 2)
+    phi = _stable.exp_remainder(jnp.where(in_tail, 0.0, w), 2)
     bulk = (p.weights * u) * (u * phi)
     tail = scale * (scale * (factor * q.weights - p.weights * (1.0 + w)))
     s = _sum(jnp.where(in_tail, tail, bulk)) / p.total
     x = s / temperature / temperature
-    loss = jnp.where(jnp.isinf(s), s, s * _numerics.log1p_remainder(x, 1))
+    loss = jnp.where(jnp.isinf(s), s, s * _stable.log1p_remainder(x, 1))
     loss = jnp.where(overflows, scale * (scale * log_sum_exp), loss)
     # A class that the teacher has and the student excludes costs infinitely much. At
     # T = inf so does the converse: p and q are uniform over different classes.
@@ -182,7 +182,7 @@ def _student_gradient(
     log_ratio = jnp.where(near, log_ratio, 0.0)
     gradient = jnp.where(
         near,
-        p * scaled_log_ratio * _numerics.exp_remainder(log_ratio, 1),
+        p * scaled_log_ratio * _stable.exp_remainder(log_ratio, 1),
         _finite(temperature) * (q - p),
     )
     # The components sum to zero. An error of the loss shifts all log-ratios alike and
@@ -248,11 +248,11 @@ def _temperature_gradient(
     w = jnp.where(large, 0.0, w)
     v = jnp.where(p.weights > 0.0, _shifted(teacher), 0.0)
     z = v - p.mean(v) + u
-    phi_2, phi_3 = _numerics.exp_remainder(w, 2), _numerics.exp_remainder(w, 3)
+    phi_2, phi_3 = _stable.exp_remainder(w, 2), _stable.exp_remainder(w, 3)
     s = p.mean(u * u * phi_2)
     x = s / temperature / temperature
     cubic = p.mean(u * u * (2.0 * u * phi_3 - z * phi_2 / (1.0 + x)))
-    quartic = p.mean(u * z) / (1.0 + x) - 2.0 * s * _numerics.log1p_remainder(x, 2)
+    quartic = p.mean(u * z) / (1.0 + x) - 2.0 * s * _stable.log1p_remainder(x, 2)
     stable = cubic / temperature + x * quartic
     stable = (stable / temperature)[..., 0]
     direct = _temperature_gradient_directly(student, teacher, temperature)

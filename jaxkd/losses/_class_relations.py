@@ -1,4 +1,4 @@
-"""Losses that compare predictions across classes and across the batch."""
+"""Losses that compare predictions across the classes and across the batch."""
 
 from collections.abc import Sequence
 
@@ -6,29 +6,28 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
-from jaxkd import _checks, _numerics
+from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd.losses._divergence import soft_target_divergence
-from jaxkd.losses._invariance import (
+from jaxkd._math import (
+    _stable,
+    soft_target_divergence,
+)
+from jaxkd.losses._arguments import (
+    prepare_logits,
+    prepare_mask,
+)
+from jaxkd.losses._symmetries import (
+    SHIFT_INVARIANT,
     Arguments,
-    Declaration,
     Transformation,
+    declare,
 )
-from jaxkd.losses._logit_inputs import prepare_logits, prepare_mask
-
-_SEES_NO_SHIFT = frozenset(
-    {
-        Transformation.STUDENT_SHIFT,
-        Transformation.COMMON_SHIFT,
-        Transformation.CLASS_PERMUTATION,
-    }
-)
-
 
 # Units in the last place within which a column of predictions counts as constant.
 _ROUNDING = 16
 
 
+@declare(Arguments.LOGITS, invariant=SHIFT_INVARIANT)
 def inter_class_relation(
     student_logits: Float[ArrayLike, "*batch classes"],
     teacher_logits: Float[ArrayLike, "*batch classes"],
@@ -95,11 +94,17 @@ def inter_class_relation(
     return _half_squared_distance(*map(direction, logits.masked()), axis=-1)
 
 
-INTER_CLASS_RELATION = Declaration(
-    inter_class_relation, Arguments.LOGITS, invariant=_SEES_NO_SHIFT
+@declare(
+    Arguments.LOGITS,
+    invariant=frozenset(
+        {
+            Transformation.STUDENT_SHIFT,
+            Transformation.COMMON_SHIFT,
+            Transformation.BATCH_PERMUTATION,
+        }
+    ),
+    equivariant=frozenset({Transformation.CLASS_PERMUTATION}),
 )
-
-
 def intra_class_relation(
     student_logits: Float[ArrayLike, "batch classes"],
     teacher_logits: Float[ArrayLike, "batch classes"],
@@ -170,20 +175,6 @@ def intra_class_relation(
     return _half_squared_distance(*columns, axis=0)
 
 
-INTRA_CLASS_RELATION = Declaration(
-    intra_class_relation,
-    Arguments.LOGITS,
-    invariant=frozenset(
-        {
-            Transformation.STUDENT_SHIFT,
-            Transformation.COMMON_SHIFT,
-            Transformation.BATCH_PERMUTATION,
-        }
-    ),
-    equivariant=frozenset({Transformation.CLASS_PERMUTATION}),
-)
-
-
 def standardize_logits(
     logits: Float[ArrayLike, "*batch classes"],
     *,
@@ -232,6 +223,7 @@ def standardize_logits(
     return _standardize(x, keep, -1) * jnp.sqrt(_count(x, keep, -1))
 
 
+@declare(Arguments.LOGITS, invariant=SHIFT_INVARIANT)
 def multi_level(
     student_logits: Float[ArrayLike, "batch classes"],
     teacher_logits: Float[ArrayLike, "batch classes"],
@@ -322,9 +314,6 @@ def multi_level(
     return logits.of_rows(jnp.mean(values, axis=0))
 
 
-MULTI_LEVEL = Declaration(multi_level, Arguments.LOGITS, invariant=_SEES_NO_SHIFT)
-
-
 def _product(x: Float[Array, "a n"], y: Float[Array, "b n"]) -> Float[Array, "a b"]:
     return jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
 
@@ -345,7 +334,7 @@ def _standardize(
     # direction would be taken for theirs.
     if keep is None:
         x = x - jax.lax.stop_gradient(jnp.max(x, axis=axis, keepdims=True))
-        return _numerics.l2_normalize(
+        return _stable.l2_normalize(
             x - jnp.mean(x, axis=axis, keepdims=True), axis=axis
         )
     top = jnp.max(jnp.where(keep, x, -jnp.inf), axis=axis, keepdims=True)
@@ -353,7 +342,7 @@ def _standardize(
     x = jnp.where(keep, jnp.where(keep, x, 0.0) - top, 0.0)
     count = jnp.maximum(_count(x, keep, axis), 1.0)
     mean = jnp.sum(x, axis=axis, keepdims=True) / count
-    return _numerics.l2_normalize(jnp.where(keep, x - mean, 0.0), axis=axis)
+    return _stable.l2_normalize(jnp.where(keep, x - mean, 0.0), axis=axis)
 
 
 def _half_squared_distance(

@@ -1,4 +1,4 @@
-"""A method that reads the student's embedding with the teacher's classifier."""
+"""A method that applies the teacher's classifier to the student's embedding."""
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,19 @@ from jaxkd.distillers._base import (
     require_classifier,
     require_teacher,
 )
+from jaxkd.distillers._metadata import method
 from jaxkd.heads import bind_heads, init_heads, rest_of
 
 
+@method(
+    "srrl",
+    weights={"ce": 1.0, "srrl": 1.0},
+    compares="the student's embedding, read by the teacher's classifier",
+    losses=(
+        losses.hint,
+        losses.logit_matching,
+    ),
+)
 def softmax_regression() -> Distiller:
     r"""Softmax regression representation learning (SRRL).
 

@@ -1,13 +1,14 @@
-"""What a loss does not see: declared beside every loss, verified by machine."""
+"""Symmetries of the losses: declared beside each loss, verified by machine."""
 
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeVar
 
 
 class Transformation(enum.Enum):
-    """Something done to a loss's arguments. ``a`` is positive, ``c`` is any number."""
+    """A change of a loss's arguments. ``a`` is positive, ``c`` is any number."""
 
     STUDENT_SHIFT = "c added to each row of the student's logits"
     COMMON_SHIFT = "the same c added to each row of both logits"
@@ -31,7 +32,7 @@ class Transformation(enum.Enum):
 
 
 class Arguments(enum.Enum):
-    """What a loss takes: the student's arguments, then the teacher's, then labels."""
+    """Arguments of a loss: the student's, then the teacher's, then labels."""
 
     LOGITS = "logits of student and teacher"
     LABELED_LOGITS = "logits of student and teacher, labels"
@@ -77,20 +78,45 @@ TRANSFORMATIONS: Mapping[Arguments, tuple[Transformation, ...]] = {
     Arguments.FEATURE_MAPS: (*_EMBEDDINGS, Transformation.POSITION_PERMUTATION),
     Arguments.FEATURE_MAP_PAIRS: (*_EMBEDDINGS, Transformation.POSITION_PERMUTATION),
 }
-"""What can be done to which arguments."""
+"""The transformations that apply to each kind of arguments."""
+
+SHIFT_INVARIANT = frozenset(
+    {
+        Transformation.STUDENT_SHIFT,
+        Transformation.COMMON_SHIFT,
+        Transformation.CLASS_PERMUTATION,
+    }
+)
+"""Losses of softened predictions: a softmax is invariant to shifts of its logits."""
+
+BASIS_INVARIANT = frozenset(
+    {
+        Transformation.STUDENT_FEATURE_SCALE,
+        Transformation.FEATURE_SCALE,
+        Transformation.STUDENT_CHANNEL_PERMUTATION,
+        Transformation.CHANNEL_PERMUTATION,
+        Transformation.STUDENT_ROTATION,
+        Transformation.ROTATION,
+    }
+)
+"""Losses of normalized inner products: these do not depend on the basis or unit."""
+
+COSINE_INVARIANT = BASIS_INVARIANT | {Transformation.EXAMPLE_SCALE}
+"""Losses of cosines: these do not depend on the length of any vector either."""
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """The symmetries of a loss; what is not named changes its values.
+    """The symmetries of a loss. Every transformation not named changes its values.
 
     Attributes:
         loss: The loss.
-        arguments: What it takes, which says what can be done to it.
+        arguments: The kind of its arguments, which determines the transformations that
+            apply.
         invariant: The transformations that change no value.
-        equivariant: Those that reorder the values as they reorder the examples (or
-            the classes, where there is one value for each).
-        settings: Keyword arguments of the loss for which it is declared.
+        equivariant: The transformations that reorder the values as they reorder the
+            examples (or the classes, if there is one value for each).
+        settings: Keyword arguments of the loss for which the declaration holds.
     """
 
     loss: Callable[..., Any]
@@ -103,5 +129,34 @@ class Declaration:
 
     @property
     def transformations(self) -> tuple[Transformation, ...]:
-        """All that can be done to the loss's arguments."""
+        """All transformations that apply to the loss's arguments."""
         return TRANSFORMATIONS[self.arguments]
+
+
+_Loss = TypeVar("_Loss", bound=Callable[..., Any])
+_ATTRIBUTE = "declaration"
+
+
+def declare(arguments: Arguments, **symmetries: Any) -> Callable[[_Loss], _Loss]:
+    """Attach a :class:`Declaration` to a loss, which is returned as it is.
+
+    Args:
+        arguments: The kind of the loss's arguments.
+        **symmetries: The other fields of the declaration.
+    """
+
+    def attach(loss: _Loss) -> _Loss:
+        setattr(loss, _ATTRIBUTE, Declaration(loss, arguments, **symmetries))
+        return loss
+
+    return attach
+
+
+def declarations(*families: ModuleType) -> tuple[Declaration, ...]:
+    """Collect the declarations of the losses that the modules define, in order."""
+    return tuple(
+        getattr(value, _ATTRIBUTE)
+        for family in families
+        for value in vars(family).values()
+        if hasattr(value, _ATTRIBUTE) and value.__module__ == family.__name__
+    )

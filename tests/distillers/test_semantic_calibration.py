@@ -9,7 +9,7 @@ from reference import semantic as reference
 
 from jaxkd import distillers, heads
 from jaxkd._errors import InvalidInputError
-from jaxkd.distillers._semantic import attend, similarities
+from jaxkd.distillers._semantic_calibration import attend, similarities
 from jaxkd.models import ModelOutput
 
 BATCH = 16

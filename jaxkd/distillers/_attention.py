@@ -1,24 +1,63 @@
-"""Methods that compare feature maps in a stage before training."""
+"""Methods that compare where, or in which patterns, feature maps are active."""
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from jaxkd import _checks, heads, losses
-from jaxkd._errors import InvalidInputError
 from jaxkd.distillers._base import Distiller, DistillerState, Pretraining
-from jaxkd.distillers._features import (
-    head_dtype,
-    init_stages,
-    require_maps,
-    stage_heads,
-    summed,
-)
+from jaxkd.distillers._from_loss import from_loss
+from jaxkd.distillers._metadata import method
+from jaxkd.distillers._stages import head_dtype, not_pretrained, require_maps
 from jaxkd.heads._factor import factor_channels
 
-_BOUNDARY_SCALE = 3 / 1000  # as published
+
+@method(
+    "at",
+    weights={"ce": 1.0, "at": 1000.0},
+    compares="attention maps of all stages",
+    losses=(losses.attention_transfer,),
+    repdistiller="attention",
+)
+def attention_transfer(*, power: int = 2) -> Distiller:
+    """Attention transfer: the networks look at the same places.
+
+    The loss is :func:`jaxkd.losses.attention_transfer`, summed over all stages but the
+    stem. The benchmarks' weight is 1000.
+
+    Args:
+        power: Exponent of the activations whose mean is a position's attention.
+
+    Returns:
+        A distiller without parameters or state; its metrics are the mean loss of each
+        stage, ``stage1`` and so on.
+
+    Raises:
+        TypeError: If the power is no integer.
+        ValueError: If it is below 1; from ``init``, if there is no teacher or the
+            networks' stages do not correspond.
+
+    Example:
+        >>> from jaxkd import distillers
+        >>> objective = distillers.weighted(
+        ...     ce=(1.0, distillers.cross_entropy()),
+        ...     attention=(1000.0, distillers.attention_transfer()),
+        ... )
+
+    References:
+        Zagoruyko and Komodakis, `Paying More Attention to Attention
+        <https://arxiv.org/abs/1612.03928>`_, 2017.
+    """
+    _checks.check_at_least(1, power=power)
+    return from_loss(losses.attention_transfer, reads="stages", power=power)
 
 
+@method(
+    "ft",
+    weights={"ce": 1.0, "ft": 200.0},
+    compares="factors of the last stage, paraphraser pretrained",
+    losses=(losses.factor_transfer,),
+    repdistiller="factor",
+)
 def factor_transfer(
     *,
     rate: float | int = 0.5,
@@ -106,7 +145,7 @@ def factor_transfer(
     def loss(params, extra, student, teacher, batch):
         del batch
         if "paraphraser" in params:
-            raise _not_pretrained("factor_transfer")
+            raise not_pretrained("factor_transfer")
         maps = student.stages[-1], teacher.stages[-1]
         frozen = extra["paraphraser"]
         paraphraser = heads.bind_heads(
@@ -128,95 +167,36 @@ def factor_transfer(
     return Distiller(init, loss, pretraining)
 
 
-def activation_boundary(
-    *, margin: float | int = 1.0, pretraining_epochs: int = 30
-) -> Distiller:
-    r"""Activation boundaries: the student starts with its neurons on the right side.
+@method(
+    "nst",
+    weights={"ce": 1.0, "nst": 50.0},
+    compares="distribution of neurons over positions",
+    losses=(losses.neuron_selectivity,),
+    repdistiller="nst",
+)
+def neuron_selectivity() -> Distiller:
+    """Neuron selectivity transfer: the channels respond to the same patterns.
 
-    Before training, the student and one connector a stage, a
-    :class:`jaxkd.heads.Regressor` without ReLU, learn by
-    :func:`jaxkd.losses.activation_boundary` on the maps before their activation. With
-    stages 1 to n, the stem left out,
-
-    .. math::
-        \ell = \frac{3}{1000} \sum_{i=1}^n 2^{i - n} \ell_i.
-
-    Afterwards the connectors are dropped and the loss is zero, as published: what
-    remains is where the student starts from. Give it any weight but 0.
-
-    Args:
-        margin: How far from the boundary a neuron has to be.
-        pretraining_epochs: How long that stage lasts, at least 1: the method is this
-            stage.
+    The loss is :func:`jaxkd.losses.neuron_selectivity`, summed over all stages but the
+    stem. The benchmarks' weight is 50.
 
     Returns:
-        A distiller with pretraining, and without parameters or state then. The metrics
-        of the pretraining are the weighted mean loss of each stage, ``stage1`` and so
-        on.
+        A distiller without parameters or state; its metrics are the mean loss of each
+        stage, ``stage1`` and so on.
 
     Raises:
-        TypeError: If the number of epochs is no integer.
-        ValueError: If a setting is out of range; from ``init``, if there is no teacher,
-            the networks' stages do not correspond, or no connector fits their sizes.
+        ValueError: From ``init``, if there is no teacher or the networks' stages do not
+            correspond.
 
     Example:
         >>> from jaxkd import distillers
-        >>> distillers.activation_boundary(pretraining_epochs=10).pretraining.epochs
-        10
+        >>> objective = distillers.weighted(
+        ...     ce=(1.0, distillers.cross_entropy()),
+        ...     selectivity=(50.0, distillers.neuron_selectivity()),
+        ... )
 
     References:
-        Heo et al., `Knowledge Transfer via Distillation of Activation Boundaries Formed
-        by Hidden Neurons <https://arxiv.org/abs/1811.03233>`_, 2019.
+        Huang and Wang, `Like What You Like: Knowledge Distill via Neuron Selectivity
+        Transfer <https://arxiv.org/abs/1707.01219>`_, 2017.
     """
-    _checks.check_finite_positive(margin=margin)
-    _checks.check_at_least(1, pretraining_epochs=pretraining_epochs)
-
-    def make_connectors(student, teacher):
-        def make(s, t):
-            shapes, dtype = (s.shape[1:], t.shape[1:]), head_dtype(s)
-            return lambda rngs: heads.Regressor(
-                *shapes, activate=False, dtype=dtype, rngs=rngs
-            )
-
-        return stage_heads(make, student, teacher)
-
-    def init(rngs, spec):
-        maps = require_maps(spec, "activation_boundary", preactivations=True)
-        return init_stages(make_connectors(*maps), rngs)
-
-    def boundaries(params, extra, student, teacher, batch):
-        del batch
-        maps = student.preactivations, jax.lax.stop_gradient(teacher.preactivations)
-        makes = make_connectors(*maps)
-        parts, statistics = {}, {}
-        stages = zip(makes.items(), maps[0][1:], maps[1][1:], strict=True)
-        for i, ((name, make), s, t) in enumerate(stages, start=1):
-            connector = heads.bind_heads(make, params[name], extra[name])
-            weight = _BOUNDARY_SCALE * 2.0 ** (i - len(makes))
-            parts[name] = weight * losses.activation_boundary(
-                connector(s), t, margin=margin
-            )
-            statistics[name] = heads.rest_of(connector)
-        total, metrics = summed(parts)
-        return total, statistics, metrics
-
-    def finish(params, extra):
-        del params, extra
-        return DistillerState(params={}, extra={})
-
-    def loss(params, extra, student, teacher, batch):
-        del teacher
-        if params:
-            raise _not_pretrained("activation_boundary")
-        return jnp.zeros(len(batch.labels), head_dtype(student.logits)), extra, {}
-
-    return Distiller(
-        init, loss, Pretraining(pretraining_epochs, boundaries, finish=finish)
-    )
-
-
-def _not_pretrained(method: str) -> InvalidInputError:
-    return InvalidInputError(
-        f"{method} has a stage before this one: train by its pretraining, then go on "
-        "with the state that the pretraining's finish returns"
-    )
+    return from_loss(losses.neuron_selectivity, reads="stages")

@@ -1,4 +1,4 @@
-"""Feature maps compressed to their leading singular vectors."""
+"""Losses that compare the relation between two stages of each network."""
 
 import functools
 
@@ -8,18 +8,107 @@ from jaxtyping import Array, ArrayLike, Float
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd._numerics import l2_normalize
-from jaxkd.losses._flow import stage_pairs
-from jaxkd.losses._invariance import (
+from jaxkd._math import (
+    l2_normalize,
+    pool_to_match,
+    singular_vectors,
+)
+from jaxkd.losses._arguments import (
+    stage_pairs,
+)
+from jaxkd.losses._symmetries import (
     Arguments,
-    Declaration,
     Transformation,
+    declare,
 )
 
 # How many more vectors of the student's than of the teacher's are candidates.
 _SPARE_VECTORS = 3
 
 
+@declare(
+    Arguments.FEATURE_MAP_PAIRS,
+    invariant=frozenset(
+        {
+            Transformation.CHANNEL_PERMUTATION,
+            Transformation.ROTATION,
+            Transformation.POSITION_PERMUTATION,
+        }
+    ),
+)
+def flow_of_solution(
+    student_low: Float[ArrayLike, "batch h1 w1 c1"],
+    student_high: Float[ArrayLike, "batch h2 w2 c2"],
+    teacher_low: Float[ArrayLike, "batch h3 w3 c1"],
+    teacher_high: Float[ArrayLike, "batch h4 w4 c2"],
+    *,
+    stop_teacher_gradient: bool = True,
+) -> Float[Array, " batch"]:
+    r"""Squared difference of the Gram matrices between two stages.
+
+    With :math:`x` a network's lower and :math:`y` its higher feature map, the larger of
+    them average-pooled to the smaller, which has :math:`P` positions,
+
+    .. math::
+        G_{ij} = \frac1P \sum_p x_{pi}\, y_{pj}, \qquad
+        \ell = \frac{1}{c_1 c_2} \sum_{ij} (G^s_{ij} - G^t_{ij})^2, \qquad
+        \nabla_{x^s} \ell = \frac{2}{P c_1 c_2}\, y^s (G^s - G^t)^\top,
+
+    and :math:`\nabla_{y^s} \ell` likewise with :math:`x^s (G^s - G^t)`. A map that is
+    pooled gets the gradient spread over its bins.
+
+    Args:
+        student_low: Feature map of an earlier stage of the student.
+        student_high: Feature map of a later stage.
+        teacher_low: The teacher's at the first stage, with as many channels as the
+            student's; its size may differ.
+        teacher_high: The teacher's at the second.
+        stop_teacher_gradient: Whether to treat the teacher as a constant.
+
+    Returns:
+        Loss of each example, at least float32. The caller reduces it.
+
+    Raises:
+        TypeError: If an array is not floating point.
+        ValueError: If an array is not a batch of feature maps, or if numbers of
+            examples, or of the two networks' channels at a stage, differ.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxkd import losses
+        >>> low, high = jnp.ones((1, 4, 4, 2)), jnp.ones((1, 2, 2, 3))
+        >>> print(losses.flow_of_solution(low, 2 * high, low, high))
+        [1.]
+
+    References:
+        Yim et al., `A Gift from Knowledge Distillation: Fast Optimization, Network
+        Minimization and Transfer Learning
+        <https://openaccess.thecvf.com/content_cvpr_2017/html/Yim_A_Gift_From_CVPR_2017_paper.html>`_,
+        2017, Eq. 1 and 2.
+    """
+    x_s, y_s, x_t, y_t = stage_pairs(
+        stop_teacher_gradient=stop_teacher_gradient,
+        student_low=student_low,
+        student_high=student_high,
+        teacher_low=teacher_low,
+        teacher_high=teacher_high,
+    )
+    gap = _gram(x_s, y_s) - _gram(x_t, y_t)
+    return jnp.mean(gap * gap, axis=(-2, -1))
+
+
+@declare(
+    Arguments.FEATURE_MAP_PAIRS,
+    invariant=frozenset(
+        {
+            Transformation.STUDENT_FEATURE_SCALE,
+            Transformation.FEATURE_SCALE,
+            Transformation.EXAMPLE_SCALE,
+            Transformation.CHANNEL_PERMUTATION,
+            Transformation.POSITION_PERMUTATION,
+        }
+    ),
+)
 def singular_value(
     student_low: Float[ArrayLike, "batch h1 w1 c1"],
     student_high: Float[ArrayLike, "batch h2 w2 c2"],
@@ -109,19 +198,13 @@ def singular_value(
     return jnp.sum(gap * gap, axis=(-3, -2, -1))
 
 
-SINGULAR_VALUE = Declaration(
-    singular_value,
-    Arguments.FEATURE_MAP_PAIRS,
-    invariant=frozenset(
-        {
-            Transformation.STUDENT_FEATURE_SCALE,
-            Transformation.FEATURE_SCALE,
-            Transformation.EXAMPLE_SCALE,
-            Transformation.CHANNEL_PERMUTATION,
-            Transformation.POSITION_PERMUTATION,
-        }
-    ),
-)
+def _gram(
+    low: Float[Array, "batch h1 w1 c1"], high: Float[Array, "batch h2 w2 c2"]
+) -> Float[Array, "batch c1 c2"]:
+    """Products of the channels of both, averaged over positions."""
+    low, high = pool_to_match(low, high)
+    positions = low.shape[-3] * low.shape[-2]
+    return jnp.einsum("bhwi,bhwj->bij", low, high) / positions
 
 
 def _check_count(k: int, name: str, x: Array) -> None:
@@ -176,93 +259,3 @@ def _matrices(
 def _sign(x: Array) -> Array:
     """The sign, +1 of zero: a constant."""
     return jax.lax.stop_gradient(jnp.where(x < 0.0, -1.0, 1.0).astype(x.dtype))
-
-
-def singular_vectors(
-    x: Float[Array, "n c"], count: int
-) -> tuple[Float[Array, "c {count}"], Float[Array, " {count}"]]:
-    r"""Leading right singular vectors and squares of singular values.
-
-    Differentiable where singular values coincide or vanish; see :func:`singular_value`.
-
-    Args:
-        x: A matrix.
-        count: How many, at most :math:`\min(n, c)`.
-
-    Returns:
-        Vectors as columns, up to sign, zero where the singular value is; and the
-        squared singular values, divided by the square of the matrix's largest entry.
-    """
-    # Vectors do not depend on the scale: with it left out, nothing overflows.
-    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x)))
-    tiny = jnp.finfo(x.dtype).tiny
-    nonzero = ~(largest < tiny)  # NaN is let through: it must not pass for zero
-    x = jnp.where(nonzero, x / jnp.clip(largest, tiny, 1.0 / tiny), 0.0)
-    return _leading(x, count)
-
-
-@jax.custom_batching.custom_vmap
-def _eigh(matrix):
-    return tuple(jnp.linalg.eigh(matrix))
-
-
-@_eigh.def_vmap
-def _eigh_of_batch(_, is_batched, matrices):
-    """On CPU one after the other.
-
-    A batch is divided among XLA's threads by a thread of theirs that then waits. As
-    many batches side by side as there are threads wait for ever, and a step has several
-    (jaxlib 0.10).
-    """
-    decompose = jax.lax.platform_dependent(
-        matrices,
-        cpu=lambda m: jax.lax.map(_eigh, m),
-        default=lambda m: tuple(jnp.linalg.eigh(m)),
-    )
-    return decompose, (True, True)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _leading(x, count):
-    """Eigenvectors and eigenvalues of ``x.T @ x``, by the smaller Gram matrix."""
-    wide = x.shape[0] < x.shape[1]
-    gram = x @ x.T if wide else x.T @ x
-    squares, vectors = _eigh(gram)  # ascending
-    squares, vectors = squares[::-1][:count], vectors[:, ::-1][:, :count]
-    rounding = max(x.shape) * jnp.finfo(x.dtype).eps
-    exists = squares > rounding * squares[0]
-    if wide:
-        vectors = l2_normalize(x.T @ vectors, axis=0)
-    vectors = jnp.where(exists[None, :] | jnp.isnan(squares[0]), vectors, 0.0)
-    return vectors, jnp.where(exists | jnp.isnan(squares), squares, 0.0)
-
-
-@_leading.defjvp
-def _leading_jvp(count, primals, tangents):
-    (x,), (dx,) = primals, tangents
-    vectors, squares = _leading(x, min(x.shape))
-    top, top_squares = vectors[:, :count], squares[:count]
-    # dM v for the wanted vectors, M = x^T x; then its parts along the other vectors and
-    # along the null space, where the eigenvalue is zero.
-    image = x @ top
-    null_part = dx.T @ image
-    change = null_part + x.T @ (dx @ top)
-    guard = jnp.sqrt(jnp.finfo(x.dtype).eps) * jnp.where(
-        squares[0] > 0.0, squares[0], 1.0
-    )
-    along = vectors.T @ change
-    # The diagonal is left out before the division: in second derivatives it would be a
-    # difference of two equal numbers of the size 1/guard^2.
-    itself = jnp.eye(len(squares), count, dtype=bool)
-    difference = jnp.where(itself, 1.0, top_squares[None, :] - squares[:, None])
-    weights = jnp.where(itself, 0.0, _reciprocal(difference, guard))
-    null_part = null_part - vectors @ (vectors.T @ null_part)
-    dvectors = vectors @ (weights * along)
-    dvectors = dvectors + null_part * _reciprocal(top_squares, guard)[None, :]
-    dsquares = jnp.sum(top * change, axis=0)
-    return (top, top_squares), (dvectors, dsquares)
-
-
-def _reciprocal(x: Array, guard: Array) -> Array:
-    """1/x far from zero, zero at zero."""
-    return x / (x * x + guard * guard)

@@ -1,4 +1,4 @@
-"""Losses that compare features element by element."""
+"""Losses that compare feature maps element by element."""
 
 import jax
 import jax.numpy as jnp
@@ -6,13 +6,31 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd.losses._inputs import common_arrays
-from jaxkd.losses._invariance import Arguments, Declaration, Transformation
+from jaxkd.losses._arguments import (
+    check_feature_maps,
+    common_arrays,
+)
+from jaxkd.losses._symmetries import (
+    Arguments,
+    Transformation,
+    declare,
+)
 
 # Keeps a learned variance away from zero, as published.
 _LEAST_VARIANCE = 1e-5
 
 
+_DIFFERENCE_INVARIANT = frozenset(
+    {
+        Transformation.TRANSLATION,
+        Transformation.CHANNEL_PERMUTATION,
+        Transformation.ROTATION,
+        Transformation.POSITION_PERMUTATION,
+    }
+)
+
+
+@declare(Arguments.FEATURE_MAPS, invariant=_DIFFERENCE_INVARIANT)
 def hint(
     student_features: Float[ArrayLike, "batch *shape"],
     teacher_features: Float[ArrayLike, "batch *shape"],
@@ -66,18 +84,9 @@ def hint(
     return jnp.mean(jnp.square(student - teacher), axis=tuple(range(1, student.ndim)))
 
 
-_DIFFERENCE = frozenset(
-    {
-        Transformation.TRANSLATION,
-        Transformation.CHANNEL_PERMUTATION,
-        Transformation.ROTATION,
-        Transformation.POSITION_PERMUTATION,
-    }
+@declare(
+    Arguments.FEATURE_MAPS, invariant=_DIFFERENCE_INVARIANT, settings={"log_scale": 0.0}
 )
-
-HINT = Declaration(hint, Arguments.FEATURE_MAPS, invariant=_DIFFERENCE)
-
-
 def variational_information(
     student_prediction: Float[ArrayLike, "*batch h w c"],
     teacher_features: Float[ArrayLike, "*batch h w c"],
@@ -146,14 +155,12 @@ def variational_information(
     return 0.5 * jnp.mean(squares / variance + jnp.log(variance), axis=-1)
 
 
-VARIATIONAL_INFORMATION = Declaration(
-    variational_information,
+@declare(
     Arguments.FEATURE_MAPS,
-    invariant=_DIFFERENCE,
-    settings={"log_scale": 0.0},
+    invariant=frozenset(
+        {Transformation.CHANNEL_PERMUTATION, Transformation.POSITION_PERMUTATION}
+    ),
 )
-
-
 def activation_boundary(
     student_preactivations: Float[ArrayLike, "*batch h w c"],
     teacher_preactivations: Float[ArrayLike, "*batch h w c"],
@@ -215,29 +222,3 @@ def activation_boundary(
     wrong = jnp.where(teacher > 0, -student, student)
     hinge = jax.nn.relu(wrong + jnp.asarray(margin, student.dtype))
     return jnp.sum(jnp.square(hinge), axis=(-3, -2, -1))
-
-
-ACTIVATION_BOUNDARY = Declaration(
-    activation_boundary,
-    Arguments.FEATURE_MAPS,
-    invariant=frozenset(
-        {Transformation.CHANNEL_PERMUTATION, Transformation.POSITION_PERMUTATION}
-    ),
-)
-
-
-def check_feature_maps(**maps: Array) -> None:
-    """Raises ``ValueError`` unless all are feature maps of the same examples."""
-    for name, x in maps.items():
-        if x.ndim < 3 or 0 in x.shape[-3:]:
-            raise InvalidInputError(
-                f"{name} must be feature maps [*batch, height, width, channels], "
-                f"got shape {x.shape}"
-            )
-    (first, reference), *others = maps.items()
-    for name, x in others:
-        if x.shape[:-3] != reference.shape[:-3]:
-            raise InvalidInputError(
-                f"{first} and {name} must have the same number of examples, "
-                f"got shapes {reference.shape} and {x.shape}"
-            )

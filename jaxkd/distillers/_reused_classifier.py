@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from jaxkd import losses
 from jaxkd._errors import InvalidInputError
+from jaxkd._math import pool_to_match
 from jaxkd.distillers._base import (
     Distiller,
     DistillerState,
@@ -12,10 +13,17 @@ from jaxkd.distillers._base import (
     require_stages,
     require_teacher,
 )
-from jaxkd.losses._pooling import pool_to_match
+from jaxkd.distillers._metadata import method
 from jaxkd.models import ReusedClassifier
 
 
+@method(
+    "simkd",
+    weights={"simkd": 1.0},
+    compares="the last map, projected for the teacher's classifier",
+    losses=(losses.hint,),
+    with_kd=False,
+)
 def reused_classifier() -> Distiller:
     r"""Distillation with the teacher's classifier, reused (SimKD).
 

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, DTypeLike, Float, Int
 
-from jaxkd import _checks, memory
+from jaxkd import _checks, losses, memory
 from jaxkd.distillers._base import Distiller, DistillerState, require_output
+from jaxkd.distillers._metadata import method
 from jaxkd.distillers._sampling import (
     check_contrast_labels,
     choose_sampler,
@@ -40,6 +40,13 @@ class ContrastState(NamedTuple):
     normalizer: Float[Array, "2"]
 
 
+@method(
+    "crd",
+    weights={"ce": 1.0, "crd": 0.8},
+    compares="embeddings against a bank, by noise contrast",
+    losses=(losses.noise_contrastive,),
+    repdistiller="crd",
+)
 def contrastive_representation(
     *,
     dim: int = 128,

@@ -1,33 +1,36 @@
-"""Losses that compare the similarities of examples, as each network sees them."""
+"""Losses that compare the similarities among the examples of a batch."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd._numerics import l2_normalize
-from jaxkd.losses._divergence import soft_target_divergence
-from jaxkd.losses._embeddings import embedding_pair
-from jaxkd.losses._inputs import check_rank, check_same_batch, common_arrays
-from jaxkd.losses._invariance import Arguments, Declaration, Transformation
+from jaxkd._math import (
+    l2_normalize,
+)
+from jaxkd.losses._arguments import (
+    check_rank,
+    check_same_batch,
+    common_arrays,
+    embedding_pair,
+)
+from jaxkd.losses._symmetries import (
+    BASIS_INVARIANT,
+    COSINE_INVARIANT,
+    Arguments,
+    Transformation,
+    declare,
+)
 
 # Added to both probabilities under the logarithm, as published: a similarity of zero
 # has a finite loss.
 _PROBABILITY_EPSILON = 1e-7
 
-_SEES_NO_BASIS = frozenset(
-    {
-        Transformation.STUDENT_FEATURE_SCALE,
-        Transformation.FEATURE_SCALE,
-        Transformation.STUDENT_CHANNEL_PERMUTATION,
-        Transformation.CHANNEL_PERMUTATION,
-        Transformation.STUDENT_ROTATION,
-        Transformation.ROTATION,
-    }
+
+@declare(
+    Arguments.FEATURE_MAPS,
+    invariant=BASIS_INVARIANT | {Transformation.POSITION_PERMUTATION},
 )
-_SEES_COSINES = _SEES_NO_BASIS | {Transformation.EXAMPLE_SCALE}
-
-
 def similarity_preserving(
     student_features: Float[ArrayLike, "batch *student_shape"],
     teacher_features: Float[ArrayLike, "batch *teacher_shape"],
@@ -84,13 +87,7 @@ def similarity_preserving(
     return jnp.mean(jnp.square(difference), axis=-1)
 
 
-SIMILARITY_PRESERVING = Declaration(
-    similarity_preserving,
-    Arguments.FEATURE_MAPS,
-    invariant=_SEES_NO_BASIS | {Transformation.POSITION_PERMUTATION},
-)
-
-
+@declare(Arguments.EMBEDDINGS, invariant=COSINE_INVARIANT)
 def probabilistic_transfer(
     student_embeddings: Float[ArrayLike, "batch student_features"],
     teacher_embeddings: Float[ArrayLike, "batch teacher_features"],
@@ -141,11 +138,76 @@ def probabilistic_transfer(
     return jnp.mean(p * log_ratio, axis=-1)
 
 
-PROBABILISTIC_TRANSFER = Declaration(
-    probabilistic_transfer, Arguments.EMBEDDINGS, invariant=_SEES_COSINES
+@declare(
+    Arguments.EMBEDDINGS,
+    invariant=frozenset(
+        {Transformation.TRANSLATION, Transformation.CHANNEL_PERMUTATION}
+    ),
+    equivariant=frozenset(),
 )
+def correlation_congruence(
+    student_embeddings: Float[ArrayLike, "batch features"],
+    teacher_embeddings: Float[ArrayLike, "batch features"],
+    *,
+    stop_teacher_gradient: bool = True,
+) -> Float[Array, " batch-1"]:
+    r"""Correlation of the errors of examples that follow each other in the batch.
+
+    The loss that benchmarks run under the name of correlation congruence. With
+    :math:`\delta_i = \lvert s_i - t_i \rvert`, by components,
+
+    .. math::
+        \ell_i = \delta_i^\top \delta_{i+1}, \qquad
+        \nabla_{s_i} \sum_k \ell_k
+            = \mathrm{sign}(s_i - t_i) \odot (\delta_{i-1} + \delta_{i+1}),
+
+    with :math:`\delta_0 = \delta_{b+1} = 0`. It depends on the order of the examples.
+    The loss of the paper is :func:`correlation_congruence_kernel`.
+
+    Args:
+        student_embeddings: One row per example.
+        teacher_embeddings: The same examples in a space of the same width.
+        stop_teacher_gradient: Whether to treat the teacher as a constant.
+
+    Returns:
+        Loss of each example but the last, together with the one after it, at least
+        float32. The caller reduces it.
+
+    Raises:
+        TypeError: If the embeddings are not floating point.
+        ValueError: If they are not matrices of one shape, with at least two rows.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxkd import losses
+        >>> student = jnp.array([[1.0, 0.0], [0.0, 2.0], [3.0, 1.0]])
+        >>> print(losses.correlation_congruence(student, jnp.ones((3, 2))))
+        [1. 2.]
+
+    References:
+        After Peng et al., `Correlation Congruence for Knowledge Distillation
+        <https://arxiv.org/abs/1904.01802>`_, 2019; as implemented by Tian et al.,
+        `Contrastive Representation Distillation <https://arxiv.org/abs/1910.10699>`_,
+        2020, whose benchmark others follow.
+    """
+    student, teacher = common_arrays(
+        student_embeddings=student_embeddings,
+        teacher_embeddings=teacher_embeddings,
+        stop_teacher_gradient=stop_teacher_gradient,
+    )
+    named = {"student_embeddings": student, "teacher_embeddings": teacher}
+    check_rank(2, "[batch, features]", **named)
+    _checks.check_same_shape(**named)
+    if len(student) < 2:
+        raise InvalidInputError(
+            "correlation_congruence compares each example with the next and needs at "
+            f"least 2, got shape {student.shape}"
+        )
+    error = jnp.abs(student - teacher)
+    return jnp.sum(error[:-1] * error[1:], axis=-1)
 
 
+@declare(Arguments.EMBEDDINGS, invariant=COSINE_INVARIANT)
 def correlation_congruence_kernel(
     student_embeddings: Float[ArrayLike, "batch student_features"],
     teacher_embeddings: Float[ArrayLike, "batch teacher_features"],
@@ -208,101 +270,6 @@ def correlation_congruence_kernel(
         return jnp.exp(-2.0 * gamma) * series
 
     return jnp.mean(jnp.square(kernel(student) - kernel(teacher)), axis=-1)
-
-
-CORRELATION_CONGRUENCE_KERNEL = Declaration(
-    correlation_congruence_kernel, Arguments.EMBEDDINGS, invariant=_SEES_COSINES
-)
-
-
-def self_supervised_similarity(
-    student_views: Float[ArrayLike, "views student_features"],
-    student_originals: Float[ArrayLike, "originals student_features"],
-    teacher_views: Float[ArrayLike, "views teacher_features"],
-    teacher_originals: Float[ArrayLike, "originals teacher_features"],
-    *,
-    temperature: Real[ArrayLike, ""] = 0.5,
-    stop_teacher_gradient: bool = True,
-) -> Float[Array, " views"]:
-    r"""Divergence of the similarities of transformed images to the original ones.
-
-    With the cosines :math:`A_{ij}` of view :math:`i` and original :math:`j` and
-    :math:`B_{i \cdot} = \mathrm{softmax}(A_{i \cdot}/\tau)`,
-
-    .. math::
-        \ell_i = \tau^2 \sum_j B^t_{ij} (\log B^t_{ij} - \log B^s_{ij}), \qquad
-        \frac{\partial \ell_i}{\partial A^s_{ij}} = \tau (B^s_{ij} - B^t_{ij}).
-
-    It does not need to know which original a view comes from. The paper transfers only
-    rows in which the teacher finds it, or nearly does: weight the values for that.
-
-    Args:
-        student_views: The student's embeddings of transformed images.
-        student_originals: The student's embeddings of the originals.
-        teacher_views: The teacher's embeddings of the same transformed images.
-        teacher_originals: The teacher's embeddings of the same originals.
-        temperature: :math:`\tau > 0`; ``inf`` is allowed.
-        stop_teacher_gradient: Whether to treat the teacher as a constant.
-
-    Returns:
-        Loss of each view, :math:`\tau^2` times nats, at least float32. The caller
-        reduces it.
-
-    Raises:
-        TypeError: If the embeddings are not floating point.
-        ValueError: If the shapes do not fit together, or if a concrete temperature is
-            not positive.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from jaxkd import losses
-        >>> views, originals = jnp.array([[1.0, 1.0], [1.0, 0.0]]), jnp.eye(2)
-        >>> value = losses.self_supervised_similarity(
-        ...     views, originals, 2.0 * jnp.eye(2), originals
-        ... )
-        >>> print(value.round(3))
-        [0.082 0.381]
-
-    References:
-        Xu et al., `Knowledge Distillation Meets Self-Supervision
-        <https://arxiv.org/abs/2006.07114>`_, 2020, Eq. 5-6.
-    """
-    views_s, originals_s, views_t, originals_t = common_arrays(
-        student_views=student_views,
-        student_originals=student_originals,
-        teacher_views=teacher_views,
-        teacher_originals=teacher_originals,
-        stop_teacher_gradient=stop_teacher_gradient,
-    )
-    _checks.check_positive(temperature=temperature)
-    check_rank(2, "[views, features]", student_views=views_s, teacher_views=views_t)
-    check_rank(
-        2,
-        "[originals, features]",
-        student_originals=originals_s,
-        teacher_originals=originals_t,
-    )
-    check_same_batch(student_views=views_s, teacher_views=views_t)
-    check_same_batch(student_originals=originals_s, teacher_originals=originals_t)
-    for network, views, originals in (
-        ("student", views_s, originals_s),
-        ("teacher", views_t, originals_t),
-    ):
-        if views.shape[1] != originals.shape[1]:
-            raise InvalidInputError(
-                f"{network}_views and {network}_originals must have the same width, "
-                f"got shapes {views.shape} and {originals.shape}"
-            )
-    return soft_target_divergence(
-        _cosines(views_s, originals_s),
-        _cosines(views_t, originals_t),
-        jnp.asarray(temperature, views_s.dtype),
-    )
-
-
-SELF_SUPERVISED_SIMILARITY = Declaration(
-    self_supervised_similarity, Arguments.EMBEDDING_PAIRS, invariant=_SEES_COSINES
-)
 
 
 def _cosines(

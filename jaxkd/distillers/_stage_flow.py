@@ -9,10 +9,27 @@ import jax.numpy as jnp
 
 from jaxkd import _checks, losses
 from jaxkd._errors import InvalidInputError
-from jaxkd.distillers._base import Distiller, DistillerState, Pretraining, Spec
-from jaxkd.distillers._features import head_dtype, require_maps, summed
+from jaxkd.distillers._base import (
+    Distiller,
+    DistillerState,
+    Pretraining,
+    Spec,
+)
+from jaxkd.distillers._metadata import method
+from jaxkd.distillers._stages import (
+    head_dtype,
+    require_maps,
+    summed,
+)
 
 
+@method(
+    "fsp",
+    weights={"ce": 1.0, "fsp": 1.0},
+    compares="flow between stages, in pretraining",
+    losses=(losses.flow_of_solution,),
+    repdistiller="fsp",
+)
 def flow_of_solution(*, pretraining_epochs: int = 30) -> Distiller:
     """The flow of the solution procedure: the student starts with the teacher's.
 
@@ -67,6 +84,13 @@ def flow_of_solution(*, pretraining_epochs: int = 30) -> Distiller:
     return Distiller(init, loss, Pretraining(pretraining_epochs, flow))
 
 
+@method(
+    "kdsvd",
+    weights={"ce": 1.0, "kdsvd": 1.0},
+    compares="singular vectors of the stages",
+    losses=(losses.singular_value,),
+    repdistiller="kdsvd",
+)
 def singular_value(*, k: int = 1) -> Distiller:
     """Distillation by singular value decomposition of the feature maps.
 

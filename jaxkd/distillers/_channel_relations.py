@@ -1,0 +1,71 @@
+"""Methods that compare the relations among the channels of a feature map."""
+
+from jaxkd import losses
+from jaxkd.distillers._base import Distiller, DistillerState, require_stages
+from jaxkd.distillers._metadata import method
+from jaxkd.distillers._stages import head_dtype
+from jaxkd.heads import Regressor, bind_heads, init_heads, rest_of
+
+
+@method(
+    "ickd",
+    weights={"ce": 1.0, "ickd": 2.5},
+    compares="correlation of channels",
+    losses=(losses.inter_channel_correlation,),
+)
+def inter_channel_correlation() -> Distiller:
+    """Correlations among the channels of the last feature maps.
+
+    The loss is :func:`jaxkd.losses.inter_channel_correlation` of the last stage, before
+    pooling. If the student has another number of channels than the teacher, a trained
+    1x1 convolution with batch normalisation brings them to the teacher's.
+
+    Returns:
+        A distiller; the convolution, if there is one, is trained, and the statistics of
+        its normalisation are the distiller's state.
+
+    Raises:
+        ValueError: From ``init``, if there is no teacher or a network gives no feature
+            maps.
+
+    Example:
+        >>> from jaxkd import distillers
+        >>> objective = distillers.weighted(
+        ...     ce=(1.0, distillers.cross_entropy()),
+        ...     ickd=(2.5, distillers.inter_channel_correlation()),
+        ... )
+
+    References:
+        Liu et al., `Exploring Inter-Channel Correlation for Diversity-preserved
+        Knowledge Distillation <https://arxiv.org/abs/2202.03680>`_, 2021.
+    """
+
+    def make_adapter(student_maps, teacher_maps):
+        """A 1x1 convolution and normalisation, or None where none is needed."""
+        shapes = [(1, 1, x.shape[-1]) for x in (student_maps, teacher_maps)]
+        if shapes[0] == shapes[1]:
+            return None
+        dtype = head_dtype(student_maps)
+        return lambda rngs: Regressor(*shapes, activate=False, dtype=dtype, rngs=rngs)
+
+    def init(rngs, spec):
+        students, teachers = require_stages(
+            spec, "inter_channel_correlation", equal=False
+        )
+        make = make_adapter(students[-1], teachers[-1])
+        if make is None:
+            return DistillerState(params={}, extra={})
+        return DistillerState(*init_heads(make, rngs))
+
+    def loss(params, extra, student, teacher, batch):
+        del batch
+        maps = student.stages[-1]
+        make = make_adapter(maps, teacher.stages[-1])
+        if make is not None:
+            adapter = bind_heads(make, params, extra)
+            maps = adapter(maps)
+            extra = rest_of(adapter)
+        per_example = losses.inter_channel_correlation(maps, teacher.stages[-1])
+        return per_example, extra, {}
+
+    return Distiller(init, loss)
