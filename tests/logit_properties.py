@@ -26,7 +26,7 @@ from logit_evaluation import (
     tiny,
     value_of,
 )
-from reference import logits as reference
+from reference import soft_targets as reference
 
 from jaxkd import losses
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from holistic_support import BATCH, CLASSES, LABELS, ROWS, batch_of, outputs
-from reference import crd as reference
+from reference import contrastive as reference
 
 from jaxkd import distillers, memory
 from jaxkd._errors import InvalidInputError

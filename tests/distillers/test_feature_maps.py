@@ -17,7 +17,8 @@ from feature_support import (
     without_stages,
 )
 from flax import nnx
-from reference import features as reference
+from reference import attention
+from reference import feature_maps as reference
 
 from jaxkd import distillers, heads
 from jaxkd._errors import InvalidInputError
@@ -54,7 +55,7 @@ def test_the_sum_over_all_stages_but_the_stem(name, settings):
     assert (params, extra) == ({}, {})
     student, teacher = outputs()
     value, extra, metrics = run(method.loss, params, extra)
-    definition = functools.partial(getattr(reference, name), **settings)
+    definition = functools.partial(getattr(attention, name), **settings)
     parts = [definition(s, t) for s, t in maps(student, teacher)]
     np.testing.assert_allclose(value, sum(parts), rtol=1e-4)
     assert extra == {}

@@ -3,8 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from reference import logit_zoo as reference
-from reference import logits as reference_logits
+from reference import class_relations, divergences, labeled, soft_targets
 
 from jaxkd import distillers
 from jaxkd._errors import InvalidInputError
@@ -34,44 +33,44 @@ def run(distiller, logits, *, with_teacher=True):
 def standardized(student, teacher, temperature=2.0):
     centred = [x - x.mean(-1, keepdims=True) for x in (student, teacher)]
     scaled = [x / x.std(-1, keepdims=True) for x in centred]
-    return reference_logits.soft_target_kl(scaled[0], scaled[1], temperature)
+    return soft_targets.soft_target_kl(scaled[0], scaled[1], temperature)
 
 
 def class_relation(
     student, teacher, inter_weight=1.0, intra_weight=1.0, temperature=4.0
 ):
-    inter = reference.inter_class_relation(student, teacher, temperature)
-    intra = reference.intra_class_relation(student, teacher, temperature).mean()
+    inter = class_relations.inter_class_relation(student, teacher, temperature)
+    intra = class_relations.intra_class_relation(student, teacher, temperature).mean()
     return temperature**2 * (inter_weight * inter + intra_weight * intra)
 
 
-def labeled(definition):
+def with_labels(definition):
     return lambda student, teacher, **settings: definition(
         student, teacher, LABELS, **settings
     )
 
 
 METHODS = {
-    "reverse_kl": (reference.reverse_kl, {"temperature": 2.0}),
+    "reverse_kl": (divergences.reverse_kl, {"temperature": 2.0}),
     "jensen_shannon": (
-        reference.jensen_shannon,
+        divergences.jensen_shannon,
         {"mixture": 0.2, "temperature": 2.0},
     ),
-    "skewed_kl": (reference.skewed_kl, {"skew": 0.3, "temperature": 2.0}),
+    "skewed_kl": (divergences.skewed_kl, {"skew": 0.3, "temperature": 2.0}),
     "transformed_teacher_matching": (
-        reference.transformed_teacher_matching,
+        soft_targets.transformed_teacher_matching,
         {"temperature": 2.0},
     ),
     "weighted_transformed_teacher_matching": (
-        reference.weighted_transformed_teacher_matching,
+        soft_targets.weighted_transformed_teacher_matching,
         {"temperature": 2.0},
     ),
     "decoupled_kl": (
-        labeled(reference.decoupled_kl),
+        with_labels(labeled.decoupled_kl),
         {"target_weight": 2.0, "non_target_weight": 3.0, "temperature": 2.0},
     ),
     "normalized_kl": (
-        labeled(reference.normalized_kl),
+        with_labels(labeled.normalized_kl),
         {"non_target_weight": 3.0, "temperature": 2.0},
     ),
     "standardized_soft_targets": (standardized, {"temperature": 3.0}),
@@ -79,7 +78,7 @@ METHODS = {
         class_relation,
         {"inter_weight": 2.0, "intra_weight": 3.0, "temperature": 2.0},
     ),
-    "multi_level": (reference.multi_level, {"temperatures": (1.0, 3.0)}),
+    "multi_level": (class_relations.multi_level, {"temperatures": (1.0, 3.0)}),
 }
 
 

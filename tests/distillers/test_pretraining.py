@@ -17,7 +17,7 @@ from feature_support import (
     without_stages,
 )
 from flax import nnx
-from reference import features as reference
+from reference import attention, feature_maps
 
 from jaxkd import distillers, heads
 from jaxkd._errors import InvalidInputError
@@ -68,7 +68,7 @@ def test_the_paraphraser_learns_to_reconstruct_the_last_stage(normalize):
     rebuilt, statistics = apply(
         make, params["paraphraser"], extra["paraphraser"], teacher.stages[2]
     )
-    expected = reference.hint(np.float64(rebuilt), np.float64(teacher.stages[2]))
+    expected = feature_maps.hint(np.float64(rebuilt), np.float64(teacher.stages[2]))
     np.testing.assert_allclose(value, expected, rtol=1e-4)
     assert metrics == {}
     jax.tree.map(assert_close, new["paraphraser"], statistics)
@@ -114,7 +114,7 @@ def test_the_translator_follows_the_frozen_paraphraser(settings):
         extra["translator"],
         student.stages[2],
     )
-    expected = reference.factor_transfer(
+    expected = attention.factor_transfer(
         np.float64(of_student),
         np.float64(of_teacher),
         power=settings.get("power", 2),
@@ -163,7 +163,8 @@ def test_activation_boundary_halves_the_weight_from_stage_to_stage(margin):
         )
         wanted = np.float64(teacher.preactivations[i])
         parts.append(
-            weight * reference.activation_boundary(np.float64(mapped), wanted, margin)
+            weight
+            * feature_maps.activation_boundary(np.float64(mapped), wanted, margin)
         )
         np.testing.assert_allclose(metrics[name], parts[-1].mean(), rtol=1e-4)
         jax.tree.map(assert_close, new[name], statistics)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from reference import semantic as reference
+from reference import semantic_calibration as reference
 
 from jaxkd import distillers, heads
 from jaxkd._errors import InvalidInputError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from feature_support import LABELS, batch, gradients, spec_of, without_stages
 from flax import nnx
-from reference import flow as reference
+from reference import stage_flow as reference
 
 from jaxkd import distillers
 from jaxkd._errors import InvalidInputError

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference import logit_zoo as reference
+from reference import divergences as reference
 
 from jaxkd import losses
 from jaxkd._errors import InvalidInputError

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
-from reference import logits as reference
+from reference import soft_targets as reference
 
 from jaxkd import losses
 from jaxkd._errors import InvalidInputError

@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from reference import relations as definitions
+from reference import channel_relations, relational
+from reference import example_relations as definitions
 
 from jaxkd import distillers
 from jaxkd._errors import InvalidInputError
@@ -77,8 +78,8 @@ def test_relational_adds_weighted_distances_and_angles(weights):
     )
     per_example, _, metrics = run(distiller)
     pair = np.float64(STUDENT.embedding), np.float64(TEACHER.embedding)
-    distance = definitions.relational_distance(*pair)
-    angle = definitions.relational_angle(*pair)
+    distance = relational.relational_distance(*pair)
+    angle = relational.relational_angle(*pair)
     expected = weights[0] * distance + weights[1] * angle
     np.testing.assert_allclose(per_example, expected, rtol=1e-4)
     means = {"distance": distance.mean(), "angle": angle.mean()}
@@ -123,7 +124,7 @@ def test_equal_channels_are_compared_without_a_head():
     distiller = distillers.inter_channel_correlation()
     assert start(distiller, STUDENT, SAME_CHANNELS) == ({}, {})
     per_example, _, _ = run(distiller, STUDENT, SAME_CHANNELS)
-    expected = definitions.inter_channel_correlation(
+    expected = channel_relations.inter_channel_correlation(
         *(np.float64(x.stages[-1]) for x in (STUDENT, SAME_CHANNELS))
     )
     np.testing.assert_allclose(per_example, expected, rtol=1e-4)
@@ -135,7 +136,7 @@ def test_other_channels_are_adapted_with_the_statistics_of_the_batch():
     per_example, after, _ = run(distiller)
     x = np.float64(STUDENT.stages[-1]) @ np.float64(params["conv"]["kernel"][0, 0])
     mean, variance = x.mean(axis=(0, 1, 2)), x.var(axis=(0, 1, 2))
-    expected = definitions.inter_channel_correlation(
+    expected = channel_relations.inter_channel_correlation(
         (x - mean) / np.sqrt(variance + 1e-5), np.float64(TEACHER.stages[-1])
     )
     np.testing.assert_allclose(per_example, expected, rtol=1e-4)

@@ -60,27 +60,3 @@ def singular_value(student_low, student_high, teacher_low, teacher_high, *, k=1)
             total += np.sum((relation_s - relation_t) ** 2)
         losses.append(total)
     return np.array(losses)
-
-
-def overhaul(student, teacher, margin):
-    losses = np.zeros(len(student))
-    margin = np.broadcast_to(margin, student.shape[-1:])
-    for index, s in np.ndenumerate(student):
-        target = max(teacher[index], margin[index[-1]])
-        if not s <= target <= 0:
-            losses[index[0]] += (s - target) ** 2
-    return losses
-
-
-def review(student, teacher):
-    losses = []
-    for s, t in zip(student, teacher, strict=True):
-        total, weights, weight = np.mean((s - t) ** 2), 1.0, 1.0
-        for level in (4, 2, 1):
-            if level < min(s.shape[:2]):
-                weight /= 2
-                gap = pool(s, level, level) - pool(t, level, level)
-                total += weight * np.mean(gap**2)
-                weights += weight
-        losses.append(total / weights)
-    return np.array(losses)

@@ -2,6 +2,13 @@
 
 import numpy as np
 
+
+def info_nce(positive, negatives, temperature, log_weight=0.0):
+    numerator = np.exp(np.float64(positive) / temperature)
+    others = np.exp(np.float64(negatives) / temperature + log_weight)
+    return -np.log(numerator / (numerator + others.sum(axis=-1)))
+
+
 EPSILON = 1e-7
 
 

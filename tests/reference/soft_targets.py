@@ -1,12 +1,9 @@
-"""Logit losses transcribed from their definitions; shares no code with jaxkd.
-
-The plain functions are float64 NumPy, the ``exact`` ones 60-digit mpmath evaluated at
-the very numbers they are given.
-"""
+"""Soft targets transcribed from their definitions; shares no code with jaxkd."""
 
 import mpmath
 import numpy as np
 import scipy.special
+from reference._logits import kl, row_by_row, softmax
 
 DIGITS = 60
 
@@ -48,12 +45,6 @@ def mean_gap(student, teacher):
     return 0.5 * gap**2
 
 
-def info_nce(positive, negatives, temperature, log_weight=0.0):
-    numerator = np.exp(np.float64(positive) / temperature)
-    others = np.exp(np.float64(negatives) / temperature + log_weight)
-    return -np.log(numerator / (numerator + others.sum(axis=-1)))
-
-
 def exact_soft_target_kl(student, teacher, temperature):
     """Value, student gradient and temperature derivative for one example."""
     with mpmath.workdps(DIGITS):
@@ -83,3 +74,25 @@ def _softmax(x, t):
 
 def _expectation(p, x):
     return mpmath.fsum(a * b for a, b in zip(p, x, strict=True))
+
+
+def _power_transform(v, temperature):
+    power = softmax(v, 1.0) ** (1 / temperature)
+    return power / power.sum(), power.sum()
+
+
+def transformed_teacher_matching(student, teacher, temperature=4.0, where=None):
+    def row(z, v):
+        return kl(_power_transform(v, temperature)[0], softmax(z, 1.0))
+
+    return row_by_row(row, student, teacher, where=where)
+
+
+def weighted_transformed_teacher_matching(
+    student, teacher, temperature=4.0, where=None
+):
+    def row(z, v):
+        p, weight = _power_transform(v, temperature)
+        return weight * kl(p, softmax(z, 1.0))
+
+    return row_by_row(row, student, teacher, where=where)
