@@ -6,15 +6,14 @@ from jaxkd.losses import Arguments, Transformation
 
 def page() -> str:
     """A Markdown page with a table for each kind of arguments, and a legend."""
-    count = len(losses.INVARIANCES)
     lines = [
         "# Invariances",
         "",
-        f"What each of {count} losses does not see, as declared beside it in the code: "
-        "● its values stay as they are, ↻ they are reordered along, blank: they "
-        "change. "
+        "The symmetries of each loss, as declared beside it in the code. "
+        "● the transformation leaves the values as they are; ↻ it reorders the values "
+        "as it reorders the examples or classes; blank: it changes the values. "
         "`jaxkd verify --only T14` checks every mark and every blank on random cases. "
-        "Made by `python -m proofs_checks.invariances`.",
+        "`python -m experiments.zoo_pages` writes this page.",
     ]
     for kind in Arguments:
         declarations = [d for d in losses.INVARIANCES if d.arguments is kind]

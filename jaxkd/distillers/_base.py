@@ -14,6 +14,11 @@ from jaxkd.models import ModelOutput
 PyTree = Any
 Metrics = dict[str, Array]
 
+RESERVED_METRICS = frozenset(
+    {"loss", "accuracy", "skipped", "grad_norm", "learning_rate"}
+)
+"""Names of the training step's own metrics, which no part of a mixture may have."""
+
 
 class Views(NamedTuple):
     """What the networks make of a batch's further images (:attr:`Distiller.views`).
@@ -169,7 +174,9 @@ def require_output(spec: Spec, method: str) -> ModelOutput:
         ValueError: If there is no teacher.
     """
     if spec.teacher is None:
-        raise InvalidInputError(f"{method} needs a teacher, but none was given")
+        raise InvalidInputError(
+            f"{method} needs a teacher, but none was given", argument="spec"
+        )
     return spec.teacher
 
 
@@ -183,7 +190,8 @@ def require_classifier(spec: Spec, method: str) -> Classifier:
     if spec.classifier is None:
         raise InvalidInputError(
             f"{method} uses the teacher's classifier, but the teacher has no "
-            "nnx.Linear in the attribute 'classifier'"
+            "nnx.Linear in the attribute 'classifier'",
+            argument="spec",
         )
     return spec.classifier
 
@@ -210,12 +218,14 @@ def require_stages(
         if len(found) < 2:
             raise InvalidInputError(
                 f"{method} compares feature maps, but the {name}'s output has "
-                f"{len(found)} {kind}; choose a network that returns them"
+                f"{len(found)} {kind}; choose a network that returns them",
+                argument="spec",
             )
     if equal and len(maps[0]) != len(maps[1]):
         raise InvalidInputError(
             f"{method} compares the networks stage by stage, but the student has "
-            f"{len(maps[0])} and the teacher {len(maps[1])}"
+            f"{len(maps[0])} and the teacher {len(maps[1])}",
+            argument="spec",
         )
     return maps
 
@@ -234,6 +244,7 @@ def require_teacher(spec: Spec, method: str) -> ModelOutput:
     if student != teacher:
         raise InvalidInputError(
             f"{method} compares logits, but the student has {student} classes and the "
-            f"teacher {teacher}"
+            f"teacher {teacher}",
+            argument="spec",
         )
     return teacher_output

@@ -147,7 +147,9 @@ def multi_level(
         2023, Eq. 4 to 10.
     """
     if len(temperatures) == 0:
-        raise InvalidInputError("temperatures must hold at least one, got none")
+        raise InvalidInputError(
+            "temperatures must hold at least one, got none", argument="temperatures"
+        )
     for t in temperatures:
         _checks.check_finite_positive(temperatures=t)
     return from_loss(losses.multi_level, reads="logits", temperatures=temperatures)

@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, DTypeLike, Float, Int
 
 from jaxkd import _checks, losses, memory
+from jaxkd._errors import InvalidTypeError
 from jaxkd.distillers._base import Distiller, DistillerState, require_output
 from jaxkd.distillers._metadata import method
 from jaxkd.distillers._sampling import (
@@ -113,7 +114,10 @@ def contrastive_representation(
     if chunk_size is not None:
         _checks.check_at_least(1, chunk_size=chunk_size)
     if not jnp.issubdtype(bank_dtype, jnp.floating):
-        raise TypeError(f"bank_dtype must be floating point, got {bank_dtype!r}")
+        raise InvalidTypeError(
+            f"bank_dtype must be floating point, got {bank_dtype!r}",
+            argument="bank_dtype",
+        )
     sampler = choose_sampler(negatives, num_negatives)
 
     def make_heads(student, teacher):

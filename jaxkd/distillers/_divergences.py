@@ -84,7 +84,8 @@ def jensen_shannon(
     _checks.check_in_range(0.0, 1.0, mixture=mixture)
     if mixture in (0, 1):
         raise InvalidInputError(
-            f"mixture must lie strictly between 0 and 1, got {mixture}"
+            f"mixture must lie strictly between 0 and 1, got {mixture}",
+            argument="mixture",
         )
     _checks.check_positive(temperature=temperature)
     return from_loss(

@@ -122,7 +122,8 @@ def correlation_congruence(*, dim: int = 128) -> Distiller:
         if len(spec.student.embedding) < 2:
             raise InvalidInputError(
                 "correlation_congruence compares each example with the next, but the "
-                "batch has only one"
+                "batch has only one",
+                argument="spec",
             )
         return _init_embedders(rngs, spec, method, dim)
 

@@ -70,7 +70,8 @@ def hint(*, stage: int = 2) -> Distiller:
             if stage >= len(maps):
                 raise InvalidInputError(
                     f"stage is {stage}, but the {name} has the stages "
-                    f"0 to {len(maps) - 1}"
+                    f"0 to {len(maps) - 1}",
+                    argument="stage",
                 )
         make = make_regressor(*(maps[stage] for maps in both))
         return DistillerState(*heads.init_heads(make, rngs))

@@ -11,23 +11,16 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Int
 
 from jaxkd import _checks, graphs, losses, memory
-from jaxkd._errors import InvalidInputError, unknown_name
+from jaxkd._errors import InvalidInputError, InvalidTypeError, unknown_name
 from jaxkd._math import l2_normalize
-from jaxkd.distillers._base import (
-    Distiller,
-    DistillerState,
-)
+from jaxkd.distillers._base import Distiller, DistillerState, require_output
 from jaxkd.distillers._metadata import method
 from jaxkd.distillers._sampling import (
     check_contrast_labels,
     choose_sampler,
     count_negatives,
 )
-from jaxkd.heads import (
-    HolisticHeads,
-    bind_heads,
-    init_heads,
-)
+from jaxkd.heads import HolisticHeads, bind_heads, init_heads
 
 _GRAPHS = {
     "predictions": lambda output, k: graphs.nearest_neighbors(output.logits, k=k),
@@ -157,7 +150,10 @@ def holistic(
         raise unknown_name("graph_from", graph_from, _GRAPHS)
     connect = functools.partial(_GRAPHS[graph_from], k=neighbors)
     if not jnp.issubdtype(bank_dtype, jnp.floating):
-        raise TypeError(f"bank_dtype must be floating point, got {bank_dtype!r}")
+        raise InvalidTypeError(
+            f"bank_dtype must be floating point, got {bank_dtype!r}",
+            argument="bank_dtype",
+        )
     sampler = choose_sampler(negatives, num_negatives)
     weight_of = {
         "student_embedding": embedding_weight,
@@ -183,12 +179,11 @@ def holistic(
         return dict(zip(terms, jax.nn.softplus(repulsion - attraction), strict=True))
 
     def init(rngs, spec):
-        if spec.teacher is None:
-            raise InvalidInputError("holistic needs a teacher, but none was given")
+        teacher = require_output(spec, "holistic")
         labels = np.asarray(spec.labels)
         check_contrast_labels(labels, spec.student.logits.shape[-1], "holistic")
         count = count_negatives(labels, num_negatives)
-        params, _ = init_heads(make_heads(spec.student, spec.teacher), rngs)
+        params, _ = init_heads(make_heads(spec.student, teacher), rngs)
         bank = memory.init_bank(rngs.params(), len(labels), dim, dtype=bank_dtype)
         extra = HolisticState(bank, jnp.asarray(labels, jnp.int32), jnp.int32(count))
         return DistillerState(params, extra)
@@ -252,9 +247,10 @@ def _check_weights(**weights: float | int) -> None:
     for name, weight in weights.items():
         if not (math.isfinite(weight) and weight >= 0):
             raise InvalidInputError(
-                f"{name} must be finite and not negative, got {weight}"
+                f"{name} must be finite and not negative, got {weight}", argument=name
             )
     if not any(weights.values()):
         raise InvalidInputError(
-            f"{' and '.join(weights)} are both 0: nothing is left to train"
+            f"{' and '.join(weights)} are both 0: nothing is left to train",
+            argument=next(iter(weights)),
         )

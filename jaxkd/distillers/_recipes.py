@@ -71,15 +71,15 @@ def recipe(
     weights: Mapping[str, float] | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Distiller:
-    """Builds a published method, or a variation of it.
+    """Build a published recipe, or a variation of it.
 
     Args:
         name: A key of :data:`RECIPES`. Each method also comes as ``name+kd``, together
             with softened predictions at weight 1.
-        weights: Weights that replace or join the published ones.
+        weights: Weights that replace the published ones, or add parts.
         settings: Keyword arguments for the parts, such as
-            ``{"kd": {"temperature": 2.0}}``. Settings of parts that the method does
-            not have are refused: nothing is ignored in silence.
+            ``{"kd": {"temperature": 2.0}}``. Settings of a part that the recipe does
+            not have raise an error, so that no setting is silently ignored.
 
     Returns:
         The :func:`weighted` distiller.
@@ -102,14 +102,17 @@ def recipe(
     for part, own in settings.items():
         if not mixture.get(part):
             raise InvalidInputError(
-                f"recipe {name!r} has no part {part!r}, so its settings "
-                f"{dict(own)} would do nothing; its parts: "
-                f"{', '.join(key for key, weight in mixture.items() if weight)}"
+                f"recipe {name!r} has no part {part!r}, so the settings {dict(own)} "
+                "would have no effect; its parts: "
+                f"{', '.join(key for key, weight in mixture.items() if weight)}",
+                argument="settings",
             )
         known = inspect.signature(PARTS[part]).parameters
         for setting in own:
             if setting not in known:
-                raise unknown_name(f"setting of {part}", setting, known)
+                raise unknown_name(
+                    f"setting of {part}", setting, known, argument=f"{part}.{setting}"
+                )
     return weighted(
         **{
             part: (weight, PARTS[part](**settings.get(part, {})))

@@ -6,11 +6,7 @@ import jax.numpy as jnp
 
 from jaxkd import losses
 from jaxkd._errors import InvalidInputError
-from jaxkd.distillers._base import (
-    Distiller,
-    DistillerState,
-    require_output,
-)
+from jaxkd.distillers._base import Distiller, DistillerState, require_output
 from jaxkd.distillers._metadata import method
 
 
@@ -59,11 +55,12 @@ def relational(
     for name, weight in weights.items():
         if not (math.isfinite(weight) and weight >= 0):
             raise InvalidInputError(
-                f"{name} must be finite and not negative, got {weight}"
+                f"{name} must be finite and not negative, got {weight}", argument=name
             )
     if not any(weights.values()):
         raise InvalidInputError(
-            "distance_weight and angle_weight are both 0: nothing is left to train"
+            "distance_weight and angle_weight are both 0: nothing is left to train",
+            argument="distance_weight",
         )
 
     def init(rngs, spec):

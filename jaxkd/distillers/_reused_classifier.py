@@ -80,7 +80,8 @@ def reused_classifier() -> Distiller:
                 "reused_classifier compares the teacher's last map with the student's "
                 f"projected one, but they have {teacher[-1].shape[-1]} and "
                 f"{own[-1].shape[-1]} channels; is the student the network that "
-                "Distiller.student makes?"
+                "Distiller.student makes?",
+                argument="spec",
             )
         return DistillerState({}, {})
 
@@ -101,5 +102,6 @@ def _check_pooling(spec: Spec, channels: int) -> None:
         raise InvalidInputError(
             "reused_classifier needs a teacher whose classifier reads the mean of its "
             f"last feature map, but the classifier reads {features} features and the "
-            f"map has {channels} channels"
+            f"map has {channels} channels",
+            argument="spec",
         )

@@ -41,12 +41,14 @@ def check_contrast_labels(
     if labels.min() < 0 or labels.max() >= num_classes:
         raise InvalidInputError(
             f"the student tells {num_classes} classes apart, but the training labels "
-            f"reach from {labels.min()} to {labels.max()}"
+            f"reach from {labels.min()} to {labels.max()}",
+            argument="spec",
         )
     if labels.min() == labels.max():
         raise InvalidInputError(
             f"{method} contrasts examples of different classes, but all "
-            f"{len(labels)} training labels are {labels[0]}"
+            f"{len(labels)} training labels are {labels[0]}",
+            argument="spec",
         )
 
 
@@ -61,6 +63,7 @@ def count_negatives(labels: Int[np.ndarray, " rows"], requested: int | None) -> 
         raise InvalidInputError(
             f"num_negatives is {requested}, but class {classes[largest]} holds "
             f"{sizes[largest]} of the {len(labels)} training examples, which leaves "
-            f"{fewest} of other classes; ask for at most {fewest}"
+            f"{fewest} of other classes; ask for at most {fewest}",
+            argument="num_negatives",
         )
     return requested

@@ -49,7 +49,8 @@ def rotations(
     if images.shape[1] != images.shape[2]:
         raise InvalidInputError(
             "images must be square to be rotated by 90 degrees, got shape "
-            f"{images.shape}; crop or resize them"
+            f"{images.shape}; crop or resize them",
+            argument="images",
         )
     turned = [jnp.rot90(images, turns, axes=(1, 2)) for turns in range(1, _TURNS + 1)]
     return jnp.concatenate(turned)
@@ -58,7 +59,7 @@ def rotations(
 @method(
     "sskd",
     weights={"ce": 0.1, "kd": 0.9, "sskd": 1.0},
-    compares="predictions and similarities of rotated images, in two stages",
+    compares="predictions and similarities of rotated images, head pretrained",
     losses=(losses.self_supervised_similarity,),
     with_kd=False,
 )
@@ -173,7 +174,8 @@ def self_supervised(
             raise InvalidInputError(
                 "self_supervised has a stage before this one: train by its "
                 "pretraining, then go on with the state that the pretraining's finish "
-                "returns"
+                "returns",
+                argument="params",
             )
         student_views, teacher_views = _outputs(batch.views)
         projected_student = _project(
@@ -221,7 +223,8 @@ def _outputs(views: Views | None) -> tuple[ModelOutput, ModelOutput]:
         raise InvalidInputError(
             "self_supervised needs both networks' outputs for the rotated images in "
             "batch.views, but there are none; make them of distiller.views(images), as "
-            "training.make_train_step does"
+            "training.make_train_step does",
+            argument="batch",
         )
     return views.student, views.teacher
 

@@ -167,7 +167,7 @@ def transformed_teacher_matching(
 @method(
     "wttm",
     weights={"ce": 1.0, "wttm": 1.0},
-    compares="the same, weighted by the teacher's power sum",
+    compares="predictions, the teacher's softened, weighted by its power sum",
     losses=(losses.weighted_transformed_teacher_matching,),
 )
 def weighted_transformed_teacher_matching(

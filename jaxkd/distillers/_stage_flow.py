@@ -9,18 +9,9 @@ import jax.numpy as jnp
 
 from jaxkd import _checks, losses
 from jaxkd._errors import InvalidInputError
-from jaxkd.distillers._base import (
-    Distiller,
-    DistillerState,
-    Pretraining,
-    Spec,
-)
+from jaxkd.distillers._base import Distiller, DistillerState, Pretraining, Spec
 from jaxkd.distillers._metadata import method
-from jaxkd.distillers._stages import (
-    head_dtype,
-    require_maps,
-    summed,
-)
+from jaxkd.distillers._stages import head_dtype, require_maps, summed
 
 
 @method(
@@ -134,7 +125,8 @@ def singular_value(*, k: int = 1) -> Distiller:
                 if k > count:
                     raise InvalidInputError(
                         f"k is {k}, but stage {i} of the {name}, of shape {x.shape}, "
-                        f"has only {count} singular vectors"
+                        f"has only {count} singular vectors",
+                        argument="k",
                     )
         return DistillerState(params={}, extra={})
 
@@ -169,13 +161,15 @@ def _require_equal_channels(
     if len(student) - first < 2:
         raise InvalidInputError(
             f"{method} compares consecutive stages from stage {first} on, but the "
-            f"networks' last is {len(student) - 1}"
+            f"networks' last is {len(student) - 1}",
+            argument="spec",
         )
     for i, (s, t) in enumerate(zip(student, teacher, strict=True)):
         if i >= first and s.shape[-1] != t.shape[-1]:
             raise InvalidInputError(
                 f"{method} needs equal numbers of channels, but at stage {i} the "
                 f"student has {s.shape[-1]} and the teacher {t.shape[-1]}; choose "
-                "networks of one width"
+                "networks of one width",
+                argument="spec",
             )
     return student, teacher

@@ -10,12 +10,7 @@ from jaxtyping import Array, DTypeLike, Float
 
 from jaxkd import heads
 from jaxkd._errors import InvalidInputError
-from jaxkd.distillers._base import (
-    DistillerState,
-    Metrics,
-    Spec,
-    require_stages,
-)
+from jaxkd.distillers._base import DistillerState, Metrics, Spec, require_stages
 
 
 def summed(
@@ -40,7 +35,8 @@ def require_maps(
             if len(x.shape) != 4:
                 raise InvalidInputError(
                     f"{method} compares feature maps [batch, height, width, channels], "
-                    f"but stage {i} of the {name} has the shape {x.shape}"
+                    f"but stage {i} of the {name} has the shape {x.shape}",
+                    argument="spec",
                 )
     return both
 
@@ -72,5 +68,6 @@ def head_dtype(x: Any) -> DTypeLike:
 def not_pretrained(method: str) -> InvalidInputError:
     return InvalidInputError(
         f"{method} has a stage before this one: train by its pretraining, then go on "
-        "with the state that the pretraining's finish returns"
+        "with the state that the pretraining's finish returns",
+        argument="params",
     )

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from jaxkd import _checks
-from jaxkd._errors import InvalidInputError
+from jaxkd._errors import InvalidInputError, InvalidTypeError
 
 
 def common_arrays(*, stop_teacher_gradient: bool, **arrays: ArrayLike) -> list[Array]:
@@ -40,9 +40,13 @@ def check_rank(rank: int, axes: str, **arrays: Array) -> None:
     """
     for name, x in arrays.items():
         if x.ndim != rank:
-            raise InvalidInputError(f"{name} must be {axes}, got shape {x.shape}")
+            raise InvalidInputError(
+                f"{name} must be {axes}, got shape {x.shape}", argument=name
+            )
         if 0 in x.shape:
-            raise InvalidInputError(f"{name} must not be empty, got shape {x.shape}")
+            raise InvalidInputError(
+                f"{name} must not be empty, got shape {x.shape}", argument=name
+            )
 
 
 def check_same_batch(**arrays: Array) -> None:
@@ -52,7 +56,8 @@ def check_same_batch(**arrays: Array) -> None:
         if x.shape[0] != reference.shape[0]:
             raise InvalidInputError(
                 f"{first} and {name} must have the same number of examples, "
-                f"got shapes {reference.shape} and {x.shape}"
+                f"got shapes {reference.shape} and {x.shape}",
+                argument=name,
             )
 
 
@@ -62,14 +67,16 @@ def check_feature_maps(**maps: Array) -> None:
         if x.ndim < 3 or 0 in x.shape[-3:]:
             raise InvalidInputError(
                 f"{name} must be feature maps [*batch, height, width, channels], "
-                f"got shape {x.shape}"
+                f"got shape {x.shape}",
+                argument=name,
             )
     (first, reference), *others = maps.items()
     for name, x in others:
         if x.shape[:-3] != reference.shape[:-3]:
             raise InvalidInputError(
                 f"{first} and {name} must have the same number of examples, "
-                f"got shapes {reference.shape} and {x.shape}"
+                f"got shapes {reference.shape} and {x.shape}",
+                argument=name,
             )
 
 
@@ -95,7 +102,8 @@ def stage_pairs(*, stop_teacher_gradient: bool, **maps: ArrayLike) -> list[Array
             raise InvalidInputError(
                 f"student_{stage} and teacher_{stage} must have the same number of "
                 f"channels, got {student.shape[-1]} and {teacher.shape[-1]} "
-                f"(shapes {student.shape} and {teacher.shape})"
+                f"(shapes {student.shape} and {teacher.shape})",
+                argument=f"student_{stage}",
             )
     return arrays
 
@@ -169,7 +177,8 @@ def prepare_logits(
     if rank is not None and student.ndim != rank:
         raise InvalidInputError(
             "student_logits and teacher_logits must be [batch, classes], got shape "
-            f"{student.shape}; flatten further leading axes with reshape"
+            f"{student.shape}; flatten further leading axes with reshape",
+            argument="student_logits",
         )
     mask = prepare_mask(where, student.shape)
     if mask is None:
@@ -182,7 +191,8 @@ def _check_classes(x: Array, names: str) -> None:
     if x.ndim == 0 or x.shape[-1] == 0:
         raise InvalidInputError(
             f"{names} must have at least one class on their last axis, got shape "
-            f"{x.shape}"
+            f"{x.shape}",
+            argument="student_logits",
         )
 
 
@@ -199,15 +209,17 @@ def prepare_mask(
         return None
     mask = jnp.asarray(where)
     if mask.dtype != jnp.bool_:
-        raise TypeError(
-            f"where must be boolean, got dtype {mask.dtype}; convert it with where > 0"
+        raise InvalidTypeError(
+            f"where must be boolean, got dtype {mask.dtype}; convert it with where > 0",
+            argument="where",
         )
     try:
         return jnp.broadcast_to(mask, shape)
     except ValueError:
         raise InvalidInputError(
             "where must have a shape that broadcasts to that of the logits, got "
-            f"{mask.shape} and {shape}; a mask of rows is where=mask[..., None]"
+            f"{mask.shape} and {shape}; a mask of rows is where=mask[..., None]",
+            argument="where",
         ) from None
 
 
@@ -222,11 +234,14 @@ def prepare_labels(
     """
     y = jnp.asarray(labels)
     if not jnp.issubdtype(y.dtype, jnp.integer):
-        raise TypeError(f"labels must be integers, got dtype {y.dtype}")
+        raise InvalidTypeError(
+            f"labels must be integers, got dtype {y.dtype}", argument="labels"
+        )
     if y.shape != logits.shape[:-1]:
         raise InvalidInputError(
             "labels must have the same shape as the logits without their last axis, "
-            f"got {y.shape} and {logits.shape}"
+            f"got {y.shape} and {logits.shape}",
+            argument="labels",
         )
     # Compared on the fly: no one-hot array of floats is ever stored.
     classes = jax.lax.broadcasted_iota(y.dtype, logits.shape, logits.ndim - 1)

@@ -4,19 +4,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxkd import _checks
-from jaxkd._math import (
-    l2_normalize,
-    pool_to_match,
-)
-from jaxkd.losses._arguments import (
-    check_feature_maps,
-    common_arrays,
-)
-from jaxkd.losses._symmetries import (
-    Arguments,
-    Transformation,
-    declare,
-)
+from jaxkd._math import l2_normalize, pool_to_match
+from jaxkd.losses._arguments import check_feature_maps, common_arrays
+from jaxkd.losses._symmetries import Arguments, Transformation, declare
 
 _ROTATIONS = frozenset({Transformation.STUDENT_ROTATION, Transformation.ROTATION})
 

@@ -4,17 +4,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxkd._errors import InvalidInputError
-from jaxkd._math import (
-    l2_normalize,
-)
-from jaxkd.losses._arguments import (
-    common_arrays,
-)
-from jaxkd.losses._symmetries import (
-    Arguments,
-    Transformation,
-    declare,
-)
+from jaxkd._math import l2_normalize
+from jaxkd.losses._arguments import common_arrays
+from jaxkd.losses._symmetries import Arguments, Transformation, declare
 
 
 @declare(
@@ -84,7 +76,8 @@ def inter_channel_correlation(
         if x.ndim < 3 or 0 in x.shape[-3:]:
             raise InvalidInputError(
                 f"{name} must be [..., height, width, channels] and not empty, got "
-                f"shape {x.shape}"
+                f"shape {x.shape}",
+                argument=name,
             )
     if (*student.shape[:-3], student.shape[-1]) != (
         *teacher.shape[:-3],
@@ -93,7 +86,8 @@ def inter_channel_correlation(
         raise InvalidInputError(
             "student_maps and teacher_maps must have the same examples and the same "
             f"number of channels, got shapes {student.shape} and {teacher.shape}; "
-            "bring the channels to one number with a 1x1 convolution"
+            "bring the channels to one number with a 1x1 convolution",
+            argument="student_maps",
         )
     difference = _channel_correlations(student) - _channel_correlations(teacher)
     return jnp.sum(jnp.square(difference), axis=(-2, -1)) / student.shape[-1]

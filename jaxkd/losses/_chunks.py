@@ -66,7 +66,8 @@ def in_chunks(
             if not shape or x.shape[: len(batch)] != batch:
                 raise InvalidInputError(
                     f"student_logits and {name} must have the same leading axes, got "
-                    f"shapes {shape} and {x.shape}"
+                    f"shapes {shape} and {x.shape}",
+                    argument=name,
                 )
         if where is not None:
             arrays.append(_rows_of_mask(where, shape))

@@ -8,20 +8,9 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd._math import (
-    _stable,
-    soft_target_divergence,
-)
-from jaxkd.losses._arguments import (
-    prepare_logits,
-    prepare_mask,
-)
-from jaxkd.losses._symmetries import (
-    SHIFT_INVARIANT,
-    Arguments,
-    Transformation,
-    declare,
-)
+from jaxkd._math import _stable, soft_target_divergence
+from jaxkd.losses._arguments import prepare_logits, prepare_mask
+from jaxkd.losses._symmetries import SHIFT_INVARIANT, Arguments, Transformation, declare
 
 # Units in the last place within which a column of predictions counts as constant.
 _ROUNDING = 16
@@ -217,7 +206,8 @@ def standardize_logits(
     x = _checks.as_float_array(logits, "logits")
     if x.ndim == 0 or x.shape[-1] == 0:
         raise InvalidInputError(
-            f"logits must have at least one class on the last axis, got shape {x.shape}"
+            f"logits must have at least one class on the last axis, got {x.shape}",
+            argument="logits",
         )
     keep = prepare_mask(where, x.shape)
     return _standardize(x, keep, -1) * jnp.sqrt(_count(x, keep, -1))
@@ -284,7 +274,9 @@ def multi_level(
         student_logits, teacher_logits, where, stop_teacher_gradient, rank=2
     )
     if len(temperatures) == 0:
-        raise InvalidInputError("temperatures must hold at least one, got none")
+        raise InvalidInputError(
+            "temperatures must hold at least one, got none", argument="temperatures"
+        )
     for t in temperatures:
         _checks.check_finite_positive(temperatures=t)
     student, teacher = logits.masked()

@@ -6,11 +6,7 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd.losses._symmetries import (
-    Arguments,
-    Transformation,
-    declare,
-)
+from jaxkd.losses._symmetries import Arguments, Transformation, declare
 
 # As published: keeps the logarithms defined where a probability underflows.
 _NCE_EPSILON = 1e-7
@@ -167,7 +163,8 @@ def _scores(positive: ArrayLike, negatives: ArrayLike) -> tuple[Array, Array]:
     if scores.ndim == 0 or scores.shape[:-1] != anchor_scores.shape:
         raise InvalidInputError(
             "negatives must have the shape of positive and one axis more, "
-            f"got {scores.shape} and {anchor_scores.shape}"
+            f"got {scores.shape} and {anchor_scores.shape}",
+            argument="negatives",
         )
     return anchor_scores, scores
 
@@ -178,5 +175,6 @@ def _broadcast_to(log_weight: Array, shape: tuple[int, ...]) -> Array:
     except ValueError:
         raise InvalidInputError(
             "log_weight must have a shape that broadcasts to that of negatives, "
-            f"got {log_weight.shape} and {shape}"
+            f"got {log_weight.shape} and {shape}",
+            argument="log_weight",
         ) from None

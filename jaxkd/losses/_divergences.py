@@ -9,19 +9,9 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd._math import (
-    _stable,
-    soft_target_divergence,
-)
-from jaxkd.losses._arguments import (
-    log_softmax,
-    prepare_logits,
-)
-from jaxkd.losses._symmetries import (
-    SHIFT_INVARIANT,
-    Arguments,
-    declare,
-)
+from jaxkd._math import _stable, soft_target_divergence
+from jaxkd.losses._arguments import log_softmax, prepare_logits
+from jaxkd.losses._symmetries import SHIFT_INVARIANT, Arguments, declare
 
 
 @declare(Arguments.LOGITS, invariant=SHIFT_INVARIANT)
@@ -147,7 +137,8 @@ def jensen_shannon(
     if mixture in (0, 1):
         raise InvalidInputError(
             f"mixture must lie strictly between 0 and 1, got {mixture}; the limits "
-            "are soft_target_kl and reverse_kl"
+            "are soft_target_kl and reverse_kl",
+            argument="mixture",
         )
     pair = _pair(
         student_logits, teacher_logits, temperature, where, stop_teacher_gradient

@@ -5,9 +5,7 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd._math import (
-    l2_normalize,
-)
+from jaxkd._math import l2_normalize
 from jaxkd.losses._arguments import (
     check_rank,
     check_same_batch,
@@ -80,7 +78,8 @@ def similarity_preserving(
     for name, x in named.items():
         if x.ndim < 2 or 0 in x.shape:
             raise InvalidInputError(
-                f"{name} must be [batch, ...] and not empty, got shape {x.shape}"
+                f"{name} must be [batch, ...] and not empty, got shape {x.shape}",
+                argument=name,
             )
     check_same_batch(**named)
     difference = _relative_similarities(student) - _relative_similarities(teacher)
@@ -201,7 +200,8 @@ def correlation_congruence(
     if len(student) < 2:
         raise InvalidInputError(
             "correlation_congruence compares each example with the next and needs at "
-            f"least 2, got shape {student.shape}"
+            f"least 2, got shape {student.shape}",
+            argument="student_embeddings",
         )
     error = jnp.abs(student - teacher)
     return jnp.sum(error[:-1] * error[1:], axis=-1)

@@ -6,15 +6,8 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd.losses._arguments import (
-    check_feature_maps,
-    common_arrays,
-)
-from jaxkd.losses._symmetries import (
-    Arguments,
-    Transformation,
-    declare,
-)
+from jaxkd.losses._arguments import check_feature_maps, common_arrays
+from jaxkd.losses._symmetries import Arguments, Transformation, declare
 
 # Keeps a learned variance away from zero, as published.
 _LEAST_VARIANCE = 1e-5
@@ -79,7 +72,8 @@ def hint(
     if student.ndim < 2 or 0 in student.shape[1:]:
         raise InvalidInputError(
             "student_features and teacher_features must be [batch, ...] with at least "
-            f"one feature an example, got shape {student.shape}"
+            f"one feature an example, got shape {student.shape}",
+            argument="student_features",
         )
     return jnp.mean(jnp.square(student - teacher), axis=tuple(range(1, student.ndim)))
 
@@ -148,7 +142,8 @@ def variational_information(
     if raw.shape not in ((), (channels,)):
         raise InvalidInputError(
             "log_scale must be a scalar or hold one number for each channel, got shape "
-            f"{raw.shape} for feature maps of shape {teacher.shape}"
+            f"{raw.shape} for feature maps of shape {teacher.shape}",
+            argument="log_scale",
         )
     squares = jnp.mean(jnp.square(prediction - teacher), axis=(-3, -2))
     variance = jnp.broadcast_to(jax.nn.softplus(raw) + _LEAST_VARIANCE, squares.shape)

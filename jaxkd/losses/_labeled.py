@@ -5,9 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 
 from jaxkd import _checks
-from jaxkd._math import (
-    soft_target_divergence,
-)
+from jaxkd._math import soft_target_divergence
 from jaxkd.losses._arguments import (
     Logits,
     cross_entropy,
@@ -16,11 +14,7 @@ from jaxkd.losses._arguments import (
     prepare_labels,
     prepare_logits,
 )
-from jaxkd.losses._symmetries import (
-    SHIFT_INVARIANT,
-    Arguments,
-    declare,
-)
+from jaxkd.losses._symmetries import SHIFT_INVARIANT, Arguments, declare
 
 
 @declare(Arguments.LABELED_LOGITS, invariant=SHIFT_INVARIANT)

@@ -7,11 +7,7 @@ from jaxtyping import Array, ArrayLike, Float, Real
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
 from jaxkd.losses._arguments import check_rank, common_arrays
-from jaxkd.losses._symmetries import (
-    Arguments,
-    Transformation,
-    declare,
-)
+from jaxkd.losses._symmetries import Arguments, Transformation, declare
 
 
 @declare(
@@ -74,7 +70,8 @@ def overhaul(
     if m.shape not in ((), s.shape[-1:]):
         raise InvalidInputError(
             f"margin must be one number or one for each of {s.shape[-1]} channels, "
-            f"got shape {m.shape}"
+            f"got shape {m.shape}",
+            argument="margin",
         )
     target = jnp.maximum(t, jnp.broadcast_to(m, t.shape))
     gap = jnp.where((s > target) | (target > 0.0), s - target, 0.0)

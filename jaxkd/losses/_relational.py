@@ -6,17 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from jaxkd._math import (
-    l2_normalize,
-)
-from jaxkd.losses._arguments import (
-    embedding_pair,
-)
-from jaxkd.losses._symmetries import (
-    Arguments,
-    Transformation,
-    declare,
-)
+from jaxkd._math import l2_normalize
+from jaxkd.losses._arguments import embedding_pair
+from jaxkd.losses._symmetries import Arguments, Transformation, declare
 
 # How many anchors are compared with the whole batch at a time: enough to keep a device
 # busy, few enough that memory does not grow with the batch's cube.

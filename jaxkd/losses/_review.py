@@ -4,15 +4,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxkd import _checks
-from jaxkd._math import (
-    adaptive_average_pool,
-)
+from jaxkd._math import adaptive_average_pool
 from jaxkd.losses._arguments import check_rank, common_arrays
-from jaxkd.losses._symmetries import (
-    Arguments,
-    Transformation,
-    declare,
-)
+from jaxkd.losses._symmetries import Arguments, Transformation, declare
 
 _LEVELS = (4, 2, 1)
 

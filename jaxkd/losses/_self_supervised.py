@@ -5,20 +5,9 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd._math import (
-    l2_normalize,
-    soft_target_divergence,
-)
-from jaxkd.losses._arguments import (
-    check_rank,
-    check_same_batch,
-    common_arrays,
-)
-from jaxkd.losses._symmetries import (
-    COSINE_INVARIANT,
-    Arguments,
-    declare,
-)
+from jaxkd._math import l2_normalize, soft_target_divergence
+from jaxkd.losses._arguments import check_rank, check_same_batch, common_arrays
+from jaxkd.losses._symmetries import COSINE_INVARIANT, Arguments, declare
 
 
 @declare(Arguments.EMBEDDING_PAIRS, invariant=COSINE_INVARIANT)
@@ -98,7 +87,8 @@ def self_supervised_similarity(
         if views.shape[1] != originals.shape[1]:
             raise InvalidInputError(
                 f"{network}_views and {network}_originals must have the same width, "
-                f"got shapes {views.shape} and {originals.shape}"
+                f"got shapes {views.shape} and {originals.shape}",
+                argument=f"{network}_views",
             )
     return soft_target_divergence(
         _cosines(views_s, originals_s),

@@ -5,20 +5,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
 from jaxkd import _checks
-from jaxkd._math import (
-    soft_target_divergence,
-)
-from jaxkd.losses._arguments import (
-    Logits,
-    log_softmax,
-    prepare_logits,
-)
-from jaxkd.losses._symmetries import (
-    SHIFT_INVARIANT,
-    Arguments,
-    Transformation,
-    declare,
-)
+from jaxkd._math import soft_target_divergence
+from jaxkd.losses._arguments import Logits, log_softmax, prepare_logits
+from jaxkd.losses._symmetries import SHIFT_INVARIANT, Arguments, Transformation, declare
 
 _MEAN_SENSITIVE = frozenset(
     {Transformation.COMMON_SHIFT, Transformation.CLASS_PERMUTATION}

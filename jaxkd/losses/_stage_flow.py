@@ -8,19 +8,9 @@ from jaxtyping import Array, ArrayLike, Float
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd._math import (
-    l2_normalize,
-    pool_to_match,
-    singular_vectors,
-)
-from jaxkd.losses._arguments import (
-    stage_pairs,
-)
-from jaxkd.losses._symmetries import (
-    Arguments,
-    Transformation,
-    declare,
-)
+from jaxkd._math import l2_normalize, pool_to_match, singular_vectors
+from jaxkd.losses._arguments import stage_pairs
+from jaxkd.losses._symmetries import Arguments, Transformation, declare
 
 # How many more vectors of the student's than of the teacher's are candidates.
 _SPARE_VECTORS = 3
@@ -212,7 +202,8 @@ def _check_count(k: int, name: str, x: Array) -> None:
     if k > min(height * width, channels):
         raise InvalidInputError(
             f"k is {k}, but {name} of shape {x.shape} has only "
-            f"{min(height * width, channels)} singular vectors"
+            f"{min(height * width, channels)} singular vectors",
+            argument="k",
         )
 
 

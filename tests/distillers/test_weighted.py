@@ -1,3 +1,5 @@
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 from flax import nnx
 
 from jaxkd import distillers
+from jaxkd._errors import InvalidInputError
 from jaxkd.models import ModelOutput
 
 
@@ -98,6 +101,21 @@ def test_gradient_reaches_the_parameters_of_each_part_with_its_weight(outputs, b
 def test_refuses_a_weight_that_is_not_finite(weight):
     with pytest.raises(ValueError, match="weight of a must be finite"):
         distillers.weighted(a=(weight, constant(1.0)))
+
+
+@pytest.mark.parametrize(
+    "name", ["loss", "accuracy", "skipped", "grad_norm", "learning_rate"]
+)
+def test_refuses_the_names_of_the_steps_own_metrics(name):
+    with pytest.raises(InvalidInputError, match=f"{name} is the name of a metric"):
+        distillers.weighted(**{name: (1.0, constant(1.0))})
+
+
+def test_refuses_a_part_without_a_weight_and_says_what_to_write():
+    unchecked = inspect.unwrap(distillers.weighted)
+    with pytest.raises(TypeError, match=r"write ce=\(1.0, distiller\)") as error:
+        unchecked(ce=constant(1.0))
+    assert error.value.argument == "ce"
 
 
 def test_refuses_a_mixture_of_nothing():

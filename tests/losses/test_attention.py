@@ -1,4 +1,4 @@
-"""Gradients and special cases of the attention losses; the rest is in test_every_loss."""
+"""Gradients and special cases of attention losses; the rest is in test_every_loss."""
 
 import jax
 import jax.numpy as jnp
