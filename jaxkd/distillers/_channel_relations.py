@@ -1,5 +1,9 @@
 """Methods that compare the relations among the channels of a feature map."""
 
+from collections.abc import Callable
+
+from jaxtyping import Array, Float
+
 from jaxkd import losses
 from jaxkd.distillers._base import Distiller, DistillerState, require_stages
 from jaxkd.distillers._metadata import method
@@ -40,8 +44,14 @@ def inter_channel_correlation() -> Distiller:
         Knowledge Distillation <https://arxiv.org/abs/2202.03680>`_, 2021.
     """
 
+    return _on_adapted_maps(losses.inter_channel_correlation)
+
+
+def _on_adapted_maps(loss_of_maps: Callable[..., Float[Array, " batch"]]) -> Distiller:
+    """Build a distiller that compares the last maps, with the teacher's channels."""
+
     def make_adapter(student_maps, teacher_maps):
-        """A 1x1 convolution and normalisation, or None where none is needed."""
+        """Return a 1x1 convolution with normalization, or None if none is needed."""
         shapes = [(1, 1, x.shape[-1]) for x in (student_maps, teacher_maps)]
         if shapes[0] == shapes[1]:
             return None
@@ -49,9 +59,7 @@ def inter_channel_correlation() -> Distiller:
         return lambda rngs: Regressor(*shapes, activate=False, dtype=dtype, rngs=rngs)
 
     def init(rngs, spec):
-        students, teachers = require_stages(
-            spec, "inter_channel_correlation", equal=False
-        )
+        students, teachers = require_stages(spec, loss_of_maps.__name__, equal=False)
         make = make_adapter(students[-1], teachers[-1])
         if make is None:
             return DistillerState(params={}, extra={})
@@ -65,7 +73,7 @@ def inter_channel_correlation() -> Distiller:
             adapter = bind_heads(make, params, extra)
             maps = adapter(maps)
             extra = rest_of(adapter)
-        per_example = losses.inter_channel_correlation(maps, teacher.stages[-1])
+        per_example = loss_of_maps(maps, teacher.stages[-1])
         return per_example, extra, {}
 
     return Distiller(init, loss)

@@ -67,6 +67,24 @@ def inter_channel_correlation(
         Knowledge Distillation <https://arxiv.org/abs/2202.03680>`_, 2021, Sec. 3.2;
         the rows' norms and the factor as in the authors' implementation.
     """
+    student, teacher = _maps_of_equal_channels(
+        student_maps, teacher_maps, stop_teacher_gradient
+    )
+    difference = _channel_correlations(student) - _channel_correlations(teacher)
+    return jnp.sum(jnp.square(difference), axis=(-2, -1)) / student.shape[-1]
+
+
+def _channel_correlations(
+    maps: Float[Array, "*batch h w c"],
+) -> Float[Array, "*batch c c"]:
+    gram = jnp.einsum("...hwk,...hwl->...kl", maps, maps, precision="highest")
+    return l2_normalize(gram)
+
+
+def _maps_of_equal_channels(
+    student_maps: ArrayLike, teacher_maps: ArrayLike, stop_teacher_gradient: bool
+) -> list[Array]:
+    """Convert both maps and raise unless their examples and channels correspond."""
     student, teacher = common_arrays(
         student_maps=student_maps,
         teacher_maps=teacher_maps,
@@ -89,12 +107,4 @@ def inter_channel_correlation(
             "bring the channels to one number with a 1x1 convolution",
             argument="student_maps",
         )
-    difference = _channel_correlations(student) - _channel_correlations(teacher)
-    return jnp.sum(jnp.square(difference), axis=(-2, -1)) / student.shape[-1]
-
-
-def _channel_correlations(
-    maps: Float[Array, "*batch h w c"],
-) -> Float[Array, "*batch c c"]:
-    gram = jnp.einsum("...hwk,...hwl->...kl", maps, maps, precision="highest")
-    return l2_normalize(gram)
+    return [student, teacher]

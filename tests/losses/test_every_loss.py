@@ -2,11 +2,13 @@
 
 import functools
 import inspect
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 from zoo import CASES
 
 from jaxkd import losses
@@ -16,7 +18,7 @@ FIRST = {case.loss: case for case in reversed(CASES)}
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 
-# For what runs once on a handful of numbers, compiling well takes longer than running.
+# Compiling these programs well takes longer than running them.
 QUICK = {"xla_backend_optimization_level": 0}
 
 
@@ -24,10 +26,65 @@ def loss_of(case):
     return functools.partial(case.loss, **case.settings)
 
 
+def arguments(case, dtype):
+    """The arguments in a dtype; labels stay integers."""
+    return [
+        jnp.asarray(x) if x.dtype == np.int32 else jnp.asarray(x, dtype)
+        for x in case.arguments
+    ]
+
+
+def floats(case):
+    """The positions of the arguments that are not labels."""
+    return tuple(i for i, x in enumerate(case.arguments) if x.dtype != np.int32)
+
+
+class Evaluation(NamedTuple):
+    """What one compiled program computes of a case in float64."""
+
+    value: jax.Array
+    gradients: dict[int, jax.Array]
+    requested: dict[int, jax.Array]
+
+
+def weights_of(case):
+    """Weights of the values, so that the gradients of all values are compared."""
+    value = case.definition(*case.arguments, **case.settings)
+    return np.random.default_rng(0).uniform(0.5, 1.5, np.shape(value))
+
+
+def all_at_once(case):
+    """Value, gradients, and the teacher's gradients on request, of one program."""
+    loss, weights = loss_of(case), weights_of(case)
+
+    def total(*x, **settings):
+        value = loss(*x, **settings)
+        return jnp.sum(weights * value), value
+
+    def evaluate(*x):
+        gradient = jax.grad(total, argnums=floats(case), has_aux=True)
+        gradients, value = gradient(*x)
+        requested = ()
+        if case is FIRST[case.loss]:
+            requested, _ = gradient(*x, stop_teacher_gradient=False)
+        return (
+            value,
+            dict(zip(floats(case), gradients, strict=True)),
+            dict(zip(floats(case), requested, strict=False)),
+        )
+
+    return jax.jit(evaluate, compiler_options=QUICK)
+
+
 @functools.cache
-def compiled(case):
-    """The compiled loss: called eagerly, most losses compile dozens of operations."""
-    return jax.jit(loss_of(case))
+def program(case):
+    return all_at_once(case)
+
+
+@functools.cache
+def evaluated(case):
+    with jax.enable_x64(True):
+        return Evaluation(*program(case)(*arguments(case, jnp.float64)))
 
 
 @functools.cache
@@ -42,34 +99,21 @@ def compiled_gradient(case):
     return jax.jit(gradient, compiler_options=QUICK)
 
 
-def arguments(case, dtype):
-    """The arguments in a dtype; labels stay integers."""
-    return [
-        jnp.asarray(x) if x.dtype == np.int32 else jnp.asarray(x, dtype)
-        for x in case.arguments
-    ]
-
-
-@pytest.mark.usefixtures("x64")
 @every_case
 def test_value_matches_the_definition(case):
     expected = case.definition(*case.arguments, **case.settings)
-    value = compiled(case)(*arguments(case, jnp.float64))
-    assert value.dtype == jnp.float64
+    value = evaluated(case).value
+    assert value.dtype == np.float64
     np.testing.assert_allclose(value, expected, rtol=1e-10, atol=1e-13)
 
 
-@pytest.mark.usefixtures("x64")
 @every_case
 def test_gradient_matches_finite_differences_of_the_definition(case):
-    x = arguments(case, jnp.float64)
+    weights = weights_of(case)
+    gradients = [evaluated(case).gradients[i] for i in case.differentiated]
     rng = np.random.default_rng(0)
-    weights = rng.uniform(0.5, 1.5, jax.eval_shape(loss_of(case), *x).shape)
-    total = lambda *x: jnp.sum(weights * loss_of(case)(*x))
-    gradient = jax.grad(total, argnums=case.differentiated)
-    gradients = jax.jit(gradient, compiler_options=QUICK)(*x)
     for _ in range(3):
-        way = [rng.normal(size=x[i].shape) for i in case.differentiated]
+        way = [rng.normal(size=case.arguments[i].shape) for i in case.differentiated]
 
         def along(step, way=way):
             moved = list(case.arguments)
@@ -86,49 +130,66 @@ def test_gradient_matches_finite_differences_of_the_definition(case):
 
 
 @every_case
-def test_the_teacher_gets_a_gradient_only_on_request(case):
-    x = arguments(case, jnp.float32)
-    constant = [
-        i
-        for i in range(len(x))
-        if i not in case.differentiated and x[i].dtype == jnp.float32
-    ]
-    name = "stop_teacher_gradient"
-    for stop in (True, False):
-        total = lambda *x, stop=stop: loss_of(case)(*x, **{name: stop}).sum()
-        gradient = jax.grad(total, argnums=constant)
-        gradients = jax.jit(gradient, compiler_options=QUICK)(*x)
-        expected = case.teacher_gradient and not stop
-        assert any(np.any(g) for g in gradients) == expected
-        assert all(np.isfinite(g).all() for g in gradients)
+def test_the_teacher_gets_no_gradient_by_default(case):
+    of_teacher = [i for i in floats(case) if i not in case.differentiated]
+    assert not any(np.any(evaluated(case).gradients[i]) for i in of_teacher)
+
+
+@pytest.mark.parametrize("case", FIRST.values(), ids=str)
+def test_the_teacher_gets_a_gradient_on_request(case):
+    requested = evaluated(case).requested
+    of_teacher = [requested[i] for i in floats(case) if i not in case.differentiated]
+    assert any(np.any(g) for g in of_teacher) == case.teacher_gradient
+    assert all(np.isfinite(g).all() for g in of_teacher)
 
 
 @pytest.mark.usefixtures("x64")
 @every_case
-def test_compiled_and_mapped_it_is_the_same(case):
+def test_mapped_it_is_the_same(case):
     x = arguments(case, jnp.float64)
-    value = compiled(case)(*x)
-    if case is FIRST[case.loss]:  # eagerly, every operation is compiled by itself
-        np.testing.assert_allclose(loss_of(case)(*x), value, rtol=1e-11, atol=1e-13)
     two = [jnp.stack([y, y[::-1]]) for y in x]
     mapped = jax.jit(jax.vmap(loss_of(case)), compiler_options=QUICK)(*two)
-    np.testing.assert_allclose(mapped[0], value, rtol=1e-11, atol=1e-13)
-    backwards = compiled(case)(*(y[::-1] for y in x))
+    np.testing.assert_allclose(mapped[0], evaluated(case).value, rtol=1e-11, atol=1e-13)
+    backwards, *_ = program(case)(*(y[::-1] for y in x))
     np.testing.assert_allclose(mapped[1], backwards, rtol=1e-11, atol=1e-13)
+
+
+# Called eagerly, every operation is compiled by itself. The examples of the docstrings
+# are eager calls too, but show four digits.
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("case", FIRST.values(), ids=str)
+def test_eagerly_it_is_the_same(case):
+    value = loss_of(case)(*arguments(case, jnp.float64))
+    np.testing.assert_allclose(value, evaluated(case).value, rtol=1e-11, atol=1e-13)
+
+
+def computed_in(jaxpr, dtype):
+    """The operations, at any depth, that take an array of this dtype."""
+    for equation in jaxpr.eqns:
+        inner = list(jaxprs_in_params(equation.params))
+        if inner:
+            for each in inner:
+                yield from computed_in(getattr(each, "jaxpr", each), dtype)
+        elif any(getattr(x.aval, "dtype", None) == dtype for x in equation.invars):
+            yield equation.primitive.name
 
 
 @every_case
 def test_bfloat16_is_computed_in_float32(case):
     low = arguments(case, jnp.bfloat16)
-    value = compiled(case)(*low)
-    assert value.dtype == jnp.float32
-    wide = [x if x.dtype == jnp.int32 else x.astype(jnp.float32) for x in low]
-    np.testing.assert_allclose(value, compiled(case)(*wide), rtol=1e-5)
+    program = jax.make_jaxpr(loss_of(case))(*low)
+    assert set(computed_in(program.jaxpr, jnp.bfloat16)) == {"convert_element_type"}
+    assert [x.dtype for x in program.out_avals] == [jnp.float32]
 
 
 @every_case
 def test_float32_keeps_the_digits(case):
-    value = compiled(case)(*arguments(case, jnp.float32))
+    x = arguments(case, jnp.float32)
+    if case.degenerate:  # the same program, where the shapes are the same
+        _, value = compiled_gradient(case)(*x)
+    else:
+        value = jax.jit(loss_of(case), compiler_options=QUICK)(*x)
     expected = case.definition(*case.arguments, **case.settings)
     scale = np.abs(expected).max()
     np.testing.assert_allclose(value, expected, rtol=1e-4, atol=2e-5 * scale)

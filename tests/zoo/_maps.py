@@ -14,22 +14,25 @@ EVEN = maps((4, 6, 4, 3), (4, 3, 2, 5), seed=1)
 
 ODD = maps((3, 3, 5, 2), (3, 7, 4, 6), seed=2)
 
-ZEROS = np.zeros((3, 2, 2, 4))
 
-ONES = np.ones((3, 2, 2, 4))
+def degenerate_maps(*shape):
+    """Pairs of feature maps of one shape, and of few positions or examples."""
+    zeros, ones = np.zeros(shape), np.ones(shape)
+    size = zeros.size
+    ramp = np.arange(float(size)).reshape(shape) * (48.0 / size) - 20.0
+    one_channel_zero = ramp * (np.arange(shape[-1]) != 1)
+    return {
+        "a student of zeros": (zeros, ramp),
+        "a teacher of zeros": (ramp, zeros),
+        "all zeros": (zeros, zeros),
+        "constant maps": (ones, -ones),
+        "student and teacher equal": (ramp, ramp),
+        "a channel of zeros": (one_channel_zero, one_channel_zero[::-1]),
+        "one position": (ramp[:, :1, :1], ramp[::-1, :1, :1]),
+        "one example": (ramp[:1], ramp[1:2]),
+        "tiny features": (1e-18 * ramp, 1e-30 * ramp),
+    }
 
-RAMP = np.arange(48.0).reshape(3, 2, 2, 4) - 20.0
 
-ONE_CHANNEL_ZERO = RAMP * np.array([1.0, 0.0, 1.0, 1.0])
-
-DEGENERATE = {
-    "a student of zeros": (ZEROS, RAMP),
-    "a teacher of zeros": (RAMP, ZEROS),
-    "all zeros": (ZEROS, ZEROS),
-    "constant maps": (ONES, -ONES),
-    "student and teacher equal": (RAMP, RAMP),
-    "a channel of zeros": (ONE_CHANNEL_ZERO, ONE_CHANNEL_ZERO[::-1]),
-    "one position": (RAMP[:, :1, :1], RAMP[::-1, :1, :1]),
-    "one example": (RAMP[:1], RAMP[1:2]),
-    "tiny features": (1e-18 * RAMP, 1e-30 * RAMP),
-}
+# In the shape of the arguments, so that one compiled program serves both.
+DEGENERATE = degenerate_maps(*SAME[0].shape)

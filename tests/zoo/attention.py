@@ -2,7 +2,7 @@ from reference import attention as reference
 
 from jaxkd import losses
 from zoo._case import Case
-from zoo._maps import DEGENERATE, EVEN, ODD, SAME, maps
+from zoo._maps import DEGENERATE, EVEN, ODD, SAME, degenerate_maps, maps
 
 CASES: tuple[Case, ...] = (
     Case(
@@ -55,7 +55,7 @@ CASES: tuple[Case, ...] = (
         losses.neuron_selectivity,
         reference.neuron_selectivity,
         maps((3, 2, 2, 5), (3, 4, 4, 7)),
-        degenerate=DEGENERATE,
+        degenerate=degenerate_maps(3, 2, 2, 5),
         label="few positions",
     ),
 )

@@ -3,14 +3,15 @@ from reference import feature_maps as reference
 
 from jaxkd import losses
 from zoo._case import Case
-from zoo._maps import DEGENERATE, RAMP, SAME, maps
+from zoo._maps import DEGENERATE, SAME, degenerate_maps, maps
 
 SCALES = np.array([-1.0, 0.0, 0.5, 2.0])
 
 
-DEGENERATE_SCALES = {name: (*arrays, SCALES) for name, arrays in DEGENERATE.items()} | {
-    "a vanishing variance": (RAMP, RAMP[::-1], np.full(4, -200.0))
-}
+PREDICTIONS = maps((3, 3, 2, 4), (3, 3, 2, 4))
+DEGENERATE_SCALES = {
+    name: (*arrays, SCALES) for name, arrays in degenerate_maps(3, 3, 2, 4).items()
+} | {"a vanishing variance": (PREDICTIONS[0], PREDICTIONS[1], np.full(4, -200.0))}
 
 CASES: tuple[Case, ...] = (
     Case(losses.hint, reference.hint, SAME, degenerate=DEGENERATE),
@@ -18,7 +19,7 @@ CASES: tuple[Case, ...] = (
     Case(
         losses.variational_information,
         reference.variational_information,
-        (*maps((3, 3, 2, 4), (3, 3, 2, 4)), SCALES),
+        (*PREDICTIONS, SCALES),
         trained=(2,),
         degenerate=DEGENERATE_SCALES,
     ),
