@@ -15,6 +15,9 @@ from jaxkd.distillers._base import require_output as require_output
 from jaxkd.distillers._base import require_stages as require_stages
 from jaxkd.distillers._base import require_teacher as require_teacher
 from jaxkd.distillers._channel_relations import (
+    channel_distributions as channel_distributions,
+)
+from jaxkd.distillers._channel_relations import (
     inter_channel_correlation as inter_channel_correlation,
 )
 from jaxkd.distillers._class_relations import class_relation as class_relation

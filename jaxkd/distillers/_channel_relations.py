@@ -1,10 +1,11 @@
 """Methods that compare the relations among the channels of a feature map."""
 
 from collections.abc import Callable
+from typing import Any
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float, Real
 
-from jaxkd import losses
+from jaxkd import _checks, losses
 from jaxkd.distillers._base import Distiller, DistillerState, require_stages
 from jaxkd.distillers._metadata import method
 from jaxkd.distillers._stages import head_dtype
@@ -47,7 +48,46 @@ def inter_channel_correlation() -> Distiller:
     return _on_adapted_maps(losses.inter_channel_correlation)
 
 
-def _on_adapted_maps(loss_of_maps: Callable[..., Float[Array, " batch"]]) -> Distiller:
+@method(
+    "cwd",
+    weights={"ce": 1.0, "cwd": 50.0},
+    compares="distribution of each channel over the positions",
+    losses=(losses.channel_distributions,),
+)
+def channel_distributions(*, temperature: Real[ArrayLike, ""] = 4.0) -> Distiller:
+    """Match each channel's distribution over the positions (CWD).
+
+    The loss is :func:`jaxkd.losses.channel_distributions` of the last stage, before
+    pooling. If the student has another number of channels than the teacher, a trained
+    1x1 convolution with batch normalization maps its channels to the teacher's. The
+    paper's weight for feature maps is 50.
+
+    Args:
+        temperature: Softening temperature; ``inf`` is allowed.
+
+    Returns:
+        A distiller. The convolution, if there is one, is trained; the statistics of its
+        normalization are the distiller's state.
+
+    Raises:
+        ValueError: If the temperature is not positive; from ``init``, if there is no
+            teacher or a network returns no feature maps.
+
+    Example:
+        >>> from jaxkd import distillers
+        >>> method = distillers.channel_distributions(temperature=4.0)
+
+    References:
+        Shu et al., `Channel-wise Knowledge Distillation for Dense Prediction
+        <https://arxiv.org/abs/2011.13256>`_, 2021.
+    """
+    _checks.check_positive(temperature=temperature)
+    return _on_adapted_maps(losses.channel_distributions, temperature=temperature)
+
+
+def _on_adapted_maps(
+    loss_of_maps: Callable[..., Float[Array, " batch"]], **settings: Any
+) -> Distiller:
     """Build a distiller that compares the last maps, with the teacher's channels."""
 
     def make_adapter(student_maps, teacher_maps):
@@ -73,7 +113,7 @@ def _on_adapted_maps(loss_of_maps: Callable[..., Float[Array, " batch"]]) -> Dis
             adapter = bind_heads(make, params, extra)
             maps = adapter(maps)
             extra = rest_of(adapter)
-        per_example = loss_of_maps(maps, teacher.stages[-1])
+        per_example = loss_of_maps(maps, teacher.stages[-1], **settings)
         return per_example, extra, {}
 
     return Distiller(init, loss)

@@ -21,6 +21,9 @@ from jaxkd.losses._attention import attention_transfer as attention_transfer
 from jaxkd.losses._attention import factor_transfer as factor_transfer
 from jaxkd.losses._attention import neuron_selectivity as neuron_selectivity
 from jaxkd.losses._channel_relations import (
+    channel_distributions as channel_distributions,
+)
+from jaxkd.losses._channel_relations import (
     inter_channel_correlation as inter_channel_correlation,
 )
 from jaxkd.losses._chunks import in_chunks as in_chunks

@@ -4,6 +4,7 @@ from reference import channel_relations as reference
 from jaxkd import losses
 from zoo._case import Case
 from zoo._embeddings import draw
+from zoo._maps import DEGENERATE, SAME
 
 CASES: tuple[Case, ...] = (
     Case(
@@ -26,5 +27,18 @@ CASES: tuple[Case, ...] = (
         reference.inter_channel_correlation,
         draw(11, (2, 3, 4, 2, 3), (2, 3, 2, 3, 3)),
         label="sizes-and-two-batch-axes",
+    ),
+    Case(
+        losses.channel_distributions,
+        reference.channel_distributions,
+        SAME,
+        degenerate=DEGENERATE,
+    ),
+    Case(
+        losses.channel_distributions,
+        reference.channel_distributions,
+        draw(12, (3, 4, 2, 3), (3, 2, 3, 3)),
+        settings={"temperature": 0.5},
+        label="sizes-differ",
     ),
 )
