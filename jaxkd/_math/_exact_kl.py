@@ -1,4 +1,4 @@
-r"""The soft-target divergence and its derivatives, exact for every temperature.
+r"""The soft-target KL divergence and its derivatives, exact at every temperature.
 
 Notation: student logits :math:`z`, teacher logits :math:`v`, :math:`d = z - v`,
 :math:`p = \mathrm{softmax}(v/T)`, :math:`q = \mathrm{softmax}(z/T)`,
@@ -13,11 +13,12 @@ and :math:`w = u/T`, so that :math:`\log(q_k/p_k) = w_k - K`. From
 
 No term of :math:`S` is negative, nothing cancels, and temperatures only divide, so
 :math:`T = \infty` is a regular point. Three measures keep the relative error at a few
-units in the last place where the formula alone would not:
+units in the last place where the formula alone does not:
 
 * Logits are divided by :math:`T`, and :math:`d` is formed, with their rounding errors.
 * :math:`d` is taken relative to the teacher's top class, then to its mean under
-  :math:`p`: a class of nearly all the mass gets a small :math:`u` from small numbers.
+  :math:`p`: a class of nearly all the mass then gets a small :math:`u` from small
+  numbers.
 * Where :math:`w_k` is large, :math:`p_k (e^{w_k} - 1 - w_k)` is computed from the
   student's own exponential, which is accurate where that of the teacher underflows.
 """
@@ -56,8 +57,8 @@ class _Softened(NamedTuple):
         return _sum(self.weights * x) / self.total
 
     def covariance(self, x: Logits) -> Logits:
-        """diag(p) - p p^T times x: also T dp when the logits move in direction x."""
-        # A tangent has to be summed by an operation that can be transposed.
+        """Compute (diag(p) - p p^T) x: also T dp when the logits move along x."""
+        # The sum over a tangent must be an operation that can be transposed.
         p = self.probabilities
         return p * (x - jnp.sum(p * x, axis=-1, keepdims=True))
 
@@ -65,7 +66,7 @@ class _Softened(NamedTuple):
 class _Difference(NamedTuple):
     """The difference of the logits around its mean, and the mean in two parts."""
 
-    centred: Logits
+    centered: Logits
     student_top: PerExample
     mean: PerExample
     mean_error: PerExample
@@ -86,18 +87,18 @@ def _soften(logits: Logits, temperature: Float[Array, ""]) -> _Softened:
 
 
 def _finite(temperature: Float[Array, ""]) -> Float[Array, ""]:
-    """A factor for differences of probabilities, which vanish at T = inf."""
+    """Return T, or 0 for T = inf, where differences of probabilities vanish."""
     return jnp.where(jnp.isinf(temperature), 0.0, temperature)
 
 
 def _support(student: Logits, teacher: Logits) -> tuple[Bool[Array, "..."], ...]:
-    """Where both logits are finite, and where only the student's, the teacher's."""
+    """Return masks: both logits finite, only the student's, only the teacher's."""
     in_student, in_teacher = ~jnp.isneginf(student), ~jnp.isneginf(teacher)
     return in_student & in_teacher, in_student & ~in_teacher, ~in_student & in_teacher
 
 
 def _difference(student: Logits, teacher: Logits, p: _Softened) -> _Difference:
-    """Centres student - teacher under p; what is merely shifted out is a constant."""
+    """Center student - teacher under p; the subtracted shift is a constant."""
     shared, _, _ = _support(student, teacher)
     at_top = teacher == _largest(teacher)
 
@@ -121,10 +122,10 @@ def _difference(student: Logits, teacher: Logits, p: _Softened) -> _Difference:
 def soft_target_divergence(
     student: Logits, teacher: Logits, temperature: Float[Array, ""]
 ) -> Float[Array, "*batch"]:
-    """The loss of each example; see the module's docstring."""
+    """Compute the loss of each example, by the formula of the module's docstring."""
     q, p = _soften(student, temperature), _soften(teacher, temperature)
     difference = _difference(student, teacher, p)
-    u, w = difference.centred, difference.centred / temperature
+    u, w = difference.centered, difference.centered / temperature
     _, only_student, only_teacher = _support(student, teacher)
 
     # p_k e^w_k = exp(offset) * (weight of q)_k / (total of p).
@@ -145,7 +146,7 @@ def soft_target_divergence(
     x = s / temperature / temperature
     loss = jnp.where(jnp.isinf(s), s, s * _stable.log1p_remainder(x, 1))
     loss = jnp.where(overflows, scale * (scale * log_sum_exp), loss)
-    # A class that the teacher has and the student excludes costs infinitely much. At
+    # A class that the student masks and the teacher does not costs infinitely much. At
     # T = inf so does the converse: p and q are uniform over different classes.
     infinite = only_teacher | (only_student & jnp.isinf(temperature))
     return jnp.where(jnp.any(infinite, axis=-1), jnp.inf, loss[..., 0])
@@ -169,9 +170,9 @@ def _soft_target_divergence_jvp(primals, tangents):
 def _student_gradient(
     student: Logits, teacher: Logits, temperature: Float[Array, ""]
 ) -> Logits:
-    """T (q - p), from the logarithm of q / p where that is small."""
+    """Compute T (q - p), from the log of q / p where that is small."""
     p, q = _soften(teacher, temperature), _soften(student, temperature)
-    u = _difference(student, teacher, p).centred
+    u = _difference(student, teacher, p).centered
     p, q = p.probabilities, q.probabilities
     shared, _, _ = _support(student, teacher)
     loss = soft_target_divergence(student, teacher, temperature)[..., None]
@@ -186,7 +187,7 @@ def _student_gradient(
         _finite(temperature) * (q - p),
     )
     # The components sum to zero. An error of the loss shifts all log-ratios alike and
-    # shows in the sum: take it out again.
+    # appears in the sum: subtract it again.
     return gradient - q * _sum(gradient)
 
 
@@ -210,13 +211,13 @@ def _student_gradient_jvp(primals, tangents):
 def _teacher_gradient(
     student: Logits, teacher: Logits, temperature: Float[Array, ""]
 ) -> Logits:
-    """-p_k u_k."""
+    """Compute -p_k u_k."""
     p = _soften(teacher, temperature)
-    return -p.probabilities * _difference(student, teacher, p).centred
+    return -p.probabilities * _difference(student, teacher, p).centered
 
 
 def _shifted(logits: Logits) -> Logits:
-    """Logits relative to the largest; zero where they are masked."""
+    """Return logits relative to the largest; masked logits become zero."""
     return jnp.where(jnp.isneginf(logits), 0.0, logits - _largest(logits))
 
 
@@ -224,7 +225,7 @@ def _shifted(logits: Logits) -> Logits:
 def _temperature_gradient(
     student: Logits, teacher: Logits, temperature: Float[Array, ""]
 ) -> Float[Array, "*batch"]:
-    r"""The derivative with respect to T, free of cancellation at high temperatures.
+    r"""Compute the derivative in T, free of cancellation at high temperatures.
 
     The terms of the direct form are of order :math:`1/T` and cancel to
     :math:`1/T^2`. Once that is done by hand, with :math:`x = S/T^2`,
@@ -238,10 +239,10 @@ def _temperature_gradient(
             - 2 S \lambda_2(x)\right],
 
     used where every :math:`|w_k| < 1`. Further derivatives are those of the direct
-    form and do suffer from the cancellation.
+    form, which suffers from the cancellation.
     """
     p = _soften(teacher, temperature)
-    u = _difference(student, teacher, p).centred
+    u = _difference(student, teacher, p).centered
     _, only_student, only_teacher = _support(student, teacher)
     w = u / temperature
     large = only_student | only_teacher | (jnp.abs(w) >= 1.0)
@@ -268,11 +269,11 @@ def _temperature_gradient_jvp(primals, tangents):
 def _temperature_gradient_directly(
     student: Logits, teacher: Logits, temperature: Float[Array, ""]
 ) -> Float[Array, "*batch"]:
-    """2TK - sum_k (q_k - p_k) z_k + Cov_p(u, v) / T."""
+    """Compute 2TK - sum_k (q_k - p_k) z_k + Cov_p(u, v) / T."""
     p = _soften(teacher, temperature)
-    u = _difference(student, teacher, p).centred
+    u = _difference(student, teacher, p).centered
     total = 2.0 * soft_target_divergence(student, teacher, temperature)[..., None]
     total -= _sum(_student_gradient(student, teacher, temperature) * _shifted(student))
-    # No mass, no part in the mean, however far the logit is from the others.
+    # A class without mass must not affect the mean, however far its logit is away.
     total += p.mean(u * jnp.where(p.weights > 0.0, _shifted(teacher), 0.0))
     return (total / temperature)[..., 0]

@@ -1,4 +1,4 @@
-"""Feature maps of different sizes, brought to one."""
+"""Average pooling that brings feature maps to one size."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 def adaptive_average_pool(
     x: Float[Array, "*batch h w c"], height: int, width: int
 ) -> Float[Array, "*batch {height} {width} c"]:
-    """Averages over bins that cover the map: bin i of n is [⌊iH/n⌋, ⌈(i+1)H/n⌉)."""
+    """Average over bins that cover the map: bin i of n is [⌊iH/n⌋, ⌈(i+1)H/n⌉)."""
     if x.shape[-3:-1] == (height, width):
         return x
     rows, columns = _bins(x.shape[-3], height), _bins(x.shape[-2], width)
@@ -23,7 +23,7 @@ def adaptive_average_pool(
 def pool_to_match(
     a: Float[Array, "*batch h1 w1 c1"], b: Float[Array, "*batch h2 w2 c2"]
 ) -> tuple[Float[Array, "*batch h w c1"], Float[Array, "*batch h w c2"]]:
-    """Pools both maps to the smaller height and the smaller width."""
+    """Pool both maps to the smaller height and the smaller width."""
     height = min(a.shape[-3], b.shape[-3])
     width = min(a.shape[-2], b.shape[-2])
     return (
@@ -33,7 +33,7 @@ def pool_to_match(
 
 
 def _bins(size: int, count: int) -> np.ndarray:
-    """The averaging matrix from ``size`` positions to ``count`` bins."""
+    """Return the averaging matrix from ``size`` positions to ``count`` bins."""
     index, position = np.arange(count)[:, None], np.arange(size)[None, :]
     inside = (position >= index * size // count) & (
         position < -(-(index + 1) * size // count)

@@ -12,19 +12,20 @@ from jaxkd._math._stable import l2_normalize
 def singular_vectors(
     x: Float[Array, "n c"], count: int
 ) -> tuple[Float[Array, "c {count}"], Float[Array, " {count}"]]:
-    r"""Leading right singular vectors and squares of singular values.
+    r"""Compute leading right singular vectors and squared singular values.
 
-    Differentiable where singular values coincide or vanish; see :func:`singular_value`.
+    They are differentiable also where singular values coincide or vanish; see
+    :func:`jaxkd.losses.singular_value`.
 
     Args:
         x: A matrix.
-        count: How many, at most :math:`\min(n, c)`.
+        count: Number of vectors, at most :math:`\min(n, c)`.
 
     Returns:
         Vectors as columns, up to sign, zero where the singular value is; and the
         squared singular values, divided by the square of the matrix's largest entry.
     """
-    # Vectors do not depend on the scale: with it left out, nothing overflows.
+    # The vectors do not depend on the scale; without it nothing overflows.
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x)))
     tiny = jnp.finfo(x.dtype).tiny
     nonzero = ~(largest < tiny)  # NaN is let through: it must not pass for zero
@@ -39,11 +40,11 @@ def _eigh(matrix):
 
 @_eigh.def_vmap
 def _eigh_of_batch(_, is_batched, matrices):
-    """On CPU one after the other.
+    """Decompose the matrices of a batch one after the other on CPU.
 
-    A batch is divided among XLA's threads by a thread of theirs that then waits. As
-    many batches side by side as there are threads wait for ever, and a step has several
-    (jaxlib 0.10).
+    One of XLA's threads divides a batch among the others and then waits. If as many
+    batches run side by side as there are threads, all of them wait forever, and a
+    training step has several batches (jaxlib 0.10).
     """
     decompose = jax.lax.platform_dependent(
         matrices,
@@ -55,7 +56,7 @@ def _eigh_of_batch(_, is_batched, matrices):
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _leading(x, count):
-    """Eigenvectors and eigenvalues of ``x.T @ x``, by the smaller Gram matrix."""
+    """Compute eigenvectors and eigenvalues of ``x.T @ x`` by the smaller Gram."""
     wide = x.shape[0] < x.shape[1]
     gram = x @ x.T if wide else x.T @ x
     squares, vectors = _eigh(gram)  # ascending
@@ -82,8 +83,8 @@ def _leading_jvp(count, primals, tangents):
         squares[0] > 0.0, squares[0], 1.0
     )
     along = vectors.T @ change
-    # The diagonal is left out before the division: in second derivatives it would be a
-    # difference of two equal numbers of the size 1/guard^2.
+    # Exclude the diagonal before the division: in second derivatives it would be a
+    # difference of two equal numbers of size 1/guard^2.
     itself = jnp.eye(len(squares), count, dtype=bool)
     difference = jnp.where(itself, 1.0, top_squares[None, :] - squares[:, None])
     weights = jnp.where(itself, 0.0, _reciprocal(difference, guard))
@@ -95,5 +96,5 @@ def _leading_jvp(count, primals, tangents):
 
 
 def _reciprocal(x: Array, guard: Array) -> Array:
-    """1/x far from zero, zero at zero."""
+    """Return 1/x far from zero, and zero at zero."""
     return x / (x * x + guard * guard)

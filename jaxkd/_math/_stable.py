@@ -1,4 +1,4 @@
-"""Numerically stable primitives shared by the losses and modules.
+"""Numerically stable primitives that losses and modules share.
 
 All of them compute in the dtype they are given, under ``jit`` and ``vmap``, and have
 derivatives of every order at their regular points, the removable singularities at
@@ -22,14 +22,14 @@ _LOG1P_SERIES_RADIUS = 0.5
 
 
 def l2_normalize(x: Float[Array, "..."], *, axis: int = -1) -> Float[Array, "..."]:
-    r"""Scales every vector along ``axis`` to unit Euclidean length.
+    r"""Scale every vector along ``axis`` to unit Euclidean length.
 
     Nothing is added to the norm, so the result does not depend on the scale of ``x``
     from the smallest to the largest normal number. A zero vector stays zero and gets
     a zero gradient, whatever the other vectors are.
 
     Args:
-        x: Vectors to normalise.
+        x: Vectors to normalize.
         axis: The axis that holds a vector's components.
 
     Returns:
@@ -48,7 +48,7 @@ def l2_normalize(x: Float[Array, "..."], *, axis: int = -1) -> Float[Array, "...
     # numbers counts as zero, because its gradient is too large for the dtype. XLA
     # may divide by multiplying with a reciprocal, which has to be normal too.
     tiny = jnp.finfo(x.dtype).tiny
-    nonzero = ~(largest < tiny)  # NaN is let through: it must not pass for zero
+    nonzero = ~(largest < tiny)  # NaN must not pass for zero
     x = jnp.where(nonzero, x / jnp.clip(largest, tiny, 1.0 / tiny), 0.0)
     squared_norm = jnp.sum(x * x, axis=axis, keepdims=True)
     return x / jnp.sqrt(jnp.where(nonzero, squared_norm, 1.0))
@@ -56,7 +56,7 @@ def l2_normalize(x: Float[Array, "..."], *, axis: int = -1) -> Float[Array, "...
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def exp_remainder(x: Float[Array, "..."], order: int) -> Float[Array, "..."]:
-    r"""The exponential without the head of its series, divided by the next power.
+    r"""Compute exp without the head of its series, divided by the next power.
 
     .. math::
         \varphi_k(x) = \sum_{n \ge 0} \frac{x^n}{(n + k)!}, \qquad
@@ -91,7 +91,7 @@ def _exp_remainder_jvp(order, primals, tangents):
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def log1p_remainder(x: Float[Array, "..."], order: int) -> Float[Array, "..."]:
-    r"""The logarithm of :math:`1 + x` treated as :func:`exp_remainder` treats exp.
+    r"""Compute the remainder of :math:`\log(1 + x)`, as :func:`exp_remainder` for exp.
 
     .. math::
         \lambda_k(x) = \sum_{n \ge 0} \frac{(-x)^n}{n + k}, \qquad
@@ -125,7 +125,7 @@ def _log1p_remainder_jvp(order, primals, tangents):
 
 
 def _power_series(x, coefficient, radius):
-    """Horner's rule, with as many terms as the dtype needs up to ``radius``."""
+    """Evaluate a series by Horner's rule, with enough terms for the dtype."""
     precision = coefficient(0) * float(jnp.finfo(x.dtype).eps) / 8.0
     n = 0
     while abs(coefficient(n)) * radius**n > precision:
@@ -138,7 +138,7 @@ def _power_series(x, coefficient, radius):
 
 @jax.custom_jvp
 def accurate_sum(x: Float[Array, "*batch n"]) -> Float[Array, "*batch"]:
-    """Sum over the last axis, as if accumulated with about twice the precision.
+    """Sum over the last axis as accurately as with about twice the precision.
 
     XLA adds runs of terms one after the other: after a large term all the small ones
     are rounded alike, which costs a decimal place at a thousand terms.
@@ -164,7 +164,7 @@ def _accurate_sum_jvp(primals, tangents):
 def two_sum(
     a: Float[Array, "..."], b: Float[Array, "..."]
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """The rounded sum of finite numbers and its rounding error, a constant.
+    """Return the rounded sum of finite numbers and its rounding error, a constant.
 
     References:
         Knuth, The Art of Computer Programming, vol. 2, Sec. 4.2.2, Theorem B.
@@ -179,7 +179,7 @@ def two_sum(
 def scaled_difference(
     x: Float[Array, "..."], reference: Float[Array, "..."], scale: Float[Array, ""]
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """``(x - reference) / scale`` to about twice the working precision.
+    """Compute ``(x - reference) / scale`` to about twice the working precision.
 
     An exponential turns the absolute error of its argument into a relative error:
     rounding 100 to float32 costs up to 4e-6. The second number returned is what
@@ -227,7 +227,7 @@ def _scaled_difference_jvp(primals, tangents):
 
 
 def _halves(x):
-    """Splits the significand in two, each short enough for exact products."""
+    """Split the significand in two halves, short enough for exact products."""
     info = jnp.finfo(x.dtype)
     upper = jax.lax.reduce_precision(
         x, exponent_bits=info.nexp, mantissa_bits=(info.nmant - 1) // 2

@@ -19,7 +19,7 @@ from jaxkd.heads._factor import factor_channels
     repdistiller="attention",
 )
 def attention_transfer(*, power: int = 2) -> Distiller:
-    """Attention transfer: the networks look at the same places.
+    """Match the networks' spatial attention (attention transfer, AT).
 
     The loss is :func:`jaxkd.losses.attention_transfer`, summed over all stages but the
     stem. The benchmarks' weight is 1000.
@@ -65,7 +65,7 @@ def factor_transfer(
     normalize_paraphraser: bool = False,
     pretraining_epochs: int = 30,
 ) -> Distiller:
-    """Factor transfer: the student explains itself as the teacher is paraphrased.
+    """Match the student's translated factors to the teacher's paraphrased ones (FT).
 
     First a :class:`jaxkd.heads.Paraphraser` learns, without the student, to reconstruct
     the teacher's last feature maps; the loss of that stage is the mean squared error.
@@ -76,7 +76,7 @@ def factor_transfer(
     Args:
         rate: Channels of the factors relative to the teacher's.
         power: Exponent of the activations of the factors that are compared.
-        normalize_paraphraser: Whether the paraphraser has batch normalisation. The
+        normalize_paraphraser: Whether the paraphraser has batch normalization. The
             benchmarks' has none; the translator always has.
         pretraining_epochs: How long the paraphraser is trained, at least 1: the factor
             of an untrained one says nothing of the teacher.
@@ -175,7 +175,7 @@ def factor_transfer(
     repdistiller="nst",
 )
 def neuron_selectivity() -> Distiller:
-    """Neuron selectivity transfer: the channels respond to the same patterns.
+    """Match the patterns that the channels respond to (neuron selectivity transfer).
 
     The loss is :func:`jaxkd.losses.neuron_selectivity`, summed over all stages but the
     stem. The benchmarks' weight is 50.

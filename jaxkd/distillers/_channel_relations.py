@@ -19,19 +19,19 @@ from jaxkd.heads import Regressor, bind_heads, init_heads, rest_of
     losses=(losses.inter_channel_correlation,),
 )
 def inter_channel_correlation() -> Distiller:
-    """Correlations among the channels of the last feature maps.
+    """Match the correlations among the channels of the last feature maps (ICKD).
 
     The loss is :func:`jaxkd.losses.inter_channel_correlation` of the last stage, before
     pooling. If the student has another number of channels than the teacher, a trained
-    1x1 convolution with batch normalisation brings them to the teacher's.
+    1x1 convolution with batch normalization maps its channels to the teacher's.
 
     Returns:
-        A distiller; the convolution, if there is one, is trained, and the statistics of
-        its normalisation are the distiller's state.
+        A distiller. The convolution, if there is one, is trained; the statistics of its
+        normalization are the distiller's state.
 
     Raises:
-        ValueError: From ``init``, if there is no teacher or a network gives no feature
-            maps.
+        ValueError: From ``init``, if there is no teacher or a network returns no
+            feature maps.
 
     Example:
         >>> from jaxkd import distillers

@@ -27,7 +27,7 @@ def class_relation(
     intra_weight: Real[ArrayLike, ""] = 1.0,
     temperature: Real[ArrayLike, ""] = 4.0,
 ) -> Distiller:
-    r"""Correlations of softened predictions, over the classes and the batch (DIST).
+    r"""Match correlations of predictions, over the classes and the batch (DIST).
 
     With :func:`jaxkd.losses.inter_class_relation` of example :math:`i` and the mean of
     :func:`jaxkd.losses.intra_class_relation` over the classes,
@@ -77,10 +77,10 @@ def class_relation(
     losses=(losses.standardize_logits,),
 )
 def standardized_soft_targets(*, temperature: Real[ArrayLike, ""] = 2.0) -> Distiller:
-    """Soft targets of standardised logits (LSKD).
+    """Match soft targets of standardized logits (LSKD).
 
-    Both networks' logits are brought to mean zero and standard deviation one by
-    :func:`jaxkd.losses.standardize_logits`, then compared by
+    The method standardizes both networks' logits with
+    :func:`jaxkd.losses.standardize_logits` and compares them with
     :func:`jaxkd.losses.soft_target_kl`. The student matches the relations of the
     teacher's logits, not their size.
 
@@ -123,12 +123,12 @@ def standardized_soft_targets(*, temperature: Real[ArrayLike, ""] = 2.0) -> Dist
 def multi_level(
     *, temperatures: Sequence[float | int] = (2.0, 3.0, 4.0, 5.0, 6.0)
 ) -> Distiller:
-    """Predictions and their Gram matrices at several temperatures (MLKD).
+    """Match predictions and their Gram matrices at several temperatures (MLKD).
 
     The loss is :func:`jaxkd.losses.multi_level`.
 
     Args:
-        temperatures: Positive, finite, at least one.
+        temperatures: At least one positive, finite temperature.
 
     Returns:
         A distiller without parameters or state; its metric ``agreement`` is the
@@ -148,7 +148,8 @@ def multi_level(
     """
     if len(temperatures) == 0:
         raise InvalidInputError(
-            "temperatures must hold at least one, got none", argument="temperatures"
+            "temperatures must hold at least one temperature, got none",
+            argument="temperatures",
         )
     for t in temperatures:
         _checks.check_finite_positive(temperatures=t)

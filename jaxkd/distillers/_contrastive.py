@@ -1,4 +1,4 @@
-"""Contrastive representation distillation, on the bank of the holistic method."""
+"""Contrastive representation distillation, with a memory bank."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -25,12 +25,12 @@ _EPSILON = 1e-7
 
 
 class ContrastState(NamedTuple):
-    """What contrastive representation distillation keeps between steps.
+    """State of contrastive representation distillation between steps.
 
     Attributes:
-        bank: The last embeddings of every training example.
+        bank: Latest embeddings of every training example.
         row_labels: Classes of the training examples.
-        num_negatives: How many negatives an example is contrasted with.
+        num_negatives: Number of negatives of each example.
         normalizer: The constants ``Z`` of the student's and the teacher's side;
             zero until the first batch has been seen.
     """
@@ -58,11 +58,11 @@ def contrastive_representation(
     bank_dtype: DTypeLike = "float32",
     chunk_size: int | None = None,
 ) -> Distiller:
-    r"""Contrastive representation distillation (CRD).
+    r"""Contrast embeddings against a memory bank of both networks (CRD).
 
-    Linear embeddings :math:`h^s, h^t` of unit length are told from :math:`K` samples of
-    other classes by noise-contrastive estimation, each against the *other* network's
-    bank :math:`M`:
+    Noise-contrastive estimation distinguishes linear embeddings :math:`h^s, h^t` of
+    unit length from :math:`K` samples of other classes, each against the *other*
+    network's bank :math:`M`:
 
     .. math::
         \ell_i = c(h^s_i, M^t) + c(h^t_i, M^s), \qquad
@@ -73,26 +73,26 @@ def contrastive_representation(
     The normalizer :math:`Z` of each side is the mean of :math:`e^{a \cdot m/\tau}` over
     the first batch's positives and negatives, times the number of examples :math:`N`;
     it is a constant afterwards and is checkpointed with the bank. See
-    :func:`jaxkd.losses.noise_contrastive`. Nothing of size ``[batch, K, dim]`` is ever
-    gathered.
+    :func:`jaxkd.losses.noise_contrastive`. The computation never gathers an array of
+    size ``[batch, K, dim]``.
 
     Args:
         dim: Width of the embeddings and of the bank.
         temperature: Divides the scores, :math:`\tau`; 0.07 in the published
             benchmark, 0.1 in the paper.
-        bank_momentum: Share of the old row when an embedding enters the bank.
-        num_negatives: How many negatives :math:`K` an example is contrasted with. By
-            default 16,384, or as many as every class finds, if those are fewer.
-        negatives: Which rows of other classes; see :func:`holistic`.
-        bank_dtype: Storage of the bank; ``"bfloat16"`` halves it.
-        chunk_size: Rows of the bank that are read at a time.
+        bank_momentum: Weight of the old row when an embedding enters the bank.
+        num_negatives: Number :math:`K` of negatives of each example. By default 16,384,
+            or the largest number available to every class, if that is less.
+        negatives: How to select rows of other classes; see :func:`holistic`.
+        bank_dtype: Dtype of the bank; ``"bfloat16"`` halves its memory.
+        chunk_size: Number of rows of the bank that are read at a time.
 
     Returns:
         A distiller. Its loss is in nats; its metrics are the mean of each side,
         ``student`` and ``teacher``, and :func:`jaxkd.memory.bank_statistics`.
 
     Raises:
-        TypeError: If a count is no integer.
+        TypeError: If a count is not an integer.
         ValueError: If a setting is out of range or unknown; from ``init``, if there is
             no teacher, only one class, or a class with fewer than ``num_negatives``
             examples of others.
@@ -125,7 +125,7 @@ def contrastive_representation(
         return lambda rngs: _Embeddings(*widths, dim=dim, rngs=rngs)
 
     def contrast(anchors, old, table, chosen, normalizer, count, rows):
-        """One side: NCE of its anchors, and the normalizer that it goes by."""
+        """Return one side's NCE loss of its anchors, and its normalizer."""
         attraction = jnp.sum(anchors * jax.lax.stop_gradient(old), axis=-1)
         attraction = attraction / temperature
 
@@ -197,8 +197,9 @@ def contrastive_representation(
             embedded_t, old.student, extra.bank.student, chosen, z_t, count, rows
         )
         total = side_s + side_t
-        # As in the holistic method: no finite loss, no entry; and a donated bank is
-        # written in place because the update waits for the loss.
+        # As in the holistic method, an example without a finite loss does not enter the
+        # bank. Because the update waits for the loss, XLA writes a donated bank in
+        # place.
         kept = jnp.where(jnp.isfinite(total), batch.rows, len(extra.bank.student))
         bank = memory.update(
             extra.bank, kept, embedded_s, embedded_t, momentum=bank_momentum
@@ -215,7 +216,7 @@ def contrastive_representation(
 
 
 class _Embeddings(nnx.Module):
-    """One linear embedding of unit length for each network."""
+    """A linear embedding of unit length for each network."""
 
     def __init__(
         self,

@@ -19,9 +19,9 @@ def reverse_kl(
     *,
     temperature: Real[ArrayLike, ""] = 1.0,
 ) -> Distiller:
-    """Divergence from the student's softened predictions to the teacher's.
+    """Match predictions by the KL divergence from the student to the teacher.
 
-    The student is drawn to one mode of the teacher rather than spread over all.
+    The student concentrates on one mode of the teacher instead of covering all modes.
     The loss is :func:`jaxkd.losses.reverse_kl`.
 
     Args:
@@ -57,9 +57,10 @@ def jensen_shannon(
     mixture: float | int = 0.5,
     temperature: Real[ArrayLike, ""] = 1.0,
 ) -> Distiller:
-    """Divergences of teacher and student to a mixture of both.
+    """Match predictions by the Jensen-Shannon divergence to a mixture of both.
 
-    Between distillation by soft targets and :func:`reverse_kl`, and bounded.
+    The loss lies between those of :func:`soft_targets` and :func:`reverse_kl`, and is
+    bounded.
     The loss is :func:`jaxkd.losses.jensen_shannon`.
 
     Args:
@@ -84,7 +85,8 @@ def jensen_shannon(
     _checks.check_in_range(0.0, 1.0, mixture=mixture)
     if mixture in (0, 1):
         raise InvalidInputError(
-            f"mixture must lie strictly between 0 and 1, got {mixture}",
+            f"mixture must lie strictly between 0 and 1, got {mixture}; use "
+            "soft_targets or reverse_kl for the limits",
             argument="mixture",
         )
     _checks.check_positive(temperature=temperature)
@@ -104,9 +106,9 @@ def skewed_kl(
     skew: float | int = 0.1,
     temperature: Real[ArrayLike, ""] = 1.0,
 ) -> Distiller:
-    """Divergence from the teacher to a mixture of both.
+    """Match predictions by the KL divergence from the teacher to a mixture of both.
 
-    A class that the student has missed does not take over the gradient.
+    A class that the student misses does not dominate the gradient.
     The loss is :func:`jaxkd.losses.skewed_kl`.
 
     Args:

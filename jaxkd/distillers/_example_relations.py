@@ -21,7 +21,7 @@ from jaxkd.heads import Embedding, bind_heads, init_heads
     repdistiller="similarity",
 )
 def similarity_preserving() -> Distiller:
-    """Similarity-preserving distillation on the last feature maps.
+    """Match the similarities of examples by their last feature maps (SP).
 
     The loss is :func:`jaxkd.losses.similarity_preserving` of the last stage, before
     pooling. Published weight: 3000.
@@ -30,8 +30,8 @@ def similarity_preserving() -> Distiller:
         A distiller without parameters or state.
 
     Raises:
-        ValueError: From ``init``, if there is no teacher or a network gives no feature
-            maps.
+        ValueError: From ``init``, if there is no teacher or a network returns no
+            feature maps.
 
     Example:
         >>> from jaxkd import distillers
@@ -55,7 +55,7 @@ def similarity_preserving() -> Distiller:
     repdistiller="pkt",
 )
 def probabilistic_transfer() -> Distiller:
-    """Probabilistic knowledge transfer between the batch's embeddings.
+    """Match the neighbor probabilities of the batch's embeddings (PKT).
 
     The loss is :func:`jaxkd.losses.probabilistic_transfer`. Published weight: 30000.
 
@@ -87,11 +87,12 @@ def probabilistic_transfer() -> Distiller:
     repdistiller="correlation",
 )
 def correlation_congruence(*, dim: int = 128) -> Distiller:
-    """Correlation congruence as benchmarked, on linear embeddings of both networks.
+    """Match correlations of consecutive examples, as benchmarked (CC).
 
     The loss is :func:`jaxkd.losses.correlation_congruence` of two trained linear maps
-    of the networks' embeddings. Each of its ``batch - 1`` values belongs half to each
-    of its two examples, scaled so that the mean stays the same. Published weight: 0.02.
+    of the networks' embeddings. Each of its ``batch - 1`` values is split evenly
+    between its two examples and scaled so that the mean stays the same. Published
+    weight: 0.02.
 
     Args:
         dim: Width of the space in which the embeddings are compared.
@@ -100,7 +101,7 @@ def correlation_congruence(*, dim: int = 128) -> Distiller:
         A distiller whose linear maps are trained.
 
     Raises:
-        TypeError: If ``dim`` is no integer.
+        TypeError: If ``dim`` is not an integer.
         ValueError: If ``dim`` is less than 1; from ``init``, if there is no teacher or
             the batch has only one example.
 
@@ -122,7 +123,7 @@ def correlation_congruence(*, dim: int = 128) -> Distiller:
         if len(spec.student.embedding) < 2:
             raise InvalidInputError(
                 "correlation_congruence compares each example with the next, but the "
-                "batch has only one",
+                "batch has only one; use a larger batch size",
                 argument="spec",
             )
         return _init_embedders(rngs, spec, method, dim)
@@ -147,7 +148,7 @@ def correlation_congruence(*, dim: int = 128) -> Distiller:
 def correlation_congruence_kernel(
     *, dim: int = 128, gamma: Real[ArrayLike, ""] = 0.4, order: int = 2
 ) -> Distiller:
-    """Correlation congruence as in the paper, on linear embeddings of both networks.
+    """Match correlations under a Gaussian kernel, as in the paper (CC).
 
     The loss is :func:`jaxkd.losses.correlation_congruence_kernel` of two trained linear
     maps of the networks' embeddings.
@@ -161,7 +162,7 @@ def correlation_congruence_kernel(
         A distiller whose linear maps are trained.
 
     Raises:
-        TypeError: If ``dim`` or ``order`` is no integer.
+        TypeError: If ``dim`` or ``order`` is not an integer.
         ValueError: If a setting is out of range; from ``init``, if there is no teacher.
 
     Example:
@@ -218,13 +219,13 @@ def _init_embedders(rngs, spec, method, dim) -> DistillerState:
 
 
 def _embed(params, student, teacher, dim) -> tuple[Array, Array]:
-    """Both embeddings in the common space; the teacher's own is a constant."""
+    """Map both embeddings to the common space; the teacher's own is a constant."""
     heads = bind_heads(_make_embedders(student, teacher, dim), params, {})
     fixed = jax.lax.stop_gradient(teacher.embedding)
     return heads.student(student.embedding), heads.teacher(fixed)
 
 
 def _shared(pairs: Float[Array, " pairs"]) -> Float[Array, " pairs+1"]:
-    """Gives each of two neighbours half of their value; keeps the mean."""
+    """Give each of two neighbors half of their value, and keep the mean."""
     halves = 0.5 * (jnp.pad(pairs, (0, 1)) + jnp.pad(pairs, (1, 0)))
     return halves * (len(pairs) + 1) / len(pairs)

@@ -29,21 +29,22 @@ _BOUNDARY_SCALE = 3 / 1000  # as published
     repdistiller="hint",
 )
 def hint(*, stage: int = 2) -> Distiller:
-    """FitNets: regression on the teacher's feature map, through a regressor.
+    """Regress one stage's feature map on the teacher's, through a regressor (FitNets).
 
-    The loss is :func:`jaxkd.losses.hint` between what :class:`jaxkd.heads.Regressor`
-    makes of the student's map and the teacher's. The benchmarks' weight is 100, and
-    they train all at once; the paper trains up to the stage first.
+    The loss is :func:`jaxkd.losses.hint` between the output of a
+    :class:`jaxkd.heads.Regressor` of the student's map and the teacher's map. The
+    benchmarks use the weight 100 and train all layers at once; the paper first trains
+    the layers up to the stage.
 
     Args:
         stage: The stage whose maps are compared; 0 is the stem.
 
     Returns:
         A distiller. Its parameters are the regressor's, its state the statistics of the
-        regressor's batch normalisation.
+        regressor's batch normalization.
 
     Raises:
-        TypeError: If the stage is no integer.
+        TypeError: If the stage is not an integer.
         ValueError: If it is negative; from ``init``, if there is no teacher, a network
             has no such stage, or no regressor fits the sizes of the maps.
 
@@ -95,15 +96,15 @@ def hint(*, stage: int = 2) -> Distiller:
     repdistiller="vid",
 )
 def variational_information(*, initial_variance: float | int = 5.0) -> Distiller:
-    """Variational information distillation: predicting the teacher's features.
+    """Predict the teacher's features with learned variances (VID).
 
-    The loss is :func:`jaxkd.losses.variational_information` of what one
-    :class:`jaxkd.heads.VariationalRegressor` a stage predicts, summed over all stages
-    but the stem. Where the maps differ in size, the larger is average-pooled to the
+    The loss is :func:`jaxkd.losses.variational_information` of the predictions of one
+    :class:`jaxkd.heads.VariationalRegressor` per stage, summed over all stages but the
+    stem. If the maps differ in size, the larger is average-pooled to the
     smaller. The benchmarks' weight is 1.
 
     Args:
-        initial_variance: The variances that the regressors start with.
+        initial_variance: Initial variances of the regressors.
 
     Returns:
         A distiller without state. Its parameters are the regressors', variances
@@ -169,9 +170,9 @@ def variational_information(*, initial_variance: float | int = 5.0) -> Distiller
 def activation_boundary(
     *, margin: float | int = 1.0, pretraining_epochs: int = 30
 ) -> Distiller:
-    r"""Activation boundaries: the student starts with its neurons on the right side.
+    r"""Pretrain the student to have the same active neurons as the teacher (AB).
 
-    Before training, the student and one connector a stage, a
+    Before training, the student and one connector per stage, a
     :class:`jaxkd.heads.Regressor` without ReLU, learn by
     :func:`jaxkd.losses.activation_boundary` on the maps before their activation. With
     stages 1 to n, the stem left out,
@@ -179,13 +180,13 @@ def activation_boundary(
     .. math::
         \ell = \frac{3}{1000} \sum_{i=1}^n 2^{i - n} \ell_i.
 
-    Afterwards the connectors are dropped and the loss is zero, as published: what
-    remains is where the student starts from. Give it any weight but 0.
+    Afterwards the connectors are dropped and the loss is zero, as published: only the
+    initialization of the student remains. Give the part any weight but 0.
 
     Args:
-        margin: How far from the boundary a neuron has to be.
-        pretraining_epochs: How long that stage lasts, at least 1: the method is this
-            stage.
+        margin: Required distance of a neuron from the boundary.
+        pretraining_epochs: Number of epochs of that stage, at least 1: the method
+            consists of it.
 
     Returns:
         A distiller with pretraining, and without parameters or state then. The metrics
@@ -193,7 +194,7 @@ def activation_boundary(
         on.
 
     Raises:
-        TypeError: If the number of epochs is no integer.
+        TypeError: If the number of epochs is not an integer.
         ValueError: If a setting is out of range; from ``init``, if there is no teacher,
             the networks' stages do not correspond, or no connector fits their sizes.
 

@@ -20,7 +20,7 @@ def decoupled_kl(
     non_target_weight: Real[ArrayLike, ""] = 8.0,
     temperature: Real[ArrayLike, ""] = 4.0,
 ) -> Distiller:
-    """The label's and the other classes' divergences with weights of their own (DKD).
+    """Match the labeled class and the other classes with separate weights (DKD).
 
     The loss is :func:`jaxkd.losses.decoupled_kl`.
 
@@ -65,7 +65,7 @@ def normalized_kl(
     non_target_weight: Real[ArrayLike, ""] = 1.5,
     temperature: Real[ArrayLike, ""] = 1.0,
 ) -> Distiller:
-    """Soft cross-entropies of the label and of the other classes renormalised (NKD).
+    """Match the label and the renormalized other classes by cross-entropy (NKD).
 
     The loss is :func:`jaxkd.losses.normalized_kl`.
 

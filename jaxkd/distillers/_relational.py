@@ -23,7 +23,7 @@ from jaxkd.distillers._metadata import method
 def relational(
     *, distance_weight: float | int = 25.0, angle_weight: float | int = 50.0
 ) -> Distiller:
-    """Relational distillation: distances and angles among the batch's embeddings.
+    """Match the distances and angles among the batch's embeddings (RKD).
 
     The loss is ``distance_weight`` times :func:`jaxkd.losses.relational_distance` plus
     ``angle_weight`` times :func:`jaxkd.losses.relational_angle`. Published weight: 1.
@@ -59,7 +59,8 @@ def relational(
             )
     if not any(weights.values()):
         raise InvalidInputError(
-            "distance_weight and angle_weight are both 0: nothing is left to train",
+            "distance_weight and angle_weight are both 0, so nothing would be trained; "
+            "give one a positive value",
             argument="distance_weight",
         )
 

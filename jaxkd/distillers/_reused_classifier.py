@@ -25,19 +25,19 @@ from jaxkd.models import ReusedClassifier
     with_kd=False,
 )
 def reused_classifier() -> Distiller:
-    r"""Distillation with the teacher's classifier, reused (SimKD).
+    r"""Train a projector in front of the teacher's classifier, reused (SimKD).
 
     The student becomes a :class:`jaxkd.models.ReusedClassifier`: its last feature map
     goes through a projector :math:`P` and then through the teacher's pooling and
-    classifier, which stay as they are. All that is learnt is to make the teacher's
-    last map :math:`F^t`:
+    classifier, which do not change. The student only learns to reproduce the
+    teacher's last map :math:`F^t`:
 
     .. math::
         \ell = \operatorname{mean}(P(F^s) - F^t)^2,
 
     the mean over positions and channels; the larger map is average-pooled to the
     smaller. Alone it needs no labels. Projector and classifier belong to the student:
-    evaluation, checkpoints and exports hold them.
+    evaluation, checkpoints and exports include them.
 
     Returns:
         A distiller without heads. Its metric is the agreement of the two networks'
@@ -79,8 +79,8 @@ def reused_classifier() -> Distiller:
             raise InvalidInputError(
                 "reused_classifier compares the teacher's last map with the student's "
                 f"projected one, but they have {teacher[-1].shape[-1]} and "
-                f"{own[-1].shape[-1]} channels; is the student the network that "
-                "Distiller.student makes?",
+                f"{own[-1].shape[-1]} channels; use the network that "
+                "Distiller.student returns",
                 argument="spec",
             )
         return DistillerState({}, {})

@@ -20,7 +20,7 @@ _REDUCTION = 4  # as published
     losses=(losses.hint,),
 )
 def semantic_calibration() -> Distiller:
-    r"""SemCKD: each stage of the student learns from the stages it attends to.
+    r"""Match each student stage to the teacher stages that it attends to (SemCKD).
 
     With the features of stage :math:`s` flattened to the rows of :math:`F_s`, row
     :math:`i` of the similarities :math:`F_s F_s^\top` is embedded as a query
@@ -35,17 +35,17 @@ def semantic_calibration() -> Distiller:
     the mean over positions and channels, with a
     :class:`jaxkd.heads.CrossLayerProjection` :math:`P_{s,t}` for each pair of stages.
     Before it, the larger of two maps is average-pooled to the smaller. The stems are
-    left out; the networks may have different numbers of stages. What attention depends
-    on is trained with the rest, the student's features included.
+    left out; the networks may have different numbers of stages. Everything that
+    attention depends on is trained, including the student's features.
 
-    The embeddings read rows as long as the batch, so the batch size of training is part
-    of the parameters' shapes and has to stay constant: the last batch of an epoch is
-    filled up, not shorter. Their width is a quarter of it, as published, but at least
+    The embeddings read rows as long as the batch. So the batch size of training is part
+    of the parameters' shapes and must stay constant: the last batch of an epoch is
+    padded, not shorter. Their width is a quarter of it, as published, but at least
     2, because unit vectors of width 1 cannot turn.
 
     Returns:
         A distiller. Its parameters are the heads', its state the statistics of the
-        projections' batch normalisation. Its metric is the mean ``entropy`` of the
+        projections' batch normalization. Its metric is the mean ``entropy`` of the
         attention, in nats.
 
     Raises:
@@ -103,7 +103,7 @@ def semantic_calibration() -> Distiller:
 
 
 def similarities(x: Float[Array, "batch ..."]) -> Float[Array, "batch batch"]:
-    """The inner products of the examples' flattened features, at least float32."""
+    """Return inner products of the examples' flattened features, at least float32."""
     rows = _checks.as_float_array(x, "x").reshape(len(x), -1)
     return jnp.matmul(rows, rows.T, precision="highest")
 
@@ -115,7 +115,7 @@ def attend(
     Float[Array, "batch student_stages teacher_stages"],
     Float[Array, "batch student_stages"],
 ]:
-    """Each example's attention of the student's stages to the teacher's; its entropy.
+    """Return each example's attention to the teacher's stages, and its entropy.
 
     The dtypes of the networks may differ; the wider one is used.
     """
@@ -127,7 +127,7 @@ def attend(
 
 
 def _make_heads(maps_s, maps_t, batch_size):
-    """What builds each head, by its name; the maps may be abstract."""
+    """Return the builders of the heads by name; the maps may be abstract."""
     dim = max(2, batch_size // _REDUCTION)
 
     def embedding(x):
@@ -153,5 +153,5 @@ def _make_heads(maps_s, maps_t, batch_size):
 
 
 def _pair(i: int, j: int) -> str:
-    """The name of the projection from the student's stage to the teacher's."""
+    """Return the name of the projection from the student's stage to the teacher's."""
     return f"projection{i}_{j}"

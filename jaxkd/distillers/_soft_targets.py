@@ -18,7 +18,7 @@ from jaxkd.models import ModelOutput
     with_kd=False,
 )
 def cross_entropy() -> Distiller:
-    r"""Cross-entropy with the labels: training without a teacher.
+    r"""Train on the labels with cross-entropy, without a teacher.
 
     .. math::
         \ell = -\log \mathrm{softmax}(z^s)_y, \qquad
@@ -62,7 +62,7 @@ def cross_entropy() -> Distiller:
     with_kd=False,
 )
 def soft_targets(*, temperature: Real[ArrayLike, ""] = 4.0) -> Distiller:
-    """Knowledge distillation by softened predictions.
+    """Match softened predictions (knowledge distillation, KD).
 
     The loss is :func:`jaxkd.losses.soft_target_kl`, exact for every temperature in
     ``(0, inf]``; at infinity it is half the variance of the logit differences.
@@ -72,7 +72,8 @@ def soft_targets(*, temperature: Real[ArrayLike, ""] = 4.0) -> Distiller:
 
     Returns:
         A distiller without parameters or state; its metrics are those of
-        :func:`logit_matching`, though this loss leaves the gap of the means alone.
+        :func:`logit_matching`, although this loss does not depend on the gap of the
+        means.
 
     Raises:
         ValueError: If the temperature is not positive.
@@ -104,11 +105,11 @@ def soft_targets(*, temperature: Real[ArrayLike, ""] = 4.0) -> Distiller:
     with_kd=False,
 )
 def logit_matching() -> Distiller:
-    """Regression on the teacher's logits.
+    """Regress the student's logits on the teacher's.
 
     The loss is :func:`jaxkd.losses.logit_matching`: :func:`soft_targets` at infinite
     temperature plus :func:`jaxkd.losses.mean_gap`, which pulls the mean logits of
-    student and teacher together and which no softmax sees.
+    student and teacher together. A softmax is invariant to it.
 
     Returns:
         A distiller without parameters or state; its metrics are ``agreement``, the
@@ -136,7 +137,7 @@ def transformed_teacher_matching(
     *,
     temperature: Real[ArrayLike, ""] = 4.0,
 ) -> Distiller:
-    """The softened teacher matched by a student without temperature (TTM).
+    """Match the softened teacher with an unsoftened student (TTM).
 
     The loss is :func:`jaxkd.losses.transformed_teacher_matching`.
 
@@ -174,7 +175,7 @@ def weighted_transformed_teacher_matching(
     *,
     temperature: Real[ArrayLike, ""] = 4.0,
 ) -> Distiller:
-    """Transformed teacher matching, weighted by the teacher's power sum (WTTM).
+    """Match the transformed teacher, weighted by the teacher's power sum (WTTM).
 
     The loss is :func:`jaxkd.losses.weighted_transformed_teacher_matching`.
 

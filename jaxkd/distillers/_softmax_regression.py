@@ -26,11 +26,11 @@ from jaxkd.heads import bind_heads, init_heads, rest_of
     ),
 )
 def softmax_regression() -> Distiller:
-    r"""Softmax regression representation learning (SRRL).
+    r"""Match embeddings, also as the teacher's classifier reads them (SRRL).
 
-    The student's embedding :math:`h^s` is led through a trained connector :math:`r`
-    (linear, batch normalisation, rectifier) and then through the teacher's classifier
-    :math:`W^t, b^t`, which stays as it is:
+    The student's embedding :math:`h^s` passes through a trained connector :math:`r`
+    (linear, batch normalization, rectifier) and then through the teacher's classifier
+    :math:`W^t, b^t`, which does not change:
 
     .. math::
         \ell = \operatorname{mean} (r(h^s) - h^t)^2
@@ -89,12 +89,12 @@ def softmax_regression() -> Distiller:
 
 
 class _Connector(nnx.Module):
-    """Linear without bias, batch normalisation, rectifier."""
+    """A linear layer without bias, batch normalization and a rectifier."""
 
     def __init__(self, in_features: int, out_features: int, *, rngs: nnx.Rngs):
         self.linear = nnx.Linear(in_features, out_features, use_bias=False, rngs=rngs)
         self.norm = nnx.BatchNorm(out_features, momentum=0.9, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch features"]) -> Float[Array, "batch out"]:
-        """Adapts a batch of embeddings."""
+        """Adapt a batch of embeddings."""
         return nnx.relu(self.norm(self.linear(x)))

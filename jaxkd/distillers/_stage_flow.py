@@ -22,16 +22,16 @@ from jaxkd.distillers._stages import head_dtype, require_maps, summed
     repdistiller="fsp",
 )
 def flow_of_solution(*, pretraining_epochs: int = 30) -> Distiller:
-    """The flow of the solution procedure: the student starts with the teacher's.
+    """Pretrain the student to have the teacher's flow between stages (FSP).
 
     Before training, the student learns by :func:`jaxkd.losses.flow_of_solution`, summed
     over all pairs of consecutive stages, the stem included. Afterwards the loss is
-    zero, as published: what remains is where the student starts from. Give it any
-    weight but 0.
+    zero, as published: only the initialization of the student remains. Give the part
+    any weight but 0.
 
     Args:
-        pretraining_epochs: How long that stage lasts, at least 1: the method is this
-            stage.
+        pretraining_epochs: Number of epochs of that stage, at least 1: the method
+            consists of it.
 
     Returns:
         A distiller with pretraining, and without parameters or state. The metrics of
@@ -39,7 +39,7 @@ def flow_of_solution(*, pretraining_epochs: int = 30) -> Distiller:
         on.
 
     Raises:
-        TypeError: If the number of epochs is no integer.
+        TypeError: If the number of epochs is not an integer.
         ValueError: If it is below 1; from ``init``, if there is no teacher, the
             networks' stages do not correspond, or their channels differ in number.
 
@@ -83,20 +83,20 @@ def flow_of_solution(*, pretraining_epochs: int = 30) -> Distiller:
     repdistiller="kdsvd",
 )
 def singular_value(*, k: int = 1) -> Distiller:
-    """Distillation by singular value decomposition of the feature maps.
+    """Match the leading singular vectors of consecutive stages (KDSVD).
 
     The loss is :func:`jaxkd.losses.singular_value`, summed over all pairs of
     consecutive stages, the stem left out. The benchmarks' weight is 1.
 
     Args:
-        k: How many singular vectors of each of the teacher's feature maps are compared.
+        k: Number of singular vectors of each of the teacher's feature maps to compare.
 
     Returns:
         A distiller without parameters or state; its metrics are the mean loss of each
         pair of stages, ``stage1_2`` and so on.
 
     Raises:
-        TypeError: If ``k`` is no integer.
+        TypeError: If ``k`` is not an integer.
         ValueError: If it is below 1; from ``init``, if there is no teacher, the
             networks' stages do not correspond or are fewer than two without the stem,
             their channels differ in number, or a map has fewer than ``k`` channels or
@@ -141,7 +141,7 @@ def singular_value(*, k: int = 1) -> Distiller:
 
 
 def _sum_over_pairs(pair_loss, student, teacher, *, first):
-    """The sum over consecutive stages from the first on, and the metrics."""
+    """Sum a loss over consecutive stages from ``first`` on; also return the metrics."""
     teacher = jax.lax.stop_gradient(teacher)
     return summed(
         {
@@ -156,7 +156,7 @@ def _sum_over_pairs(pair_loss, student, teacher, *, first):
 def _require_equal_channels(
     spec: Spec, method: str, *, first: int
 ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """The feature maps, where both networks' have equally many channels."""
+    """Return the feature maps, which must have equally many channels."""
     student, teacher = require_maps(spec, method)
     if len(student) - first < 2:
         raise InvalidInputError(

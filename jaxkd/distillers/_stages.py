@@ -16,7 +16,7 @@ from jaxkd.distillers._base import DistillerState, Metrics, Spec, require_stages
 def summed(
     parts: dict[str, Float[Array, " batch"]],
 ) -> tuple[Float[Array, " batch"], Metrics]:
-    """The sum of the stages' losses, and their means as metrics."""
+    """Return the sum of the stages' losses, and their means as metrics."""
     metrics = {name: jnp.mean(part) for name, part in parts.items()}
     return functools.reduce(operator.add, parts.values()), metrics
 
@@ -24,10 +24,10 @@ def summed(
 def require_maps(
     spec: Spec, method: str, *, preactivations: bool = False, equal: bool = True
 ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """As :func:`require_stages`, and every stage is a map of height and width.
+    """Call :func:`require_stages`, and require that every stage has height and width.
 
     Raises:
-        ValueError: If a stage of a network is no feature map.
+        ValueError: If a stage of a network is not a feature map.
     """
     both = require_stages(spec, method, preactivations=preactivations, equal=equal)
     for name, maps in zip(("student", "teacher"), both, strict=True):
@@ -46,13 +46,13 @@ def stage_heads(
     student: Sequence[Any],
     teacher: Sequence[Any],
 ) -> dict[str, Callable[..., Any]]:
-    """What builds the head of each stage but the stem, by the stage's name."""
+    """Return the builder of each stage's head but the stem's, by the stage's name."""
     pairs = zip(student[1:], teacher[1:], strict=True)
     return {f"stage{i}": make(s, t) for i, (s, t) in enumerate(pairs, start=1)}
 
 
 def init_stages(makes: dict[str, Callable[..., Any]], rngs: Any) -> DistillerState:
-    """Parameters and other arrays of the heads, by the stage's name."""
+    """Initialize the heads; return their parameters and other arrays by stage."""
     built = {name: heads.init_heads(make, rngs) for name, make in makes.items()}
     return DistillerState(
         params={name: params for name, (params, _) in built.items()},
@@ -61,7 +61,7 @@ def init_stages(makes: dict[str, Callable[..., Any]], rngs: Any) -> DistillerSta
 
 
 def head_dtype(x: Any) -> DTypeLike:
-    """The dtype of the heads that read an array: float64 with it, else float32."""
+    """Return the dtype of heads that read an array: float64 or float32."""
     return x.dtype if jnp.finfo(x.dtype).bits > 32 else jnp.float32
 
 

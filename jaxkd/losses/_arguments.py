@@ -11,15 +11,15 @@ from jaxkd._errors import InvalidInputError, InvalidTypeError
 
 
 def common_arrays(*, stop_teacher_gradient: bool, **arrays: ArrayLike) -> list[Array]:
-    """Converts to one dtype of at least float32; the teacher's become constants.
+    """Convert arguments to one dtype of at least float32; stop teacher gradients.
 
     Args:
-        stop_teacher_gradient: Whether arguments whose names begin with ``teacher`` are
-            constants for the gradient.
-        **arrays: The loss's arguments, by the names that errors give them.
+        stop_teacher_gradient: Whether to treat arguments whose names begin with
+            ``teacher`` as constants.
+        **arrays: The arguments of the loss, by the names to use in errors.
 
     Raises:
-        TypeError: If one is not floating point.
+        TypeError: If an argument is not floating point.
     """
     converted = _checks.common_float_arrays(**arrays)
     return [
@@ -31,12 +31,12 @@ def common_arrays(*, stop_teacher_gradient: bool, **arrays: ArrayLike) -> list[A
 
 
 def check_rank(rank: int, axes: str, **arrays: Array) -> None:
-    """Raises ``ValueError`` unless every array has that many axes.
+    """Raise ``ValueError`` unless every array has this number of axes.
 
     Args:
         rank: The number of axes.
-        axes: What they are, for the message: ``"[batch, height, width, channels]"``.
-        **arrays: The arrays, by name.
+        axes: The axes, for the message: ``"[batch, height, width, channels]"``.
+        **arrays: The arrays by name.
     """
     for name, x in arrays.items():
         if x.ndim != rank:
@@ -50,7 +50,7 @@ def check_rank(rank: int, axes: str, **arrays: Array) -> None:
 
 
 def check_same_batch(**arrays: Array) -> None:
-    """Raises ``ValueError`` naming both shapes unless all have as many examples."""
+    """Raise ``ValueError`` unless all arrays have the same number of examples."""
     (first, reference), *others = arrays.items()
     for name, x in others:
         if x.shape[0] != reference.shape[0]:
@@ -62,7 +62,7 @@ def check_same_batch(**arrays: Array) -> None:
 
 
 def check_feature_maps(**maps: Array) -> None:
-    """Raises ``ValueError`` unless all are feature maps of the same examples."""
+    """Raise ``ValueError`` unless all arrays are feature maps of the same examples."""
     for name, x in maps.items():
         if x.ndim < 3 or 0 in x.shape[-3:]:
             raise InvalidInputError(
@@ -81,16 +81,16 @@ def check_feature_maps(**maps: Array) -> None:
 
 
 def stage_pairs(*, stop_teacher_gradient: bool, **maps: ArrayLike) -> list[Array]:
-    """Converts and checks two feature maps of the student and two of the teacher.
+    """Convert and check two feature maps of the student and two of the teacher.
 
     Args:
-        stop_teacher_gradient: Whether the teacher's are constants.
+        stop_teacher_gradient: Whether to treat the teacher's maps as constants.
         **maps: ``student_low``, ``student_high``, ``teacher_low``, ``teacher_high``.
 
     Raises:
-        TypeError: If one is not floating point.
-        ValueError: If one is no batch of feature maps, or numbers of examples or of
-            the two networks' channels differ.
+        TypeError: If an argument is not floating point.
+        ValueError: If an array is not a batch of feature maps, or if the numbers of
+            examples or of the two networks' channels differ.
     """
     arrays = common_arrays(stop_teacher_gradient=stop_teacher_gradient, **maps)
     by_name = dict(zip(maps, arrays, strict=True))
@@ -113,7 +113,7 @@ def embedding_pair(
     teacher_embeddings: ArrayLike,
     stop_teacher_gradient: bool,
 ) -> list[Array]:
-    """Converts both and raises unless they are matrices of equally many rows."""
+    """Convert both embeddings and check that they are matrices of as many rows."""
     student, teacher = common_arrays(
         student_embeddings=student_embeddings,
         teacher_embeddings=teacher_embeddings,
@@ -126,21 +126,21 @@ def embedding_pair(
 
 
 class Logits(NamedTuple):
-    """Converted logits and the classes that take part, None for all of them."""
+    """Converted logits and the mask of participating classes, or None for all."""
 
     student: Float[Array, "*batch classes"]
     teacher: Float[Array, "*batch classes"]
     where: Bool[Array, "*batch classes"] | None
 
     def masked(self) -> tuple[Array, Array]:
-        """Both logits with ``-inf`` for the classes that take no part.
+        """Return both logits with ``-inf`` for the masked classes.
 
-        Rows without any class become zeros in both: equal logits, no gradient.
+        Rows without any class become zeros in both: equal logits without a gradient.
         """
         return exclude(self.student, self.where), exclude(self.teacher, self.where)
 
     def of_rows(self, loss: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-        """The loss, zero for rows without any class."""
+        """Return the loss, with zero for rows without any class."""
         if self.where is None:
             return loss
         return jnp.where(jnp.any(self.where, axis=-1), loss, 0.0)
@@ -154,14 +154,14 @@ def prepare_logits(
     *,
     rank: int | None = None,
 ) -> Logits:
-    """Converts and checks; with a mask, what takes no part becomes zero.
+    """Convert and check logits; masked logits become zero.
 
     Args:
-        student_logits: Of the loss.
-        teacher_logits: Of the loss.
-        where: Of the loss.
-        stop_teacher_gradient: Of the loss.
-        rank: The number of axes, where it is not free.
+        student_logits: Logits of the student.
+        teacher_logits: Logits of the teacher.
+        where: Mask of participating classes, or None.
+        stop_teacher_gradient: Whether to treat the teacher as a constant.
+        rank: The required number of axes, or None for any.
 
     Raises:
         TypeError: If the logits are not floating point or the mask is not boolean.
@@ -199,11 +199,11 @@ def _check_classes(x: Array, names: str) -> None:
 def prepare_mask(
     where: ArrayLike | None, shape: tuple[int, ...]
 ) -> Bool[Array, "..."] | None:
-    """The mask in the shape of the logits.
+    """Broadcast the mask to the shape of the logits.
 
     Raises:
-        TypeError: If it is not boolean.
-        ValueError: If it does not broadcast to that shape.
+        TypeError: If the mask is not boolean.
+        ValueError: If the mask does not broadcast to that shape.
     """
     if where is None:
         return None
@@ -226,11 +226,11 @@ def prepare_mask(
 def prepare_labels(
     labels: ArrayLike, logits: Float[Array, "*batch classes"]
 ) -> Bool[Array, "*batch classes"]:
-    """Where a class is the row's label. A row with a label out of range has none.
+    """Return the mask of each row's labeled class, empty for labels out of range.
 
     Raises:
         TypeError: If the labels are not integers.
-        ValueError: If there is not one for every row.
+        ValueError: If there is not one label for every row.
     """
     y = jnp.asarray(labels)
     if not jnp.issubdtype(y.dtype, jnp.integer):
@@ -239,7 +239,7 @@ def prepare_labels(
         )
     if y.shape != logits.shape[:-1]:
         raise InvalidInputError(
-            "labels must have the same shape as the logits without their last axis, "
+            "labels must have the shape of the logits without their last axis, "
             f"got {y.shape} and {logits.shape}",
             argument="labels",
         )
@@ -252,7 +252,7 @@ def exclude(
     logits: Float[Array, "*batch classes"],
     keep: Bool[Array, "*batch classes"] | None,
 ) -> Float[Array, "*batch classes"]:
-    """Logits with ``-inf`` outside ``keep``; zeros in rows that keep nothing."""
+    """Set logits outside ``keep`` to ``-inf``, and rows that keep nothing to zero."""
     if keep is None:
         return logits
     empty = ~jnp.any(keep, axis=-1, keepdims=True)
@@ -262,7 +262,7 @@ def exclude(
 def log_softmax(
     logits: Float[Array, "*batch classes"], temperature: Float[Array, ""]
 ) -> Float[Array, "*batch classes"]:
-    """Logarithms of softened predictions; ``-inf`` stays, at infinite T too."""
+    """Compute the log of softened predictions; ``-inf`` stays, also at infinite T."""
     finite = jnp.where(jnp.isneginf(logits), 0.0, logits)
     scaled = jnp.where(jnp.isneginf(logits), -jnp.inf, finite / temperature)
     return jax.nn.log_softmax(scaled)
@@ -271,6 +271,6 @@ def log_softmax(
 def cross_entropy(
     log_p: Float[Array, "*batch classes"], log_q: Float[Array, "*batch classes"]
 ) -> Float[Array, "*batch"]:
-    """Minus the sum of p log q, with 0 log 0 = 0."""
+    """Compute minus the sum of p log q, with 0 log 0 = 0."""
     p = jnp.exp(log_p)
     return -jnp.sum(p * jnp.where(p == 0.0, 0.0, log_q), axis=-1)

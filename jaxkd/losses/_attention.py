@@ -32,7 +32,7 @@ def attention_transfer(
     power: int = 2,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, "*batch"]:
-    r"""Mean squared difference of the networks' spatial attention.
+    r"""Compute the mean squared difference of the networks' spatial attention.
 
     Attention is the mean power of a position's channels, scaled to unit length over the
     :math:`n` positions:
@@ -47,7 +47,7 @@ def attention_transfer(
             {n C \lVert a(s) \rVert} \left[ A(s)_i\, A(s)^\top A(t) - A(t)_i \right].
 
     If the maps differ in size, the larger is average-pooled to the smaller; channels
-    may differ. A map of zeros has no attention, :math:`A = 0`, and no gradient.
+    may differ. A map of zeros has the attention :math:`A = 0` and no gradient.
 
     Args:
         student_features: Feature maps :math:`s` of the student.
@@ -91,7 +91,7 @@ def factor_transfer(
     power: int = 2,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, "*batch"]:
-    r"""Mean absolute difference of the spatial attention of two factors.
+    r"""Compute the mean absolute difference of two factors' spatial attention.
 
     With the attention :math:`A` of :func:`attention_transfer` over :math:`n` positions,
 
@@ -105,8 +105,9 @@ def factor_transfer(
             {n C \lVert a(s) \rVert} \left[ g_i - A(s)_i\, A(s)^\top g \right].
 
     Args:
-        student_factor: What the translator makes of the student's features, :math:`s`.
-        teacher_factor: What the paraphraser makes of the teacher's, :math:`t`.
+        student_factor: Output :math:`s` of the translator, from the student's features.
+        teacher_factor: Output :math:`t` of the paraphraser, from the teacher's
+            features.
         power: The exponent :math:`p \ge 1`.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
@@ -145,9 +146,9 @@ def neuron_selectivity(
     *,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, "*batch"]:
-    r"""Maximum mean discrepancy between the channels' patterns of activation.
+    r"""Compute the maximum mean discrepancy between the channels' activation patterns.
 
-    Every channel is one sample: its map, flattened and scaled to unit length,
+    Each channel is one sample: its map, flattened and scaled to unit length,
     :math:`\hat s_i` and :math:`\hat t_j`. With the kernel
     :math:`k(a, b) = (a^\top b)^2`
 
@@ -212,7 +213,7 @@ def _pooled(
     *,
     kind: str = "features",
 ) -> tuple[Array, Array]:
-    """Both as arrays of one dtype, brought to the same height and width."""
+    """Convert both maps to one dtype and pool them to the same height and width."""
     names = f"student_{kind}", f"teacher_{kind}"
     student, teacher = common_arrays(
         stop_teacher_gradient=stop_teacher_gradient,
@@ -229,7 +230,7 @@ def _flat(x: Float[Array, "*batch h w c"]) -> Float[Array, "*batch positions c"]
 def _attention(
     x: Float[Array, "*batch h w c"], power: int
 ) -> Float[Array, "*batch positions"]:
-    """The mean power over channels, of unit length over positions."""
+    """Return the mean power over channels, normalized over the positions."""
     _checks.check_at_least(1, power=power)
     return l2_normalize(jnp.mean(_flat(x) ** power, axis=-1))
 
@@ -237,12 +238,12 @@ def _attention(
 def _second_moment(
     x: Float[Array, "*batch positions c"],
 ) -> Float[Array, "*batch positions positions"]:
-    """The mean of the channels' outer products."""
+    """Return the mean of the channels' outer products."""
     return jnp.einsum("...pc,...qc->...pq", x, x) / x.shape[-1]
 
 
 def _mean_kernel(
     a: Float[Array, "*batch positions c1"], b: Float[Array, "*batch positions c2"]
 ) -> Float[Array, "*batch"]:
-    """The mean over pairs of channels of their squared product."""
+    """Return the mean squared inner product over all pairs of channels."""
     return jnp.mean(jnp.square(jnp.einsum("...pi,...pj->...ij", a, b)), axis=(-2, -1))

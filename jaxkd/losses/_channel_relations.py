@@ -28,7 +28,7 @@ def inter_channel_correlation(
     *,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, "*batch"]:
-    r"""Squared difference of the channels' correlations over the positions.
+    r"""Compute the squared difference of the channels' correlations over positions.
 
     With a map of :math:`c` channels as a matrix :math:`F` of positions by channels,
     and every row of a matrix divided by its norm,
@@ -39,12 +39,12 @@ def inter_channel_correlation(
         \right\rVert_F^2, \qquad
         \mathrm{rows}(G)_{kl} = \frac{G_{kl}}{\lVert G_{k \cdot} \rVert_2}.
 
-    A channel that is zero everywhere has a row of zeros, with a zero gradient. The
-    positions are summed over, so the two maps may differ in size.
+    A channel that is zero everywhere has a row of zeros, with a zero gradient. The sum
+    runs over all positions, so the two maps may differ in size.
 
     Args:
         student_maps: Feature maps, channels last.
-        teacher_maps: Those of the teacher, with as many channels.
+        teacher_maps: Feature maps of the teacher, with as many channels.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -180,7 +180,7 @@ def _maps_of_equal_channels(
         raise InvalidInputError(
             "student_maps and teacher_maps must have the same examples and the same "
             f"number of channels, got shapes {student.shape} and {teacher.shape}; "
-            "bring the channels to one number with a 1x1 convolution",
+            "map the student's channels to the teacher's with a 1x1 convolution",
             argument="student_maps",
         )
     return [student, teacher]

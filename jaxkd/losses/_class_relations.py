@@ -12,7 +12,7 @@ from jaxkd._math import _stable, soft_target_divergence
 from jaxkd.losses._arguments import prepare_logits, prepare_mask
 from jaxkd.losses._symmetries import SHIFT_INVARIANT, Arguments, Transformation, declare
 
-# Units in the last place within which a column of predictions counts as constant.
+# A column of predictions counts as constant within so many units in the last place.
 _ROUNDING = 16
 
 
@@ -25,7 +25,7 @@ def inter_class_relation(
     where: Bool[ArrayLike, "..."] | None = None,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, "*batch"]:
-    r"""One minus the correlation of softened predictions over the classes.
+    r"""Compute one minus the correlation of softened predictions over the classes.
 
     With :math:`p = \mathrm{softmax}(z^t/T)`, :math:`q = \mathrm{softmax}(z^s/T)` and
     :math:`\hat x` for :math:`x` minus its mean, at unit length,
@@ -75,8 +75,8 @@ def inter_class_relation(
     t = jnp.asarray(temperature, logits.student.dtype)
 
     def direction(x):
-        # A correlation sees neither the factor nor the constant between this and the
-        # softmax, of which only the last digits would be left at high temperatures.
+        # A correlation is invariant to the factor and the constant between this and the
+        # softmax, of which only the last digits would remain at high temperatures.
         top = jax.lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True))
         return _standardize(jnp.expm1((x - top) / t), logits.where, -1)
 
@@ -102,7 +102,7 @@ def intra_class_relation(
     where: Bool[ArrayLike, "..."] | None = None,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, " classes"]:
-    r"""One minus the correlation of a class's softened predictions over the batch.
+    r"""Compute one minus the correlation of each class's predictions over the batch.
 
     With the columns :math:`p_c, q_c` of the softened predictions and :math:`\hat x` for
     :math:`x` minus its mean, at unit length,
@@ -119,9 +119,10 @@ def intra_class_relation(
         student_logits: Logits :math:`z^s`.
         teacher_logits: Logits :math:`z^t`.
         temperature: Softening temperature :math:`T > 0`, finite.
-        where: What takes part, of a shape that broadcasts to that of the logits: a
-            class in the predictions of an example, an example in the columns of its
-            classes. A column without any has loss zero, a row without any no gradient.
+        where: Mask of participating entries, of a shape that broadcasts to that of the
+            logits: a class in the predictions of an example, an example in the columns
+            of its classes. A column without any entry has loss zero, and a row without
+            any entry has no gradient.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -155,7 +156,8 @@ def intra_class_relation(
         keep = True if logits.where is None else logits.where
         top = jnp.max(q, axis=0, keepdims=True, where=keep, initial=0.0)
         low = jnp.min(q, axis=0, keepdims=True, where=keep, initial=1.0)
-        # Compiled, equal rows may differ in their last digit: no direction either.
+        # In compiled code equal rows may differ in their last digit: no direction
+        # either.
         constant = top - low <= _ROUNDING * float(jnp.finfo(q.dtype).eps) * top
         q = jnp.where(constant, 0.0, q)
         return _standardize(q, logits.where, 0)
@@ -169,23 +171,23 @@ def standardize_logits(
     *,
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch classes"]:
-    r"""Logits at mean zero and standard deviation one over the classes.
+    r"""Standardize logits to mean zero and standard deviation one over the classes.
 
     .. math::
         x_c = \frac{z_c - \bar z}{\sigma(z)}, \qquad
         \sigma(z)^2 = \frac{1}{C} \sum_c (z_c - \bar z)^2.
 
-    To compose with any loss of logits: the student then matches the relations of the
-    teacher's logits, not their size. Nothing is added to :math:`\sigma`; a row of equal
-    logits becomes zero, and its gradient is zero.
+    Apply this to the logits of any loss: the student then matches the relations of the
+    teacher's logits, not their size. No epsilon is added to :math:`\sigma`; a row of
+    equal logits becomes zero, and its gradient is zero.
 
     Args:
         logits: Finite logits :math:`z`.
         where: Classes that take part, of a shape that broadcasts to that of the
-            logits. The others become zero: give the same ``where`` to the loss.
+            logits. Other logits become zero: pass the same ``where`` to the loss.
 
     Returns:
-        The standardised logits, at least float32.
+        The standardized logits, at least float32.
 
     Raises:
         TypeError: If the logits are not floating point, or ``where`` is not boolean.
@@ -222,7 +224,7 @@ def multi_level(
     where: Bool[ArrayLike, "..."] | None = None,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, " batch"]:
-    r"""Predictions, their similarities in the batch and between classes, aligned.
+    r"""Align predictions and their Gram matrices over the batch and over the classes.
 
     With the matrices :math:`P, Q` (a row for each of :math:`b` examples, a column for
     each of :math:`C` classes) of the teacher's and student's predictions softened at
@@ -237,16 +239,17 @@ def multi_level(
     The mean over the examples is the sum of the divergence,
     :math:`\lVert P P^\top - Q Q^\top \rVert_F^2 / b` and
     :math:`\lVert P^\top P - Q^\top Q \rVert_F^2 / C`. No matrix of size
-    :math:`C \times C` is formed, and the temperatures are computed one after another,
-    and again for the gradient.
+    :math:`C \times C` is formed. The temperatures are evaluated one after another, and
+    again for the gradient.
 
     Args:
         student_logits: Logits :math:`z^s`.
         teacher_logits: Logits :math:`z^t`.
-        temperatures: Positive, finite, at least one.
+        temperatures: At least one positive, finite temperature.
         where: Classes that take part, of a shape that broadcasts to that of the
-            logits. A row without any has loss zero and no gradient, and no part in the
-            other rows' losses; :math:`C` counts the classes with part in any row.
+            logits. A row without any class has loss zero and no gradient, and does not
+            affect the losses of other rows; :math:`C` counts the classes that
+            participate in any row.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -275,7 +278,8 @@ def multi_level(
     )
     if len(temperatures) == 0:
         raise InvalidInputError(
-            "temperatures must hold at least one, got none", argument="temperatures"
+            "temperatures must hold at least one temperature, got none",
+            argument="temperatures",
         )
     for t in temperatures:
         _checks.check_finite_positive(temperatures=t)
@@ -321,9 +325,9 @@ def _count(
 def _standardize(
     x: Float[Array, "..."], keep: Bool[Array, "..."] | None, axis: int
 ) -> Float[Array, "..."]:
-    """Minus its mean, at unit length; exactly zero for a vector of equal numbers."""
-    # Relative to one of the numbers, so that equal ones leave no rounding error whose
-    # direction would be taken for theirs.
+    """Center vectors and scale them to unit length; equal numbers become zero."""
+    # Subtract one of the numbers first, so that equal numbers leave no rounding error,
+    # whose direction would otherwise count.
     if keep is None:
         x = x - jax.lax.stop_gradient(jnp.max(x, axis=axis, keepdims=True))
         return _stable.l2_normalize(

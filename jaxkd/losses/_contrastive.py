@@ -26,7 +26,7 @@ def info_nce(
     temperature: Real[ArrayLike, ""],
     log_weight: Real[ArrayLike, "..."] = 0.0,
 ) -> Float[Array, "*batch"]:
-    r"""Cross-entropy of picking the positive among weighted negatives.
+    r"""Compute the cross-entropy of selecting the positive among weighted negatives.
 
     With scores :math:`s^+, s_k` and weights :math:`\omega_k`,
 
@@ -44,7 +44,7 @@ def info_nce(
         negatives: Scores :math:`s_k` of each anchor with its negatives.
         temperature: :math:`\tau > 0`, finite.
         log_weight: :math:`\log \omega_k`, of a shape that broadcasts to that of the
-            negatives. ``-inf`` takes a negative out.
+            negatives. ``-inf`` removes a negative.
 
     Returns:
         Loss of each anchor, in nats, at least float32. The caller reduces it.
@@ -91,7 +91,7 @@ def noise_contrastive(
     noise_probability: Real[ArrayLike, ""],
     temperature: Real[ArrayLike, ""] = 0.07,
 ) -> Float[Array, "*batch"]:
-    r"""Noise-contrastive estimation: tell a positive from ``K`` samples of noise.
+    r"""Compute the noise-contrastive loss of a positive against ``K`` noise samples.
 
     With scores :math:`s^+, s_k`, a constant normalizer :math:`Z`, noise of probability
     :math:`1/N` and :math:`P(s) = e^{s/\tau}/Z`,
@@ -102,8 +102,8 @@ def noise_contrastive(
         \frac{\partial \ell}{\partial s_k}
             = \frac{1}{\tau} \frac{P(s_k)}{P(s_k) + K/N + \varepsilon},
 
-    with :math:`\varepsilon = 10^{-7}` as published. Everything is computed in
-    logarithms: no score overflows.
+    with :math:`\varepsilon = 10^{-7}` as published. The computation stays in
+    logarithms, so that no score overflows.
 
     Args:
         positive: Score :math:`s^+` of each anchor with its positive.
@@ -151,7 +151,7 @@ def noise_contrastive(
     log_negative = scores / temperature - log_z
     attraction = jax.nn.softplus(log_noise - log_positive)
     repulsion = jax.nn.softplus(log_negative - log_noise)
-    # log((K/N + eps) / (K/N)): what the published epsilon adds to every negative.
+    # log((K/N + eps) / (K/N)): the published epsilon adds this to every negative.
     constant = scores.shape[-1] * jnp.log1p(_NCE_EPSILON / noise)
     return attraction + jnp.sum(repulsion, axis=-1) + constant
 
@@ -162,7 +162,7 @@ def _scores(positive: ArrayLike, negatives: ArrayLike) -> tuple[Array, Array]:
     )
     if scores.ndim == 0 or scores.shape[:-1] != anchor_scores.shape:
         raise InvalidInputError(
-            "negatives must have the shape of positive and one axis more, "
+            "negatives must have the shape of positive plus one more axis, "
             f"got {scores.shape} and {anchor_scores.shape}",
             argument="negatives",
         )

@@ -20,8 +20,8 @@ from jaxkd.losses._symmetries import (
     declare,
 )
 
-# Added to both probabilities under the logarithm, as published: a similarity of zero
-# has a finite loss.
+# Added to both probabilities inside the logarithm, as published: a similarity of zero
+# then has a finite loss.
 _PROBABILITY_EPSILON = 1e-7
 
 
@@ -35,7 +35,7 @@ def similarity_preserving(
     *,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, " batch"]:
-    r"""Squared difference of the examples' similarities, relative to each example's.
+    r"""Compute the squared difference of the examples' normalized similarities.
 
     With each example's features flattened to a row :math:`x_i` of :math:`X`,
 
@@ -43,11 +43,11 @@ def similarity_preserving(
         \ell_i = \frac{1}{b} \sum_j (G^s_{ij} - G^t_{ij})^2, \qquad
         G_{ij} = \frac{(X X^\top)_{ij}}{\lVert (X X^\top)_{i \cdot} \rVert_2}.
 
-    Features that are all zero have a row of zeros, with a zero gradient.
+    If all features of an example are zero, its row is zero, with a zero gradient.
 
     Args:
         student_features: Features of each example, of any shape.
-        teacher_features: Those of the teacher; all but the batch may differ.
+        teacher_features: Features of the teacher; all axes but the first may differ.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -93,7 +93,7 @@ def probabilistic_transfer(
     *,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, " batch"]:
-    r"""Divergence of the probabilities of picking a neighbour, by cosine similarity.
+    r"""Compute the divergence of neighbor probabilities, from cosine similarities.
 
     With the cosines :math:`c_{ij}` of the examples and :math:`\epsilon = 10^{-7}`,
 
@@ -102,7 +102,7 @@ def probabilistic_transfer(
             p^t_{ij} \log \frac{p^t_{ij} + \epsilon}{p^s_{ij} + \epsilon}, \qquad
         p_{ij} = \frac{1 + c_{ij}}{\sum_k (1 + c_{ik})}.
 
-    An example is its own neighbour too. A row of zeros has cosine zero with all
+    An example is also its own neighbor. A row of zeros has cosine zero with all
     examples, and a zero gradient.
 
     Args:
@@ -150,9 +150,9 @@ def correlation_congruence(
     *,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, " batch-1"]:
-    r"""Correlation of the errors of examples that follow each other in the batch.
+    r"""Compute the correlation of the errors of consecutive examples in the batch.
 
-    The loss that benchmarks run under the name of correlation congruence. With
+    Benchmarks run this loss under the name of correlation congruence. With
     :math:`\delta_i = \lvert s_i - t_i \rvert`, by components,
 
     .. math::
@@ -161,7 +161,7 @@ def correlation_congruence(
             = \mathrm{sign}(s_i - t_i) \odot (\delta_{i-1} + \delta_{i+1}),
 
     with :math:`\delta_0 = \delta_{b+1} = 0`. It depends on the order of the examples.
-    The loss of the paper is :func:`correlation_congruence_kernel`.
+    The paper's loss is :func:`correlation_congruence_kernel`.
 
     Args:
         student_embeddings: One row per example.
@@ -199,8 +199,8 @@ def correlation_congruence(
     _checks.check_same_shape(**named)
     if len(student) < 2:
         raise InvalidInputError(
-            "correlation_congruence compares each example with the next and needs at "
-            f"least 2, got shape {student.shape}",
+            "student_embeddings must hold at least 2 examples, because each is "
+            f"compared with the next, got shape {student.shape}",
             argument="student_embeddings",
         )
     error = jnp.abs(student - teacher)
@@ -216,7 +216,7 @@ def correlation_congruence_kernel(
     order: int = 2,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, " batch"]:
-    r"""Squared difference of the examples' correlations under a Gaussian kernel.
+    r"""Compute the squared difference of correlations under a Gaussian kernel.
 
     With the cosines :math:`c_{ij}` of the examples, the kernel is expanded to order
     :math:`P`, because :math:`e^{-\gamma \lVert x - y \rVert^2}
@@ -226,7 +226,7 @@ def correlation_congruence_kernel(
         \ell_i = \frac{1}{b} \sum_j (K^s_{ij} - K^t_{ij})^2, \qquad
         K_{ij} = e^{-2\gamma} \sum_{p=0}^{P} \frac{(2\gamma)^p}{p!} c_{ij}^p.
 
-    The loss that benchmarks run under this name is :func:`correlation_congruence`.
+    Benchmarks run :func:`correlation_congruence` under this name.
 
     Args:
         student_embeddings: One row per example, scaled to unit length here.

@@ -30,9 +30,9 @@ def hint(
     *,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, " batch"]:
-    r"""Mean squared difference of features: FitNets' hint.
+    r"""Compute the mean squared difference of features (FitNets' hint).
 
-    With :math:`n` features an example,
+    With :math:`n` features per example,
 
     .. math::
         \ell = \frac{1}{n} \lVert s - t \rVert^2, \qquad
@@ -41,7 +41,7 @@ def hint(
     Args:
         student_features: Feature maps or embeddings :math:`s` of the student, mapped to
             the teacher's shape by a regressor where it differs.
-        teacher_features: The teacher's, :math:`t`.
+        teacher_features: Features :math:`t` of the teacher.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -50,7 +50,7 @@ def hint(
 
     Raises:
         TypeError: If the features are not floating point.
-        ValueError: If the shapes differ, or hold no features.
+        ValueError: If the shapes differ, or if there are no features.
 
     Example:
         >>> import jax.numpy as jnp
@@ -72,7 +72,7 @@ def hint(
     if student.ndim < 2 or 0 in student.shape[1:]:
         raise InvalidInputError(
             "student_features and teacher_features must be [batch, ...] with at least "
-            f"one feature an example, got shape {student.shape}",
+            f"one feature per example, got shape {student.shape}",
             argument="student_features",
         )
     return jnp.mean(jnp.square(student - teacher), axis=tuple(range(1, student.ndim)))
@@ -88,12 +88,12 @@ def variational_information(
     *,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, "*batch"]:
-    r"""Negative log-likelihood of the teacher's features under a Gaussian.
+    r"""Compute the negative log-likelihood of the teacher's features under a Gaussian.
 
-    Up to a constant it bounds minus the information that the student has of the
+    Up to a constant, this bounds the negative mutual information of student and
     teacher. With means :math:`\mu` that a regressor predicts from the student's
-    features, one variance :math:`\sigma_c^2` a channel that is learned through
-    :math:`\lambda_c`, and :math:`n` features an example,
+    features, one variance :math:`\sigma_c^2` per channel that is learned through
+    :math:`\lambda_c`, and :math:`n` features per example,
 
     .. math::
         \ell = \frac{1}{2n} \sum_{hwc} \left[
@@ -105,17 +105,18 @@ def variational_information(
     Args:
         student_prediction: Means :math:`\mu`.
         teacher_features: The teacher's feature maps :math:`t`.
-        log_scale: :math:`\lambda`, for each channel or one for all. It has a gradient.
+        log_scale: :math:`\lambda`, one number for each channel or one for all. It has a
+            gradient.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
-        Loss of each example, in nats a feature, at least float32. The caller reduces
-        it.
+        Loss of each example, in nats per feature, at least float32. The caller
+        reduces it.
 
     Raises:
         TypeError: If an argument is not floating point.
-        ValueError: If the shapes differ, are no feature maps, or ``log_scale`` is
-            neither a scalar nor one number a channel.
+        ValueError: If the shapes differ, the arrays are not feature maps, or
+            ``log_scale`` is neither a scalar nor one number per channel.
 
     Example:
         >>> import jax.numpy as jnp
@@ -163,7 +164,7 @@ def activation_boundary(
     margin: Real[ArrayLike, ""] = 1.0,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, "*batch"]:
-    r"""Squared hinge: the student's neurons are to be active where the teacher's are.
+    r"""Compute a squared hinge loss on which neurons are active in the teacher.
 
     With :math:`y = 1` where the teacher's neuron is active, :math:`t > 0`, else
     :math:`y = -1`, and margin :math:`m`,
@@ -178,10 +179,10 @@ def activation_boundary(
     Args:
         student_preactivations: Feature maps :math:`s` before their activation, mapped
             to the teacher's shape by a connector.
-        teacher_preactivations: The teacher's, :math:`t`.
-        margin: How far from the boundary a neuron has to be, :math:`m > 0`.
-        stop_teacher_gradient: Taken as every loss takes it; the teacher's gradient is
-            zero in any case.
+        teacher_preactivations: Features :math:`t` of the teacher.
+        margin: Required distance :math:`m > 0` of a neuron from the boundary.
+        stop_teacher_gradient: Accepted as by every loss; the teacher's gradient is zero
+            in any case.
 
     Returns:
         Loss of each example, a sum over its neurons in the squared unit of the

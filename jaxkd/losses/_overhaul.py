@@ -24,10 +24,10 @@ def overhaul(
     *,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, " batch"]:
-    r"""Squared difference of pre-activations where it is of consequence.
+    r"""Compute the squared difference of preactivations where it affects the output.
 
-    The teacher's go through a margin ReLU, :math:`m \le 0` for each channel. Where the
-    result is not positive, the student only has to stay below it:
+    The teacher's preactivations pass through a ReLU with a margin :math:`m \le 0` per
+    channel. Where the result is not positive, the student only has to stay below it:
 
     .. math::
         u = \max(t, m), \qquad
@@ -35,8 +35,8 @@ def overhaul(
         \nabla_s \ell = 2\, [s > u \text{ or } u > 0]\, (s - u).
 
     Args:
-        student: Feature map before the activation, through a connector.
-        teacher: The teacher's, of the same shape.
+        student: Feature map before the activation, mapped by a connector.
+        teacher: Feature map of the teacher, of the same shape.
         margin: :math:`m`, one number or one for each channel; a constant for the
             gradient. As published, the mean of the teacher's negative values.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
@@ -46,8 +46,8 @@ def overhaul(
 
     Raises:
         TypeError: If a feature map is not floating point.
-        ValueError: If the feature maps differ in shape or are none, or the margin's
-            shape is neither ``()`` nor ``[channels]``.
+        ValueError: If the arrays differ in shape or are not feature maps, or if the
+            margin's shape is neither ``()`` nor ``[channels]``.
 
     Example:
         >>> import jax.numpy as jnp

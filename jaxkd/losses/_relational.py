@@ -10,8 +10,8 @@ from jaxkd._math import l2_normalize
 from jaxkd.losses._arguments import embedding_pair
 from jaxkd.losses._symmetries import Arguments, Transformation, declare
 
-# How many anchors are compared with the whole batch at a time: enough to keep a device
-# busy, few enough that memory does not grow with the batch's cube.
+# Number of anchors that are compared with the whole batch at a time: enough to keep a
+# device busy, few enough that memory does not grow with the cube of the batch size.
 _ANCHORS_AT_A_TIME = 16
 
 
@@ -36,7 +36,7 @@ def relational_distance(
     *,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, " batch"]:
-    r"""Relational distillation by the distances between the examples of a batch.
+    r"""Compare the normalized distances between the examples of a batch.
 
     With :math:`d_{ij} = \lVert x_i - x_j \rVert`, divided by its mean :math:`\mu` over
     the positive entries, and Huber's function :math:`h`,
@@ -50,7 +50,7 @@ def relational_distance(
         \end{cases}
 
     The mean depends on all examples, and the gradient flows through it. Examples that
-    coincide have distance zero, with a zero gradient; a batch of equal examples has no
+    coincide have distance zero, with a zero gradient. A batch of equal examples has no
     scale, so its distances stay zero.
 
     Args:
@@ -59,7 +59,7 @@ def relational_distance(
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
-        Loss of each anchor :math:`i`, at least float32. The mean is that over all
+        Loss of each anchor :math:`i`, at least float32. Its mean is the mean over all
         pairs.
 
     Raises:
@@ -92,7 +92,7 @@ def relational_angle(
     *,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, " batch"]:
-    r"""Relational distillation by the angles that the examples of a batch form.
+    r"""Compare the angles that the examples of a batch form.
 
     With :math:`e_{ij} = (x_j - x_i)/\lVert x_j - x_i \rVert` and Huber's function
     :math:`h` of :func:`relational_distance`,
@@ -101,8 +101,8 @@ def relational_angle(
         \ell_i = \frac{1}{b^2} \sum_{j,k}
             h\!\left((e^s_{ij})^\top e^s_{ik} - (e^t_{ij})^\top e^t_{ik}\right).
 
-    Where two examples coincide :math:`e_{ij}` is zero, with a zero gradient. Triplets
-    are formed for a few vertices at a time, so memory grows with :math:`b^2`.
+    Where two examples coincide :math:`e_{ij}` is zero, with a zero gradient. The loss
+    forms triplets for a few vertices at a time, so memory grows with :math:`b^2`.
 
     Args:
         student_embeddings: One row per example.
@@ -110,7 +110,7 @@ def relational_angle(
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
-        Loss of each vertex :math:`i`, at least float32. The mean is that over all
+        Loss of each vertex :math:`i`, at least float32. Its mean is the mean over all
         triplets.
 
     Raises:
@@ -145,12 +145,12 @@ def relational_angle(
 def _relative_distances(
     x: Float[Array, "batch features"],
 ) -> Float[Array, "batch batch"]:
-    """Euclidean distances over their mean, that of coinciding examples left out."""
-    # By differences: an inner product would lose the digits of small distances.
+    """Divide Euclidean distances by their mean over examples that do not coincide."""
+    # From differences: an inner product would lose the digits of small distances.
     squared = _for_each_anchor(
         lambda anchor: jnp.sum(jnp.square(x - anchor[None]), axis=-1), x
     )
-    apart = squared != 0.0  # NaN is let through: it must not pass for zero
+    apart = squared != 0.0  # NaN must not pass for zero
     distances = jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1.0)), 0.0)
     count = jnp.sum(apart, dtype=x.dtype)
     mean = jnp.sum(distances) / jnp.maximum(count, 1.0)
@@ -160,7 +160,7 @@ def _relative_distances(
 def _cosines(
     x: Float[Array, "batch features"], vertex: Float[Array, " features"]
 ) -> Float[Array, "batch batch"]:
-    """The cosines of the angles at the vertex between each two of the examples."""
+    """Compute the cosines of the angles at the vertex between all pairs of examples."""
     directions = l2_normalize(x - vertex[None])
     return jnp.matmul(directions, directions.T, precision="highest")
 
@@ -173,6 +173,6 @@ def _huber(x: Float[Array, "..."]) -> Float[Array, "..."]:
 def _for_each_anchor(
     function: Callable[..., Array], *x: Float[Array, "batch _"]
 ) -> Float[Array, "batch ..."]:
-    """What a function of an anchor gives, recomputed rather than kept for gradients."""
+    """Map a function over anchors, recomputing its results for the gradient."""
     of_anchor = jax.checkpoint(lambda rows: function(*rows))
     return jax.lax.map(of_anchor, x, batch_size=_ANCHORS_AT_A_TIME)

@@ -27,7 +27,7 @@ def review(
     *,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, " batch"]:
-    r"""Mean squared differences of feature maps at several sizes.
+    r"""Compute mean squared differences of feature maps pooled to several sizes.
 
     With :math:`\pi_n` average-pooling to :math:`n \times n` and :math:`n_1, n_2, \dots`
     those of 4, 2, 1 that are smaller than the map's height and width,
@@ -46,8 +46,8 @@ def review(
             + \sum_i \frac{2 w_i}{N_i} \pi_{n_i}^\top \pi_{n_i} d.
 
     Args:
-        student: The student's feature map, fused with its deeper ones.
-        teacher: The teacher's, of the same shape.
+        student: Feature map of the student, fused with its deeper ones.
+        teacher: Feature map of the teacher, of the same shape.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -55,7 +55,7 @@ def review(
 
     Raises:
         TypeError: If a feature map is not floating point.
-        ValueError: If the feature maps differ in shape or are none.
+        ValueError: If the arrays differ in shape or are not feature maps.
 
     Example:
         >>> import jax.numpy as jnp
@@ -74,7 +74,7 @@ def review(
     )
     _checks.check_same_shape(student=s, teacher=t)
     check_rank(4, "[batch, height, width, channels]", student=s, teacher=t)
-    gap = s - t  # pooling is linear: one difference does for all sizes
+    gap = s - t  # pooling is linear: one difference serves all sizes
     total, weights, weight = _mean_square(gap), 1.0, 1.0
     for level in _LEVELS:
         if level < min(gap.shape[1:3]):

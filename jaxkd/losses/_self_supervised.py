@@ -20,7 +20,7 @@ def self_supervised_similarity(
     temperature: Real[ArrayLike, ""] = 0.5,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, " views"]:
-    r"""Divergence of the similarities of transformed images to the original ones.
+    r"""Compute the divergence of similarities between transformed images and originals.
 
     With the cosines :math:`A_{ij}` of view :math:`i` and original :math:`j` and
     :math:`B_{i \cdot} = \mathrm{softmax}(A_{i \cdot}/\tau)`,
@@ -29,8 +29,9 @@ def self_supervised_similarity(
         \ell_i = \tau^2 \sum_j B^t_{ij} (\log B^t_{ij} - \log B^s_{ij}), \qquad
         \frac{\partial \ell_i}{\partial A^s_{ij}} = \tau (B^s_{ij} - B^t_{ij}).
 
-    It does not need to know which original a view comes from. The paper transfers only
-    rows in which the teacher finds it, or nearly does: weight the values for that.
+    The loss does not use which original a view comes from. The paper transfers only
+    rows in which the teacher finds that original, or nearly does: weight the values
+    accordingly.
 
     Args:
         student_views: The student's embeddings of transformed images.

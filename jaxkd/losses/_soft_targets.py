@@ -23,7 +23,7 @@ def soft_target_kl(
     where: Bool[ArrayLike, "..."] | None = None,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, "*batch"]:
-    r"""Kullback-Leibler divergence from softened teacher to softened student.
+    r"""Compute the KL divergence from the softened teacher to the softened student.
 
     With :math:`p = \mathrm{softmax}(z^t/T)` and :math:`q = \mathrm{softmax}(z^s/T)`,
 
@@ -42,14 +42,14 @@ def soft_target_kl(
     probabilities too small for the dtype make up the result: then it is off by about
     as many times the smallest normal number as there are classes, and may be zero.
 
-    A class that both networks mask with ``-inf`` takes no part, as with ``where``. One
-    that only the student masks makes the loss infinite; one that only the teacher masks
-    has :math:`p_c = 0` and counts in :math:`q`, so the loss is infinite at
-    :math:`T = \infty` alone. A row whose logits are all ``-inf`` gives NaN.
+    A class that both networks mask with ``-inf`` is excluded, as with ``where``. A
+    class that only the student masks makes the loss infinite. A class that only the
+    teacher masks has :math:`p_c = 0` and counts in :math:`q`, so the loss is infinite
+    only at :math:`T = \infty`. A row whose logits are all ``-inf`` gives NaN.
 
     Args:
-        student_logits: Unnormalised log-probabilities :math:`z^s`.
-        teacher_logits: Unnormalised log-probabilities :math:`z^t`.
+        student_logits: Unnormalized log-probabilities :math:`z^s`.
+        teacher_logits: Unnormalized log-probabilities :math:`z^t`.
         temperature: Softening temperature :math:`T > 0`; ``inf`` is allowed. It may be
             traced, and learned: the loss is differentiable in it.
         where: Classes that take part, of a shape that broadcasts to that of the
@@ -95,14 +95,14 @@ def logit_matching(
     where: Bool[ArrayLike, "..."] | None = None,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, "*batch"]:
-    r"""Half the mean squared difference of the logits.
+    r"""Compute half the mean squared difference of the logits.
 
     With :math:`d = z^s - z^t` over :math:`C` classes,
 
     .. math::
         \ell = \frac{1}{2C} \sum_c d_c^2, \qquad \nabla_{z^s} \ell = \frac{d}{C}.
 
-    Unlike the divergence of softened predictions this depends on the mean of the
+    Unlike the divergence of softened predictions, this loss depends on the mean of the
     logits: it equals ``soft_target_kl`` at :math:`T = \infty` plus ``mean_gap``.
 
     Args:
@@ -147,7 +147,7 @@ def mean_gap(
     where: Bool[ArrayLike, "..."] | None = None,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, "*batch"]:
-    r"""Half the squared difference of the mean logits.
+    r"""Compute half the squared difference of the mean logits.
 
     With :math:`d = z^s - z^t` over :math:`C` classes and mean :math:`\bar d`,
 
@@ -155,8 +155,8 @@ def mean_gap(
         \ell = \tfrac{1}{2} \bar d^{\,2}, \qquad
         \nabla_{z^s} \ell = \frac{\bar d}{C} \mathbf{1}.
 
-    This is what ``logit_matching`` asks for beyond ``soft_target_kl`` at
-    :math:`T = \infty`, which no softmax can see.
+    This is the difference of ``logit_matching`` and ``soft_target_kl`` at
+    :math:`T = \infty`. A softmax is invariant to it.
 
     Args:
         student_logits: Finite logits :math:`z^s`.
@@ -199,7 +199,7 @@ def transformed_teacher_matching(
     where: Bool[ArrayLike, "..."] | None = None,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, "*batch"]:
-    r"""Kullback-Leibler divergence from the softened teacher to the student as it is.
+    r"""Compute the KL divergence from the softened teacher to the unsoftened student.
 
     With :math:`p_T = \mathrm{softmax}(z^t/T)`, the power transform
     :math:`p^\gamma / \sum_k p_k^\gamma` of the teacher's prediction for
@@ -210,12 +210,12 @@ def transformed_teacher_matching(
         \nabla_{z^s} \ell = q - p_T.
 
     There is no factor :math:`T^2`: the gradient does not shrink with the temperature,
-    since the student has none. At the same logits this is :func:`soft_target_kl` for a
-    temperature of 1 alone.
+    because the student is not softened. The loss equals :func:`soft_target_kl` only at
+    temperature 1.
 
     Args:
-        student_logits: Unnormalised log-probabilities :math:`z^s`.
-        teacher_logits: Unnormalised log-probabilities :math:`z^t`.
+        student_logits: Unnormalized log-probabilities :math:`z^s`.
+        teacher_logits: Unnormalized log-probabilities :math:`z^t`.
         temperature: The teacher's temperature :math:`T > 0`, finite.
         where: Classes that take part, of a shape that broadcasts to that of the
             logits. A row without any has loss zero and no gradient.
@@ -257,7 +257,7 @@ def weighted_transformed_teacher_matching(
     where: Bool[ArrayLike, "..."] | None = None,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, "*batch"]:
-    r"""Transformed teacher matching that weights examples the teacher finds hard.
+    r"""Compute transformed teacher matching, with more weight on uncertain examples.
 
     With :math:`p = \mathrm{softmax}(z^t)` and :math:`\gamma = 1/T`,
 
@@ -270,8 +270,8 @@ def weighted_transformed_teacher_matching(
     :math:`C^{1 - \gamma}` for the uniform one of :math:`C` classes.
 
     Args:
-        student_logits: Unnormalised log-probabilities :math:`z^s`.
-        teacher_logits: Unnormalised log-probabilities :math:`z^t`.
+        student_logits: Unnormalized log-probabilities :math:`z^s`.
+        teacher_logits: Unnormalized log-probabilities :math:`z^t`.
         temperature: The teacher's temperature :math:`T > 0`, finite.
         where: Classes that take part, of a shape that broadcasts to that of the
             logits. A row without any has loss zero and no gradient.
@@ -309,7 +309,7 @@ def weighted_transformed_teacher_matching(
 
 
 def _mean(x: Float[Array, "*batch classes"], logits: Logits) -> Float[Array, "*batch"]:
-    """Over the classes that take part; ``x`` is zero elsewhere."""
+    """Average over the participating classes; ``x`` is zero elsewhere."""
     if logits.where is None:
         return jnp.mean(x, axis=-1)
     count = jnp.sum(logits.where, axis=-1, dtype=x.dtype)

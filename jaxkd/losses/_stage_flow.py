@@ -12,7 +12,7 @@ from jaxkd._math import l2_normalize, pool_to_match, singular_vectors
 from jaxkd.losses._arguments import stage_pairs
 from jaxkd.losses._symmetries import Arguments, Transformation, declare
 
-# How many more vectors of the student's than of the teacher's are candidates.
+# The student has so many more candidate vectors than the teacher has vectors.
 _SPARE_VECTORS = 3
 
 
@@ -34,7 +34,7 @@ def flow_of_solution(
     *,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, " batch"]:
-    r"""Squared difference of the Gram matrices between two stages.
+    r"""Compute the squared difference of the Gram matrices between two stages.
 
     With :math:`x` a network's lower and :math:`y` its higher feature map, the larger of
     them average-pooled to the smaller, which has :math:`P` positions,
@@ -50,9 +50,9 @@ def flow_of_solution(
     Args:
         student_low: Feature map of an earlier stage of the student.
         student_high: Feature map of a later stage.
-        teacher_low: The teacher's at the first stage, with as many channels as the
-            student's; its size may differ.
-        teacher_high: The teacher's at the second.
+        teacher_low: Feature map of the teacher at the first stage, with as many
+            channels as the student's; its size may differ.
+        teacher_high: Feature map of the teacher at the second stage.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -108,24 +108,25 @@ def singular_value(
     k: int = 1,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, " batch"]:
-    r"""Squared difference of the relations between two stages' singular vectors.
+    r"""Compare the relations between the singular vectors of two stages.
 
     A feature map of an example is a matrix, positions times channels. Of the teacher's,
     :math:`v^t_1, \dots, v^t_k` are the right singular vectors of the largest singular
     values :math:`\sigma_1, \dots, \sigma_k`, scaled to
-    :math:`\sum_m \sigma_m^2 = 1`. Each takes that of the student's first :math:`k + 3`
-    right singular vectors whose cosine with it is largest in size, times the cosine's
-    sign: :math:`v^s_m`. With :math:`u` the vectors of the lower stage and :math:`v` of
-    the higher, both networks' multiplied by the teacher's :math:`\sigma_m`,
+    :math:`\sum_m \sigma_m^2 = 1`. Each is matched with the one of the student's first
+    :math:`k + 3` right singular vectors whose cosine with it is largest in size, times
+    the cosine's sign: :math:`v^s_m`. With :math:`u` the vectors of the lower stage and
+    :math:`v` of the higher, both networks' multiplied by the teacher's
+    :math:`\sigma_m`,
 
     .. math::
         E_{ijm} = e^{-(\sigma_m v_{im} - \sigma'_m u_{jm})^2/8}, \qquad
         \ell = \sum_{ijm} (E^s_{ijm} - E^t_{ijm})^2.
 
-    A singular vector is determined up to its sign, and the loss depends on that of a
-    lower stage's vector relative to a higher's. Here the teacher's component of largest
-    size is positive. A vector whose singular value is zero up to rounding counts as
-    zero.
+    A singular vector is determined up to its sign, and the loss depends on the sign of
+    a lower stage's vector relative to a higher stage's. Here the teacher's component of
+    largest size is positive. A vector whose singular value is zero up to rounding
+    counts as zero.
 
     **Gradient.** For :math:`M = A^\top A` with eigenvalues :math:`\sigma_i^2`,
 
@@ -142,11 +143,11 @@ def singular_value(
     Args:
         student_low: Feature map of an earlier stage of the student.
         student_high: Feature map of a later stage.
-        teacher_low: The teacher's at the first stage, with as many channels as the
-            student's; its size may differ.
-        teacher_high: The teacher's at the second.
-        k: How many of the teacher's singular vectors are kept. The student has
-            :math:`k + 3` to choose from, or as many as there are.
+        teacher_low: Feature map of the teacher at the first stage, with as many
+            channels as the student's; its size may differ.
+        teacher_high: Feature map of the teacher at the second stage.
+        k: Number of the teacher's singular vectors that are compared. The student has
+            :math:`k + 3` candidates, or as many as there are.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -191,7 +192,7 @@ def singular_value(
 def _gram(
     low: Float[Array, "batch h1 w1 c1"], high: Float[Array, "batch h2 w2 c2"]
 ) -> Float[Array, "batch c1 c2"]:
-    """Products of the channels of both, averaged over positions."""
+    """Average the products of both maps' channels over the positions."""
     low, high = pool_to_match(low, high)
     positions = low.shape[-3] * low.shape[-2]
     return jnp.einsum("bhwi,bhwj->bij", low, high) / positions
@@ -214,14 +215,14 @@ def _relation(
     return jnp.exp(difference * difference / -8.0)
 
 
-# Compiled as one, because called eagerly it is some hundred small operations.
+# Compiled as one program, because eagerly it is some hundred small operations.
 @functools.partial(jax.jit, static_argnums=2)
 def _aligned(
     student: Float[Array, "batch h1 w1 c"],
     teacher: Float[Array, "batch h2 w2 c"],
     k: int,
 ) -> tuple[Float[Array, "batch c k"], Float[Array, "batch c k"]]:
-    """The scaled vectors of a stage, the student's matched with the teacher's."""
+    """Return a stage's scaled vectors, the student's matched to the teacher's."""
     a, b = _matrices(student), _matrices(teacher)
     count = min(k + _SPARE_VECTORS, *a.shape[-2:])
     candidates, _ = jax.vmap(lambda m: singular_vectors(m, count))(a)
@@ -248,5 +249,5 @@ def _matrices(
 
 
 def _sign(x: Array) -> Array:
-    """The sign, +1 of zero: a constant."""
+    """Return the sign, +1 for zero, as a constant."""
     return jax.lax.stop_gradient(jnp.where(x < 0.0, -1.0, 1.0).astype(x.dtype))

@@ -114,7 +114,7 @@ def test_every_head_is_trained_and_the_teacher_is_not(name):
         method.loss, params, extra, student, teacher
     )
     for path, g in jax.tree_util.tree_leaves_with_path(on_params):
-        # What comes before the normalisation may add a constant unseen.
+        # What comes before the normalization may add a constant unseen.
         assert np.any(g) or "bias" in jax.tree_util.keystr(path)
     assert any(np.any(g) for g in on_student.stages)
     assert not any(np.any(g) for g in jax.tree.leaves(on_teacher))

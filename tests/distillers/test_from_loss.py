@@ -31,8 +31,8 @@ def run(distiller, logits, *, with_teacher=True):
 
 
 def standardized(student, teacher, temperature=2.0):
-    centred = [x - x.mean(-1, keepdims=True) for x in (student, teacher)]
-    scaled = [x / x.std(-1, keepdims=True) for x in centred]
+    centered = [x - x.mean(-1, keepdims=True) for x in (student, teacher)]
+    scaled = [x / x.std(-1, keepdims=True) for x in centered]
     return soft_targets.soft_target_kl(scaled[0], scaled[1], temperature)
 
 

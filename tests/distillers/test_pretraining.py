@@ -38,7 +38,7 @@ def finished(method):
 
 
 def trained_leaves(tree):
-    """The leaves but the biases, which a normalisation after them does not see."""
+    """The leaves but the biases, which a normalization after them does not see."""
     return [
         leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)

@@ -187,7 +187,7 @@ def test_feature_maps_are_needed(name):
         start(METHODS[name](), bare, TEACHER)
 
 
-def test_neighbours_in_the_batch_are_needed():
+def test_neighbors_in_the_batch_are_needed():
     one = output(0, width=4, channels=3, batch=1)
     with pytest.raises(InvalidInputError, match="only one"):
         start(distillers.correlation_congruence(), one, one)

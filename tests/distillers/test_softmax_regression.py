@@ -45,7 +45,7 @@ def batch():
 
 
 def test_the_loss_matches_the_definition():
-    # Batch normalisation computes its statistics in float32.
+    # Batch normalization computes its statistics in float32.
     method, state, student, teacher = start(np.float32)
     value, _, metrics = jax.jit(method.loss)(*state, student, teacher, batch())
     x = np.asarray(student.embedding) @ np.asarray(state.params["linear"]["kernel"])

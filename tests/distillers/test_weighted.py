@@ -78,9 +78,9 @@ def test_parts_draw_different_randomness(outputs, batch):
     assert float(metrics["a"]) != float(metrics["b"])
 
 
-def test_a_part_of_weight_zero_is_not_even_initialised(outputs):
+def test_a_part_of_weight_zero_is_not_even_initialized(outputs):
     def init(rngs, spec):
-        raise AssertionError("a part of weight zero was initialised")
+        raise AssertionError("a part of weight zero was initialized")
 
     silent = distillers.Distiller(init, constant(1.0).loss)
     mixed = distillers.weighted(a=(1.0, constant(1.0)), b=(0.0, silent))

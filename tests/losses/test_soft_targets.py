@@ -112,7 +112,7 @@ def test_hessian_is_the_covariance_of_the_students_prediction(logits, temperatur
 
 
 @pytest.mark.usefixtures("x64")
-def test_hessian_at_infinite_temperature_is_the_centring_matrix(logits):
+def test_hessian_at_infinite_temperature_is_the_centering_matrix(logits):
     student, teacher = (np.float64(x[0]) for x in logits)
     hessian = hessians(student, teacher, np.inf)[0][0]
     np.testing.assert_allclose(hessian, np.eye(7) / 7 - 1 / 49, atol=1e-15)
@@ -159,8 +159,8 @@ def test_third_derivative_is_that_of_the_cumulant(logits):
         return kl(2.0)(student + s * teacher, teacher)
 
     q = np.asarray(jax.nn.softmax(student / 2.0))
-    centred = teacher - q @ teacher
-    np.testing.assert_allclose(third(0.0), q @ centred**3 / 2.0, rtol=1e-12)
+    centered = teacher - q @ teacher
+    np.testing.assert_allclose(third(0.0), q @ centered**3 / 2.0, rtol=1e-12)
 
 
 def test_infinite_temperature_is_matching_without_the_gap(logits):

@@ -42,7 +42,7 @@ def pooled(x, height, width):
 
 
 def normalized(x):
-    """Batch normalisation in training, with the scale and shift it starts from."""
+    """Batch normalization in training, with the scale and shift it starts from."""
     mean, variance = x.mean(axis=(0, 1, 2)), x.var(axis=(0, 1, 2))
     return (x - mean) / np.sqrt(variance + 1e-5)
 
@@ -61,7 +61,7 @@ def convolved(x, kernel):
 
 
 def projection(head, x):
-    """1x1, 3x3 and 1x1; after the first two normalised and rectified."""
+    """1x1, 3x3 and 1x1; after the first two normalized and rectified."""
     for name in ("conv_in", "conv_mid"):
         x = np.maximum(normalized(convolved(x, head[name]["kernel"])), 0)
     return convolved(x, head["conv_out"]["kernel"])

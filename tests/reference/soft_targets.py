@@ -18,18 +18,18 @@ def soften(logits, temperature):
 def soft_target_kl(student, teacher, temperature):
     p, q = soften(teacher, temperature), soften(student, temperature)
     if np.isinf(temperature):
-        return 0.5 * (p * _centred_difference(student, teacher, p) ** 2).sum(axis=-1)
+        return 0.5 * (p * _centered_difference(student, teacher, p) ** 2).sum(axis=-1)
     return temperature**2 * scipy.special.rel_entr(p, q).sum(axis=-1)
 
 
 def soft_target_kl_gradients(student, teacher, temperature):
     p, q = soften(teacher, temperature), soften(student, temperature)
-    centred = _centred_difference(student, teacher, p)
-    student_gradient = p * centred if np.isinf(temperature) else temperature * (q - p)
-    return student_gradient, -p * centred
+    centered = _centered_difference(student, teacher, p)
+    student_gradient = p * centered if np.isinf(temperature) else temperature * (q - p)
+    return student_gradient, -p * centered
 
 
-def _centred_difference(student, teacher, p):
+def _centered_difference(student, teacher, p):
     mask = np.isneginf(student) | np.isneginf(teacher)
     student, teacher = (np.where(mask, 0, np.float64(x)) for x in (student, teacher))
     d = student - teacher
