@@ -147,7 +147,7 @@ def accurate_sum(x: Float[Array, "*batch n"]) -> Float[Array, "*batch"]:
         Rump, Ogita, Oishi, Accurate Floating-Point Summation I, 2008, Sec. 3.
     """
     # Adding and subtracting the bound rounds every term to a grid so coarse that the
-    # rounded terms add up without error, in any order. What is left is small.
+    # rounded terms add up without error, in any order. The rest is small.
     bound = 2.0 * x.shape[-1] * jnp.max(jnp.abs(x), axis=-1, keepdims=True)
     representable = bound < jnp.inf
     bound = jnp.where(representable, bound, 0.0)
@@ -182,8 +182,8 @@ def scaled_difference(
     """Compute ``(x - reference) / scale`` to about twice the working precision.
 
     An exponential turns the absolute error of its argument into a relative error:
-    rounding 100 to float32 costs up to 4e-6. The second number returned is what
-    rounding took from the first, so that ``exp(high) * (1 + low)`` is accurate to the
+    rounding 100 to float32 costs up to 4e-6. The second returned number is the
+    rounding error of the first, so that ``exp(high) * (1 + low)`` is accurate to the
     last places.
 
     Args:

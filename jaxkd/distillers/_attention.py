@@ -32,7 +32,7 @@ def attention_transfer(*, power: int = 2) -> Distiller:
         stage, ``stage1`` and so on.
 
     Raises:
-        TypeError: If the power is no integer.
+        TypeError: If the power is not an integer.
         ValueError: If it is below 1; from ``init``, if there is no teacher or the
             networks' stages do not correspond.
 
@@ -86,7 +86,7 @@ def factor_transfer(
         state is the paraphraser and the statistics of the translator.
 
     Raises:
-        TypeError: If the power or the number of epochs is no integer.
+        TypeError: If the power or the number of epochs is not an integer.
         ValueError: If a setting is out of range; from ``init``, if there is no teacher,
             the networks have no stages, or the rate leaves no channels.
 

@@ -100,7 +100,7 @@ def variational_information(*, initial_variance: float | int = 5.0) -> Distiller
 
     The loss is :func:`jaxkd.losses.variational_information` of the predictions of one
     :class:`jaxkd.heads.VariationalRegressor` per stage, summed over all stages but the
-    stem. If the maps differ in size, the larger is average-pooled to the
+    stem. If the maps differ in size, the larger one is average-pooled to the
     smaller. The benchmarks' weight is 1.
 
     Args:

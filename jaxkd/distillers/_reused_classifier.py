@@ -36,8 +36,8 @@ def reused_classifier() -> Distiller:
         \ell = \operatorname{mean}(P(F^s) - F^t)^2,
 
     the mean over positions and channels; the larger map is average-pooled to the
-    smaller. Alone it needs no labels. Projector and classifier belong to the student:
-    evaluation, checkpoints and exports include them.
+    smaller. Without other parts it needs no labels. Projector and classifier belong to
+    the student: evaluation, checkpoints and exports include them.
 
     Returns:
         A distiller without heads. Its metric is the agreement of the two networks'

@@ -21,14 +21,14 @@ _WIDEST = 512  # as published
 def review(*, mid_channels: int | None = None) -> Distiller:
     r"""Fuse the student's stages, so that deep ones learn from shallow ones (ReviewKD).
 
-    From the deepest to stage 1, the student's maps are fused with what comes from
-    deeper ones by a :class:`jaxkd.heads.AttentionFusion` each, and the results are
-    compared with the teacher's maps by :func:`jaxkd.losses.review`, summed. As
+    From the deepest stage to stage 1, a :class:`jaxkd.heads.AttentionFusion` fuses each
+    of the student's maps with the result of the deeper stages. The loss is the sum of
+    :func:`jaxkd.losses.review` between the results and the teacher's maps. As
     published, the deepest of the maps are the embeddings, as maps of one position; the
     stem is left out.
 
-    The benchmarks' weight is 1; the paper's, chosen for each pair of networks, are 0.6
-    to 8, and grow linearly from 0 over the first 20 epochs.
+    The benchmarks' weight is 1. The paper's weights, chosen for each pair of networks,
+    are 0.6 to 8 and grow linearly from 0 over the first 20 epochs.
 
     Args:
         mid_channels: Number of channels that are passed from stage to stage. By default

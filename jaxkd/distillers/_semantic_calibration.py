@@ -49,9 +49,9 @@ def semantic_calibration() -> Distiller:
         attention, in nats.
 
     Raises:
-        ValueError: From ``init``, if there is no teacher or a network gives no feature
-            maps beyond the stem's; from ``loss``, if the batch has another size than
-            the one given to ``init``.
+        ValueError: From ``init``, if there is no teacher or a network returns no
+            feature maps beyond the stem's; from ``loss``, if the batch has another size
+            than the one given to ``init``.
 
     Example:
         >>> from jaxkd import distillers

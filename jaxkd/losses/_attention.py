@@ -46,8 +46,8 @@ def attention_transfer(
         \frac{\partial \ell}{\partial s_{ic}} = \frac{2 p\, s_{ic}^{p-1}}
             {n C \lVert a(s) \rVert} \left[ A(s)_i\, A(s)^\top A(t) - A(t)_i \right].
 
-    If the maps differ in size, the larger is average-pooled to the smaller; channels
-    may differ. A map of zeros has the attention :math:`A = 0` and no gradient.
+    If the maps differ in size, the larger one is average-pooled to the smaller;
+    channels may differ. A map of zeros has the attention :math:`A = 0` and no gradient.
 
     Args:
         student_features: Feature maps :math:`s` of the student.
@@ -59,8 +59,9 @@ def attention_transfer(
         Loss of each example, at least float32. The caller reduces it.
 
     Raises:
-        TypeError: If the features are not floating point, or the power is no integer.
-        ValueError: If the arguments are no feature maps of the same examples, or the
+        TypeError: If the features are not floating point, or the power is not an
+            integer.
+        ValueError: If the arguments are not feature maps of the same examples, or the
             power is below 1.
 
     Example:
@@ -115,8 +116,9 @@ def factor_transfer(
         Loss of each example, at least float32. The caller reduces it.
 
     Raises:
-        TypeError: If the factors are not floating point, or the power is no integer.
-        ValueError: If the arguments are no feature maps of the same examples, or the
+        TypeError: If the factors are not floating point, or the power is not an
+            integer.
+        ValueError: If the arguments are not feature maps of the same examples, or the
             power is below 1.
 
     Example:
@@ -129,8 +131,8 @@ def factor_transfer(
 
     References:
         Kim et al., `Paraphrasing Complex Network: Network Compression via Factor
-        Transfer <https://arxiv.org/abs/1802.04977>`_, 2018; of the attention of the
-        factors, as published benchmarks have it.
+        Transfer <https://arxiv.org/abs/1802.04977>`_, 2018; with the attention of
+        the factors, as in published benchmarks.
     """
     student, teacher = _pooled(
         student_factor, teacher_factor, stop_teacher_gradient, kind="factor"
@@ -163,8 +165,8 @@ def neuron_selectivity(
     :math:`C_s` channels. The loss is computed in whichever form has the smaller
     matrices: channels by channels, or positions by positions.
 
-    If the maps differ in size, the larger is average-pooled to the smaller; channels
-    may differ. A channel of zeros stays zero and has no gradient.
+    If the maps differ in size, the larger one is average-pooled to the smaller;
+    channels may differ. A channel of zeros stays zero and has no gradient.
 
     Args:
         student_features: Feature maps :math:`s` of the student.
@@ -176,7 +178,7 @@ def neuron_selectivity(
 
     Raises:
         TypeError: If the features are not floating point.
-        ValueError: If the arguments are no feature maps of the same examples.
+        ValueError: If the arguments are not feature maps of the same examples.
 
     Example:
         >>> import jax.numpy as jnp

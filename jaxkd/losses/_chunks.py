@@ -25,7 +25,7 @@ def in_chunks(
     the same.
 
     Args:
-        loss: A loss of logits with one value per row that depends on this row alone,
+        loss: A loss of logits with one value per row that depends only on this row,
             such as :func:`soft_target_kl` or :func:`decoupled_kl`, but not
             :func:`intra_class_relation` or :func:`multi_level`.
         chunk_size: Rows at a time. The last chunk may be smaller.

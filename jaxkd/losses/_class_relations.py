@@ -33,7 +33,7 @@ def inter_class_relation(
     .. math::
         \ell = 1 - \rho(q, p) = \tfrac12 \lVert \hat q - \hat p \rVert_2^2.
 
-    The second form is what is computed, from a multiple of the predictions that is
+    The function computes the second form, from a multiple of the predictions that is
     accurate at every temperature. A row of equal logits has no direction,
     :math:`\hat x = 0`, and no gradient: the loss is 1/2 where one network has such a
     row and 0 where both have.
@@ -45,8 +45,8 @@ def inter_class_relation(
         student_logits: Logits :math:`z^s`.
         teacher_logits: Logits :math:`z^t`.
         temperature: Softening temperature :math:`T > 0`, finite.
-        where: Classes that take part, of a shape that broadcasts to that of the
-            logits. A row without any has loss zero and no gradient.
+        where: Mask of participating classes, of a shape that broadcasts to that of the
+            logits. A row without any class has loss zero and no gradient.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -183,7 +183,7 @@ def standardize_logits(
 
     Args:
         logits: Finite logits :math:`z`.
-        where: Classes that take part, of a shape that broadcasts to that of the
+        where: Mask of participating classes, of a shape that broadcasts to that of the
             logits. Other logits become zero: pass the same ``where`` to the loss.
 
     Returns:
@@ -246,7 +246,7 @@ def multi_level(
         student_logits: Logits :math:`z^s`.
         teacher_logits: Logits :math:`z^t`.
         temperatures: At least one positive, finite temperature.
-        where: Classes that take part, of a shape that broadcasts to that of the
+        where: Mask of participating classes, of a shape that broadcasts to that of the
             logits. A row without any class has loss zero and no gradient, and does not
             affect the losses of other rows; :math:`C` counts the classes that
             participate in any row.

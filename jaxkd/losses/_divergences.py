@@ -42,8 +42,8 @@ def reverse_kl(
         student_logits: Unnormalized log-probabilities :math:`z^s`.
         teacher_logits: Unnormalized log-probabilities :math:`z^t`.
         temperature: Softening temperature :math:`T > 0`; ``inf`` is allowed.
-        where: Classes that take part, of a shape that broadcasts to that of the
-            logits. A row without any has loss zero and no gradient.
+        where: Mask of participating classes, of a shape that broadcasts to that of the
+            logits. A row without any class has loss zero and no gradient.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -108,8 +108,8 @@ def jensen_shannon(
         teacher_logits: Unnormalized log-probabilities :math:`z^t`.
         mixture: :math:`0 < \beta < 1`, the teacher's share of :math:`m`.
         temperature: Softening temperature :math:`T > 0`; ``inf`` is allowed.
-        where: Classes that take part, of a shape that broadcasts to that of the
-            logits. A row without any has loss zero and no gradient.
+        where: Mask of participating classes, of a shape that broadcasts to that of the
+            logits. A row without any class has loss zero and no gradient.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -180,8 +180,8 @@ def skewed_kl(
         teacher_logits: Unnormalized log-probabilities :math:`z^t`.
         skew: :math:`0 \le \alpha \le 1`, the teacher's share of :math:`m`.
         temperature: Softening temperature :math:`T > 0`; ``inf`` is allowed.
-        where: Classes that take part, of a shape that broadcasts to that of the
-            logits. A row without any has loss zero and no gradient.
+        where: Mask of participating classes, of a shape that broadcasts to that of the
+            logits. A row without any class has loss zero and no gradient.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:

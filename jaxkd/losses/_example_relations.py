@@ -240,7 +240,8 @@ def correlation_congruence_kernel(
         of the difference over :math:`b^2`.
 
     Raises:
-        TypeError: If the embeddings are not floating point or ``order`` no integer.
+        TypeError: If the embeddings are not floating point or ``order`` is not an
+            integer.
         ValueError: If they are not matrices of equally many rows, or a setting is out
             of range.
 

@@ -40,7 +40,7 @@ def hint(
 
     Args:
         student_features: Feature maps or embeddings :math:`s` of the student, mapped to
-            the teacher's shape by a regressor where it differs.
+            the teacher's shape by a regressor if it differs.
         teacher_features: Features :math:`t` of the teacher.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
@@ -190,8 +190,8 @@ def activation_boundary(
 
     Raises:
         TypeError: If the features are not floating point.
-        ValueError: If the shapes differ or are no feature maps, or if a concrete margin
-            is not positive and finite.
+        ValueError: If the shapes differ or the arrays are not feature maps, or if a
+            concrete margin is not positive and finite.
 
     Example:
         >>> import jax.numpy as jnp

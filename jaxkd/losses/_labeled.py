@@ -57,8 +57,8 @@ def decoupled_kl(
         target_weight: :math:`\alpha`.
         non_target_weight: :math:`\beta`.
         temperature: Softening temperature :math:`T > 0`, finite.
-        where: Classes that take part, of a shape that broadcasts to that of the
-            logits. A row without any has loss zero and no gradient.
+        where: Mask of participating classes, of a shape that broadcasts to that of the
+            logits. A row without any class has loss zero and no gradient.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -137,8 +137,8 @@ def normalized_kl(
             term is zero and the second runs over all classes.
         non_target_weight: :math:`\gamma`.
         temperature: Softening temperature :math:`T > 0` of the second term, finite.
-        where: Classes that take part, of a shape that broadcasts to that of the
-            logits. A row without any has loss zero and no gradient.
+        where: Mask of participating classes, of a shape that broadcasts to that of the
+            logits. A row without any class has loss zero and no gradient.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:

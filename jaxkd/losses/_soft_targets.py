@@ -52,8 +52,8 @@ def soft_target_kl(
         teacher_logits: Unnormalized log-probabilities :math:`z^t`.
         temperature: Softening temperature :math:`T > 0`; ``inf`` is allowed. It may be
             traced, and learned: the loss is differentiable in it.
-        where: Classes that take part, of a shape that broadcasts to that of the
-            logits. A row without any has loss zero and no gradient.
+        where: Mask of participating classes, of a shape that broadcasts to that of the
+            logits. A row without any class has loss zero and no gradient.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -108,8 +108,8 @@ def logit_matching(
     Args:
         student_logits: Finite logits :math:`z^s`.
         teacher_logits: Finite logits :math:`z^t`.
-        where: Classes that take part, of a shape that broadcasts to that of the
-            logits. A row without any has loss zero and no gradient.
+        where: Mask of participating classes, of a shape that broadcasts to that of the
+            logits. A row without any class has loss zero and no gradient.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -161,8 +161,8 @@ def mean_gap(
     Args:
         student_logits: Finite logits :math:`z^s`.
         teacher_logits: Finite logits :math:`z^t`.
-        where: Classes that take part, of a shape that broadcasts to that of the
-            logits. A row without any has loss zero and no gradient.
+        where: Mask of participating classes, of a shape that broadcasts to that of the
+            logits. A row without any class has loss zero and no gradient.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -217,8 +217,8 @@ def transformed_teacher_matching(
         student_logits: Unnormalized log-probabilities :math:`z^s`.
         teacher_logits: Unnormalized log-probabilities :math:`z^t`.
         temperature: The teacher's temperature :math:`T > 0`, finite.
-        where: Classes that take part, of a shape that broadcasts to that of the
-            logits. A row without any has loss zero and no gradient.
+        where: Mask of participating classes, of a shape that broadcasts to that of the
+            logits. A row without any class has loss zero and no gradient.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -273,8 +273,8 @@ def weighted_transformed_teacher_matching(
         student_logits: Unnormalized log-probabilities :math:`z^s`.
         teacher_logits: Unnormalized log-probabilities :math:`z^t`.
         temperature: The teacher's temperature :math:`T > 0`, finite.
-        where: Classes that take part, of a shape that broadcasts to that of the
-            logits. A row without any has loss zero and no gradient.
+        where: Mask of participating classes, of a shape that broadcasts to that of the
+            logits. A row without any class has loss zero and no gradient.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:

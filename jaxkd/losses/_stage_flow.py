@@ -154,7 +154,7 @@ def singular_value(
         Loss of each example, at least float32. The caller reduces it.
 
     Raises:
-        TypeError: If an array is not floating point, or ``k`` is no integer.
+        TypeError: If an array is not floating point, or ``k`` is not an integer.
         ValueError: If an array is not a batch of feature maps, if numbers of examples,
             or of the two networks' channels at a stage, differ, or if ``k`` is not
             positive or exceeds a map's channels or positions.

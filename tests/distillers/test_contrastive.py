@@ -12,6 +12,9 @@ from jaxkd import distillers, memory
 from jaxkd._errors import InvalidInputError
 from jaxkd.distillers import Spec
 
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 K = 8
 LISTED = np.random.default_rng(5).integers(0, ROWS, (BATCH, K))
 

@@ -24,6 +24,9 @@ from jaxkd import distillers, heads
 from jaxkd._errors import InvalidInputError
 from jaxkd.models import ModelOutput
 
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 METHODS = {
     "hint": distillers.hint,
     "attention_transfer": distillers.attention_transfer,

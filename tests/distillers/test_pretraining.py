@@ -22,6 +22,9 @@ from reference import attention, feature_maps
 from jaxkd import distillers, heads
 from jaxkd._errors import InvalidInputError
 
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 METHODS = {
     "factor_transfer": distillers.factor_transfer,
     "activation_boundary": distillers.activation_boundary,

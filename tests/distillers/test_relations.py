@@ -10,6 +10,9 @@ from jaxkd import distillers
 from jaxkd._errors import InvalidInputError
 from jaxkd.models import ModelOutput
 
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 LABELS = np.array([0, 2, 1, 1, 0, 2])
 METHODS = {
     "similarity_preserving": distillers.similarity_preserving,

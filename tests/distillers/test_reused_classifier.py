@@ -9,6 +9,9 @@ from support import arrays, build_mlp, build_resnet, make_dataset
 from jaxkd import distillers, models, training
 from jaxkd._errors import InvalidInputError
 
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 CLASSES = 4
 METHOD = distillers.weighted(simkd=(1.0, distillers.reused_classifier()))
 

@@ -12,6 +12,9 @@ from reference import overhaul, review, stage_flow
 from jaxkd import distillers, heads
 from jaxkd._errors import InvalidInputError
 
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 METHODS = {"overhaul": distillers.overhaul, "review": distillers.review}
 
 

@@ -12,6 +12,9 @@ from jaxkd._errors import InvalidInputError
 from jaxkd.distillers._semantic_calibration import attend, similarities
 from jaxkd.models import ModelOutput
 
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 BATCH = 16
 # Stages larger and smaller than the teacher's, by whole factors and others.
 SHAPES = {

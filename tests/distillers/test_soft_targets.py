@@ -8,6 +8,9 @@ from flax import nnx
 from jaxkd import distillers
 from jaxkd.models import ModelOutput
 
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 LABELS = np.array([0, 2, 1])
 
 

@@ -10,6 +10,9 @@ from jaxkd._errors import InvalidInputError
 from jaxkd.distillers import Batch, Classifier, Spec
 from jaxkd.models import ModelOutput
 
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 CLASSES = 5
 LABELS = np.arange(8, dtype=np.int32) % CLASSES
 

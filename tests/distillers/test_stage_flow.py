@@ -12,6 +12,9 @@ from jaxkd import distillers
 from jaxkd._errors import InvalidInputError
 from jaxkd.models import ModelOutput
 
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 SHAPES = ((4, 4, 2), (4, 4, 3), (2, 2, 4), (2, 2, 4))
 
 

@@ -10,6 +10,9 @@ from jaxkd import distillers
 from jaxkd._errors import InvalidInputError
 from jaxkd.models import ModelOutput
 
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 def constant(value, *, draws=False):
     """A distiller whose loss is a parameter, and whose state counts its calls."""

@@ -7,6 +7,9 @@ import pytest
 
 from jaxkd import losses
 
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 @pytest.fixture
 def maps():
@@ -16,7 +19,7 @@ def maps():
 
 def gradient(loss, student, *others, **settings):
     total = lambda s: loss(s, *others, **settings).sum()
-    return np.asarray(jax.grad(total)(jnp.asarray(student)))
+    return np.asarray(jax.jit(jax.grad(total))(jnp.asarray(student)))
 
 
 def flat_attention(x, power):
@@ -65,14 +68,15 @@ def test_the_gradient_of_neuron_selectivity_is_that_of_the_second_moments(channe
 @pytest.mark.parametrize("channels", [3, 50])
 def test_equal_features_cost_nothing(name, channels):
     x = np.random.default_rng(3).normal(size=(2, 4, 5, channels)).astype(np.float32)
-    np.testing.assert_allclose(getattr(losses, name)(x, x), 0.0, atol=1e-7)
+    value = jax.jit(getattr(losses, name))(x, x)
+    np.testing.assert_allclose(value, 0.0, atol=1e-7)
 
 
 @pytest.mark.parametrize(
     "name", ["attention_transfer", "factor_transfer", "neuron_selectivity"]
 )
 def test_leading_axes_are_free(name, maps):
-    loss = getattr(losses, name)
+    loss = jax.jit(getattr(losses, name))
     student, teacher = (
         jnp.asarray(np.stack([x, 2 * x[::-1], x + 1]), jnp.float32) for x in maps
     )

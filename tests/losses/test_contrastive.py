@@ -10,6 +10,9 @@ from reference import contrastive as reference
 from jaxkd import losses
 from jaxkd._errors import InvalidInputError
 
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 @pytest.fixture
 def scores():

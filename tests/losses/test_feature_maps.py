@@ -10,6 +10,9 @@ import pytest
 from jaxkd import losses
 from jaxkd._errors import InvalidInputError
 
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 @pytest.fixture
 def equal_maps():
@@ -18,7 +21,7 @@ def equal_maps():
 
 def gradient(loss, student, *others, **settings):
     total = lambda s: loss(s, *others, **settings).sum()
-    return np.asarray(jax.grad(total)(jnp.asarray(student)))
+    return np.asarray(jax.jit(jax.grad(total))(jnp.asarray(student)))
 
 
 @pytest.mark.usefixtures("x64")

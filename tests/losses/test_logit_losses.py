@@ -12,6 +12,9 @@ from reference import divergences as reference
 from jaxkd import losses
 from jaxkd._errors import InvalidInputError
 
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 LABELS = np.array([3, 0, 6, 2], np.int32)
 ROWS = {  # a loss of every row for itself
     losses.soft_target_kl: {},
@@ -55,6 +58,12 @@ def value_and_gradient(loss, student, teacher, where=None):
     return jax.value_and_grad(total, has_aux=True)(student)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def softened(loss, student, teacher, temperature):
+    """The loss at a temperature, compiled once for all of them."""
+    return with_settings(loss)(student, teacher, temperature=temperature)
+
+
 @pytest.fixture
 def logits():
     return tuple(np.random.default_rng(0).normal(0, 3, (2, 4, 7)).astype(np.float32))
@@ -83,7 +92,7 @@ def test_a_masked_row_has_no_loss_and_no_gradient_and_hides_nan(logits, loss):
         (_, expected), _ = value_and_gradient(loss, *logits)
         expected = expected[rows]
     else:
-        expected = loss(*(x[rows] for x in logits))
+        expected = jax.jit(loss)(*(x[rows] for x in logits))
     np.testing.assert_allclose(values, expected, rtol=1e-5)
 
 
@@ -99,8 +108,8 @@ def test_masking_classes_is_dropping_them_and_hides_nan(logits, loss):
         values = loss(s, t, *extra, **MASKABLE[loss], **settings)
         return values.sum(), values
 
+    (_, expected), expected_gradient = value_and_gradient(loss, *logits)
     evaluate = jax.jit(jax.grad(total, has_aux=True))
-    expected_gradient, expected = evaluate(*logits, LABELS)
     gradient, values = evaluate(*dropped, moved, where=where)
     np.testing.assert_array_equal(gradient[:, ~where], 0.0)
     np.testing.assert_allclose(
@@ -131,7 +140,7 @@ def test_a_high_temperature_costs_no_digits(logits, loss, temperature):
     variance = np.var(np.float64(logits[0]) - np.float64(logits[1]), axis=-1)
     share = {"reverse_kl": 1.0, "jensen_shannon": 0.3 * 0.7, "skewed_kl": 0.9**2}
     limit = 0.5 * share[loss.__name__] * variance
-    value = with_settings(loss)(*logits, temperature=temperature)
+    value = softened(loss, *logits, temperature)
     np.testing.assert_allclose(value, limit, rtol=10 / temperature + 1e-5)
     if temperature == 100.0:
         expected = getattr(reference, loss.__name__)(
@@ -142,8 +151,8 @@ def test_a_high_temperature_costs_no_digits(logits, loss, temperature):
 
 @pytest.mark.parametrize("loss", SOFTENED, ids=name)
 def test_an_infinite_temperature_gives_the_limit(logits, loss):
-    value = with_settings(loss)(*logits, temperature=np.inf)
-    near = with_settings(loss)(*logits, temperature=1e8)
+    value = softened(loss, *logits, np.inf)
+    near = softened(loss, *logits, 1e8)
     np.testing.assert_allclose(value, near, rtol=1e-5)
 
 
