@@ -1,4 +1,4 @@
-"""Print the page of the invariance table: ``python -m proofs_checks.invariances``."""
+"""Print the page of the invariance table: ``python -m experiments.zoo_pages``."""
 
 from jaxkd import losses
 from jaxkd.losses import Arguments, Transformation
@@ -22,7 +22,7 @@ def page() -> str:
         "- ↻: equivariant, the values are reordered in the same way",
         "- blank: the values change",
         "",
-        "`python -m proofs_checks.invariances` makes this page.",
+        "`python -m experiments.zoo_pages` makes this page.",
     ]
     for kind in Arguments:
         declarations = [d for d in losses.INVARIANCES if d.arguments is kind]

@@ -206,7 +206,7 @@ def mean_not_removed(student, teacher, temperature):
 
 
 @from_logits
-def not_normalised(student, teacher, temperature):
+def not_normalized(student, teacher, temperature):
     """Logits in the log-ratio, where log-probabilities belong."""
     p = jax.nn.softmax(teacher / temperature)
     return temperature * jnp.sum(p * (teacher - student), axis=-1)
@@ -321,7 +321,7 @@ def not_halved(d):
 
 
 @from_difference
-def centred(d):
+def centered(d):
     """Logit matching without the gap of the means."""
     return 0.5 * jnp.var(d, axis=-1)
 

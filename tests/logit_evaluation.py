@@ -119,7 +119,7 @@ def half_variance(d):
     return float(sum((x - mean(d)) ** 2 for x in d) / (2 * len(d)))
 
 
-def centred_share(d):
+def centered_share(d):
     return [float((x - mean(d)) / len(d)) for x in d]
 
 

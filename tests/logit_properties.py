@@ -14,7 +14,7 @@ from logit_evaluation import (
     assert_not_below,
     assert_same_values,
     assert_zero_sum,
-    centred_share,
+    centered_share,
     differentiate,
     evaluate,
     half_variance,
@@ -26,7 +26,7 @@ from logit_evaluation import (
     tiny,
     value_of,
 )
-from reference import logits as reference
+from reference import soft_targets as reference
 
 from jaxkd import losses
 
@@ -219,13 +219,13 @@ def infinite_temperature_is_half_the_variance(loss, case):
     wanted = per_example(case, half_variance)
     bound = case.tolerance.value * wanted + tiny(case)
     assert_close(results.value, wanted, bound)
-    assert_gradient(case, results.student, per_example(case, centred_share))
+    assert_gradient(case, results.student, per_example(case, centered_share))
 
 
 @over(logit_cases.pairs)
 def gradient_rate(loss, case):
     """T4: dL/dz is within 2 osc(d) (exp(R/T) - 1)/C of its limit (d - mean d)/C."""
-    limit = per_example(case, centred_share)
+    limit = per_example(case, centered_share)
     # osc(d)/C is the oscillation of the limit. Nothing is that large: no overflow.
     rate = 2.0 * oscillation(limit) * np.expm1(np.minimum(reach(case), 100.0))
     got = differentiate(loss, case).student

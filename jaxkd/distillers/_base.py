@@ -1,4 +1,4 @@
-"""The contract of a distillation method, optax's idea carried over."""
+"""The interface of a distillation method, modeled on optax."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,11 +21,11 @@ RESERVED_METRICS = frozenset(
 
 
 class Views(NamedTuple):
-    """What the networks make of a batch's further images (:attr:`Distiller.views`).
+    """Outputs of the networks for a batch's views (:attr:`Distiller.views`).
 
     Attributes:
-        student: The student's output for them, in their order.
-        teacher: The teacher's, or None where there is no teacher (plain training).
+        student: Output of the student for the views, in their order.
+        teacher: Output of the teacher, or None in training without a teacher.
     """
 
     student: ModelOutput
@@ -33,18 +33,18 @@ class Views(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One training batch as distillers see it.
+    """One training batch as distillers receive it.
 
     Attributes:
-        images: What both networks were given before normalisation, NHWC.
+        images: Images that both networks received, before normalization, NHWC.
         labels: Class numbers.
         rows: Row numbers of the examples in the training set (banks need them).
-        key: Randomness of this step; derived from the run's seed and the step.
-        views: The networks' outputs for the images that :attr:`Distiller.views` makes
-            of these, or None if the distiller has no views.
-        mixed: What mixup or CutMix mixed into the images, or None. ``labels`` and
-            ``rows`` are those of the image that dominates; a method that takes no
-            notice of ``mixed`` goes by them.
+        key: Random key of this step, derived from the run's seed and the step.
+        views: Outputs of the networks for the images that :attr:`Distiller.views`
+            returns for this batch, or None if the distiller has no views.
+        mixed: The partners that mixup or CutMix mixed into the images, or None.
+            ``labels`` and ``rows`` belong to the image that dominates; a method that
+            ignores ``mixed`` uses those.
     """
 
     images: Shaped[Array, "batch height width channels"]
@@ -56,11 +56,11 @@ class Batch(NamedTuple):
 
 
 class Classifier(NamedTuple):
-    """A linear layer that makes logits of embeddings.
+    """A linear layer from embeddings to logits.
 
     Attributes:
-        kernel: Its matrix.
-        bias: What it adds; zeros if it has none.
+        kernel: Matrix of the layer.
+        bias: Bias of the layer; zeros if it has none.
     """
 
     kernel: Float[Array, "features classes"]
@@ -69,22 +69,22 @@ class Classifier(NamedTuple):
     def __call__(
         self, embedding: Float[Array, "batch features"]
     ) -> Float[Array, "batch classes"]:
-        """The logits, in the embedding's dtype."""
+        """Return the logits, in the embedding's dtype."""
         kernel, bias = (x.astype(embedding.dtype) for x in self)
         return embedding @ kernel + bias[None]
 
 
 class Spec(NamedTuple):
-    """What a distiller may know before the first step.
+    """Everything that a distiller may know before the first step.
 
     Attributes:
-        student: The student's abstract output for one batch (``jax.eval_shape``).
-        teacher: The teacher's abstract output for one batch, or None where there is no
-            teacher (plain training).
+        student: Abstract output of the student for one batch (``jax.eval_shape``).
+        teacher: Abstract output of the teacher for one batch, or None in training
+            without a teacher.
         num_classes: Number of classes.
         labels: Labels of the whole training set, in row order.
-        classifier: The teacher's, if it is known to be linear: for methods that use
-            it again.
+        classifier: Classifier of the teacher, if it is known to be linear: for methods
+            that reuse it.
     """
 
     student: ModelOutput
@@ -95,11 +95,11 @@ class Spec(NamedTuple):
 
 
 class DistillerState(NamedTuple):
-    """What a distiller brings into the training state.
+    """The part of the training state that belongs to a distiller.
 
     Attributes:
-        params: Trained together with the student by the same optimizer.
-        extra: Banks, statistics and constants; checkpointed, never optimized.
+        params: Parameters that the optimizer trains together with the student's.
+        extra: Banks, statistics and constants: checkpointed, but never optimized.
     """
 
     params: PyTree
@@ -117,17 +117,19 @@ def _keep(params: PyTree, extra: PyTree) -> DistillerState:
 
 
 class Pretraining(NamedTuple):
-    """A stage before training, with an objective of its own.
+    """A stage before training, with its own objective.
 
-    What its loss does not reach, the stage leaves as it is, weight decay included.
+    The stage leaves parameters that its loss does not reach unchanged; they get no
+    weight decay either.
 
     Attributes:
-        epochs: How long it lasts.
-        loss: As :attr:`Distiller.loss`.
-        trains_student: Whether the student takes part. Otherwise its parameters and
-            batch statistics stay as they are, and only heads are trained.
-        finish: ``(params, extra) -> DistillerState`` that training starts with: the
-            place to move what is trained no more from ``params`` to ``extra``.
+        epochs: Number of epochs.
+        loss: Loss of the stage, as :attr:`Distiller.loss`.
+        trains_student: Whether to train the student. Otherwise its parameters and
+            batch statistics do not change, and only the heads are trained.
+        finish: ``(params, extra) -> DistillerState``: the state that training starts
+            with. Move parameters that are no longer trained from ``params`` to
+            ``extra`` here.
     """
 
     epochs: int
@@ -142,22 +144,23 @@ class Distiller(NamedTuple):
     Attributes:
         init: ``(rngs, spec) -> DistillerState``.
         loss: ``(params, extra, student, teacher, batch) -> (per_example, extra,
-            metrics)``; one value per example, the next ``extra``, and scalars worth
-            watching. The training step takes the mean of the values. ``teacher`` is
-            None in plain training; a method that reads it refuses that in ``init``.
-        pretraining: A stage before, for methods that have two. It starts from what
-            ``init`` gives.
-        views: Makes further images of a batch's augmented ones, before normalisation:
-            ``[batch, h, w, c]`` to ``[views*batch, h, w, c]`` of the same dtype. Both
-            networks see them in the same forward pass as the batch, in both stages,
-            so that batch statistics are those of all images together. ``student`` and
-            ``teacher`` stay the outputs for the batch; those for the views are in
-            :attr:`Batch.views`.
-        student: ``(network, spec, rngs) -> network``: makes the network that is trained
-            and used of the one that was asked for, where a method changes how the
-            student predicts. What it adds belongs to the student, so evaluation,
-            checkpoints and exports hold it. ``spec`` is that of the given network;
-            ``init`` and ``loss`` see the outputs of the one that is made.
+            metrics)``: one value per example, the next ``extra``, and scalars to
+            record. The training step takes the mean of the values. ``teacher`` is
+            None in training without a teacher; a method that reads it raises an error
+            in ``init``.
+        pretraining: A stage before training, for methods with two stages. It starts
+            from the state that ``init`` returns.
+        views: Function from a batch's augmented images to further images (views),
+            before normalization: ``[batch, h, w, c]`` to ``[views*batch, h, w, c]`` of
+            the same dtype. Both networks process the views in the same forward pass
+            as the batch, in both stages, so that batch statistics are those of all
+            images together. ``student`` and ``teacher`` remain the outputs for the
+            batch; the outputs for the views are in :attr:`Batch.views`.
+        student: ``(network, spec, rngs) -> network``: returns the network to train and
+            use in place of the given one, for methods that change how the student
+            predicts. Added layers belong to the student, so evaluation, checkpoints
+            and exports include them. ``spec`` describes the given network;
+            ``init`` and ``loss`` receive the outputs of the returned one.
     """
 
     init: Callable[[nnx.Rngs, Spec], DistillerState]
@@ -168,18 +171,20 @@ class Distiller(NamedTuple):
 
 
 def require_output(spec: Spec, method: str) -> ModelOutput:
-    """The teacher's abstract output, whatever its classes.
+    """Return the teacher's abstract output, whatever its classes.
 
     Raises:
         ValueError: If there is no teacher.
     """
     if spec.teacher is None:
-        raise InvalidInputError(f"{method} needs a teacher, but none was given")
+        raise InvalidInputError(
+            f"{method} needs a teacher, but none was given", argument="spec"
+        )
     return spec.teacher
 
 
 def require_classifier(spec: Spec, method: str) -> Classifier:
-    """The teacher's classifier.
+    """Return the teacher's classifier.
 
     Raises:
         ValueError: If there is no teacher, or its classifier is not known.
@@ -188,7 +193,8 @@ def require_classifier(spec: Spec, method: str) -> Classifier:
     if spec.classifier is None:
         raise InvalidInputError(
             f"{method} uses the teacher's classifier, but the teacher has no "
-            "nnx.Linear in the attribute 'classifier'"
+            "nnx.Linear in the attribute 'classifier'; give it one of that name",
+            argument="spec",
         )
     return spec.classifier
 
@@ -196,17 +202,17 @@ def require_classifier(spec: Spec, method: str) -> Classifier:
 def require_stages(
     spec: Spec, method: str, *, preactivations: bool = False, equal: bool = True
 ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """The abstract feature maps of student and teacher, from the stem on.
+    """Return the abstract feature maps of student and teacher, from the stem on.
 
     Args:
-        spec: What is known of the networks.
-        method: Its name, for the message.
+        spec: Specification of the networks.
+        method: Name of the method, for the error.
         preactivations: Whether to return the maps before their activation.
-        equal: Whether both networks must have equally many.
+        equal: Whether both networks must have the same number of stages.
 
     Raises:
-        ValueError: If there is no teacher, a network gives no feature maps beyond the
-            stem's, or their numbers differ.
+        ValueError: If there is no teacher, a network returns no feature maps beyond the
+            stem's, or the numbers of stages differ.
     """
     teacher = require_output(spec, method)
     kind = "preactivations" if preactivations else "stages"
@@ -215,21 +221,24 @@ def require_stages(
         if len(found) < 2:
             raise InvalidInputError(
                 f"{method} compares feature maps, but the {name}'s output has "
-                f"{len(found)} {kind}; choose a network that returns them"
+                f"{len(found)} {kind}; choose a network that returns them",
+                argument="spec",
             )
     if equal and len(maps[0]) != len(maps[1]):
         raise InvalidInputError(
             f"{method} compares the networks stage by stage, but the student has "
-            f"{len(maps[0])} and the teacher {len(maps[1])}"
+            f"{len(maps[0])} and the teacher {len(maps[1])}; choose networks with as "
+            "many stages",
+            argument="spec",
         )
     return maps
 
 
 def require_teacher(spec: Spec, method: str) -> ModelOutput:
-    """The teacher's abstract output, for methods that compare logits.
+    """Return the teacher's abstract output, for methods that compare logits.
 
     Raises:
-        ValueError: If there is no teacher, or it has other classes than the student.
+        ValueError: If there is no teacher, or the numbers of classes differ.
     """
     teacher_output = require_output(spec, method)
     student, teacher = (
@@ -239,6 +248,7 @@ def require_teacher(spec: Spec, method: str) -> ModelOutput:
     if student != teacher:
         raise InvalidInputError(
             f"{method} compares logits, but the student has {student} classes and the "
-            f"teacher {teacher}"
+            f"teacher {teacher}",
+            argument="spec",
         )
     return teacher_output

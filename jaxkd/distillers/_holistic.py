@@ -1,4 +1,4 @@
-"""Holistic distillation: individual and relational knowledge, contrasted as one."""
+"""Holistic distillation: individual and relational knowledge in one contrast."""
 
 import functools
 import math
@@ -8,13 +8,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
-from jaxtyping import Array, Int
+from jaxtyping import Array, DTypeLike, Int
 
-from jaxkd import _checks, graphs, memory
-from jaxkd._errors import InvalidInputError, unknown_name
-from jaxkd._numerics import l2_normalize
-from jaxkd.distillers._base import Distiller, DistillerState
+from jaxkd import _checks, graphs, losses, memory
+from jaxkd._errors import InvalidInputError, InvalidTypeError, unknown_name
+from jaxkd._math import l2_normalize
+from jaxkd.distillers._base import Distiller, DistillerState, require_output
+from jaxkd.distillers._metadata import method
 from jaxkd.distillers._sampling import (
     check_contrast_labels,
     choose_sampler,
@@ -29,12 +29,12 @@ _GRAPHS = {
 
 
 class HolisticState(NamedTuple):
-    """What holistic distillation keeps between steps.
+    """State of holistic distillation between steps.
 
     Attributes:
-        bank: The last embeddings of every training example.
+        bank: Latest embeddings of every training example.
         row_labels: Classes of the training examples.
-        num_negatives: How many negatives an example is contrasted with.
+        num_negatives: Number of negatives of each example.
     """
 
     bank: memory.Bank
@@ -42,6 +42,13 @@ class HolisticState(NamedTuple):
     num_negatives: Int[Array, ""]
 
 
+@method(
+    "hkd",
+    weights={"ce": 1.0, "hkd": 3.0},
+    compares="embeddings and their graph against a bank",
+    losses=(losses.info_nce,),
+    repdistiller="(the HKD extension)",
+)
 def holistic(
     *,
     neighbors: int = 8,
@@ -59,12 +66,12 @@ def holistic(
     bank_dtype: DTypeLike = "float32",
     chunk_size: int | None = None,
 ) -> Distiller:
-    r"""Holistic knowledge distillation.
+    r"""Contrast embeddings and graph encodings against a memory bank (HKD).
 
-    Both networks' embeddings :math:`h^s, h^t` and the outputs :math:`g^s, g^t` of one
-    graph encoder each, over the batch's nearest neighbours by predictions, are matched
-    by four contrastive terms against a bank :math:`(M^s, M^t)` of remembered
-    embeddings:
+    Four contrastive terms (see :func:`jaxkd.losses.info_nce`) match both networks'
+    embeddings :math:`h^s, h^t` and the outputs :math:`g^s, g^t` of one graph encoder
+    each, over the batch's nearest neighbors by predictions, against a memory bank
+    :math:`(M^s, M^t)` of earlier embeddings:
 
     .. math::
         \ell_i = w_h [c(h^s_i, M^t_i, M^s) + c(h^t_i, M^s_i, M^t)]
@@ -78,29 +85,29 @@ def holistic(
     bank before this step's embeddings enter it.
 
     Args:
-        neighbors: Neighbours of an example, itself included. A smaller batch is
-            connected completely.
-        hops: Hops of the graph encoders.
+        neighbors: Number of neighbors of an example, itself included. A smaller batch
+            is connected completely.
+        hops: Number of hops of the graph encoders.
         dim: Width of the embeddings and of the bank.
         temperature: Divides the scores, :math:`\tau`.
-        bank_momentum: Share of the old row when an embedding enters the bank.
-        smoothing: Share :math:`\sigma` of the bank in the graph terms' positives.
-        num_negatives: How many negatives :math:`K` an example is contrasted with. By
-            default 16,384, or as many as every class finds, if those are fewer.
-        negatives: Which rows of other classes: ``"sampled"``, ``K`` for each example,
-            without replacement; ``"shared"``, ``K`` drawn for the whole batch;
-            ``"all"``, each at weight ``K`` over their number; or any sampler like
-            those of :mod:`jaxkd.memory`. The sum above has the same mean in all three.
+        bank_momentum: Weight of the old row when an embedding enters the bank.
+        smoothing: Weight :math:`\sigma` of the bank in the graph terms' positives.
+        num_negatives: Number :math:`K` of negatives of each example. By default 16,384,
+            or the largest number available to every class, if that is less.
+        negatives: How to select rows of other classes: ``"sampled"``, ``K`` for each
+            example, without replacement; ``"shared"``, ``K`` drawn for the whole batch;
+            ``"all"``, each at weight ``K`` over their number; or any sampler like those
+            of :mod:`jaxkd.memory`. The sum above has the same mean in all three.
         negatives_from: Whether an anchor's negatives come from its ``"own"``
             network's bank, as published, or from the other's (``"cross"``).
-        graph_from: Whose likeness makes neighbours: that of the networks'
-            ``"predictions"``, as published, or of their ``"embeddings"`` before the
-            heads, by :func:`jaxkd.graphs.most_similar`.
+        graph_from: Which similarity defines neighbors: that of the networks'
+            ``"predictions"``, as published, or that of their ``"embeddings"`` before
+            the heads, by :func:`jaxkd.graphs.most_similar`.
         embedding_weight: Weight :math:`w_h` of the two plain terms.
         graph_weight: Weight :math:`w_g` of the two graph terms. Terms of weight zero
             are not computed.
-        bank_dtype: Storage of the bank; ``"bfloat16"`` halves it.
-        chunk_size: Rows of the bank that are read at a time; see
+        bank_dtype: Dtype of the bank; ``"bfloat16"`` halves its memory.
+        chunk_size: Number of rows of the bank that are read at a time; see
             :func:`jaxkd.memory.negative_log_sum_exp`.
 
     Returns:
@@ -113,7 +120,7 @@ def holistic(
         :func:`jaxkd.memory.bank_statistics`.
 
     Raises:
-        TypeError: If a count is no integer.
+        TypeError: If a count is not an integer.
         ValueError: If a setting is out of range or unknown; from ``init``, if there is
             no teacher, only one class, or a class with fewer than ``num_negatives``
             examples of others.
@@ -143,7 +150,10 @@ def holistic(
         raise unknown_name("graph_from", graph_from, _GRAPHS)
     connect = functools.partial(_GRAPHS[graph_from], k=neighbors)
     if not jnp.issubdtype(bank_dtype, jnp.floating):
-        raise TypeError(f"bank_dtype must be floating point, got {bank_dtype!r}")
+        raise InvalidTypeError(
+            f"bank_dtype must be floating point, got {bank_dtype!r}",
+            argument="bank_dtype",
+        )
     sampler = choose_sampler(negatives, num_negatives)
     weight_of = {
         "student_embedding": embedding_weight,
@@ -157,7 +167,7 @@ def holistic(
         return lambda rngs: HolisticHeads(*widths, dim=dim, hops=hops, rngs=rngs)
 
     def contrast(terms, table, chosen):
-        """InfoNCE of ``{name: (anchor, positive)}``, all against one bank."""
+        """Compute InfoNCE of ``{name: (anchor, positive)}``, all against one bank."""
         anchors = jnp.stack([anchor for anchor, _ in terms.values()])
         positives = jnp.stack([positive for _, positive in terms.values()])
         positives = jax.lax.stop_gradient(positives).astype(anchors.dtype)
@@ -165,16 +175,15 @@ def holistic(
         repulsion = memory.negative_log_sum_exp(
             anchors, table, chosen, temperature=temperature, chunk_size=chunk_size
         )
-        # -log(e^p / (e^p + e^n)), without leaving the logarithm.
+        # -log(e^p / (e^p + e^n)), computed in logarithms.
         return dict(zip(terms, jax.nn.softplus(repulsion - attraction), strict=True))
 
     def init(rngs, spec):
-        if spec.teacher is None:
-            raise InvalidInputError("holistic needs a teacher, but none was given")
+        teacher = require_output(spec, "holistic")
         labels = np.asarray(spec.labels)
         check_contrast_labels(labels, spec.student.logits.shape[-1], "holistic")
         count = count_negatives(labels, num_negatives)
-        params, _ = init_heads(make_heads(spec.student, spec.teacher), rngs)
+        params, _ = init_heads(make_heads(spec.student, teacher), rngs)
         bank = memory.init_bank(rngs.params(), len(labels), dim, dtype=bank_dtype)
         extra = HolisticState(bank, jnp.asarray(labels, jnp.int32), jnp.int32(count))
         return DistillerState(params, extra)
@@ -223,8 +232,8 @@ def holistic(
         metrics |= {name: jnp.mean(part) for name, part in parts.items()}
         weighted = [weight_of[name] * part for name, part in parts.items()]
         total = jnp.sum(jnp.stack(weighted), axis=0)
-        # An example without a finite loss stays out of the bank. That the update waits
-        # for the loss also lets XLA write the donated bank in place.
+        # An example without a finite loss does not enter the bank. Because the update
+        # waits for the loss, XLA can also write the donated bank in place.
         rows = jnp.where(jnp.isfinite(total), batch.rows, len(extra.bank.student))
         bank = memory.update(
             extra.bank, rows, embedded_s, embedded_t, momentum=bank_momentum
@@ -238,9 +247,11 @@ def _check_weights(**weights: float | int) -> None:
     for name, weight in weights.items():
         if not (math.isfinite(weight) and weight >= 0):
             raise InvalidInputError(
-                f"{name} must be finite and not negative, got {weight}"
+                f"{name} must be finite and not negative, got {weight}", argument=name
             )
     if not any(weights.values()):
         raise InvalidInputError(
-            f"{' and '.join(weights)} are both 0: nothing is left to train"
+            f"{' and '.join(weights)} are both 0, so nothing would be trained; give "
+            "one a positive value",
+            argument=next(iter(weights)),
         )

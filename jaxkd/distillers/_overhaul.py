@@ -5,35 +5,42 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxkd import heads, losses
+from jaxkd._math import pool_to_match
 from jaxkd.distillers._base import Distiller, DistillerState
-from jaxkd.distillers._features import (
+from jaxkd.distillers._metadata import method
+from jaxkd.distillers._stages import (
     head_dtype,
     init_stages,
     require_maps,
     stage_heads,
     summed,
 )
-from jaxkd.losses._pooling import pool_to_match
 
 
+@method(
+    "ofd",
+    weights={"ce": 1.0, "ofd": 1e-3},
+    compares="parts of the maps before the activation",
+    losses=(losses.overhaul,),
+)
 def overhaul() -> Distiller:
-    r"""The overhaul of feature distillation: what the teacher's ReLU lets through.
+    r"""Match preactivations where they affect the teacher's ReLU output (OFD).
 
-    The loss is :func:`jaxkd.losses.overhaul` on the maps before their activation, the
-    student's through a :class:`jaxkd.heads.Connector` each. With stages 1 to n, the
+    The loss is :func:`jaxkd.losses.overhaul` on the maps before their activation, each
+    of the student's mapped by a :class:`jaxkd.heads.Connector`. With stages 1 to n, the
     stem left out,
 
     .. math::
         \ell = \sum_{i=1}^n 2^{i - n} \ell_i.
 
-    It is a sum over all positions and channels: the published weight is 1/1000. Where
-    the maps differ in size, the larger is average-pooled to the smaller.
+    It is a sum over all positions and channels: the published weight is 1/1000. If the
+    maps differ in size, the larger is average-pooled to the smaller.
 
     The margin of a channel is the mean of the teacher's negative values. The paper
-    computes it from the last batch normalisation's scale and offset, for values that
-    are normally distributed. A distiller sees what the network returns and not its
-    layers, so here it is the mean over the first batch, 0 for a channel without
-    negative values there, and stays as it is from then on.
+    computes it from the last batch normalization's scale and offset, for values that
+    are normally distributed. A distiller receives the network's outputs and not its
+    layers. So here the margin is the mean over the first batch, or 0 for a channel
+    without negative values there, and does not change from then on.
 
     Returns:
         A distiller. Its parameters are the connectors'; its state are the margins and
@@ -105,7 +112,7 @@ def overhaul() -> Distiller:
 
 
 def _mean_of_negatives(x: Float[Array, "b h w c"]) -> Float[Array, " c"]:
-    """Each channel's mean over its negative values, 0 without any."""
+    """Return each channel's mean over its negative values, or 0 without any."""
     x = x.astype(head_dtype(x))
     count = jnp.sum(x < 0.0, axis=(0, 1, 2), dtype=x.dtype)
     total = jnp.sum(jnp.minimum(x, 0.0), axis=(0, 1, 2))

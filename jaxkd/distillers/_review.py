@@ -1,44 +1,46 @@
-"""Knowledge review: shallow stages of the teacher guide deep ones of the student."""
+"""Knowledge review: shallow stages of the teacher guide deep stages of the student."""
 
 import jax
 from jaxtyping import Array, Float
 
 from jaxkd import _checks, heads, losses
 from jaxkd.distillers._base import Distiller
-from jaxkd.distillers._features import (
-    head_dtype,
-    init_stages,
-    require_maps,
-    summed,
-)
+from jaxkd.distillers._metadata import method
+from jaxkd.distillers._stages import head_dtype, init_stages, require_maps, summed
 from jaxkd.models import ModelOutput
 
 _WIDEST = 512  # as published
 
 
+@method(
+    "review",
+    weights={"ce": 1.0, "review": 1.0},
+    compares="fused maps, deep to shallow",
+    losses=(losses.review,),
+)
 def review(*, mid_channels: int | None = None) -> Distiller:
-    r"""Knowledge review: deep stages of the student learn from shallow ones too.
+    r"""Fuse the student's stages, so that deep ones learn from shallow ones (ReviewKD).
 
-    From the deepest to stage 1, the student's maps are fused with what comes from
-    deeper ones by a :class:`jaxkd.heads.AttentionFusion` each, and the results are
-    compared with the teacher's maps by :func:`jaxkd.losses.review`, summed. As
+    From the deepest stage to stage 1, a :class:`jaxkd.heads.AttentionFusion` fuses each
+    of the student's maps with the result of the deeper stages. The loss is the sum of
+    :func:`jaxkd.losses.review` between the results and the teacher's maps. As
     published, the deepest of the maps are the embeddings, as maps of one position; the
     stem is left out.
 
-    The benchmarks' weight is 1; the paper's, chosen for each pair of networks, are 0.6
-    to 8, and grow linearly from 0 over the first 20 epochs.
+    The benchmarks' weight is 1. The paper's weights, chosen for each pair of networks,
+    are 0.6 to 8 and grow linearly from 0 over the first 20 epochs.
 
     Args:
-        mid_channels: Channels of what goes from stage to stage. By default those of the
-            student's embedding, at most 512.
+        mid_channels: Number of channels that are passed from stage to stage. By default
+            that of the student's embedding, at most 512.
 
     Returns:
         A distiller. Its parameters are the fusions', its state the statistics of their
-        batch normalisation. Its metrics are the mean loss of each stage, ``stage1`` and
+        batch normalization. Its metrics are the mean loss of each stage, ``stage1`` and
         so on, and of the ``embedding``.
 
     Raises:
-        TypeError: If the number of channels is no integer.
+        TypeError: If the number of channels is not an integer.
         ValueError: If it is below 1; from ``init``, if there is no teacher or the
             networks' stages do not correspond.
 
@@ -57,7 +59,7 @@ def review(*, mid_channels: int | None = None) -> Distiller:
         _checks.check_at_least(1, mid_channels=mid_channels)
 
     def make_fusions(student, teacher):
-        """What builds the fusion of each level, the deepest first."""
+        """Return the builders of each level's fusion, the deepest first."""
         channels_s, channels_t = _channels(student), _channels(teacher)
         width = mid_channels or min(_WIDEST, channels_s["embedding"])
         dtype = head_dtype(student.embedding)
@@ -94,18 +96,18 @@ def review(*, mid_channels: int | None = None) -> Distiller:
 
 
 def _names(output: ModelOutput) -> list[str]:
-    """Of the stages but the stem, the deepest first."""
+    """Return the names of the stages but the stem, the deepest first."""
     return [f"stage{i}" for i in range(len(output.stages) - 1, 0, -1)]
 
 
 def _channels(output: ModelOutput) -> dict[str, int]:
-    """How many channels each level has; the output may be abstract."""
+    """Return the number of channels of each level; the output may be abstract."""
     stages = [x.shape[-1] for x in output.stages[:0:-1]]
     deepest = {"embedding": output.embedding.shape[-1]}
     return deepest | dict(zip(_names(output), stages, strict=True))
 
 
 def _maps(output: ModelOutput) -> dict[str, Float[Array, "b h w c"]]:
-    """The levels' feature maps, the embedding as one of a single position."""
+    """Return the feature maps of the levels; the embedding is a map of one position."""
     deepest = {"embedding": output.embedding[:, None, None, :]}
     return deepest | dict(zip(_names(output), output.stages[:0:-1], strict=True))

@@ -1,4 +1,4 @@
-"""Choices that the methods with a memory bank share."""
+"""Helpers of the methods with a memory bank."""
 
 import functools
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _SAMPLERS = {
 def choose_sampler(
     negatives: str | Callable[..., memory.Negatives], num_negatives: int | None
 ) -> Callable[..., memory.Negatives]:
-    """The sampler of that name, or the one given."""
+    """Return the sampler of this name, or the given sampler."""
     if num_negatives is not None:
         _checks.check_at_least(1, num_negatives=num_negatives)
     if callable(negatives):
@@ -29,7 +29,7 @@ def choose_sampler(
         raise unknown_name("negatives", negatives, _SAMPLERS)
     sampler = _SAMPLERS[negatives]
     if negatives == "shared":
-        # How many rows are read has to be known before there are labels.
+        # The number of rows to read must be known before there are labels.
         return functools.partial(sampler, num_rows=num_negatives or _MOST_NEGATIVES)
     return sampler
 
@@ -37,21 +37,23 @@ def choose_sampler(
 def check_contrast_labels(
     labels: Int[np.ndarray, " rows"], num_classes: int, method: str
 ) -> None:
-    """Raises unless the labels are classes of the student's, and of more than one."""
+    """Raise unless the labels are the student's classes, and more than one class."""
     if labels.min() < 0 or labels.max() >= num_classes:
         raise InvalidInputError(
-            f"the student tells {num_classes} classes apart, but the training labels "
-            f"reach from {labels.min()} to {labels.max()}"
+            f"the student has {num_classes} classes, but the training labels range "
+            f"from {labels.min()} to {labels.max()}; give it a class for each label",
+            argument="spec",
         )
     if labels.min() == labels.max():
         raise InvalidInputError(
             f"{method} contrasts examples of different classes, but all "
-            f"{len(labels)} training labels are {labels[0]}"
+            f"{len(labels)} training labels are {labels[0]}",
+            argument="spec",
         )
 
 
 def count_negatives(labels: Int[np.ndarray, " rows"], requested: int | None) -> int:
-    """How many negatives each example gets, so that every class finds as many."""
+    """Return the number of negatives per example that is available to every class."""
     classes, sizes = np.unique(labels, return_counts=True)
     largest = sizes.argmax()
     fewest = int(len(labels) - sizes[largest])
@@ -61,6 +63,7 @@ def count_negatives(labels: Int[np.ndarray, " rows"], requested: int | None) -> 
         raise InvalidInputError(
             f"num_negatives is {requested}, but class {classes[largest]} holds "
             f"{sizes[largest]} of the {len(labels)} training examples, which leaves "
-            f"{fewest} of other classes; ask for at most {fewest}"
+            f"{fewest} of other classes; ask for at most {fewest}",
+            argument="num_negatives",
         )
     return requested

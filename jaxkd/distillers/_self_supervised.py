@@ -1,4 +1,4 @@
-"""A method that compares the networks on rotated images too."""
+"""A method that also compares the networks on rotated images."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real, Shaped
 
 from jaxkd import _checks, losses
 from jaxkd._errors import InvalidInputError
-from jaxkd._numerics import l2_normalize
+from jaxkd._math import l2_normalize
 from jaxkd.distillers._base import (
     Distiller,
     DistillerState,
@@ -15,7 +15,8 @@ from jaxkd.distillers._base import (
     Views,
     require_teacher,
 )
-from jaxkd.distillers._features import head_dtype
+from jaxkd.distillers._metadata import method
+from jaxkd.distillers._stages import head_dtype
 from jaxkd.heads import Projection, bind_heads, init_heads
 from jaxkd.models import ModelOutput
 
@@ -25,14 +26,14 @@ _TURNS = 3
 def rotations(
     images: Shaped[Array, "batch height width channels"],
 ) -> Shaped[Array, "views height width channels"]:
-    """The images turned by 90, 180 and 270 degrees, counterclockwise.
+    """Rotate images by 90, 180 and 270 degrees, counterclockwise.
 
     Args:
         images: Square images, NHWC.
 
     Returns:
-        Three times as many images: first all turned by 90 degrees, then all by 180,
-        then all by 270.
+        Three times as many images: first all images rotated by 90 degrees, then all by
+        180, then all by 270.
 
     Raises:
         ValueError: If the images are not square.
@@ -48,12 +49,20 @@ def rotations(
     if images.shape[1] != images.shape[2]:
         raise InvalidInputError(
             "images must be square to be rotated by 90 degrees, got shape "
-            f"{images.shape}; crop or resize them"
+            f"{images.shape}; crop or resize them",
+            argument="images",
         )
     turned = [jnp.rot90(images, turns, axes=(1, 2)) for turns in range(1, _TURNS + 1)]
     return jnp.concatenate(turned)
 
 
+@method(
+    "sskd",
+    weights={"ce": 0.1, "kd": 0.9, "sskd": 1.0},
+    compares="predictions and similarities of rotated images, head pretrained",
+    losses=(losses.self_supervised_similarity,),
+    with_kd=False,
+)
 def self_supervised(
     *,
     tf_weight: float | int = 2.7,
@@ -64,15 +73,15 @@ def self_supervised(
     ss_temperature: float | int = 0.5,
     pretraining_epochs: int = 60,
 ) -> Distiller:
-    r"""Distillation with self-supervision as an auxiliary task (SSKD).
+    r"""Match predictions and similarities on rotated images (SSKD).
 
     Both networks see every image and its three :func:`rotations`, the views. Each has
     a :class:`jaxkd.heads.Projection` of its embedding. With the projections
     :math:`\tilde z_k` of the :math:`3b` views and :math:`z_i` of the :math:`b`
     originals, :math:`A_{ki} = \cos(\tilde z_k, z_i)`.
 
-    First the teacher's projection learns, without the student, which original each
-    view :math:`k` was made of, :math:`o(k)`:
+    First the teacher's projection learns, without the student, which original
+    :math:`o(k)` each view :math:`k` was made from:
 
     .. math::
         \ell_i = \frac13 \sum_{k: o(k) = i}
@@ -97,7 +106,7 @@ def self_supervised(
     :math:`S_{ss}`, the number of originals which it finds more similar to the view than
     the view's own.
 
-    The cross-entropy and the divergence on the originals are parts of their own.
+    The cross-entropy and the divergence on the originals are separate parts.
 
     Args:
         tf_weight: :math:`\lambda_{tf}` of the predictions on the views, at least 0.
@@ -106,7 +115,8 @@ def self_supervised(
         ratio_ss: Share :math:`\rho` of wrong views whose similarities are compared.
         temperature: Of the predictions; ``inf`` is allowed.
         ss_temperature: :math:`\tau` of the similarities, finite.
-        pretraining_epochs: How long the teacher's projection is trained, at least 1.
+        pretraining_epochs: Number of epochs that train the teacher's projection, at
+            least 1.
 
     Returns:
         A distiller with views and pretraining. Then its parameters are the student's
@@ -114,7 +124,7 @@ def self_supervised(
         their weights, ``transformed`` and ``similarity``.
 
     Raises:
-        TypeError: If the number of epochs is no integer.
+        TypeError: If the number of epochs is not an integer.
         ValueError: If a setting is out of range; from ``init``, if there is no teacher
             or it has other classes; while tracing, if the images are not square.
 
@@ -165,7 +175,8 @@ def self_supervised(
             raise InvalidInputError(
                 "self_supervised has a stage before this one: train by its "
                 "pretraining, then go on with the state that the pretraining's finish "
-                "returns"
+                "returns",
+                argument="params",
             )
         student_views, teacher_views = _outputs(batch.views)
         projected_student = _project(
@@ -208,12 +219,13 @@ def _project(params, *embeddings: Float[Array, "_ features"]) -> tuple[Array, ..
 
 
 def _outputs(views: Views | None) -> tuple[ModelOutput, ModelOutput]:
-    """The student's and the teacher's for the rotated images."""
+    """Return both networks' outputs for the rotated images."""
     if views is None or views.teacher is None:
         raise InvalidInputError(
             "self_supervised needs both networks' outputs for the rotated images in "
-            "batch.views, but there are none; make them of distiller.views(images), as "
-            "training.make_train_step does"
+            "batch.views, but there are none; compute them from "
+            "distiller.views(images), as training.make_train_step does",
+            argument="batch",
         )
     return views.student, views.teacher
 
@@ -226,7 +238,7 @@ def _cosines(
 
 
 def _own_original(similarities: Float[Array, "views batch"]) -> Int[Array, " views"]:
-    """Which original each view was made of."""
+    """Return the index of the original that each view was made from."""
     return jnp.tile(jnp.arange(similarities.shape[1]), _TURNS)
 
 
@@ -246,7 +258,7 @@ def _mean_selected(
     targets: Int[Array, " views"],
     ratio: float | int,
 ) -> Float[Array, " batch"]:
-    """One value per example whose mean is that of the selected views' values."""
+    """Return one value per example, with the mean of the selected views' values."""
     error = jnp.sum(scores > _at(scores, targets)[:, None], axis=-1)
     selected = _select(_by_example(error).reshape(-1), ratio).reshape(-1, _TURNS)
     chosen = jnp.where(selected, _by_example(values), 0.0)
@@ -255,7 +267,7 @@ def _mean_selected(
 
 
 def _select(error: Int[Array, " views"], ratio: float | int) -> Bool[Array, " views"]:
-    """All that are right, and that share of the wrong ones with the smallest error."""
+    """Select all correct views, and a share of the wrong ones with smallest error."""
     # Tabulated, so that the share is rounded down in double precision.
     shares = np.floor(ratio * np.arange(len(error) + 1)).astype(np.int32)
     wrong = jnp.sum(error > 0)

@@ -10,28 +10,38 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxkd._errors import InvalidInputError
-from jaxkd.distillers._base import Distiller, DistillerState, Loss, Pretraining
+from jaxkd._errors import InvalidInputError, InvalidTypeError
+from jaxkd.distillers._base import (
+    RESERVED_METRICS,
+    Distiller,
+    DistillerState,
+    Loss,
+    Pretraining,
+)
 
 
 def weighted(**parts: tuple[float, Distiller]) -> Distiller:
-    r"""Combines methods into :math:`\sum_m w_m \ell_m`.
+    r"""Combine methods into :math:`\sum_m w_m \ell_m`.
 
     A part of weight zero is left out altogether: it costs nothing and trains nothing.
-    Each part draws its own randomness and keeps its own parameters and state, under
-    its name. Views of the images are shared: all parts that want any must have the
-    same function. One part at most may change the student's network.
+    Each part draws its own randomness and keeps its own parameters and state under
+    its name. The parts share the views of the images: all parts that have views must
+    use the same function. At most one part may change the student's network.
 
     Args:
-        **parts: ``name=(weight, distiller)``.
+        **parts: ``name=(weight, distiller)``. The names of the training step's own
+            metrics are reserved: ``loss``, ``accuracy``, ``skipped``, ``grad_norm`` and
+            ``learning_rate``.
 
     Returns:
         A distiller. Its metrics are each part's mean loss, unweighted, under the
         part's name, and the part's own metrics as ``name/metric``.
 
     Raises:
-        ValueError: If a weight is not finite, no part has a weight, or parts differ in
-            their ``pretraining_epochs`` or views, or two of them change the student.
+        TypeError: If a part has no weight.
+        ValueError: If a name is reserved, a weight is not finite, all weights are zero,
+            parts differ in their ``pretraining_epochs`` or views, or two parts change
+            the student.
 
     Example:
         >>> from jaxkd import distillers
@@ -40,14 +50,14 @@ def weighted(**parts: tuple[float, Distiller]) -> Distiller:
         ...     kd=(0.9, distillers.soft_targets(temperature=4.0)),
         ... )
     """
-    for name, (weight, _) in parts.items():
-        if not math.isfinite(weight):
-            raise InvalidInputError(
-                f"the weight of {name} must be finite, got {weight}"
-            )
+    for name, part in parts.items():
+        _check_part(name, part)
     active = {name: part for name, part in parts.items() if part[0] != 0}
     if not active:
-        raise InvalidInputError("weighted() needs a part whose weight is not zero")
+        raise InvalidInputError(
+            "weighted() needs a part whose weight is not zero; write, for example, "
+            "ce=(1.0, distillers.cross_entropy())"
+        )
 
     def init(rngs, spec):
         states = {name: part.init(rngs, spec) for name, (_, part) in active.items()}
@@ -57,7 +67,7 @@ def weighted(**parts: tuple[float, Distiller]) -> Distiller:
         )
 
     def combine(terms):
-        """The loss from ``{name: (weight, the part's loss)}``."""
+        """Sum the losses of ``{name: (weight, the part's loss)}``."""
 
         def loss(params, extra, student, teacher, batch):
             losses, next_extra, metrics = [], dict(extra), {}
@@ -86,19 +96,39 @@ def weighted(**parts: tuple[float, Distiller]) -> Distiller:
     )
 
 
+def _check_part(name: str, part: Any) -> None:
+    """Raise unless the name is free and the part is a weight and a distiller."""
+    if name in RESERVED_METRICS:
+        raise InvalidInputError(
+            f"{name} is the name of a metric of the training step, which a part of "
+            "that name would overwrite; choose another name",
+            argument=name,
+        )
+    if isinstance(part, Distiller):
+        raise InvalidTypeError(
+            f"{name} has no weight; write {name}=(1.0, distiller)", argument=name
+        )
+    weight, _ = part
+    if not math.isfinite(weight):
+        raise InvalidInputError(
+            f"the weight of {name} must be finite, got {weight}", argument=name
+        )
+
+
 def _student(parts: dict[str, Distiller]) -> Any:
-    """What the one part makes of the student's network that changes it."""
+    """Return the function of the one part that changes the student's network."""
     makers = {n: part.student for n, part in parts.items() if part.student is not None}
     if len(makers) > 1:
         raise InvalidInputError(
-            "one part at most may change the student's network, but "
-            f"{' and '.join(makers)} do"
+            "at most one part may change the student's network, but "
+            f"{' and '.join(makers)} do; leave out all but one",
+            argument=list(makers)[1],
         )
     return next(iter(makers.values()), None)
 
 
 def _views(parts: dict[str, Distiller]) -> Callable[[Array], Array] | None:
-    """The one function of all parts that have views."""
+    """Return the function that all parts with views share."""
     wanted = {n: part.views for n, part in parts.items() if part.views is not None}
     if not wanted:
         return None
@@ -106,8 +136,9 @@ def _views(parts: dict[str, Distiller]) -> Callable[[Array], Array] | None:
     for name, other in others:
         if other is not views:
             raise InvalidInputError(
-                f"parts share one function that makes views, but those of {first} and "
-                f"{name} differ; give both the same function"
+                f"{name} has other views than {first}, but all parts must share one "
+                "function that makes views; give both the same function",
+                argument=name,
             )
     return views
 
@@ -115,7 +146,7 @@ def _views(parts: dict[str, Distiller]) -> Callable[[Array], Array] | None:
 def _pretraining(
     parts: dict[str, Distiller], combine: Callable[[dict[str, Any]], Loss]
 ) -> Pretraining | None:
-    """The stages of the parts that have one, gone through together."""
+    """Combine the pretraining stages of the parts that have one."""
     stages = {
         name: part.pretraining
         for name, part in parts.items()
@@ -126,8 +157,9 @@ def _pretraining(
     lengths = {name: stage.epochs for name, stage in stages.items()}
     if len(set(lengths.values())) > 1:
         raise InvalidInputError(
-            "parts that are pretrained go through it together, so their "
-            f"pretraining_epochs must be the same, got {lengths}"
+            f"pretraining_epochs is {lengths}, but the parts share one pretraining "
+            "stage; give all of them the same number of epochs",
+            argument="pretraining_epochs",
         )
 
     def finish(params, extra):

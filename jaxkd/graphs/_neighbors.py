@@ -6,7 +6,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd._numerics import l2_normalize
+from jaxkd._math import l2_normalize
 
 
 def nearest_neighbors(

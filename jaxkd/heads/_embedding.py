@@ -6,7 +6,7 @@ from flax import nnx
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxkd import _checks
-from jaxkd._numerics import l2_normalize
+from jaxkd._math import l2_normalize
 from jaxkd.heads._initializers import uniform
 
 

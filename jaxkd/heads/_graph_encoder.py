@@ -6,7 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from jaxkd import _checks, graphs
-from jaxkd._numerics import l2_normalize
+from jaxkd._math import l2_normalize
 
 # Xavier's normal initialization with gain √2: variance 2 · 2/(fan_in + fan_out).
 _XAVIER_NORMAL = jax.nn.initializers.variance_scaling(2.0, "fan_avg", "normal")

@@ -8,7 +8,7 @@ from jaxtyping import Array, ArrayLike, DTypeLike, Float
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd._numerics import l2_normalize
+from jaxkd._math import l2_normalize
 from jaxkd.heads._convolution import batch_norm, convolution, normalized
 from jaxkd.heads._initializers import uniform
 

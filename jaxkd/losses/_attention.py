@@ -1,16 +1,30 @@
-"""Losses that compare where, or along which patterns, feature maps are active."""
+"""Losses that compare where, or in which patterns, feature maps are active."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxkd import _checks
-from jaxkd._numerics import l2_normalize
-from jaxkd.losses._features import check_feature_maps
-from jaxkd.losses._inputs import common_arrays
-from jaxkd.losses._invariance import Arguments, Declaration, Transformation
-from jaxkd.losses._pooling import pool_to_match
+from jaxkd._math import l2_normalize, pool_to_match
+from jaxkd.losses._arguments import check_feature_maps, common_arrays
+from jaxkd.losses._symmetries import Arguments, Transformation, declare
+
+_ROTATIONS = frozenset({Transformation.STUDENT_ROTATION, Transformation.ROTATION})
 
 
+_PATTERN_INVARIANT = frozenset(
+    {
+        Transformation.STUDENT_FEATURE_SCALE,
+        Transformation.FEATURE_SCALE,
+        Transformation.EXAMPLE_SCALE,
+        Transformation.STUDENT_CHANNEL_PERMUTATION,
+        Transformation.CHANNEL_PERMUTATION,
+        Transformation.POSITION_PERMUTATION,
+    }
+)
+
+
+# At the power 2 a position counts by the length of its feature vector.
+@declare(Arguments.FEATURE_MAPS, invariant=_PATTERN_INVARIANT | _ROTATIONS)
 def attention_transfer(
     student_features: Float[ArrayLike, "*batch h1 w1 c1"],
     teacher_features: Float[ArrayLike, "*batch h2 w2 c2"],
@@ -18,7 +32,7 @@ def attention_transfer(
     power: int = 2,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, "*batch"]:
-    r"""Mean squared difference of the networks' spatial attention.
+    r"""Compute the mean squared difference of the networks' spatial attention.
 
     Attention is the mean power of a position's channels, scaled to unit length over the
     :math:`n` positions:
@@ -32,8 +46,8 @@ def attention_transfer(
         \frac{\partial \ell}{\partial s_{ic}} = \frac{2 p\, s_{ic}^{p-1}}
             {n C \lVert a(s) \rVert} \left[ A(s)_i\, A(s)^\top A(t) - A(t)_i \right].
 
-    If the maps differ in size, the larger is average-pooled to the smaller; channels
-    may differ. A map of zeros has no attention, :math:`A = 0`, and no gradient.
+    If the maps differ in size, the larger one is average-pooled to the smaller;
+    channels may differ. A map of zeros has the attention :math:`A = 0` and no gradient.
 
     Args:
         student_features: Feature maps :math:`s` of the student.
@@ -45,8 +59,9 @@ def attention_transfer(
         Loss of each example, at least float32. The caller reduces it.
 
     Raises:
-        TypeError: If the features are not floating point, or the power is no integer.
-        ValueError: If the arguments are no feature maps of the same examples, or the
+        TypeError: If the features are not floating point, or the power is not an
+            integer.
+        ValueError: If the arguments are not feature maps of the same examples, or the
             power is below 1.
 
     Example:
@@ -69,24 +84,7 @@ def attention_transfer(
     return jnp.mean(jnp.square(difference), axis=-1)
 
 
-_ROTATIONS = frozenset({Transformation.STUDENT_ROTATION, Transformation.ROTATION})
-_PATTERNS = frozenset(
-    {
-        Transformation.STUDENT_FEATURE_SCALE,
-        Transformation.FEATURE_SCALE,
-        Transformation.EXAMPLE_SCALE,
-        Transformation.STUDENT_CHANNEL_PERMUTATION,
-        Transformation.CHANNEL_PERMUTATION,
-        Transformation.POSITION_PERMUTATION,
-    }
-)
-
-# At the power 2 a position counts by the length of its feature vector.
-ATTENTION_TRANSFER = Declaration(
-    attention_transfer, Arguments.FEATURE_MAPS, invariant=_PATTERNS | _ROTATIONS
-)
-
-
+@declare(Arguments.FEATURE_MAPS, invariant=_PATTERN_INVARIANT | _ROTATIONS)
 def factor_transfer(
     student_factor: Float[ArrayLike, "*batch h1 w1 c1"],
     teacher_factor: Float[ArrayLike, "*batch h2 w2 c2"],
@@ -94,7 +92,7 @@ def factor_transfer(
     power: int = 2,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, "*batch"]:
-    r"""Mean absolute difference of the spatial attention of two factors.
+    r"""Compute the mean absolute difference of two factors' spatial attention.
 
     With the attention :math:`A` of :func:`attention_transfer` over :math:`n` positions,
 
@@ -108,8 +106,9 @@ def factor_transfer(
             {n C \lVert a(s) \rVert} \left[ g_i - A(s)_i\, A(s)^\top g \right].
 
     Args:
-        student_factor: What the translator makes of the student's features, :math:`s`.
-        teacher_factor: What the paraphraser makes of the teacher's, :math:`t`.
+        student_factor: Output :math:`s` of the translator, from the student's features.
+        teacher_factor: Output :math:`t` of the paraphraser, from the teacher's
+            features.
         power: The exponent :math:`p \ge 1`.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
@@ -117,8 +116,9 @@ def factor_transfer(
         Loss of each example, at least float32. The caller reduces it.
 
     Raises:
-        TypeError: If the factors are not floating point, or the power is no integer.
-        ValueError: If the arguments are no feature maps of the same examples, or the
+        TypeError: If the factors are not floating point, or the power is not an
+            integer.
+        ValueError: If the arguments are not feature maps of the same examples, or the
             power is below 1.
 
     Example:
@@ -131,8 +131,8 @@ def factor_transfer(
 
     References:
         Kim et al., `Paraphrasing Complex Network: Network Compression via Factor
-        Transfer <https://arxiv.org/abs/1802.04977>`_, 2018; of the attention of the
-        factors, as published benchmarks have it.
+        Transfer <https://arxiv.org/abs/1802.04977>`_, 2018; with the attention of
+        the factors, as in published benchmarks.
     """
     student, teacher = _pooled(
         student_factor, teacher_factor, stop_teacher_gradient, kind="factor"
@@ -141,20 +141,16 @@ def factor_transfer(
     return jnp.mean(jnp.abs(difference), axis=-1)
 
 
-FACTOR_TRANSFER = Declaration(
-    factor_transfer, Arguments.FEATURE_MAPS, invariant=_PATTERNS | _ROTATIONS
-)
-
-
+@declare(Arguments.FEATURE_MAPS, invariant=_PATTERN_INVARIANT)
 def neuron_selectivity(
     student_features: Float[ArrayLike, "*batch h1 w1 c1"],
     teacher_features: Float[ArrayLike, "*batch h2 w2 c2"],
     *,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, "*batch"]:
-    r"""Maximum mean discrepancy between the channels' patterns of activation.
+    r"""Compute the maximum mean discrepancy between the channels' activation patterns.
 
-    Every channel is one sample: its map, flattened and scaled to unit length,
+    Each channel is one sample: its map, flattened and scaled to unit length,
     :math:`\hat s_i` and :math:`\hat t_j`. With the kernel
     :math:`k(a, b) = (a^\top b)^2`
 
@@ -169,8 +165,8 @@ def neuron_selectivity(
     :math:`C_s` channels. The loss is computed in whichever form has the smaller
     matrices: channels by channels, or positions by positions.
 
-    If the maps differ in size, the larger is average-pooled to the smaller; channels
-    may differ. A channel of zeros stays zero and has no gradient.
+    If the maps differ in size, the larger one is average-pooled to the smaller;
+    channels may differ. A channel of zeros stays zero and has no gradient.
 
     Args:
         student_features: Feature maps :math:`s` of the student.
@@ -182,7 +178,7 @@ def neuron_selectivity(
 
     Raises:
         TypeError: If the features are not floating point.
-        ValueError: If the arguments are no feature maps of the same examples.
+        ValueError: If the arguments are not feature maps of the same examples.
 
     Example:
         >>> import jax.numpy as jnp
@@ -212,11 +208,6 @@ def neuron_selectivity(
     )
 
 
-NEURON_SELECTIVITY = Declaration(
-    neuron_selectivity, Arguments.FEATURE_MAPS, invariant=_PATTERNS
-)
-
-
 def _pooled(
     student_input: ArrayLike,
     teacher_input: ArrayLike,
@@ -224,7 +215,7 @@ def _pooled(
     *,
     kind: str = "features",
 ) -> tuple[Array, Array]:
-    """Both as arrays of one dtype, brought to the same height and width."""
+    """Convert both maps to one dtype and pool them to the same height and width."""
     names = f"student_{kind}", f"teacher_{kind}"
     student, teacher = common_arrays(
         stop_teacher_gradient=stop_teacher_gradient,
@@ -241,7 +232,7 @@ def _flat(x: Float[Array, "*batch h w c"]) -> Float[Array, "*batch positions c"]
 def _attention(
     x: Float[Array, "*batch h w c"], power: int
 ) -> Float[Array, "*batch positions"]:
-    """The mean power over channels, of unit length over positions."""
+    """Return the mean power over channels, normalized over the positions."""
     _checks.check_at_least(1, power=power)
     return l2_normalize(jnp.mean(_flat(x) ** power, axis=-1))
 
@@ -249,12 +240,12 @@ def _attention(
 def _second_moment(
     x: Float[Array, "*batch positions c"],
 ) -> Float[Array, "*batch positions positions"]:
-    """The mean of the channels' outer products."""
+    """Return the mean of the channels' outer products."""
     return jnp.einsum("...pc,...qc->...pq", x, x) / x.shape[-1]
 
 
 def _mean_kernel(
     a: Float[Array, "*batch positions c1"], b: Float[Array, "*batch positions c2"]
 ) -> Float[Array, "*batch"]:
-    """The mean over pairs of channels of their squared product."""
+    """Return the mean squared inner product over all pairs of channels."""
     return jnp.mean(jnp.square(jnp.einsum("...pi,...pj->...ij", a, b)), axis=(-2, -1))

@@ -1,4 +1,4 @@
-"""A loss of logits over a few rows at a time."""
+"""Evaluate a loss of logits over a few rows at a time, to save memory."""
 
 import math
 from collections.abc import Callable
@@ -10,22 +10,22 @@ from jaxtyping import Array, ArrayLike, Float
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd.losses._logit_inputs import prepare_mask
+from jaxkd.losses._arguments import prepare_mask
 
 
 def in_chunks(
     loss: Callable[..., Float[Array, "..."]], chunk_size: int
 ) -> Callable[..., Float[Array, "..."]]:
-    r"""The same loss, computed over a few rows at a time.
+    r"""Return the same loss, computed over a few rows at a time.
 
-    The leading axes are flattened and the rows go through the loss ``chunk_size`` at a
-    time, in the forward pass and again in the backward pass. Then only one chunk's
-    intermediate results live at a time: with a large vocabulary the several float32
-    copies of all logits that a divergence needs are what fills the memory. Values and
-    gradients are the same.
+    The function flattens the leading axes and evaluates the loss on ``chunk_size`` rows
+    at a time, in the forward pass and again in the backward pass. Only one chunk's
+    intermediate results are in memory at a time. With a large vocabulary this matters:
+    a divergence needs several float32 copies of all logits. Values and gradients are
+    the same.
 
     Args:
-        loss: A loss of logits with one value per row that depends on this row alone,
+        loss: A loss of logits with one value per row that depends only on this row,
             such as :func:`soft_target_kl` or :func:`decoupled_kl`, but not
             :func:`intra_class_relation` or :func:`multi_level`.
         chunk_size: Rows at a time. The last chunk may be smaller.
@@ -66,7 +66,8 @@ def in_chunks(
             if not shape or x.shape[: len(batch)] != batch:
                 raise InvalidInputError(
                     f"student_logits and {name} must have the same leading axes, got "
-                    f"shapes {shape} and {x.shape}"
+                    f"shapes {shape} and {x.shape}",
+                    argument=name,
                 )
         if where is not None:
             arrays.append(_rows_of_mask(where, shape))
@@ -97,7 +98,7 @@ def _numbered(count: int) -> list[str]:
 
 
 def _rows_of_mask(where: ArrayLike, shape: tuple[int, ...]) -> Array:
-    """A mask with the leading axes of the logits; its last axis may stay 1."""
+    """Broadcast a mask to the leading axes of the logits; its last axis may stay 1."""
     mask = jnp.asarray(where)
     classes = mask.shape[-1] if mask.ndim else 1
     if classes == 1:

@@ -1,4 +1,4 @@
-"""Losses that tell a positive from negatives, given their scores."""
+"""Losses that distinguish a positive from negatives, given their scores."""
 
 import jax
 import jax.numpy as jnp
@@ -6,13 +6,19 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd.losses._invariance import (
-    Arguments,
-    Declaration,
-    Transformation,
+from jaxkd.losses._symmetries import Arguments, Transformation, declare
+
+# As published: keeps the logarithms defined where a probability underflows.
+_NCE_EPSILON = 1e-7
+
+
+@declare(
+    Arguments.SCORES,
+    invariant=frozenset(
+        {Transformation.SCORE_SHIFT, Transformation.NEGATIVE_PERMUTATION}
+    ),
+    settings={"temperature": 0.5},
 )
-
-
 def info_nce(
     positive: Float[ArrayLike, "*batch"],
     negatives: Float[ArrayLike, "*batch negatives"],
@@ -20,7 +26,7 @@ def info_nce(
     temperature: Real[ArrayLike, ""],
     log_weight: Real[ArrayLike, "..."] = 0.0,
 ) -> Float[Array, "*batch"]:
-    r"""Cross-entropy of picking the positive among weighted negatives.
+    r"""Compute the cross-entropy of selecting the positive among weighted negatives.
 
     With scores :math:`s^+, s_k` and weights :math:`\omega_k`,
 
@@ -38,7 +44,7 @@ def info_nce(
         negatives: Scores :math:`s_k` of each anchor with its negatives.
         temperature: :math:`\tau > 0`, finite.
         log_weight: :math:`\log \omega_k`, of a shape that broadcasts to that of the
-            negatives. ``-inf`` takes a negative out.
+            negatives. ``-inf`` removes a negative.
 
     Returns:
         Loss of each anchor, in nats, at least float32. The caller reduces it.
@@ -72,20 +78,11 @@ def info_nce(
     return m + jnp.log1p(jnp.expm1(-m) + others)
 
 
-INFO_NCE = Declaration(
-    info_nce,
+@declare(
     Arguments.SCORES,
-    invariant=frozenset(
-        {Transformation.SCORE_SHIFT, Transformation.NEGATIVE_PERMUTATION}
-    ),
-    settings={"temperature": 0.5},
+    invariant=frozenset({Transformation.NEGATIVE_PERMUTATION}),
+    settings={"normalizer": 5.0, "noise_probability": 0.1, "temperature": 0.5},
 )
-
-
-# As published: keeps the logarithms defined where a probability underflows.
-_NCE_EPSILON = 1e-7
-
-
 def noise_contrastive(
     positive: Float[ArrayLike, "*batch"],
     negatives: Float[ArrayLike, "*batch negatives"],
@@ -94,7 +91,7 @@ def noise_contrastive(
     noise_probability: Real[ArrayLike, ""],
     temperature: Real[ArrayLike, ""] = 0.07,
 ) -> Float[Array, "*batch"]:
-    r"""Noise-contrastive estimation: tell a positive from ``K`` samples of noise.
+    r"""Compute the noise-contrastive loss of a positive against ``K`` noise samples.
 
     With scores :math:`s^+, s_k`, a constant normalizer :math:`Z`, noise of probability
     :math:`1/N` and :math:`P(s) = e^{s/\tau}/Z`,
@@ -105,8 +102,8 @@ def noise_contrastive(
         \frac{\partial \ell}{\partial s_k}
             = \frac{1}{\tau} \frac{P(s_k)}{P(s_k) + K/N + \varepsilon},
 
-    with :math:`\varepsilon = 10^{-7}` as published. Everything is computed in
-    logarithms: no score overflows.
+    with :math:`\varepsilon = 10^{-7}` as published. The computation stays in
+    logarithms, so that no score overflows.
 
     Args:
         positive: Score :math:`s^+` of each anchor with its positive.
@@ -154,17 +151,9 @@ def noise_contrastive(
     log_negative = scores / temperature - log_z
     attraction = jax.nn.softplus(log_noise - log_positive)
     repulsion = jax.nn.softplus(log_negative - log_noise)
-    # log((K/N + eps) / (K/N)): what the published epsilon adds to every negative.
+    # log((K/N + eps) / (K/N)): the published epsilon adds this to every negative.
     constant = scores.shape[-1] * jnp.log1p(_NCE_EPSILON / noise)
     return attraction + jnp.sum(repulsion, axis=-1) + constant
-
-
-NOISE_CONTRASTIVE = Declaration(
-    noise_contrastive,
-    Arguments.SCORES,
-    invariant=frozenset({Transformation.NEGATIVE_PERMUTATION}),
-    settings={"normalizer": 5.0, "noise_probability": 0.1, "temperature": 0.5},
-)
 
 
 def _scores(positive: ArrayLike, negatives: ArrayLike) -> tuple[Array, Array]:
@@ -173,8 +162,9 @@ def _scores(positive: ArrayLike, negatives: ArrayLike) -> tuple[Array, Array]:
     )
     if scores.ndim == 0 or scores.shape[:-1] != anchor_scores.shape:
         raise InvalidInputError(
-            "negatives must have the shape of positive and one axis more, "
-            f"got {scores.shape} and {anchor_scores.shape}"
+            "negatives must have the shape of positive plus one more axis, "
+            f"got {scores.shape} and {anchor_scores.shape}",
+            argument="negatives",
         )
     return anchor_scores, scores
 
@@ -185,5 +175,6 @@ def _broadcast_to(log_weight: Array, shape: tuple[int, ...]) -> Array:
     except ValueError:
         raise InvalidInputError(
             "log_weight must have a shape that broadcasts to that of negatives, "
-            f"got {log_weight.shape} and {shape}"
+            f"got {log_weight.shape} and {shape}",
+            argument="log_weight",
         ) from None

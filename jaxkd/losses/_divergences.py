@@ -1,4 +1,4 @@
-"""Other divergences between softened predictions than that from the teacher."""
+"""Divergences other than the KL divergence from the teacher to the student."""
 
 import math
 from typing import NamedTuple
@@ -7,25 +7,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
-from jaxkd import _checks, _numerics
+from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd.losses._divergence import soft_target_divergence
-from jaxkd.losses._invariance import (
-    Arguments,
-    Declaration,
-    Transformation,
-)
-from jaxkd.losses._logit_inputs import log_softmax, prepare_logits
-
-_SEES_NO_SHIFT = frozenset(
-    {
-        Transformation.STUDENT_SHIFT,
-        Transformation.COMMON_SHIFT,
-        Transformation.CLASS_PERMUTATION,
-    }
-)
+from jaxkd._math import _stable, soft_target_divergence
+from jaxkd.losses._arguments import log_softmax, prepare_logits
+from jaxkd.losses._symmetries import SHIFT_INVARIANT, Arguments, declare
 
 
+@declare(Arguments.LOGITS, invariant=SHIFT_INVARIANT)
 def reverse_kl(
     student_logits: Float[ArrayLike, "*batch classes"],
     teacher_logits: Float[ArrayLike, "*batch classes"],
@@ -34,7 +23,7 @@ def reverse_kl(
     where: Bool[ArrayLike, "..."] | None = None,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, "*batch"]:
-    r"""Kullback-Leibler divergence from softened student to softened teacher.
+    r"""Compute the KL divergence from the softened student to the softened teacher.
 
     With :math:`p = \mathrm{softmax}(z^t/T)`, :math:`q = \mathrm{softmax}(z^s/T)` and
     :math:`d = z^s - z^t`,
@@ -44,17 +33,17 @@ def reverse_kl(
         \nabla_{z^s} \ell = q \odot \left(d - q^\top d\right), \qquad
         \nabla_{z^t} \ell = T (p - q).
 
-    The student is drawn to one mode of the teacher rather than spread over all. This
-    is :func:`soft_target_kl` with exchanged roles, as accurate at every temperature,
-    with the same limit at :math:`T = \infty`. A class that only the teacher masks with
-    ``-inf`` makes it infinite.
+    The student concentrates on one mode of the teacher instead of covering all modes.
+    This is :func:`soft_target_kl` with exchanged roles: it is as accurate at every
+    temperature and has the same limit at :math:`T = \infty`. A class that only the
+    teacher masks with ``-inf`` makes it infinite.
 
     Args:
-        student_logits: Unnormalised log-probabilities :math:`z^s`.
-        teacher_logits: Unnormalised log-probabilities :math:`z^t`.
+        student_logits: Unnormalized log-probabilities :math:`z^s`.
+        teacher_logits: Unnormalized log-probabilities :math:`z^t`.
         temperature: Softening temperature :math:`T > 0`; ``inf`` is allowed.
-        where: Classes that take part, of a shape that broadcasts to that of the
-            logits. A row without any has loss zero and no gradient.
+        where: Mask of participating classes, of a shape that broadcasts to that of the
+            logits. A row without any class has loss zero and no gradient.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -86,9 +75,7 @@ def reverse_kl(
     )
 
 
-REVERSE_KL = Declaration(reverse_kl, Arguments.LOGITS, invariant=_SEES_NO_SHIFT)
-
-
+@declare(Arguments.LOGITS, invariant=SHIFT_INVARIANT, settings={"mixture": 0.3})
 def jensen_shannon(
     student_logits: Float[ArrayLike, "*batch classes"],
     teacher_logits: Float[ArrayLike, "*batch classes"],
@@ -98,7 +85,7 @@ def jensen_shannon(
     where: Bool[ArrayLike, "..."] | None = None,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, "*batch"]:
-    r"""Generalised Jensen-Shannon divergence of softened predictions.
+    r"""Compute the generalized Jensen-Shannon divergence of softened predictions.
 
     With :math:`p = \mathrm{softmax}(z^t/T)`, :math:`q = \mathrm{softmax}(z^s/T)` and
     :math:`m = \beta p + (1 - \beta) q`,
@@ -109,20 +96,20 @@ def jensen_shannon(
         \frac{\partial \ell}{\partial z^s_c} = (1 - \beta)\, T\, q_c
             \left(\log \frac{q_c}{m_c} - \mathrm{KL}(q \| m)\right).
 
-    Small :math:`\beta` goes towards :math:`\beta` times :func:`soft_target_kl`, large
-    towards :math:`1 - \beta` times :func:`reverse_kl`. It is bounded, by
-    :math:`T^2 \log 2` for :math:`\beta = 1/2`, also where only one network masks a
-    class with ``-inf``. No term of the sum is negative, and at high temperatures
-    nothing cancels: at :math:`T = \infty` it is :math:`\beta (1 - \beta)` times the
-    limit of :func:`soft_target_kl`.
+    For small :math:`\beta` the loss approaches :math:`\beta` times
+    :func:`soft_target_kl`, for large :math:`\beta` it approaches :math:`1 - \beta`
+    times :func:`reverse_kl`. It is bounded, by :math:`T^2 \log 2` for :math:`\beta =
+    1/2`, also where only one network masks a class with ``-inf``. No term of the sum is
+    negative, and at high temperatures nothing cancels: at :math:`T = \infty` it is
+    :math:`\beta (1 - \beta)` times the limit of :func:`soft_target_kl`.
 
     Args:
-        student_logits: Unnormalised log-probabilities :math:`z^s`.
-        teacher_logits: Unnormalised log-probabilities :math:`z^t`.
+        student_logits: Unnormalized log-probabilities :math:`z^s`.
+        teacher_logits: Unnormalized log-probabilities :math:`z^t`.
         mixture: :math:`0 < \beta < 1`, the teacher's share of :math:`m`.
         temperature: Softening temperature :math:`T > 0`; ``inf`` is allowed.
-        where: Classes that take part, of a shape that broadcasts to that of the
-            logits. A row without any has loss zero and no gradient.
+        where: Mask of participating classes, of a shape that broadcasts to that of the
+            logits. A row without any class has loss zero and no gradient.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -150,7 +137,8 @@ def jensen_shannon(
     if mixture in (0, 1):
         raise InvalidInputError(
             f"mixture must lie strictly between 0 and 1, got {mixture}; the limits "
-            "are soft_target_kl and reverse_kl"
+            "are soft_target_kl and reverse_kl",
+            argument="mixture",
         )
     pair = _pair(
         student_logits, teacher_logits, temperature, where, stop_teacher_gradient
@@ -161,14 +149,7 @@ def jensen_shannon(
     return beta * from_teacher + (1.0 - beta) * from_student
 
 
-JENSEN_SHANNON = Declaration(
-    jensen_shannon,
-    Arguments.LOGITS,
-    invariant=_SEES_NO_SHIFT,
-    settings={"mixture": 0.3},
-)
-
-
+@declare(Arguments.LOGITS, invariant=SHIFT_INVARIANT)
 def skewed_kl(
     student_logits: Float[ArrayLike, "*batch classes"],
     teacher_logits: Float[ArrayLike, "*batch classes"],
@@ -178,7 +159,7 @@ def skewed_kl(
     where: Bool[ArrayLike, "..."] | None = None,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, "*batch"]:
-    r"""Kullback-Leibler divergence from the teacher to a mixture of both.
+    r"""Compute the KL divergence from the teacher to a mixture of both networks.
 
     With :math:`p = \mathrm{softmax}(z^t/T)`, :math:`q = \mathrm{softmax}(z^s/T)` and
     :math:`m = \alpha p + (1 - \alpha) q`,
@@ -188,19 +169,19 @@ def skewed_kl(
         \frac{\partial \ell}{\partial z^s_c} = (1 - \alpha)\, T\, q_c
             \left(\sum_k q_k \frac{p_k}{m_k} - \frac{p_c}{m_c}\right).
 
-    The ratio :math:`p/m` is at most :math:`1/\alpha`: a class that the student has
-    missed does not take over the gradient. :math:`\alpha = 0` is
-    :func:`soft_target_kl`. No term of the sum is negative, and at high temperatures
-    nothing cancels: at :math:`T = \infty` it is :math:`(1 - \alpha)^2` times the limit
-    of :func:`soft_target_kl`.
+    The ratio :math:`p/m` is at most :math:`1/\alpha`, so a class that the student
+    misses does not dominate the gradient. :math:`\alpha = 0` is :func:`soft_target_kl`.
+    No term of the sum is negative, and at high temperatures nothing cancels: at
+    :math:`T = \infty` it is :math:`(1 - \alpha)^2` times the limit of
+    :func:`soft_target_kl`.
 
     Args:
-        student_logits: Unnormalised log-probabilities :math:`z^s`.
-        teacher_logits: Unnormalised log-probabilities :math:`z^t`.
+        student_logits: Unnormalized log-probabilities :math:`z^s`.
+        teacher_logits: Unnormalized log-probabilities :math:`z^t`.
         skew: :math:`0 \le \alpha \le 1`, the teacher's share of :math:`m`.
         temperature: Softening temperature :math:`T > 0`; ``inf`` is allowed.
-        where: Classes that take part, of a shape that broadcasts to that of the
-            logits. A row without any has loss zero and no gradient.
+        where: Mask of participating classes, of a shape that broadcasts to that of the
+            logits. A row without any class has loss zero and no gradient.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -230,11 +211,8 @@ def skewed_kl(
     return _to_mixture(pair, float(skew))
 
 
-SKEWED_KL = Declaration(skewed_kl, Arguments.LOGITS, invariant=_SEES_NO_SHIFT)
-
-
 class _Pair(NamedTuple):
-    """Two softened predictions and T times the logarithm of their ratio."""
+    """Two softened predictions and T times the log of their ratio."""
 
     log_p: Float[Array, "*batch classes"]
     log_q: Float[Array, "*batch classes"]
@@ -258,7 +236,7 @@ def _pair(
     where: ArrayLike | None,
     stop_teacher_gradient: bool,
 ) -> _Pair:
-    """The softened teacher p and student q.
+    """Soften the teacher (p) and the student (q).
 
     The difference of two log-softmax is rounded at the size of log(classes), which is
     more than the difference itself at high temperatures. In rows that are close it is
@@ -278,20 +256,20 @@ def _pair(
     u = jnp.where(shared, d - jnp.sum(p * d, axis=-1, keepdims=True), 0.0)
     close = jnp.all((jnp.abs(u) < t) & (in_student == in_teacher), axis=-1)
     u = jnp.where(close[..., None], u, 0.0)
-    s = jnp.sum(p * u * u * _numerics.exp_remainder(u / t, 2), axis=-1)
-    scaled_k = s / t * _numerics.log1p_remainder(s / t / t, 1)
+    s = jnp.sum(p * u * u * _stable.exp_remainder(u / t, 2), axis=-1)
+    scaled_k = s / t * _stable.log1p_remainder(s / t / t, 1)
     scaled_log_ratio = jnp.where(shared, u - scaled_k[..., None], 0.0)
     return _Pair(log_p, log_q, scaled_log_ratio, close, t)
 
 
 def _from_largest(logits: Float[Array, "*batch classes"]) -> Array:
-    """Relative to the largest, which cancels; zero where masked."""
+    """Subtract the largest logit, which cancels later; masked logits become zero."""
     largest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
     return jnp.where(jnp.isneginf(logits), 0.0, logits - largest)
 
 
 def _to_mixture(pair: _Pair, share: float) -> Float[Array, "*batch"]:
-    r"""T^2 KL(p || m) for m = share p + (1 - share) q.
+    r"""Compute T^2 KL(p || m) for m = share p + (1 - share) q.
 
     With :math:`y = (m - p) / p` it is :math:`T^2 \sum_c p_c (y_c - \log(1 + y_c))`,
     because the :math:`p_c y_c` add up to nothing; and :math:`y - \log(1 + y)` is
@@ -301,8 +279,8 @@ def _to_mixture(pair: _Pair, share: float) -> Float[Array, "*batch"]:
     p, q = jnp.exp(pair.log_p), jnp.exp(pair.log_q)
     close = pair.close[..., None]
     log_ratio = pair.scaled_log_ratio / t
-    scaled_y = rest * pair.scaled_log_ratio * _numerics.exp_remainder(log_ratio, 1)
-    remainder = _numerics.log1p_remainder(scaled_y / t, 2)
+    scaled_y = rest * pair.scaled_log_ratio * _stable.exp_remainder(log_ratio, 1)
+    remainder = _stable.log1p_remainder(scaled_y / t, 2)
     close_loss = jnp.sum(p * scaled_y * scaled_y * remainder, axis=-1)
 
     # log(m / p), of classes that p has, in the other rows.

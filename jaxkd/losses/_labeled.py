@@ -1,17 +1,12 @@
-"""Losses of logits that tell the labelled class from the others."""
+"""Losses of logits that treat the labeled class apart from the others."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 
 from jaxkd import _checks
-from jaxkd.losses._divergence import soft_target_divergence
-from jaxkd.losses._invariance import (
-    Arguments,
-    Declaration,
-    Transformation,
-)
-from jaxkd.losses._logit_inputs import (
+from jaxkd._math import soft_target_divergence
+from jaxkd.losses._arguments import (
     Logits,
     cross_entropy,
     exclude,
@@ -19,16 +14,10 @@ from jaxkd.losses._logit_inputs import (
     prepare_labels,
     prepare_logits,
 )
-
-_SEES_NO_SHIFT = frozenset(
-    {
-        Transformation.STUDENT_SHIFT,
-        Transformation.COMMON_SHIFT,
-        Transformation.CLASS_PERMUTATION,
-    }
-)
+from jaxkd.losses._symmetries import SHIFT_INVARIANT, Arguments, declare
 
 
+@declare(Arguments.LABELED_LOGITS, invariant=SHIFT_INVARIANT)
 def decoupled_kl(
     student_logits: Float[ArrayLike, "*batch classes"],
     teacher_logits: Float[ArrayLike, "*batch classes"],
@@ -40,10 +29,10 @@ def decoupled_kl(
     where: Bool[ArrayLike, "..."] | None = None,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, "*batch"]:
-    r"""The divergence of softened predictions in two parts with weights of their own.
+    r"""Compute the KL divergence in two parts, target and non-target, weighted apart.
 
     With :math:`p = \mathrm{softmax}(z^t/T)`, :math:`q = \mathrm{softmax}(z^s/T)`, label
-    :math:`y` and the predictions :math:`\hat p, \hat q` renormalised over the other
+    :math:`y` and the predictions :math:`\hat p, \hat q` renormalized over the other
     classes,
 
     .. math::
@@ -56,20 +45,20 @@ def decoupled_kl(
             = T \left[\beta (\hat q_c - \hat p_c)
                 - \alpha (q_y - p_y)\, \hat q_c\right].
 
-    :func:`soft_target_kl` has :math:`\alpha = 1` and :math:`\beta = 1 - p_y`: the surer
-    the teacher, the less it tells of the other classes. No probability is subtracted
-    from one and no logarithm is taken of a sum of probabilities.
+    :func:`soft_target_kl` has :math:`\alpha = 1` and :math:`\beta = 1 - p_y`: the more
+    confident the teacher, the less the other classes count. The computation never
+    subtracts a probability from one and never takes the log of a sum of probabilities.
 
     Args:
-        student_logits: Unnormalised log-probabilities :math:`z^s`.
-        teacher_logits: Unnormalised log-probabilities :math:`z^t`.
-        labels: Class numbers :math:`y`. Where the label takes no part or is out of
-            range, the first term is zero and the second is over all classes.
+        student_logits: Unnormalized log-probabilities :math:`z^s`.
+        teacher_logits: Unnormalized log-probabilities :math:`z^t`.
+        labels: Class numbers :math:`y`. If a label is masked or out of range, the first
+            term is zero and the second runs over all classes.
         target_weight: :math:`\alpha`.
         non_target_weight: :math:`\beta`.
         temperature: Softening temperature :math:`T > 0`, finite.
-        where: Classes that take part, of a shape that broadcasts to that of the
-            logits. A row without any has loss zero and no gradient.
+        where: Mask of participating classes, of a shape that broadcasts to that of the
+            logits. A row without any class has loss zero and no gradient.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -115,11 +104,7 @@ def decoupled_kl(
     return target_weight * (t * (t * target)) + non_target_weight * non_target
 
 
-DECOUPLED_KL = Declaration(
-    decoupled_kl, Arguments.LABELED_LOGITS, invariant=_SEES_NO_SHIFT
-)
-
-
+@declare(Arguments.LABELED_LOGITS, invariant=SHIFT_INVARIANT)
 def normalized_kl(
     student_logits: Float[ArrayLike, "*batch classes"],
     teacher_logits: Float[ArrayLike, "*batch classes"],
@@ -130,7 +115,7 @@ def normalized_kl(
     where: Bool[ArrayLike, "..."] | None = None,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, "*batch"]:
-    r"""Soft cross-entropy of the label, and of the other classes renormalised.
+    r"""Compute the soft cross-entropy of the label and of the renormalized others.
 
     With :math:`p = \mathrm{softmax}(z^t)`, :math:`q = \mathrm{softmax}(z^s)`, label
     :math:`y` and :math:`\hat p, \hat q` the softmax of the logits over :math:`T`,
@@ -146,14 +131,14 @@ def normalized_kl(
     These are cross-entropies, so the loss is not zero for equal logits.
 
     Args:
-        student_logits: Unnormalised log-probabilities :math:`z^s`.
-        teacher_logits: Unnormalised log-probabilities :math:`z^t`.
-        labels: Class numbers :math:`y`. Where the label takes no part or is out of
-            range, the first term is zero and the second is over all classes.
+        student_logits: Unnormalized log-probabilities :math:`z^s`.
+        teacher_logits: Unnormalized log-probabilities :math:`z^t`.
+        labels: Class numbers :math:`y`. If a label is masked or out of range, the first
+            term is zero and the second runs over all classes.
         non_target_weight: :math:`\gamma`.
         temperature: Softening temperature :math:`T > 0` of the second term, finite.
-        where: Classes that take part, of a shape that broadcasts to that of the
-            logits. A row without any has loss zero and no gradient.
+        where: Mask of participating classes, of a shape that broadcasts to that of the
+            logits. A row without any class has loss zero and no gradient.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -195,11 +180,6 @@ def normalized_kl(
     return logits.of_rows(target + weight * (t * (t * non_target)))
 
 
-NORMALIZED_KL = Declaration(
-    normalized_kl, Arguments.LABELED_LOGITS, invariant=_SEES_NO_SHIFT
-)
-
-
 def _with_labels(
     student_logits: ArrayLike,
     teacher_logits: ArrayLike,
@@ -220,7 +200,7 @@ def _log_odds(
     others: Bool[Array, "*batch classes"],
     both: Bool[Array, "*batch"],
 ) -> Float[Array, "*batch"]:
-    """log(p_y / (1 - p_y)); zero in rows without a label or without other classes."""
+    """Compute log(p_y / (1 - p_y)); zero in rows without a label or other classes."""
     target = jnp.sum(jnp.where(is_target, scaled, 0.0), axis=-1)
     rest = jax.nn.logsumexp(exclude(scaled, others), axis=-1)
     return jnp.where(both, target - rest, 0.0)

@@ -6,14 +6,17 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd.losses import _inputs
-from jaxkd.losses._invariance import (
-    Arguments,
-    Declaration,
-    Transformation,
+from jaxkd.losses._arguments import check_rank, common_arrays
+from jaxkd.losses._symmetries import Arguments, Transformation, declare
+
+
+@declare(
+    Arguments.FEATURE_MAPS,
+    invariant=frozenset(
+        {Transformation.CHANNEL_PERMUTATION, Transformation.POSITION_PERMUTATION}
+    ),
+    settings={"margin": -0.5},
 )
-
-
 def overhaul(
     student: Float[ArrayLike, "batch h w c"],
     teacher: Float[ArrayLike, "batch h w c"],
@@ -21,10 +24,10 @@ def overhaul(
     *,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, " batch"]:
-    r"""Squared difference of pre-activations where it is of consequence.
+    r"""Compute the squared difference of preactivations where it affects the output.
 
-    The teacher's go through a margin ReLU, :math:`m \le 0` for each channel. Where the
-    result is not positive, the student only has to stay below it:
+    The teacher's preactivations pass through a ReLU with a margin :math:`m \le 0` per
+    channel. Where the result is not positive, the student only has to stay below it:
 
     .. math::
         u = \max(t, m), \qquad
@@ -32,8 +35,8 @@ def overhaul(
         \nabla_s \ell = 2\, [s > u \text{ or } u > 0]\, (s - u).
 
     Args:
-        student: Feature map before the activation, through a connector.
-        teacher: The teacher's, of the same shape.
+        student: Feature map before the activation, mapped by a connector.
+        teacher: Feature map of the teacher, of the same shape.
         margin: :math:`m`, one number or one for each channel; a constant for the
             gradient. As published, the mean of the teacher's negative values.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
@@ -43,8 +46,8 @@ def overhaul(
 
     Raises:
         TypeError: If a feature map is not floating point.
-        ValueError: If the feature maps differ in shape or are none, or the margin's
-            shape is neither ``()`` nor ``[channels]``.
+        ValueError: If the arrays differ in shape or are not feature maps, or if the
+            margin's shape is neither ``()`` nor ``[channels]``.
 
     Example:
         >>> import jax.numpy as jnp
@@ -58,27 +61,18 @@ def overhaul(
         Heo et al., `A Comprehensive Overhaul of Feature Distillation
         <https://arxiv.org/abs/1904.01866>`_, 2019, Eq. 2, 3 and 5.
     """
-    s, t = _inputs.common_arrays(
+    s, t = common_arrays(
         stop_teacher_gradient=stop_teacher_gradient, student=student, teacher=teacher
     )
     _checks.check_same_shape(student=s, teacher=t)
-    _inputs.check_rank(4, "[batch, height, width, channels]", student=s, teacher=t)
+    check_rank(4, "[batch, height, width, channels]", student=s, teacher=t)
     m = jax.lax.stop_gradient(jnp.asarray(margin, s.dtype))
     if m.shape not in ((), s.shape[-1:]):
         raise InvalidInputError(
             f"margin must be one number or one for each of {s.shape[-1]} channels, "
-            f"got shape {m.shape}"
+            f"got shape {m.shape}",
+            argument="margin",
         )
     target = jnp.maximum(t, jnp.broadcast_to(m, t.shape))
     gap = jnp.where((s > target) | (target > 0.0), s - target, 0.0)
     return jnp.sum(gap * gap, axis=(-3, -2, -1))
-
-
-OVERHAUL = Declaration(
-    overhaul,
-    Arguments.FEATURE_MAPS,
-    invariant=frozenset(
-        {Transformation.CHANNEL_PERMUTATION, Transformation.POSITION_PERMUTATION}
-    ),
-    settings={"margin": -0.5},
-)

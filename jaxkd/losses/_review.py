@@ -4,24 +4,30 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxkd import _checks
-from jaxkd.losses import _inputs
-from jaxkd.losses._invariance import (
-    Arguments,
-    Declaration,
-    Transformation,
-)
-from jaxkd.losses._pooling import adaptive_average_pool
+from jaxkd._math import adaptive_average_pool
+from jaxkd.losses._arguments import check_rank, common_arrays
+from jaxkd.losses._symmetries import Arguments, Transformation, declare
 
 _LEVELS = (4, 2, 1)
 
 
+@declare(
+    Arguments.FEATURE_MAPS,
+    invariant=frozenset(
+        {
+            Transformation.TRANSLATION,
+            Transformation.CHANNEL_PERMUTATION,
+            Transformation.ROTATION,
+        }
+    ),
+)
 def review(
     student: Float[ArrayLike, "batch h w c"],
     teacher: Float[ArrayLike, "batch h w c"],
     *,
     stop_teacher_gradient: bool = True,
 ) -> Float[Array, " batch"]:
-    r"""Mean squared differences of feature maps at several sizes.
+    r"""Compute mean squared differences of feature maps pooled to several sizes.
 
     With :math:`\pi_n` average-pooling to :math:`n \times n` and :math:`n_1, n_2, \dots`
     those of 4, 2, 1 that are smaller than the map's height and width,
@@ -40,8 +46,8 @@ def review(
             + \sum_i \frac{2 w_i}{N_i} \pi_{n_i}^\top \pi_{n_i} d.
 
     Args:
-        student: The student's feature map, fused with its deeper ones.
-        teacher: The teacher's, of the same shape.
+        student: Feature map of the student, fused with its deeper ones.
+        teacher: Feature map of the teacher, of the same shape.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -49,7 +55,7 @@ def review(
 
     Raises:
         TypeError: If a feature map is not floating point.
-        ValueError: If the feature maps differ in shape or are none.
+        ValueError: If the arrays differ in shape or are not feature maps.
 
     Example:
         >>> import jax.numpy as jnp
@@ -63,12 +69,12 @@ def review(
         Chen et al., `Distilling Knowledge via Knowledge Review
         <https://arxiv.org/abs/2104.09044>`_, 2021, Sec. 3.3.
     """
-    s, t = _inputs.common_arrays(
+    s, t = common_arrays(
         stop_teacher_gradient=stop_teacher_gradient, student=student, teacher=teacher
     )
     _checks.check_same_shape(student=s, teacher=t)
-    _inputs.check_rank(4, "[batch, height, width, channels]", student=s, teacher=t)
-    gap = s - t  # pooling is linear: one difference does for all sizes
+    check_rank(4, "[batch, height, width, channels]", student=s, teacher=t)
+    gap = s - t  # pooling is linear: one difference serves all sizes
     total, weights, weight = _mean_square(gap), 1.0, 1.0
     for level in _LEVELS:
         if level < min(gap.shape[1:3]):
@@ -77,19 +83,6 @@ def review(
             total = total + weight * _mean_square(pooled)
             weights += weight
     return total / weights
-
-
-REVIEW = Declaration(
-    review,
-    Arguments.FEATURE_MAPS,
-    invariant=frozenset(
-        {
-            Transformation.TRANSLATION,
-            Transformation.CHANNEL_PERMUTATION,
-            Transformation.ROTATION,
-        }
-    ),
-)
 
 
 def _mean_square(x: Float[Array, "batch h w c"]) -> Float[Array, " batch"]:

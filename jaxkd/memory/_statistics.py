@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxkd import _checks
-from jaxkd._numerics import l2_normalize
+from jaxkd._math import l2_normalize
 from jaxkd.memory._bank import Bank
 
 

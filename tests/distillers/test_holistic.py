@@ -20,6 +20,9 @@ from reference import holistic as reference
 from jaxkd import losses, memory
 from jaxkd.models import ModelOutput
 
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 def expected_terms(params, extra, student, teacher, rows, weights, **settings):
     """The four terms, the updated bank and a function of heads, by definition."""

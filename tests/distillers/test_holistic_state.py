@@ -213,7 +213,7 @@ def test_the_state_is_arrays_only():
             "embedding_weight must be finite and not negative",
         ),
         ({"graph_weight": float("nan")}, "graph_weight must be finite"),
-        ({"embedding_weight": 0, "graph_weight": 0}, "nothing is left to train"),
+        ({"embedding_weight": 0, "graph_weight": 0}, "nothing would be trained"),
     ],
 )
 def test_bad_settings_are_named(settings, message):
@@ -235,7 +235,7 @@ def test_a_bank_of_integers_is_refused():
             {"num_negatives": 6},
             "class 0 holds 35 of the 40 training examples, which leaves 5",
         ),
-        (np.arange(ROWS), {}, "tells 4 classes apart"),
+        (np.arange(ROWS), {}, "the student has 4 classes"),
     ],
 )
 def test_labels_that_cannot_be_contrasted_are_refused(labels, settings, message):

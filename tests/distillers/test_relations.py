@@ -3,11 +3,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from reference import relations as definitions
+from reference import channel_relations, relational
+from reference import example_relations as definitions
 
 from jaxkd import distillers
 from jaxkd._errors import InvalidInputError
 from jaxkd.models import ModelOutput
+
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 LABELS = np.array([0, 2, 1, 1, 0, 2])
 METHODS = {
@@ -77,8 +81,8 @@ def test_relational_adds_weighted_distances_and_angles(weights):
     )
     per_example, _, metrics = run(distiller)
     pair = np.float64(STUDENT.embedding), np.float64(TEACHER.embedding)
-    distance = definitions.relational_distance(*pair)
-    angle = definitions.relational_angle(*pair)
+    distance = relational.relational_distance(*pair)
+    angle = relational.relational_angle(*pair)
     expected = weights[0] * distance + weights[1] * angle
     np.testing.assert_allclose(per_example, expected, rtol=1e-4)
     means = {"distance": distance.mean(), "angle": angle.mean()}
@@ -123,7 +127,7 @@ def test_equal_channels_are_compared_without_a_head():
     distiller = distillers.inter_channel_correlation()
     assert start(distiller, STUDENT, SAME_CHANNELS) == ({}, {})
     per_example, _, _ = run(distiller, STUDENT, SAME_CHANNELS)
-    expected = definitions.inter_channel_correlation(
+    expected = channel_relations.inter_channel_correlation(
         *(np.float64(x.stages[-1]) for x in (STUDENT, SAME_CHANNELS))
     )
     np.testing.assert_allclose(per_example, expected, rtol=1e-4)
@@ -135,7 +139,7 @@ def test_other_channels_are_adapted_with_the_statistics_of_the_batch():
     per_example, after, _ = run(distiller)
     x = np.float64(STUDENT.stages[-1]) @ np.float64(params["conv"]["kernel"][0, 0])
     mean, variance = x.mean(axis=(0, 1, 2)), x.var(axis=(0, 1, 2))
-    expected = definitions.inter_channel_correlation(
+    expected = channel_relations.inter_channel_correlation(
         (x - mean) / np.sqrt(variance + 1e-5), np.float64(TEACHER.stages[-1])
     )
     np.testing.assert_allclose(per_example, expected, rtol=1e-4)
@@ -186,7 +190,7 @@ def test_feature_maps_are_needed(name):
         start(METHODS[name](), bare, TEACHER)
 
 
-def test_neighbours_in_the_batch_are_needed():
+def test_neighbors_in_the_batch_are_needed():
     one = output(0, width=4, channels=3, batch=1)
     with pytest.raises(InvalidInputError, match="only one"):
         start(distillers.correlation_congruence(), one, one)

@@ -7,10 +7,13 @@ import pytest
 from feature_support import SHAPES, batch, gradients, outputs, spec_of, start
 from feature_support import without_stages as no_stages
 from flax import nnx
-from reference import flow as reference
+from reference import overhaul, review, stage_flow
 
 from jaxkd import distillers, heads
 from jaxkd._errors import InvalidInputError
+
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 METHODS = {"overhaul": distillers.overhaul, "review": distillers.review}
 
@@ -33,7 +36,7 @@ def mean_of_negatives(x):
 
 
 def pooled(x, size):
-    return np.stack([reference.pool(np.float64(example), *size) for example in x])
+    return np.stack([stage_flow.pool(np.float64(example), *size) for example in x])
 
 
 def test_the_margins_are_the_means_of_the_first_batchs_negative_values():
@@ -75,7 +78,7 @@ def test_overhaul_is_the_weighted_sum_over_connected_stages():
         )
         connected = connector(pooled(s, size).astype(np.float32))
         margin = mean_of_negatives(t)
-        definition = reference.overhaul(np.float64(connected), pooled(t, size), margin)
+        definition = overhaul.overhaul(np.float64(connected), pooled(t, size), margin)
         parts.append(weight * definition)
     np.testing.assert_allclose(value, sum(parts), rtol=1e-4)
     assert metrics.keys() == {"stage1", "stage2"}
@@ -103,7 +106,7 @@ def test_review_fuses_from_the_embedding_to_stage_1():
             extra[name],
         )
         fused, residual = fusion(s, residual, t.shape[1:3])
-        parts[name] = reference.review(np.float64(fused), np.float64(t))
+        parts[name] = review.review(np.float64(fused), np.float64(t))
     np.testing.assert_allclose(value, sum(parts.values()), rtol=1e-4)
     assert metrics.keys() == parts.keys()
     for name, part in parts.items():

@@ -13,6 +13,9 @@ from jaxkd._errors import InvalidInputError
 from jaxkd.distillers import _self_supervised
 from jaxkd.models import ModelOutput
 
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 LABELS = np.array([0, 2, 1, 2, 3, 0], np.int32)
 BATCH, CLASSES = len(LABELS), 4
 WIDTHS = {"student": 5, "teacher": 3}

@@ -1,3 +1,5 @@
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +7,11 @@ import pytest
 from flax import nnx
 
 from jaxkd import distillers
+from jaxkd._errors import InvalidInputError
 from jaxkd.models import ModelOutput
+
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 def constant(value, *, draws=False):
@@ -75,9 +81,9 @@ def test_parts_draw_different_randomness(outputs, batch):
     assert float(metrics["a"]) != float(metrics["b"])
 
 
-def test_a_part_of_weight_zero_is_not_even_initialised(outputs):
+def test_a_part_of_weight_zero_is_not_even_initialized(outputs):
     def init(rngs, spec):
-        raise AssertionError("a part of weight zero was initialised")
+        raise AssertionError("a part of weight zero was initialized")
 
     silent = distillers.Distiller(init, constant(1.0).loss)
     mixed = distillers.weighted(a=(1.0, constant(1.0)), b=(0.0, silent))
@@ -98,6 +104,21 @@ def test_gradient_reaches_the_parameters_of_each_part_with_its_weight(outputs, b
 def test_refuses_a_weight_that_is_not_finite(weight):
     with pytest.raises(ValueError, match="weight of a must be finite"):
         distillers.weighted(a=(weight, constant(1.0)))
+
+
+@pytest.mark.parametrize(
+    "name", ["loss", "accuracy", "skipped", "grad_norm", "learning_rate"]
+)
+def test_refuses_the_names_of_the_steps_own_metrics(name):
+    with pytest.raises(InvalidInputError, match=f"{name} is the name of a metric"):
+        distillers.weighted(**{name: (1.0, constant(1.0))})
+
+
+def test_refuses_a_part_without_a_weight_and_says_what_to_write():
+    unchecked = inspect.unwrap(distillers.weighted)
+    with pytest.raises(TypeError, match=r"write ce=\(1.0, distiller\)") as error:
+        unchecked(ce=constant(1.0))
+    assert error.value.argument == "ce"
 
 
 def test_refuses_a_mixture_of_nothing():

@@ -77,7 +77,7 @@ BROKEN = {
     ),
     "student stopped": Broken(broken.student_stopped, properties.gradient_rate, WARM),
     "mean not removed": Broken(broken.mean_not_removed, properties.zero_sum_gradient),
-    "not normalised": Broken(broken.not_normalised, properties.shift_invariance),
+    "not normalized": Broken(broken.not_normalized, properties.shift_invariance),
     "epsilon in the logarithm": Broken(
         broken.epsilon_in_the_logarithm,
         properties.gradient_is_temperature_times_probability_gap,
@@ -128,8 +128,8 @@ BROKEN = {
     "matching: not halved": Broken(
         broken.not_halved, properties.gradient_is_the_difference_over_the_classes, SMALL
     ),
-    "matching: centred": Broken(
-        broken.centred, properties.infinite_temperature_plus_gap, SMALL
+    "matching: centered": Broken(
+        broken.centered, properties.infinite_temperature_plus_gap, SMALL
     ),
     "matching: of unit vectors": Broken(
         broken.matching_of_unit_vectors, properties.common_shift_invariance, SMALL

@@ -5,11 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
-from reference import crd as crd_reference
-from reference import logits as reference
+from reference import contrastive as reference
 
 from jaxkd import losses
 from jaxkd._errors import InvalidInputError
+
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 @pytest.fixture
@@ -173,7 +175,7 @@ def nce(positive, negatives):
 @pytest.mark.parametrize("transform", [lambda f: f, jax.jit, jax.vmap])
 def test_noise_contrastive_matches_its_definition(scores, transform):
     wide = [np.float64(x) for x in scores]
-    expected = crd_reference.noise_contrastive(*wide, **NCE)
+    expected = reference.noise_contrastive(*wide, **NCE)
     np.testing.assert_allclose(transform(nce)(*wide), expected, rtol=1e-12)
 
 

@@ -8,7 +8,7 @@ import jax
 import mpmath
 import numpy as np
 import pytest
-from reference import logits as reference
+from reference import soft_targets as reference
 
 from jaxkd import losses
 
