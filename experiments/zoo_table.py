@@ -3,8 +3,8 @@
     python -m experiments.zoo_table --out docs/models.md --hardware 'AMD EPYC, 2 cores'
     python -m experiments.zoo_table --no-speed --only resnet8 resnet32x4
 
-Only the speed needs computation: it is that of a compiled forward pass in inference mode
-to all outputs, float32, batch 64, without folded batch norms; the median of the rounds.
+Only the speed needs computation: that of a compiled forward pass in inference mode to
+all outputs, float32, batch 64, without folded batch norms; the median of the rounds.
 """
 
 import argparse
@@ -140,8 +140,8 @@ def page(rows: list[Row], command: str, hardware: str) -> str:
     ]
     if speed:
         lines.append(
-            f"- The speed is that of a compiled forward pass, batch {BATCH}, float32, on "
-            f"{hardware}."
+            f"- The speed is that of a compiled forward pass, batch {BATCH}, float32, "
+            f"on {hardware}."
         )
     header = ["network", "image", "parameters", "MACs", "maps", "embedding"]
     header += ["images/s"] * speed
@@ -177,7 +177,7 @@ def shapes(stages: tuple[tuple[int, ...], ...]) -> str:
 def main() -> None:
     """Write or print the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="file to write, such as docs/models.md")
+    parser.add_argument("--out", type=Path, help="file, such as docs/models.md")
     parser.add_argument("--only", nargs="+", choices=models.names(), metavar="NAME")
     parser.add_argument(
         "--large",

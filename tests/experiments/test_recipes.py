@@ -210,7 +210,7 @@ def test_runs_a_cell_and_its_teacher_once(tmp_path, jaxkd, capsys):
     main(cell, jaxkd)
     main(cell, jaxkd)
     assert [command[0] for command in jaxkd.commands] == ["train", "distill"]
-    assert capsys.readouterr().out.count("is there") == 2
+    assert capsys.readouterr().out.count("is finished") == 2
 
 
 def test_an_interrupted_run_is_resumed(tmp_path, jaxkd):
