@@ -4,11 +4,11 @@
     python -m experiments.benchmarks.folded_teacher resnet56 vgg13 --dtype bfloat16
     python -m experiments.benchmarks.folded_teacher --smoke
 
-Compares `training.freeze_teacher` with `training.freeze`: compiled forward passes to the
-logits on 32x32 RGB images, batch 64, 100 classes. Parameters and statistics are random.
-Time is the median over rounds in which both take turns. The deviation is the largest
-difference of the logits, as a share of the largest logit. The exit code is 1 if it
-exceeds 1e-5 in float32.
+Compares `training.freeze_teacher` with `training.freeze`, by compiled forward passes to
+the logits on 32x32 RGB images, batch 64, 100 classes. Parameters and statistics are
+random. Time is the median over rounds in which both take turns. The deviation is the
+largest difference of the logits, as a share of the largest logit. The exit code is 1 if
+it exceeds 1e-5 in float32.
 """
 
 import argparse

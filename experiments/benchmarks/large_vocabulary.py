@@ -1,8 +1,9 @@
 """Measure the memory of losses over a large vocabulary.
 
-The logits have shape [1, 64, 128000] and dtype bfloat16. For each loss, without and with
-`losses.in_chunks`, the table has the scratch memory that XLA plans for the value and the
-student's gradient, divided by the memory of one float32 copy of the logits (32.8 MB).
+The logits have shape [1, 64, 128000] and dtype bfloat16. For each loss, without and
+with `losses.in_chunks`, the table has the scratch memory that XLA plans for the value
+and the student's gradient, divided by the memory of one float32 copy of the logits
+(32.8 MB).
 
     python -m experiments.benchmarks.large_vocabulary
     python -m experiments.benchmarks.large_vocabulary --run

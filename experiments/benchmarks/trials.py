@@ -12,8 +12,8 @@ over rounds.
 `jaxkd-trials` is `compile_program(trials=...)`; `jaxkd-runs` has the same seeds in
 separate runs. `torch-runs` is the published form in plain PyTorch, run by run. In
 `torch-shared`, which nobody has published, its trials also share the teacher's pass.
-PyTorch's negatives are drawn once, before the clock starts, because data-loading workers
-could hide that work. jaxkd draws its negatives in every step.
+PyTorch's negatives are drawn once, before the clock starts, because data-loading
+workers could hide that work. jaxkd draws its negatives in every step.
 """
 
 import argparse
