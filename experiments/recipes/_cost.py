@@ -1,11 +1,11 @@
 """Estimate the cost of a table from the speeds in docs/performance.md.
 
 Two runs on Fashion-MNIST were measured: a resnet20 alone, and a resnet8 that learns
-from it by HKD+KD. A training step of a network counts as three forward passes, and that of a
-teacher as one. Each run thus gives a number of multiply-accumulates per second, and the
-work of a table's runs is divided by it. The estimate leaves out pretraining stages,
-additional views of an image, projection heads, reading of images, and how well other
-networks use the machine.
+from it by HKD+KD. A training step of a network counts as three forward passes, and that
+of a teacher as one. Each run thus gives a number of multiply-accumulates per second,
+and the work of a table's runs is divided by it. The estimate leaves out pretraining
+stages, additional views of an image, projection heads, reading of images, and how well
+other networks use the machine.
 """
 
 import functools
