@@ -17,9 +17,7 @@ import argparse
 import inspect
 import json
 import math
-import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -150,18 +148,11 @@ def main() -> None:
     digits = data.load("digits")
     dataset = data.take_subset(digits, 256, seed=0) if options.smoke else digits
     width = 4 if options.smoke else 16
-    # Each step is compiled twice, for its memory and to run it.
-    with tempfile.TemporaryDirectory() as folder:
-        jax.config.update(
-            "jax_compilation_cache_dir",
-            os.environ.get("JAX_COMPILATION_CACHE_DIR", folder),
-        )
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        teacher = train_teacher(digits, width)
-        results = []
-        for name in options.only or distillers.RECIPES:
-            results.append(run(name, dataset, teacher, width))
-            print(name, f"{results[-1]['loss']:.4g}", flush=True)
+    teacher = train_teacher(digits, width)
+    results = []
+    for name in options.only or distillers.RECIPES:
+        results.append(run(name, dataset, teacher, width))
+        print(name, f"{results[-1]['loss']:.4g}", flush=True)
     good = report(results)
     if options.out is not None:
         options.out.write_text(json.dumps(results, indent=2) + "\n")
