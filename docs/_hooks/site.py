@@ -73,6 +73,8 @@ def on_files(files, config):
     root = Path(config.config_file_path).parent
     for source, page in _ROOT_PAGES.items():
         text = (root / source).read_text().replace("](docs/", "](")
+        for other, other_page in _ROOT_PAGES.items():
+            text = text.replace(f"]({other})", f"]({other_page})")
         files.append(File.generated(config, page, content=text))
     return files
 
