@@ -1,1 +1,1 @@
-"""What is measured with jaxkd: programs, run with ``python -m experiments.name``."""
+"""Experiments with jaxkd, which you run with ``python -m experiments.NAME``."""

@@ -1,4 +1,4 @@
-"""Multiply-accumulates of a function, counted in what JAX makes of it."""
+"""Count the multiply-accumulates of a function in its jaxpr."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -8,27 +8,27 @@ import jax
 
 
 def count_macs(function: Callable[..., Any], *arguments: Any) -> int:
-    """Counts the multiply-accumulates of convolutions and matrix products.
+    """Count the multiply-accumulates of convolutions and matrix products.
 
-    The usual number: zeros of the padding count, additions of biases, normalisations,
-    activations and pooling do not. Nothing is computed.
+    As usual, zeros of the padding count, but the addition of biases, normalization,
+    activations and pooling do not. The function is traced and not computed.
 
     Args:
         function: A function of arrays.
-        arguments: What it takes, arrays or ``jax.ShapeDtypeStruct``.
+        arguments: Its arguments, as arrays or ``jax.ShapeDtypeStruct``.
 
     Returns:
-        The multiply-accumulates of one call.
+        The number of multiply-accumulates of one call.
 
     Raises:
-        ValueError: If there are any in a loop without a fixed length, or in branches
-            of which one is taken.
+        ValueError: If a loop without a fixed length, or a branch, has
+            multiply-accumulates.
     """
     return _count(jax.make_jaxpr(function)(*arguments))
 
 
 def _count(jaxpr: Any) -> int:
-    # Closed or open, by its equations: the types' public place differs among versions.
+    # Closed or open jaxpr: the public module of these types differs between versions.
     equations = getattr(jaxpr, "jaxpr", jaxpr).eqns
     return sum(_of_equation(equation) for equation in equations)
 
@@ -37,7 +37,7 @@ def _of_equation(equation: Any) -> int:
     name, params = equation.primitive.name, equation.params
     if name == "conv_general_dilated":
         kernel = equation.invars[1].aval.shape
-        # The kernel holds a group's input channels alone: groups need no factor.
+        # The kernel has only the input channels of one group, so groups need no factor.
         out_channels = kernel[params["dimension_numbers"].rhs_spec[0]]
         return _size(equation) * math.prod(kernel) // out_channels
     if name == "dot_general":
@@ -57,7 +57,7 @@ def _size(equation: Any) -> int:
 
 
 def _inner(params: dict[str, Any]) -> Iterator[Any]:
-    """The programs within an equation: of jit, custom derivatives, loops."""
+    """Yield the jaxprs within an equation, such as those of jit, derivatives, loops."""
     for value in params.values():
         for part in value if isinstance(value, tuple | list) else (value,):
             if hasattr(getattr(part, "jaxpr", part), "eqns"):

@@ -1,4 +1,4 @@
-"""Runs of ``jaxkd``: which are finished, and how the others are started."""
+"""Start the runs of an experiment that are not finished."""
 
 import gc
 import json
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from jaxkd._errors import InvalidInputError
 
-# Where things lie says nothing of what was trained.
+# The location of files does not change the experiment.
 _PLACES = ("--out", "--teacher", "--data-dir", "--cache-dir")
 
 
@@ -17,7 +17,7 @@ class Job(NamedTuple):
     """One run.
 
     Attributes:
-        cell: What it is in the table or study.
+        cell: Its name in the table or study.
         out: Its run folder.
         arguments: The arguments of ``jaxkd``.
     """
@@ -28,10 +28,10 @@ class Job(NamedTuple):
 
 
 def finished(job: Job) -> bool:
-    """Whether a job's folder holds its result, or a converted network in its place.
+    """Check whether a job's folder holds its result, or a converted network instead.
 
     Raises:
-        ValueError: If the folder is of another command than the job's.
+        ValueError: If another command than the job's wrote the folder.
     """
     config = job.out / "config.json"
     if not config.is_file():
@@ -48,22 +48,22 @@ def finished(job: Job) -> bool:
 
 
 def run(jobs: Iterable[Job], start: Callable[[Sequence[str]], None]) -> None:
-    """Runs jobs in their order; passes over finished ones, resumes interrupted ones.
+    """Run jobs in order; skip finished ones, and resume interrupted ones.
 
     Args:
-        jobs: What to run.
-        start: Carries out a command of ``jaxkd``, given its arguments; raises if it
-            does not end well.
+        jobs: The jobs to run.
+        start: Runs a command of ``jaxkd``, given its arguments; raises an error if the
+            command fails.
     """
     for job in jobs:
         if finished(job):
-            print(f"{job.cell}: {job.out} is there", flush=True)
+            print(f"{job.cell}: {job.out} is finished", flush=True)
             continue
         resume = ("--resume",) if (job.out / "config.json").is_file() else ()
         arguments = (*job.arguments, *resume)
         print(f"{job.cell}: {shlex.join(['jaxkd', *arguments])}", flush=True)
         start(arguments)
-        gc.collect()  # networks refer to themselves: free their memory for the next
+        gc.collect()  # networks have reference cycles: free their memory
 
 
 def _without_places(arguments: Sequence[str]) -> list[str]:
@@ -77,5 +77,5 @@ def _without_places(arguments: Sequence[str]) -> list[str]:
 
 
 def done(jobs: Iterable[Job]) -> list[Path]:
-    """The folders of the jobs that are finished."""
+    """Return the folders of the finished jobs."""
     return [job.out for job in jobs if finished(job)]

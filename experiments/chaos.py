@@ -1,13 +1,13 @@
-"""Kills a run again and again, damages what it saved, and checks what is left.
+"""Kill a run repeatedly, damage its checkpoints, and compare the results.
 
     python -m experiments.chaos --kills 20
 
 A small student is distilled from a small teacher on handwritten digits (HKD+KD, resnet8
-with 4 channels): once undisturbed, and once killed with SIGKILL at random moments, half
-of them while a checkpoint is being written, and resumed each time. Both must end with
-the same student, bit for bit. Then the newest checkpoint of a copy is damaged in each
-way, and the copy must say so, go on from the one before, and end with the same bits.
-Exits with 1 if anything is not as it should be.
+with 4 channels). One run is undisturbed. Another is killed with SIGKILL at random
+moments, half of them while it writes a checkpoint, and is resumed each time. Both must
+end with the same student, bit for bit. Then the newest checkpoint of a copy is damaged
+in each way. The copy must report the damage, continue from the previous checkpoint, and
+end with the same bits. The exit code is 1 if any check fails.
 """
 
 import dataclasses
@@ -37,22 +37,22 @@ OFTEN = ("--checkpoint-every", "7")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How much of it."""
+    """Options of the test."""
 
     kills: int = 20
-    """How often the run is killed."""
+    """Number of times that the run is killed."""
     epochs: int = 40
-    """Its length."""
+    """Epochs of the run."""
     subset: int = 640
-    """Its training images."""
+    """Training images of the run."""
     seed: int = 0
-    """Of the moments."""
+    """Seed of the random moments."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Where to work; by default a temporary folder, removed at the end."""
+    """Working folder; by default a temporary folder, removed at the end."""
 
 
 class Row(NamedTuple):
-    """One thing that was tried."""
+    """Result of one check."""
 
     tried: str
     found: str
@@ -60,7 +60,7 @@ class Row(NamedTuple):
 
 
 class Runs:
-    """Starts runs as processes of their own, which share what XLA has compiled."""
+    """Start runs as separate processes with a shared compilation cache."""
 
     def __init__(self, settings: Settings, folder: Path):
         self.folder = folder
@@ -72,7 +72,7 @@ class Runs:
         }
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Starts ``jaxkd`` with these arguments."""
+        """Start ``jaxkd`` with these arguments."""
         program = "from jaxkd.cli import main; main()"
         return subprocess.Popen(
             [sys.executable, "-c", program, *arguments],
@@ -83,13 +83,13 @@ class Runs:
         )
 
     def teach(self) -> None:
-        """Trains the teacher."""
+        """Train the teacher."""
         out = str(self.folder / "teacher")
         arguments = ("train", "--dataset", "digits", *NETWORK, "--epochs", "2")
         self.finish(self.start(*arguments, "--out", out))
 
     def distill(self, name: str, *more: str) -> subprocess.Popen[str]:
-        """Starts the student's run, or continues it."""
+        """Start the student's run, or resume it."""
         teacher, out = self.folder / "teacher", self.folder / name
         resume = ("--resume",) if (out / "config.json").is_file() else ()
         return self.start(
@@ -99,14 +99,14 @@ class Runs:
         )
 
     def finish(self, process: subprocess.Popen[str]) -> str:
-        """Waits for the end of a run that must not fail; returns its stderr."""
+        """Wait for a run that must not fail; return its stderr."""
         _, said = process.communicate()
         if process.returncode:
             raise SystemExit(f"a run ended with {process.returncode}: {said}")
         return said
 
     def students_equal(self, one: str, other: str) -> bool:
-        """Whether two runs ended with the same student, bit for bit."""
+        """Check whether two runs ended with the same student, bit for bit."""
         left, right = (student(self.folder / name) for name in (one, other))
         return left.keys() == right.keys() and all(
             np.array_equal(left[name].view(np.uint8), right[name].view(np.uint8))
@@ -115,30 +115,32 @@ class Runs:
 
 
 def student(run: Path) -> dict[str, np.ndarray]:
-    """The arrays of the newest student of a run, read without jaxkd's own code."""
+    """Read the arrays of a run's newest student, without jaxkd's own code."""
     import orbax.checkpoint as ocp
 
     steps = [p for p in (run / "checkpoints").iterdir() if p.name.isdigit()]
     newest = max(steps, key=lambda path: int(path.name))
     with ocp.PyTreeCheckpointer() as checkpointer, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on one device there is nothing to place
+        warnings.simplefilter(
+            "ignore"
+        )  # about shardings, which one device does not need
         arrays = checkpointer.restore((newest / "student").absolute())
     return {name: np.atleast_1d(np.asarray(x)) for name, x in sorted(arrays.items())}
 
 
 def saved(run: Path) -> int:
-    """The newest step in a run's checkpoints; 0 without any."""
+    """Return the newest step in a run's checkpoints, or 0 if there are none."""
     steps = (p.name for p in (run / "checkpoints").glob("*") if p.name.isdigit())
     return max(map(int, steps), default=0)
 
 
 class Moment(NamedTuple):
-    """When to kill.
+    """A moment to kill a run.
 
     Attributes:
-        saves: How many saves to let go by; None is before the first step.
-        saving: Whether to strike while the next is being written.
-        seconds: How long after that.
+        saves: Number of checkpoints to wait for; None is before the first step.
+        saving: Whether to kill while the next checkpoint is written.
+        seconds: Time to wait after that.
     """
 
     saves: int | None
@@ -147,7 +149,7 @@ class Moment(NamedTuple):
 
 
 def moments(count: int, rng: random.Random, startup: float) -> list[Moment]:
-    """Half while saving, most others between saves, some while starting."""
+    """Choose half during saves, most others between saves, and some at the start."""
     chosen = []
     for index in range(count):
         if index % 2 == 0:
@@ -160,7 +162,7 @@ def moments(count: int, rng: random.Random, startup: float) -> list[Moment]:
 
 
 def kill(runs: Runs, moment: Moment) -> Row:
-    """Starts or continues the run and kills it; says where that hit it."""
+    """Start or resume the run, kill it, and report where it was."""
     run = runs.folder / "killed"
     unfinished = run / "checkpoints" / "unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -181,19 +183,21 @@ def kill(runs: Runs, moment: Moment) -> Row:
     if process.returncode not in (0, -signal.SIGKILL):
         raise SystemExit(f"a run ended with {process.returncode}: {said}")
     left = sorted(path.name for path in unfinished.glob("*"))
-    where = f"amid a save ({left[0][:28]})" if left else "between saves"
+    where = f"during a save ({left[0][:28]})" if left else "between saves"
     if moment.saves is None:
         where = f"{moment.seconds:.1f} s after its start"
     found = f"{where}; newest step before {before}, after {saved(run)}"
-    in_time = process.returncode != 0  # else the run was too short for so many kills
+    in_time = (
+        process.returncode != 0
+    )  # otherwise the run is too short for so many kills
     return Row("SIGKILL", found if in_time else "the run had ended", in_time)
 
 
 def kills(runs: Runs, count: int, rng: random.Random) -> Iterator[Row]:
-    """The same run undisturbed and killed."""
+    """Compare an undisturbed run with one that is killed."""
     runs.finish(runs.distill("whole"))
     began = time.monotonic()
-    # Starting alone, with everything compiled: the run is complete already.
+    # The run is complete: this measures the startup time, with everything compiled.
     runs.finish(runs.distill("whole"))
     startup = time.monotonic() - began
     for moment in moments(count, rng, startup):
@@ -237,7 +241,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 def damages(runs: Runs) -> Iterator[Row]:
-    """The newest checkpoint damaged in each way, and in the end all of them."""
+    """Damage the newest checkpoint in each way, and finally all checkpoints."""
     run = runs.folder / "damaged"
     for name, damage in DAMAGES.items():
         shutil.rmtree(run, ignore_errors=True)
@@ -248,7 +252,7 @@ def damages(runs: Runs) -> Iterator[Row]:
         aloud = f"the checkpoint of step {newest}" in said and "is damaged" in said
         aside = (run / "checkpoints" / f"{newest}.damaged").is_dir()
         same = runs.students_equal("whole", "damaged")
-        found = f"said {aloud}, set aside {aside}, same student {same}"
+        found = f"reported {aloud}, set aside {aside}, same student {same}"
         yield Row(name, found, aloud and aside and same)
     for checkpoint in (run / "checkpoints").iterdir():
         if checkpoint.name.isdigit():
@@ -262,7 +266,7 @@ def damages(runs: Runs) -> Iterator[Row]:
 
 
 def signals(runs: Runs) -> Iterator[Row]:
-    """A second run in the same folder; then a request to end, and its continuation."""
+    """Start a second run in the same folder; then send SIGTERM, and resume."""
     run = runs.folder / "asked"
     process = runs.distill("asked")
     while saved(run) == 0 and process.poll() is None:
@@ -282,11 +286,11 @@ def signals(runs: Runs) -> Iterator[Row]:
     yield Row("SIGTERM", f"exit code {process.returncode}", asked)
     runs.finish(runs.start(*arguments))
     same = runs.students_equal("whole", "asked")
-    yield Row("the command it said", f"same student {same}", same)
+    yield Row("the command that it printed", f"same student {same}", same)
 
 
 def main(settings: Settings) -> int:
-    """Tries everything; returns the exit code."""
+    """Run all checks; return the exit code."""
     console, rng = Console(), random.Random(settings.seed)
     folder = settings.out or Path(tempfile.mkdtemp(prefix="jaxkd-chaos-"))
     runs, rows = Runs(settings, folder), []
@@ -302,13 +306,13 @@ def main(settings: Settings) -> int:
     finally:
         if settings.out is None:
             shutil.rmtree(folder, ignore_errors=True)
-    table = Table("tried", "found", "as it should be")
+    table = Table("check", "found", "passed")
     for row in rows:
         table.add_row(row.tried, row.found, "yes" if row.good else "NO")
     console.print(table)
     wrong = sum(not row.good for row in rows)
     seconds = time.perf_counter() - started
-    console.print(f"{len(rows)} checks, {wrong} deviate; {seconds:.0f} s")
+    console.print(f"{len(rows)} checks, {wrong} failed; {seconds:.0f} s")
     return 1 if wrong else 0
 
 

@@ -1,10 +1,10 @@
-"""The table of the networks: parameters, multiply-accumulates, shapes, speed.
+"""Tabulate the networks: parameters, multiply-accumulates, shapes, speed.
 
     python -m experiments.zoo_table --out docs/models.md --hardware 'AMD EPYC, 2 cores'
     python -m experiments.zoo_table --no-speed --only resnet8 resnet32x4
 
-Nothing is computed but the speed: a compiled forward pass in inference mode to all
-outputs, float32, batch 64, as it is (batch norms not folded), the median of the rounds.
+Only the speed needs computation: that of a compiled forward pass in inference mode to
+all outputs, float32, batch 64, without folded batch norms; the median of the rounds.
 """
 
 import argparse
@@ -24,21 +24,21 @@ from experiments._macs import count_macs
 from jaxkd import models, training
 from jaxkd._errors import InvalidInputError
 
-# Made for ImageNet: 224x224 and 1,000 classes in place of 32x32 and 100.
+# Made for ImageNet: 224x224 pixels and 1,000 classes instead of 32x32 and 100.
 LARGE = ("resnet18", "resnet34", "resnet50", "vit_ti", "vit_s")
 BATCH = 64
 
 
 class Row(NamedTuple):
-    """What the table says of a network.
+    """A row of the table.
 
     Attributes:
-        name: Its name in the registry.
+        name: Name of the network in the registry.
         size: Height and width of the images.
-        parameters: Trained numbers.
-        macs: Multiply-accumulates for one image.
+        parameters: Number of trained parameters.
+        macs: Multiply-accumulates per image.
         stages: Shapes of one image's feature maps.
-        embedding: Features that feed the classifier.
+        embedding: Number of input features of the classifier.
         speed: Images per second, if measured.
     """
 
@@ -52,7 +52,7 @@ class Row(NamedTuple):
 
 
 def build(name: str, size: int) -> nnx.Module:
-    """A network in inference mode."""
+    """Build a network in inference mode."""
     classes = 1_000 if size == 224 else 100
     return training.inference_view(
         models.build(
@@ -62,7 +62,7 @@ def build(name: str, size: int) -> nnx.Module:
 
 
 def describe(name: str, size: int, *, rounds: int) -> Row:
-    """Counts, and measures if there are rounds."""
+    """Count parameters and MACs, and measure the speed if there are rounds."""
     abstract = nnx.eval_shape(lambda: build(name, size))
     graphdef, params, rest = nnx.split(abstract, nnx.Param, ...)
 
@@ -97,45 +97,51 @@ def _speed(name: str, size: int, forward: Any, rounds: int) -> float:
 
 
 def size_of(name: str, large: list[str]) -> int:
-    """Whose images a network gets: those it was made for."""
+    """Return the image size that a network was made for."""
     if name in large:
         return 224
     try:
         nnx.eval_shape(lambda: build(name, 32))
-    except InvalidInputError:  # they are too small for it
+    except InvalidInputError:  # the images are too small for the network
         return 224
     return 32
 
 
 def commit() -> str:
-    """The commit that the files are at, or nearly."""
+    """Return the commit of the checkout, marked if it has changes."""
     command = ["git", "describe", "--always", "--dirty"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"
 
 
 def page(rows: list[Row], command: str, hardware: str) -> str:
-    """The page in Markdown."""
+    """Format the page in Markdown."""
     speed = any(row.speed for row in rows)
     made = f"commit {commit()}, jax {jax.__version__}, flax {flax.__version__}, "
     made += f"{datetime.date.today()}"
     lines = [
-        "# The networks",
+        "# Choose a network",
         "",
-        "What `models.build` and `jaxkd train --model` know by name. Made by "
-        f"`{command}` ({made}).",
+        "These are the networks that `models.build` and `--model` take by name. For "
+        "example:",
+        "",
+        "```sh",
+        "jaxkd train --dataset digits --model resnet20 --epochs 30 --out runs/teacher",
+        "```",
+        "",
+        f"`{command}` wrote this page ({made}).",
         "",
         "- Images are RGB, 32x32 with 100 classes, or 224x224 with 1,000 for networks "
         "made for ImageNet.",
         "- MACs are the multiply-accumulates of one image's convolutions and matrix "
-        "products, counted in the traced program; zeros of the padding count.",
-        "- Maps are the `stages` of the output, height x width x channels, from the "
-        "stem on; the embedding is what feeds the classifier.",
+        "products, counted in the traced program, including zeros of the padding.",
+        "- Maps are the `stages` of the output, height x width x channels, beginning "
+        "with the stem. The embedding is the input of the classifier.",
     ]
     if speed:
         lines.append(
-            f"- Speed is that of a compiled forward pass, batch {BATCH}, float32, on "
-            f"{hardware}."
+            f"- The speed is that of a compiled forward pass, batch {BATCH}, float32, "
+            f"on {hardware}."
         )
     header = ["network", "image", "parameters", "MACs", "maps", "embedding"]
     header += ["images/s"] * speed
@@ -156,7 +162,7 @@ def page(rows: list[Row], command: str, hardware: str) -> str:
 
 
 def shapes(stages: tuple[tuple[int, ...], ...]) -> str:
-    """The maps' shapes, equal neighbours counted."""
+    """List the maps' shapes; equal consecutive shapes are counted."""
     parts: list[list[Any]] = []
     for stage in stages:
         text = "x".join(map(str, stage))
@@ -169,20 +175,20 @@ def shapes(stages: tuple[tuple[int, ...], ...]) -> str:
 
 
 def main() -> None:
-    """Writes or prints the page."""
+    """Write or print the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="a file, such as docs/models.md")
+    parser.add_argument("--out", type=Path, help="file, such as docs/models.md")
     parser.add_argument("--only", nargs="+", choices=models.names(), metavar="NAME")
     parser.add_argument(
         "--large",
         nargs="*",
         default=list(LARGE),
         metavar="NAME",
-        help="networks to give 224x224 images",
+        help="networks that get 224x224 images",
     )
     parser.add_argument("--no-speed", action="store_true", help="count only")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--hardware", help="what the page says the speed is of")
+    parser.add_argument("--hardware", help="name of the hardware, for the page")
     options = parser.parse_args()
     rows = []
     for name in options.only or models.names():

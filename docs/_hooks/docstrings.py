@@ -1,6 +1,6 @@
-"""Docstrings are reStructuredText in Google's sections; the site is Markdown.
+"""Convert docstrings from reStructuredText to the site's Markdown.
 
-A griffe extension, so the sources stay as they are and nothing is imported.
+This is a griffe extension: the sources do not change, and nothing is imported.
 """
 
 import re
@@ -18,11 +18,11 @@ _SINGULAR = re.compile(r"^Example:$", flags=re.MULTILINE)
 
 
 def to_markdown(text: str, reference=lambda name: f"`{name}`") -> str:
-    """The same docstring in Markdown.
+    """Convert a docstring to Markdown.
 
     Args:
-        text: A docstring without its indentation.
-        reference: Makes a link of the name of an object.
+        text: A docstring without indentation.
+        reference: Converts the name of an object to a link.
     """
 
     def fence(match):
@@ -38,10 +38,10 @@ def to_markdown(text: str, reference=lambda name: f"`{name}`") -> str:
 
 
 class RestructuredDocstrings(griffe.Extension):
-    """Rewrites every docstring of the package once it is loaded."""
+    """Convert every docstring of the package once it is loaded."""
 
     def on_package(self, *, pkg, **kwargs):
-        """Goes through all modules, classes, functions and attributes."""
+        """Visit all modules, classes, functions and attributes."""
         self._visit(pkg)
 
     def _visit(self, obj):
@@ -55,18 +55,18 @@ class RestructuredDocstrings(griffe.Extension):
 
 
 def _reference(obj, name: str) -> str:
-    """A link, if the object has a place in the API's pages."""
+    """Return a link if the API pages contain the object."""
     shown = f"`{name.removeprefix('jaxkd.')}`"
     found = _find(obj, name)
     if found is None:
         return shown
-    if found.is_module:  # its page lies beside that of any docstring
+    if found.is_module:  # all API pages are in one folder
         return f"[{shown}]({found.name}.md)"
     return f"[{shown}][{found.path}]"
 
 
 def _find(obj, name: str):
-    """What a name in a docstring means, if it is public."""
+    """Find the public object that a name in a docstring refers to."""
     package = obj.package
     prefix = f"{package.path}."
     try:
@@ -79,7 +79,7 @@ def _find(obj, name: str):
     if found.is_module:
         public = found.parent is package and not found.name.startswith("_")
         return found if public else None
-    # An attribute is described in the docstring of its class.
+    # The docstring of a class describes its attributes.
     if found.parent.is_class and not found.docstring:
         found = found.parent
     outermost = found.parent if found.parent.is_class else found
@@ -92,7 +92,7 @@ def _resolve(obj, name: str) -> str:
 
 
 def _is_exported(package, obj) -> bool:
-    """Whether the package or a subpackage has the object under its name."""
+    """Check whether the package or a subpackage exports the object."""
     members = package.members.values()
     for home in (package, *(m for m in members if not m.is_alias and m.is_module)):
         member = home.members.get(obj.name)

@@ -1,4 +1,4 @@
-"""The notebooks as pages: prose, code and what came out, as it is stored."""
+"""Show the notebooks as pages, with their prose, code and stored outputs."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from mkdocs.structure.files import File
 from nbconvert import MarkdownExporter
 
 _NOTEBOOKS = "experiments/notebooks"
-# Fenced code, indented outputs, and code within a line.
+# Fenced code, indented outputs, and inline code.
 _CODE = re.compile(
     r"(^```.*?^```$|(?:^ {4}[^\n]*\n)+|`[^`\n]+`)", re.DOTALL | re.MULTILINE
 )
@@ -17,7 +17,7 @@ _PICTURE = re.compile(r"!\[png\]\(")
 
 
 def on_files(files, config):
-    """Adds a page for each notebook, and its pictures."""
+    """Add a page for each notebook, and its figures."""
     root = Path(config.config_file_path).parent / _NOTEBOOKS
     for path in sorted(root.glob("*.ipynb")):
         text, pictures = to_page(path)
@@ -29,18 +29,18 @@ def on_files(files, config):
 
 
 def to_page(path: Path) -> tuple[str, dict[str, bytes]]:
-    """A notebook as the site's Markdown, and its pictures by name.
+    """Convert a notebook to Markdown, and return it with its figures by name.
 
-    Formulas are written as the site's other pages have them, and links lead to them.
+    Formulas and links become those of the site's other pages.
     """
     text, resources = MarkdownExporter().from_filename(str(path))
     prefix = f"{path.stem}-"
-    text = _PICTURE.sub(f"![What the code above draws]({prefix}", text)
+    text = _PICTURE.sub(f"![Figure drawn by the code above]({prefix}", text)
     pictures = {prefix + name: x for name, x in resources["outputs"].items()}
     parts = _CODE.split(text)
     parts[::2] = map(_prose, parts[::2])
     title, gap, rest = "".join(parts).partition("\n\n")
-    where = f"*The notebook `{_NOTEBOOKS}/{path.name}`, as it last ran.*"
+    where = f"*The notebook `{_NOTEBOOKS}/{path.name}`, with its stored outputs.*"
     return gap.join((title, where, rest)), pictures
 
 

@@ -1,37 +1,42 @@
-"""What the site needs beyond its plugins: formulas, and links out of `docs/`."""
+"""Show formulas, pages from the root, and links out of `docs/` on the site."""
 
 import posixpath
 import re
 import textwrap
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 from latex2mathml import converter
+from mkdocs.structure.files import File
+
+# Files beside `docs/` that are pages of the site.
+_ROOT_PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 
 _FENCED = re.compile(r"(^ *```.*?^ *```$)", flags=re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((\.\./[^)\s]+)\)")
 _ENVIRONMENT = re.compile(r"\\begin\{(\w+)\}.*?\\end\{\1\}", flags=re.DOTALL)
-# A function's name stands apart from its argument, unless that is in brackets.
+# Put a space between the name of a function and an argument without brackets.
 _FUNCTION = re.compile(
     r"(<mi[^>]*>[a-z]{2,}</mi>)(?=<m(?:i|n|sub|sup|subsup|row|frac)\b)"
 )
 
 
 def displayed_formula(latex: str) -> str:
-    r"""A formula as lines of MathML, one for each part set apart by ``\qquad``, ``\\``.
+    r"""Convert a formula to lines of MathML, split at ``\qquad`` and ``\\``.
 
-    Browsers show it without scripts or fonts from elsewhere, and it fits on a phone.
+    Browsers show it without external scripts or fonts, and it fits on a phone.
     """
-    # The rows of cases and matrices belong together.
+    # Keep the rows of cases and matrices together.
     latex = _ENVIRONMENT.sub(lambda m: m[0].replace(r"\\", r"\cr"), latex)
     parts = [part for part in re.split(r"\\qquad|\\\\", latex) if part.strip()]
     return "".join(f'<div class="formula">{_mathml(p, "block")}</div>' for p in parts)
 
 
 def inline_formula(latex: str) -> str:
-    """A formula as MathML within a line.
+    """Convert a formula to inline MathML.
 
     Raises:
-        ValueError: If it has a command that is not known.
+        ValueError: If the formula has an unknown command.
     """
     return _mathml(latex, "inline")
 
@@ -40,12 +45,12 @@ def _mathml(latex: str, display: str) -> str:
     mathml = converter.convert(" ".join(latex.split()), display=display)
     text = "".join(ElementTree.fromstring(mathml).itertext())
     if re.search(r"\\[A-Za-z]+", text):
-        raise ValueError(f"a formula has what cannot be shown: {latex!r}")
+        raise ValueError(f"formula {latex!r} has a command that cannot be shown")
     return _FUNCTION.sub(r'\1<mspace width="0.17em"></mspace>', mathml)
 
 
 def on_config(config):
-    """Has superfences and inlinehilite show what is marked as ``math``."""
+    """Let superfences and inlinehilite show code marked as ``math``."""
 
     def display(source, *_, **__):
         return displayed_formula(textwrap.dedent(source))
@@ -63,10 +68,21 @@ def on_config(config):
     return config
 
 
-def on_page_markdown(markdown, page, config, files):
-    """Names files beside `docs/` instead of linking them, but for the notebooks.
+def on_files(files, config):
+    """Add the pages that lie beside `docs/`, with their links as the site has them."""
+    root = Path(config.config_file_path).parent
+    for source, page in _ROOT_PAGES.items():
+        text = (root / source).read_text().replace("](docs/", "](")
+        for other, other_page in _ROOT_PAGES.items():
+            text = text.replace(f"]({other})", f"]({other_page})")
+        files.append(File.generated(config, page, content=text))
+    return files
 
-    On a code host the links work, here they would lead nowhere.
+
+def on_page_markdown(markdown, page, config, files):
+    """Name files beside `docs/` instead of linking them, unless they are pages.
+
+    The links work on a code host, but lead nowhere on the site.
     """
     folder = posixpath.dirname(page.file.src_uri)
 
@@ -75,8 +91,10 @@ def on_page_markdown(markdown, page, config, files):
         path = posixpath.normpath(posixpath.join("docs", folder, target))
         if path.startswith("docs/"):
             return match[0]
+        page = _ROOT_PAGES.get(path)
         if path.endswith(".ipynb"):  # the other hook makes pages of them
             page = f"notebooks/{posixpath.basename(path).removesuffix('.ipynb')}.md"
+        if page is not None:
             return f"[{text}]({posixpath.relpath(page, folder or '.')})"
         return text if path in text else f"{text} (`{path}`)"
 

@@ -1,12 +1,12 @@
-"""The same training on 1, 2 and 8 devices and in two processes: how equal is it?
+"""Compare the same training on 1, 2 and 8 devices and in two processes.
 
 A resnet8 of width 4 learns by HKD+KD from random 8x8 images for 20 steps, once for each
-arrangement, every one in processes of its own with that many CPU devices. The table
-shows the largest relative deviation of the loss from that on one device, in float32
-and float64, the bytes of the bank that a device holds, and the seconds of the steps
-after the first, which compiles. Forced devices share the cores, so that more of them
-are not faster. The exit code is 1 if a deviation is beyond 1e-5 in float32 or 1e-10 in
-float64, or a bank is not divided.
+arrangement, in separate processes with that many CPU devices. The table shows the
+largest relative deviation of the loss from that on one device, in float32 and float64,
+the bytes of the bank on each device, and the seconds of the steps after the first,
+which compiles. Forced devices share the cores, so more of them are not faster. The exit
+code is 1 if a deviation exceeds 1e-5 in float32 or 1e-10 in float64, or if a bank is
+not divided.
 
     python -m experiments.benchmarks.devices
     python -m experiments.benchmarks.devices --dtype float64
@@ -27,14 +27,14 @@ BOUNDS = {"float32": 1e-5, "float64": 1e-10}
 
 
 class Arrangement(NamedTuple):
-    """Processes, and the devices of each."""
+    """Number of processes, and of devices per process."""
 
     processes: int
     devices: int
 
     @property
     def count(self) -> int:
-        """Devices of all processes."""
+        """Number of devices of all processes."""
         return self.processes * self.devices
 
     def __str__(self):
@@ -46,7 +46,7 @@ SMOKE = [Arrangement(1, 1), Arrangement(1, 2)]
 
 
 def train(steps: int) -> dict:
-    """Trains in this process; returns the losses, sizes and seconds."""
+    """Train in this process; return the losses, sizes and seconds."""
     import jax
     import numpy as np
     import optax
@@ -58,7 +58,7 @@ def train(steps: int) -> dict:
     dtype = np.float64 if jax.config.jax_enable_x64 else np.float32
     rng = np.random.default_rng(0)
     labels = (np.arange(ROWS) % 10).astype(np.int32)
-    # Images that need no arithmetic before the networks: that is always in float32.
+    # Images need no arithmetic before the networks, which would be in float32.
     images = rng.integers(0, 256, (ROWS, 8, 8, 3)).astype(np.float32) / 256
     split = data.Split(images, labels)
     dataset = data.ImageDataset(
@@ -116,7 +116,7 @@ def train(steps: int) -> dict:
 
 
 def run(arrangement: Arrangement, dtype: str, steps: int) -> dict:
-    """Starts the processes of an arrangement; returns what the first one found."""
+    """Start the processes of an arrangement; return the result of the first one."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -140,17 +140,17 @@ def run(arrangement: Arrangement, dtype: str, steps: int) -> dict:
     ]
     outputs = [child.communicate()[0] for child in children]
     if any(child.returncode for child in children):
-        sys.exit(f"a process of {arrangement} in {dtype} has failed")
+        sys.exit(f"a process of {arrangement} in {dtype} failed; its output is above")
     return json.loads(outputs[0].splitlines()[-1])
 
 
 def main() -> None:
-    """Prints the table, or, in a process of an arrangement, what it has found."""
+    """Print the table or, in a process of an arrangement, its result."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--smoke", action="store_true", help="two devices, three steps")
-    parser.add_argument("--dtype", choices=BOUNDS, help="by default both")
+    parser.add_argument("--dtype", choices=BOUNDS, help="by default, both")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--processes", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--child", type=int, nargs=2, help=argparse.SUPPRESS)

@@ -1,16 +1,16 @@
-"""Every recipe, one epoch on handwritten digits: does it run and move, at what cost?
+"""Run every recipe for one epoch on handwritten digits, and measure its cost.
 
-A resnet20 teacher, a resnet8 student of the same widths (FSP and KDSVD compare channels
-one by one). Each recipe takes one epoch of each of its stages.
+The teacher is a resnet20, and the student a resnet8 of the same widths (FSP and KDSVD
+compare channels one by one). Each recipe trains for one epoch of each of its stages.
 
     python -m experiments.benchmarks.every_recipe
     python -m experiments.benchmarks.every_recipe --only crd hkd+kd
     python -m experiments.benchmarks.every_recipe --smoke
 
-The columns: the mean loss of the last epoch; how many of the arrays that the method
-trains beside the student have moved, of how many; the scratch memory of one step as XLA
-plans it; images per second without compilation. Exit code 1 if a loss is not finite or
-a head has not moved.
+The columns are the mean loss of the last epoch; how many of the arrays that the method
+trains besides the student have changed, and of how many; the scratch memory of one step
+as XLA plans it; and images per second without compilation. The exit code is 1 if a loss
+is not finite or a projection head has not changed.
 """
 
 import argparse
@@ -37,14 +37,14 @@ BATCH = 64
 
 
 def build(name: str, width: int):
-    """A builder of a network for digits."""
+    """Return a builder of a network for digits."""
     return lambda rngs: models.build(
         name, num_classes=10, image_shape=(8, 8, 1), width=width, rngs=rngs
     )
 
 
 def train_teacher(dataset: data.ImageDataset, width: int) -> training.FrozenNetwork:
-    """A teacher that knows something."""
+    """Train a teacher."""
     program = training.compile_program(
         build("resnet20", width),
         dataset,
@@ -58,7 +58,7 @@ def train_teacher(dataset: data.ImageDataset, width: int) -> training.FrozenNetw
 
 
 def leaves(tree: Any) -> dict[str, jax.Array]:
-    """Copies of a pytree's arrays, by name."""
+    """Copy a pytree's arrays into a dictionary by name."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): jnp.copy(leaf)
         for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
@@ -71,7 +71,7 @@ def run(
     teacher: training.FrozenNetwork,
     width: int,
 ) -> dict[str, Any]:
-    """One epoch of each stage of a recipe."""
+    """Run one epoch of each stage of a recipe."""
     settings = {
         part: {"pretraining_epochs": 1}
         for part in distillers.RECIPES[name]
@@ -81,7 +81,7 @@ def run(
         build("resnet8", width),
         dataset,
         distillers.recipe(name, settings=settings),
-        # Without weight decay, which would move what no gradient reaches.
+        # No weight decay: it would change arrays without a gradient.
         optimizer=optax.sgd(0.01, momentum=0.9),
         batch_size=BATCH,
         teacher=teacher,
@@ -123,7 +123,7 @@ def run(
 
 
 def report(results: list[dict[str, Any]]) -> bool:
-    """Prints the table; returns whether every recipe did what it should."""
+    """Print the table; return whether every recipe passed."""
     table = Table(title="every recipe, one epoch on digits")
     for column in ("recipe", "loss", "heads moved", "test accuracy", "MB", "images/s"):
         table.add_column(column, justify="left" if column == "recipe" else "right")
@@ -146,16 +146,16 @@ def report(results: list[dict[str, Any]]) -> bool:
 
 
 def main() -> None:
-    """Runs the recipes one after the other."""
+    """Run the recipes one after the other."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=list(distillers.RECIPES))
     parser.add_argument("--smoke", action="store_true", help="256 images, 4 channels")
-    parser.add_argument("--out", type=Path, help="a JSON file for the numbers")
+    parser.add_argument("--out", type=Path, help="JSON file for the numbers")
     options = parser.parse_args()
     digits = data.load("digits")
     dataset = data.take_subset(digits, 256, seed=0) if options.smoke else digits
     width = 4 if options.smoke else 16
-    # XLA plans each step once for its memory and once to run it.
+    # Each step is compiled twice, for its memory and to run it.
     with tempfile.TemporaryDirectory() as folder:
         jax.config.update(
             "jax_compilation_cache_dir",

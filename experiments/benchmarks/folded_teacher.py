@@ -1,14 +1,14 @@
-"""A teacher's forward pass with its batch norms folded, and as it is.
+"""Time a teacher's forward pass with and without folded batch norms.
 
     python -m experiments.benchmarks.folded_teacher
     python -m experiments.benchmarks.folded_teacher resnet56 vgg13 --dtype bfloat16
     python -m experiments.benchmarks.folded_teacher --smoke
 
-`training.freeze_teacher` against `training.freeze`: compiled forward passes to the
-logits on 32x32 RGB images, batch 64, 100 classes. Parameters and statistics are random.
-Time is the median over rounds in which both take turns. The deviation is the largest
-difference of the logits, as a share of the largest logit. Exit code 1 if it passes
-1e-5 in float32.
+Compares `training.freeze_teacher` with `training.freeze`, by compiled forward passes to
+the logits on 32x32 RGB images, batch 64, 100 classes. Parameters and statistics are
+random. Time is the median over rounds in which both take turns. The deviation is the
+largest difference of the logits, as a share of the largest logit. The exit code is 1 if
+it exceeds 1e-5 in float32.
 """
 
 import argparse
@@ -28,7 +28,7 @@ LARGEST_DEVIATION = 1e-5
 
 
 def build(name: str, size: int, dtype: str) -> nnx.Module:
-    """A network whose scales, offsets and statistics are those of no fresh one."""
+    """Build a network with random scales, offsets and statistics."""
     model = models.build(
         name,
         num_classes=100,
@@ -47,7 +47,7 @@ def build(name: str, size: int, dtype: str) -> nnx.Module:
 
 
 def measure(name: str, batch: int, size: int, dtype: str, rounds: int):
-    """Images per second as it is and folded, and the deviation."""
+    """Measure images per second without and with folding, and the deviation."""
     network = build(name, size, dtype)
     images = np.random.default_rng(1).integers(0, 256, (batch, size, size, 3), np.uint8)
     images = jax.device_put(images)
@@ -69,7 +69,7 @@ def measure(name: str, batch: int, size: int, dtype: str, rounds: int):
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = [name for name in NETWORKS if name in models.names()]
     parser.add_argument("networks", nargs="*", default=default)

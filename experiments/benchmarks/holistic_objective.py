@@ -1,6 +1,6 @@
-"""The holistic objective on the device against the published gather form.
+"""Compare the holistic objective on the device with the published gather form.
 
-One step is: embed both networks' features, build both graphs, encode, contrast four
+One step is to embed both networks' features, build both graphs, encode, contrast four
 anchors of every example with its negatives, differentiate with respect to the
 student's features and all heads, and update both banks. `jaxkd` runs it as one
 compiled function that also draws the negatives. The published form, transcribed here
@@ -10,10 +10,10 @@ NumPy on the host, one example at a time.
     python -m experiments.benchmarks.holistic_objective
     python -m experiments.benchmarks.holistic_objective --smoke
 
-Time is the median over rounds in which all variants take turns. The quoted ratio is
-against the published form *without* its sampling, which data-loading workers could
-hide. Memory is each variant's own process: its peak less what it held when the banks
-were there, compilation included. Without PyTorch only jaxkd's numbers are printed.
+Time is the median over rounds in which all variants take turns. The printed ratio is
+relative to the published form *without* its sampling, which data-loading workers could
+hide. Memory is that of a separate process per variant: its peak minus its memory once
+the banks existed, including compilation. Without PyTorch, only jaxkd is measured.
 """
 
 import argparse
@@ -42,7 +42,7 @@ PUBLISHED, PUBLISHED_SAMPLING = "published", "published + sampling"
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """What one step works on: CIFAR-100 as published."""
+    """Sizes of one step: CIFAR-100 as published."""
 
     rows: int = 50_000
     classes: int = 100
@@ -64,7 +64,7 @@ class Inputs:
         self.labels = self.rng.integers(0, sizes.classes, sizes.rows, dtype=np.int32)
 
     def __call__(self) -> dict[str, np.ndarray]:
-        """Draws a batch: features and logits of both networks, row numbers."""
+        """Draw a batch: features and logits of both networks, and row numbers."""
         s = self.sizes
         batch = {
             f"{side}_{kind}": self.rng.normal(size=(s.batch, width)).astype(np.float32)
@@ -76,7 +76,7 @@ class Inputs:
 
 
 def ours(sizes: Sizes, negatives: str) -> tuple[Callable[[], None], Callable[[], int]]:
-    """A step of `jaxkd.distillers.holistic`, and XLA's count of its scratch memory."""
+    """Return a step of `jaxkd.distillers.holistic`, and its scratch memory."""
     inputs = Inputs(sizes)
     method = distillers.holistic(
         negatives=negatives, num_negatives=sizes.negatives, dim=sizes.dim
@@ -113,25 +113,25 @@ def ours(sizes: Sizes, negatives: str) -> tuple[Callable[[], None], Callable[[],
     compiled = jax.jit(step, donate_argnames="state")
     key = jax.random.key(0)
 
-    def labelled():
+    def with_labels():
         batch = inputs()
         return batch | {"labels": inputs.labels[batch["rows"]]}
 
     def run():
         nonlocal state, key
         key, step_key = jax.random.split(key)
-        state, value, grads = compiled(state, step_key, labelled())
+        state, value, grads = compiled(state, step_key, with_labels())
         jax.block_until_ready((state, value, grads))
 
     def scratch():
-        analysis = compiled.lower(state, key, labelled()).compile().memory_analysis()
+        analysis = compiled.lower(state, key, with_labels()).compile().memory_analysis()
         return 0 if analysis is None else analysis.temp_size_in_bytes
 
     return run, scratch
 
 
 def published(sizes: Sizes, *, sampling: bool) -> Callable[[], None]:
-    """A step of the gather form, on as many threads as PyTorch takes by itself."""
+    """Return a step of the gather form, on PyTorch's default number of threads."""
     import torch
 
     from experiments.benchmarks.published_form import HolisticObjective, NegativesOnHost
@@ -161,20 +161,20 @@ def published(sizes: Sizes, *, sampling: bool) -> Callable[[], None]:
 
 
 def build(name: str, sizes: Sizes) -> Callable[[], None]:
-    """A step by its name."""
+    """Return a step by name."""
     if name in SAMPLERS:
         return ours(sizes, name)[0]
     return published(sizes, sampling=name == PUBLISHED_SAMPLING)
 
 
 def variants() -> list[str]:
-    """What can run here."""
+    """List the variants that can run here."""
     has_torch = importlib.util.find_spec("torch") is not None
     return [*SAMPLERS, *((PUBLISHED, PUBLISHED_SAMPLING) if has_torch else ())]
 
 
 def time_in_turns(sizes: Sizes, rounds: int) -> dict[str, float]:
-    """Median seconds a step of each variant, measured round by round."""
+    """Measure the median seconds per step of each variant, in turns."""
     steps = {name: build(name, sizes) for name in variants()}
     for step in steps.values():
         step()
@@ -189,13 +189,13 @@ def time_in_turns(sizes: Sizes, rounds: int) -> dict[str, float]:
 
 
 def resident() -> int:
-    """Bytes of memory the process holds now."""
+    """Return the bytes of memory that the process holds now."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def measure_memory(name: str, sizes: Sizes) -> dict[str, int]:
-    """Bytes one variant takes above its banks; for a process of its own."""
+    """Measure the bytes of one variant above its banks, in its own process."""
     scratch = None
     if name in SAMPLERS:
         step, scratch = ours(sizes, name)
@@ -212,7 +212,7 @@ def measure_memory(name: str, sizes: Sizes) -> dict[str, int]:
 
 
 def memory_apart(sizes: Sizes, smoke: bool) -> dict[str, dict[str, int]]:
-    """The memory of every variant, each in its own process."""
+    """Measure the memory of every variant, each in its own process."""
     result = {}
     for name in variants():
         command = [sys.executable, "-m", "experiments.benchmarks.holistic_objective"]
@@ -223,8 +223,8 @@ def memory_apart(sizes: Sizes, smoke: bool) -> dict[str, dict[str, int]]:
 
 
 def main() -> None:
-    """Measures and prints a table."""
-    parser = argparse.ArgumentParser(description="Times the holistic objective.")
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description="Time the holistic objective.")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--smoke", action="store_true", help="tiny sizes")
     parser.add_argument("--memory-of", choices=variants(), help=argparse.SUPPRESS)

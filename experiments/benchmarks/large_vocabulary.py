@@ -1,13 +1,14 @@
-"""Losses of logits over a large vocabulary: the memory of value and gradient.
+"""Measure the memory of losses over a large vocabulary.
 
-Logits [1, 64, 128000] in bfloat16. For each loss, as it is and with
-`losses.in_chunks`: the scratch memory that XLA plans for value and student's gradient,
-over the memory of one float32 copy of the logits (32.8 MB).
+The logits have shape [1, 64, 128000] and dtype bfloat16. For each loss, without and
+with `losses.in_chunks`, the table has the scratch memory that XLA plans for the value
+and the student's gradient, divided by the memory of one float32 copy of the logits
+(32.8 MB).
 
     python -m experiments.benchmarks.large_vocabulary
     python -m experiments.benchmarks.large_vocabulary --run
 
-With `--run` each is also evaluated, and value and gradient must be finite.
+With `--run`, each loss is also evaluated; value and gradient must be finite.
 """
 
 import argparse
@@ -41,7 +42,7 @@ SHAPE = (1, 64, 128_000)
 def measure(
     loss: Callable[..., Array], labels: tuple[Array, ...], *, run: bool
 ) -> tuple[float, bool]:
-    """Copies of the logits that value and gradient take; whether they are finite."""
+    """Measure memory in copies of the logits, and check for finite results."""
 
     def total(student, teacher, *labels):
         return jnp.mean(loss(student, teacher, *labels))
@@ -64,10 +65,10 @@ def measure(
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", action="store_true", help="evaluate them too")
-    parser.add_argument("--chunk", type=int, default=8, help="rows at a time")
+    parser.add_argument("--run", action="store_true", help="also evaluate the losses")
+    parser.add_argument("--chunk", type=int, default=8, help="rows per chunk")
     options = parser.parse_args()
     print(f"| loss | as it is | in chunks of {options.chunk} |\n|---|---|---|")
     good = True

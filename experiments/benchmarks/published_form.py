@@ -1,7 +1,7 @@
-"""The published gather form of the holistic objective, and networks, in plain PyTorch.
+"""The published gather form of the holistic objective, and networks, in PyTorch.
 
-Written from the formulas, for comparison only: each step gathers ``[batch, K, dim]``
-rows of both banks, as the published system does.
+This is written from the formulas, for comparison only. Each step gathers
+``[batch, K, dim]`` rows of both banks, as the published system does.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ TEMPERATURE, MOMENTUM, SMOOTHING, NEIGHBORS = 0.07, 0.9, 0.75, 8
 
 
 def normalize(x: Tensor) -> Tensor:
-    """Rows of unit length."""
+    """Scale rows to unit length."""
     return functional.normalize(x, dim=1)
 
 
 class HolisticObjective(nn.Module):
-    """Heads, both banks, and the sum of the four contrastive terms.
+    """Projection heads, both banks, and the sum of the four contrastive terms.
 
     Args:
         rows: Rows of each bank.
@@ -45,9 +45,9 @@ class HolisticObjective(nn.Module):
         rows: Tensor,
         negatives: Tensor,
     ) -> Tensor:
-        """The loss of ``(features, logits)`` of both networks.
+        """Compute the loss from ``(features, logits)`` of both networks.
 
-        The embeddings wait for :meth:`remember`, which updates the banks.
+        The embeddings are kept for :meth:`remember`, which updates the banks.
         """
         h_s, h_t = (
             normalize(self.embed_s(student[0])),
@@ -70,7 +70,7 @@ class HolisticObjective(nn.Module):
 
     @torch.no_grad()
     def remember(self) -> None:
-        """Moves the batch's rows of both banks towards its embeddings."""
+        """Move the batch's rows of both banks toward its embeddings."""
         rows, *pairs = self._waiting
         for bank, (old, new) in zip((self.bank_s, self.bank_t), pairs, strict=True):
             bank.index_copy_(0, rows, normalize(MOMENTUM * old + (1 - MOMENTUM) * new))
@@ -95,11 +95,11 @@ def _gather(bank: Tensor, index: Tensor) -> Tensor:
 
 
 class NegativesOnHost:
-    """Draws rows of other classes on the host, one example at a time, as published.
+    """Draw rows of other classes on the host, one example at a time, as published.
 
     Args:
         labels: Classes of all rows.
-        count: Negatives of an example.
+        count: Number of negatives per example.
     """
 
     def __init__(self, labels: np.ndarray, count: int):
@@ -107,7 +107,7 @@ class NegativesOnHost:
         self._others = {c: np.flatnonzero(labels != c) for c in np.unique(labels)}
 
     def __call__(self, rows: np.ndarray) -> Tensor:
-        """Row numbers of shape ``[batch, count]``."""
+        """Draw row numbers of shape ``[batch, count]``."""
         pools = (self._others[self._labels[row]] for row in rows)
         choose = np.random.choice
         drawn = [choose(pool, self._count, replace=False) for pool in pools]
@@ -155,6 +155,6 @@ class CifarResNet(nn.Module):
         self.classifier = nn.Linear(before, classes)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(features, logits)."""
+        """Return (features, logits)."""
         features = self.body(images).mean(dim=(2, 3))
         return features, self.classifier(features)

@@ -1,18 +1,18 @@
-"""How exact the soft-target loss is in float32, at every temperature.
+"""Measure the float32 accuracy of the soft-target loss at every temperature.
 
     python -m experiments.benchmarks.soft_target_accuracy
     python -m experiments.benchmarks.soft_target_accuracy --smoke
 
 Compares `losses.soft_target_kl` and the plain formula T² Σ p (log p - log q), both in
 float32, with 60-digit arithmetic at the same float32 inputs. Prints the largest
-relative errors at each temperature over all kinds of logits and numbers of classes,
-and exits with an error if the loss exceeds its bounds: 1e-6 for the value, 1e-5 for the
-gradient (of its largest component).
+relative errors at each temperature over all kinds of logits and numbers of classes. The
+exit code is 1 if the loss exceeds its bounds: 1e-6 for the value, and 1e-5 for the
+gradient (relative to its largest component).
 
-A result counts where float32 can hold what it is made of. Probabilities below the
-smallest normal number, 1.2e-38, are flushed to zero, which costs up to that number
-times the number of classes; where this may exceed the bounds the case is listed apart.
-It happens below T = 0.5, to predictions that agree for every practical purpose.
+A result counts if float32 can represent its parts. Probabilities below the smallest
+normal number, 1.2e-38, are flushed to zero, which costs up to that number times the
+number of classes. Cases in which this may exceed the bounds are listed separately. They
+occur below T = 0.5, for predictions that agree for every practical purpose.
 """
 
 import argparse
@@ -44,14 +44,14 @@ Logits = Float[Array, " classes"]
 
 
 class Errors(NamedTuple):
-    """Largest relative errors, and the number of results behind them."""
+    """Largest relative errors, and the number of results that they cover."""
 
     value: float = 0.0
     gradient: float = 0.0
     counted: int = 0
 
     def worst(self, other: "Errors") -> "Errors":
-        """The larger of both errors, the sum of both counts."""
+        """Combine two results: the larger errors, and the sum of the counts."""
         return Errors(
             max(self.value, other.value),
             max(self.gradient, other.gradient),
@@ -60,7 +60,7 @@ class Errors(NamedTuple):
 
 
 def pairs(classes: int, seed: int) -> Iterator[tuple[str, Logits, Logits]]:
-    """Kinds of student and teacher logits, float32."""
+    """Yield kinds of student and teacher logits, in float32."""
     keys = iter(jax.random.split(jax.random.key(seed), 32))
     normal = lambda scale: scale * jax.random.normal(next(keys), (classes,))
     for scale in (1.0, 3.0, 10.0):
@@ -88,16 +88,16 @@ def plain(student: Logits, teacher: Logits, temperature: Array) -> Array:
 
 
 def exact(student: Logits, teacher: Logits, temperature: float):
-    """Value and student gradient as arbitrary-precision numbers."""
+    """Compute the value and the student's gradient in arbitrary precision."""
     z = [mpmath.mpf(x) for x in student.tolist()]
     v = [mpmath.mpf(x) for x in teacher.tolist()]
     t = mpmath.mpf(temperature)
     d = [a - b for a, b in zip(z, v, strict=True)]
     if mpmath.isinf(t):
         mean = mpmath.fsum(d) / len(d)
-        centred = [x - mean for x in d]
-        value = mpmath.fsum(x * x for x in centred) / (2 * len(d))
-        return value, [x / len(d) for x in centred]
+        centered = [x - mean for x in d]
+        value = mpmath.fsum(x * x for x in centered) / (2 * len(d))
+        return value, [x / len(d) for x in centered]
     p, q = ([mpmath.exp(x / t) for x in logits] for logits in (v, z))
     p_total, q_total = mpmath.fsum(p), mpmath.fsum(q)
     p, q = [x / p_total for x in p], [x / q_total for x in q]
@@ -109,7 +109,7 @@ def exact(student: Logits, teacher: Logits, temperature: float):
 def measure(
     loss: Callable, student: Logits, teacher: Logits, t: Array, truth
 ) -> Errors:
-    """Relative errors of a loss and its gradient; infinite if those are not finite."""
+    """Measure relative errors of a loss and its gradient; inf if not finite."""
     value, gradient = truth
     got_value, got_gradient = loss(student, teacher, t)
 
@@ -126,7 +126,7 @@ def measure(
 
 
 def representable(truth, temperature: float, classes: int) -> bool:
-    """Whether flushing probabilities to zero keeps both errors within their bounds."""
+    """Check whether flushing probabilities to zero keeps the errors in bounds."""
     value, gradient = truth
     flushed = classes * TINY
     kl = value if temperature == float("inf") else value / mpmath.mpf(temperature) ** 2
@@ -140,7 +140,7 @@ def representable(truth, temperature: float, classes: int) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--smoke", action="store_true", help="few classes only")
-    parser.add_argument("--repeats", type=int, default=1, help="draws of every kind")
+    parser.add_argument("--repeats", type=int, default=1, help="draws per kind")
     arguments = parser.parse_args()
     class_counts = SMOKE if arguments.smoke else CLASSES
 

@@ -1,7 +1,7 @@
-"""Training speed and memory with images streamed from disk and held in memory.
+"""Compare training from disk with training from memory: speed and memory.
 
-Each variant trains in a process of its own, in turns; the speed is the median of its
-runs, the memory that of the training process, workers not included:
+The variants take turns, each in its own process. The speed is the median of the runs.
+The memory is that of the training process, without the workers:
 
     python -m experiments.benchmarks.streaming --dataset fashion_mnist --steps 300
 """
@@ -22,7 +22,7 @@ VARIANTS = {
 
 
 def own_megabytes() -> float:
-    """Memory of this process that is no mapped file."""
+    """Return the memory of this process, without mapped files."""
     with open("/proc/self/status") as file:
         fields = dict(line.split(":", 1) for line in file)
     return int(fields["RssAnon"].split()[0]) / 1024
@@ -56,7 +56,7 @@ def run(settings: dict, options: argparse.Namespace, channel) -> None:
                 order = program.order(loop)
             loop, report = program.training.advance(loop, order)
             losses.append(report.metrics["loss"])
-            if step == 0:  # compilation and the start of the workers are not speed
+            if step == 0:  # exclude compilation and the start of the workers
                 jax.block_until_ready(report)
                 started = time.perf_counter()
             if step % max(1, options.steps // 10) == 0:

@@ -1,18 +1,19 @@
-"""Several trials of HKD+KD in one program, as runs of their own, and in PyTorch.
+"""Compare trials of HKD+KD in one program, in separate runs, and in PyTorch.
 
-A resnet32x4 teaches resnet8x4s (as published: batch 64, 32x32 colour images, 50,000
-bank rows, 16,384 negatives; random images, no augmentation). In each round every
-variant takes one step of all trials, in turns; time is the median over rounds.
+The teacher is a resnet32x4, the students are resnet8x4s (as published: batch 64, 32x32
+color images, 50,000 bank rows, 16,384 negatives; random images, no augmentation). In
+each round, every variant takes one step of all trials, in turns. Time is the median
+over rounds.
 
     python -m experiments.benchmarks.trials
     python -m experiments.benchmarks.trials --rounds 3 --only jaxkd-trials torch-runs
     python -m experiments.benchmarks.trials --smoke
 
-`jaxkd-trials` is `compile_program(trials=...)`, `jaxkd-runs` the same seeds as runs of
-their own. `torch-runs` is the published form in plain PyTorch, run by run; in
-`torch-shared`, which is nobody's published form, its trials share the teacher's pass
-too. PyTorch's negatives are drawn once, before the clock starts: data-loading workers
-could hide that work. jaxkd's are drawn in every step.
+`jaxkd-trials` is `compile_program(trials=...)`; `jaxkd-runs` has the same seeds in
+separate runs. `torch-runs` is the published form in plain PyTorch, run by run. In
+`torch-shared`, which nobody has published, its trials also share the teacher's pass.
+PyTorch's negatives are drawn once, before the clock starts, because data-loading
+workers could hide that work. jaxkd draws its negatives in every step.
 """
 
 import argparse
@@ -33,7 +34,7 @@ Round = Callable[[], None]
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """The job: CIFAR-100 as published."""
+    """Sizes of the job: CIFAR-100 as published."""
 
     trials: int = 5
     rows: int = 50_000
@@ -51,7 +52,7 @@ SMOKE = Sizes(2, 300, 10, 16, 100, 16, 8, 14, 8, (4, 4, 8, 16))
 
 
 def make_dataset(sizes: Sizes) -> data.ImageDataset:
-    """Random images and labels."""
+    """Make random images and labels."""
     rng = np.random.default_rng(0)
 
     def split(rows):
@@ -71,14 +72,14 @@ def make_dataset(sizes: Sizes) -> data.ImageDataset:
 
 
 def jaxkd_network(sizes: Sizes, depth: int):
-    """A builder of one of the two networks."""
+    """Return a builder of one of the two networks."""
     return lambda rngs: models.CifarResNet(
         depth, sizes.widths, num_classes=sizes.classes, rngs=rngs
     )
 
 
 def jaxkd_round(sizes: Sizes, *, together: bool) -> Round:
-    """One step of all trials by jaxkd."""
+    """Take one step of all trials with jaxkd."""
     dataset = make_dataset(sizes)
     holistic = {"num_negatives": sizes.negatives, "dim": sizes.dim}
     teacher = jaxkd_network(sizes, sizes.teacher_depth)(nnx.Rngs(0))
@@ -100,7 +101,7 @@ def jaxkd_round(sizes: Sizes, *, together: bool) -> Round:
     def run() -> None:
         for i, state in enumerate(states):
             states[i], _ = program.training.advance(state, order)
-            if not together:  # runs of their own do not overlap
+            if not together:  # separate runs do not overlap
                 jax.block_until_ready(states[i])
         jax.block_until_ready(states)
 
@@ -108,7 +109,7 @@ def jaxkd_round(sizes: Sizes, *, together: bool) -> Round:
 
 
 def torch_round(sizes: Sizes, *, shared: bool) -> Round:
-    """One step of all trials by PyTorch."""
+    """Take one step of all trials with PyTorch."""
     import torch
     from torch.nn import functional
 
@@ -197,8 +198,8 @@ VARIANTS: dict[str, Callable[[Sizes], Round]] = {
 
 
 def main() -> None:
-    """Measures and prints a table."""
-    parser = argparse.ArgumentParser(description="Times several trials of HKD+KD.")
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description="Time several trials of HKD+KD.")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--trials", type=int, help="by default 5, or 2 with --smoke")
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))

@@ -1,6 +1,6 @@
-"""The published tables as recipes: one file for each.
+"""Run the published tables: one file per table.
 
-python -m experiments.recipes hkd_table1                         # its commands
+python -m experiments.recipes hkd_table1                         # list the commands
 python -m experiments.recipes hkd_table1 --run R32x4-R8x4 hkd+kd
 python -m experiments.recipes hkd_table1 --run-all
 python -m experiments.recipes hkd_table1 --report

@@ -1,4 +1,4 @@
-"""``python -m experiments.recipes TABLE``: lists a table's commands, or runs them."""
+"""``python -m experiments.recipes TABLE``: list a table's commands, or run them."""
 
 import argparse
 import dataclasses
@@ -16,11 +16,11 @@ Command = Callable[[Sequence[str]], None]
 
 
 def main(arguments: Sequence[str] | None = None, jaxkd: Command | None = None) -> None:
-    """Does what the command line says.
+    """Run the command line.
 
     Args:
-        arguments: Those of the command line.
-        jaxkd: Carries out a command of ``jaxkd``; by default in this process.
+        arguments: Arguments of the command line.
+        jaxkd: Runs a command of ``jaxkd``; by default in this process.
     """
     options = _parser().parse_args(arguments)
     table = TABLES[options.table]
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None, jaxkd: Command | None = None) -
 
 
 def with_trials(table: Table, trials: int) -> Table:
-    """The same table with another number of students in each cell."""
+    """Change the number of students in each cell."""
     if trials < 1:
         raise InvalidInputError(f"--trials must be at least 1, got {trials}")
     settings = dataclasses.replace(table.settings, trials=trials)
@@ -65,7 +65,7 @@ def _act(options: argparse.Namespace, table: Table, jaxkd: Command) -> None:
 
 
 def _jobs_of(table: Table, root: Path, pair: str, method: str) -> list[_runs.Job]:
-    """The runs of one cell; its teacher's is the first."""
+    """Return the runs of one cell; the teacher's is the first."""
     found = {(place.name, name): jobs for place, name, jobs in table.cells(root)}
     if (pair, method) not in found:
         pairs = dict.fromkeys(place for place, _ in found)
@@ -86,13 +86,16 @@ def _in_this_process(arguments: Sequence[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.recipes",
-        description="Lists the commands of a published table, or runs them.",
+        description="List the commands of a published table, or run them.",
     )
     parser.add_argument("table", choices=TABLES)
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), help="folder of the run folders"
+        "--runs",
+        type=Path,
+        default=Path("runs"),
+        help="folder that contains the run folders",
     )
-    parser.add_argument("--trials", type=int, help="students of each cell")
+    parser.add_argument("--trials", type=int, help="number of students per cell")
     parser.add_argument(
         "--smoke",
         nargs="?",
@@ -105,15 +108,15 @@ def _parser() -> argparse.ArgumentParser:
         "--run",
         nargs=2,
         metavar=("PAIR", "METHOD"),
-        help="run a cell: a recipe of jaxkd, teacher or student",
+        help="run a cell: a pair, and a recipe of jaxkd, teacher or student",
     )
     parser.add_argument(
-        "--run-all", action="store_true", help="run all that is not finished"
+        "--run-all", action="store_true", help="run everything that is not finished"
     )
     parser.add_argument(
         "--report",
         action="store_true",
-        help="show what is finished beside what is published",
+        help="print finished results next to the published ones",
     )
     parser.add_argument("--cost", action="store_true", help="estimate the time")
     return parser

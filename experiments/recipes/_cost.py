@@ -1,11 +1,11 @@
-"""What a table costs, from the speeds that docs/performance.md has measured.
+"""Estimate the cost of a table from the speeds in docs/performance.md.
 
-Two runs on Fashion-MNIST were measured: a resnet20 alone and a resnet8 that learns from
-it by HKD+KD. A step of a network that is trained counts as three forward passes, one of
-a teacher as one; so each of the two gives a number of multiply-accumulates per second,
-by which the work of a table's runs is divided. What the estimate leaves out: stages of
-pretraining, further views of an image, the heads, reading of images, and how well other
-networks use the machine.
+Two runs on Fashion-MNIST were measured: a resnet20 alone, and a resnet8 that learns
+from it by HKD+KD. A training step of a network counts as three forward passes, and that
+of a teacher as one. Each run thus gives a number of multiply-accumulates per second,
+and the work of a table's runs is divided by it. The estimate leaves out pretraining
+stages, additional views of an image, projection heads, reading of images, and how well
+other networks use the machine.
 """
 
 import functools
@@ -24,13 +24,13 @@ _FASHION = Data("fashion_mnist", 60_000, (28, 28, 1), 10)
 _ALONE = 101.0
 _TAUGHT = 112.0
 _RESNET20, _RESNET8 = Network("resnet20"), Network("resnet8")
-# Forward passes that a step of a network in training counts for.
+# Forward passes per training step of a network.
 _TRAINED = 3
 
 
 @functools.cache
 def macs(network: Network, data: Data) -> int:
-    """Multiply-accumulates of a forward pass of one image."""
+    """Count the multiply-accumulates of one image's forward pass."""
 
     def build() -> nnx.Module:
         network_ = models.build(
@@ -49,23 +49,23 @@ def macs(network: Network, data: Data) -> int:
 
 
 def cell_days(table: Table, pair: Pair) -> float:
-    """How long the students of one cell would take on the measured machine."""
+    """Estimate the days of one cell's students on the measured machine."""
     teacher, student = macs(_RESNET20, _FASHION), macs(_RESNET8, _FASHION)
     rate = _TAUGHT * (teacher + _TRAINED * student)
-    # The trials of a cell share the teacher's answers.
+    # The trials of a cell share the teacher's outputs.
     count = functools.partial(macs, data=table.settings.data)
     trained = table.settings.trials * _TRAINED * count(pair.student)
     return _days(table, (count(pair.teacher) + trained) / rate)
 
 
 def alone_days(table: Table, network: Network, trials: int) -> float:
-    """How long networks without a teacher would take on the measured machine."""
+    """Estimate the days of networks without a teacher on the measured machine."""
     rate = _ALONE * macs(_RESNET20, _FASHION)
     return _days(table, trials * macs(network, table.settings.data) / rate)
 
 
 def days(table: Table) -> float:
-    """How long all runs of a table would take on the measured machine, one by one."""
+    """Estimate the days of all runs of a table on the measured machine, one by one."""
     teachers = {pair.teacher for pair in table.pairs}
     students = {pair.student for pair in table.pairs}
     trials = table.settings.trials
@@ -84,7 +84,7 @@ def days(table: Table) -> float:
 
 
 def sentence(table: Table) -> str:
-    """The estimate of the whole table in words."""
+    """Describe the estimate of the whole table."""
     return (
         f"An estimate, not measured: {days(table):,.0f} days on {HARDWARE}, one run "
         "after the other"

@@ -1,4 +1,4 @@
-"""The measured column, from what ``jaxkd report`` makes of the run folders."""
+"""Compute the measured column with ``jaxkd report``."""
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
@@ -10,18 +10,18 @@ from experiments.recipes._table import Pair, Published, Row, Table
 
 NOBODY, UNKNOWN, NOT_MADE = "-", "·", ""
 LEGEND = (
-    f"Published/measured; {NOBODY} nobody ran it; {UNKNOWN} not transcribed; ARI: "
+    f"Published/measured; {NOBODY} not run; {UNKNOWN} not transcribed; ARI: "
     "average relative improvement of {baseline} in %."
 )
 
 
 class Measured(NamedTuple):
-    """A cell's result.
+    """Result of a cell.
 
     Attributes:
-        accuracy: After the last epoch, in percent, over the seeds.
-        teacher: The accuracy of its teacher in percent; None if that is not known.
-        improvement: Of the baseline over this method, in percent; None without one.
+        accuracy: Accuracy after the last epoch, in percent, over the seeds.
+        teacher: Accuracy of the teacher, in percent; None if unknown.
+        improvement: ARI of the baseline over this method, in percent; None without one.
     """
 
     accuracy: Published
@@ -35,17 +35,17 @@ Results = Mapping[tuple[Pair, str], Measured]
 def measure(
     table: Table, root: Path, report: Callable[[Sequence[str]], None]
 ) -> Results:
-    """Has ``jaxkd report`` compare a table's finished runs, and reads its CSV.
+    """Compare a table's finished runs with ``jaxkd report``, and read its CSV.
 
     Args:
         table: The table.
-        root: Where its runs are; the report goes beside them.
-        report: Carries out a command of ``jaxkd``, given its arguments.
+        root: Folder of the runs; the report is written next to them.
+        report: Runs a command of ``jaxkd``, given its arguments.
     """
     cells = [(pair, method, jobs[-1]) for pair, method, jobs in table.cells(root)]
     methods = {method for _, method, job in cells if _runs.finished(job)}
     if methods <= {"teacher", "student"}:
-        return {}  # a report is of students with a teacher
+        return {}  # a report needs students with a teacher
     folders = dict.fromkeys(
         _runs.done(job for _, method, job in cells if method != "teacher")
     )
@@ -78,7 +78,7 @@ def _read(record: Mapping[str, str]) -> Measured:
 
 
 def text_table(table: Table, results: Results) -> str:
-    """Published and measured numbers side by side."""
+    """Format published and measured numbers side by side."""
     lines = [["", *(pair.name for pair in table.pairs), "ARI"]]
     lines.append(["teacher", *_teachers(table, results), ""])
     lines.append(["student", *_cells(table, results, "student", table.students), ""])
@@ -94,7 +94,7 @@ def text_table(table: Table, results: Results) -> str:
 
 
 def legend(table: Table) -> str:
-    """What the marks of the table mean."""
+    """Explain the marks of the table."""
     return LEGEND.format(baseline=table.baseline)
 
 

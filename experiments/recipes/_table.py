@@ -1,4 +1,4 @@
-"""What a published table consists of. Imports no JAX: listing commands is instant."""
+"""Define a published table. Imports no JAX, so that listing commands is instant."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -9,11 +9,11 @@ from experiments._runs import Job
 
 
 class Published(NamedTuple):
-    """An accuracy in percent, as it is printed.
+    """An accuracy in percent, as printed.
 
     Attributes:
-        mean: Over the seeds.
-        deviation: Their standard deviation; None if none is printed.
+        mean: Mean over the seeds.
+        deviation: Standard deviation over the seeds; None if not printed.
     """
 
     mean: float
@@ -27,11 +27,11 @@ class Published(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network and how fast it learns.
+    """A network and its learning rate.
 
     Attributes:
-        model: Its name in the registry.
-        learning_rate: The initial one.
+        model: Name of the network in the registry.
+        learning_rate: Initial learning rate.
         width: Base number of channels; None for the published one.
     """
 
@@ -41,21 +41,21 @@ class Network:
 
     @property
     def label(self) -> str:
-        """How ``jaxkd report`` calls it."""
+        """Name in ``jaxkd report``."""
         return self.model + ("" if self.width is None else f" (width {self.width})")
 
     @property
     def folder(self) -> str:
-        """How its run folder is called."""
+        """Name of the run folder."""
         return self.model + ("" if self.width is None else f"-{self.width}")
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """A column: a teacher and its student.
+    """A column of the table: a teacher and its student.
 
     Attributes:
-        name: How the table and the command line call it.
+        name: Name in the table and on the command line.
         teacher: The large network.
         student: The small one.
     """
@@ -67,15 +67,15 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A method, in the order of the pairs.
+    """A row of the table: a method, with numbers in the order of the pairs.
 
     Attributes:
-        name: How the table calls it.
-        method: The recipe's name: what ``jaxkd distill --method`` takes.
-        weights: Of the recipe's parts.
+        name: Name in the table.
+        method: Name of the recipe, for ``jaxkd distill --method``.
+        weights: Weights of the recipe's parts.
         published: The printed accuracies; empty if they are not transcribed.
         improvement: The printed average relative improvement over it, in percent.
-        without: Names of the pairs that it is not made for.
+        without: Names of the pairs that the method does not support.
     """
 
     name: str
@@ -88,13 +88,13 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """What a table's networks are trained on.
+    """Dataset of a table.
 
     Attributes:
-        source: As ``--dataset`` takes it.
-        images: How many it trains on.
+        source: Value of ``--dataset``.
+        images: Number of training images.
         shape: Height, width and channels of an image.
-        classes: How many there are.
+        classes: Number of classes.
     """
 
     source: str
@@ -104,7 +104,7 @@ class Data:
 
     @property
     def name(self) -> str:
-        """How ``jaxkd report`` calls it."""
+        """Name in ``jaxkd report``."""
         return Path(self.source).stem
 
 
@@ -113,17 +113,17 @@ CIFAR100 = Data("cifar100", 50_000, (32, 32, 3), 100)
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What all runs of a table have in common.
+    """Settings of all runs of a table.
 
     Attributes:
-        data: What they are trained on.
-        trials: Students of each cell, with the seeds from 0 on.
-        epochs: Length of every run.
+        data: Dataset.
+        trials: Students per cell, with the seeds 0, 1, ...
+        epochs: Epochs of every run.
         batch_size: Examples per step.
-        milestones: Where in the run the learning rate falls tenfold.
-        momentum: Of SGD.
-        weight_decay: L2 decay of everything that is trained.
-        options: Further options of ``jaxkd train`` and ``jaxkd distill``.
+        milestones: Fractions of the run after which the learning rate falls tenfold.
+        momentum: Momentum of SGD.
+        weight_decay: L2 decay of all trained parameters.
+        options: Additional options of ``jaxkd train`` and ``jaxkd distill``.
     """
 
     data: Data
@@ -141,14 +141,14 @@ class Table:
     """A published table: pairs in columns, methods in rows.
 
     Attributes:
-        name: That of its file.
-        title: What it is, with its source.
-        settings: What its runs have in common.
+        name: Name of the table and of its file.
+        title: Title, with the source.
+        settings: Settings of all runs.
         pairs: The columns.
         rows: The methods.
         baseline: The method whose average relative improvement is shown.
         teachers: The printed accuracies of the teachers, in the order of the pairs.
-        students: Those of the students alone.
+        students: The printed accuracies of the students alone.
     """
 
     name: str
@@ -161,20 +161,20 @@ class Table:
     students: tuple[Published, ...] = ()
 
     def teacher_job(self, pair: Pair, root: Path) -> Job:
-        """The teacher's run: one network."""
+        """Return the teacher's run, with one network."""
         one = dataclasses.replace(self.settings, trials=1)
         out = self._folder(root) / "teachers" / pair.teacher.folder
         arguments = ("train", *_arguments(one, pair.teacher))
         return Job(f"{pair.name}, teacher", out, (*arguments, "--out", str(out)))
 
     def student_job(self, pair: Pair, root: Path) -> Job:
-        """The students' run without a teacher."""
+        """Return the students' run without a teacher."""
         out = self._folder(root) / "students" / pair.student.folder
         arguments = ("train", *_arguments(self.settings, pair.student))
         return Job(f"{pair.name}, student", out, (*arguments, "--out", str(out)))
 
     def cell_job(self, pair: Pair, row: Row, root: Path) -> Job:
-        """The students' run with a method."""
+        """Return the students' run with a method."""
         names = f"{pair.teacher.folder}-{pair.student.folder}"
         out = self._folder(root) / names / row.method
         teacher = self.teacher_job(pair, root).out
@@ -188,7 +188,7 @@ class Table:
         return Job(f"{pair.name}, {row.name}", out, arguments)
 
     def cells(self, root: Path) -> Iterator[tuple[Pair, str, list[Job]]]:
-        """Pair, method and runs of each cell; a method's begin with its teacher's."""
+        """Yield pair, method and runs of each cell; the teacher's run comes first."""
         for pair in self.pairs:
             teacher = self.teacher_job(pair, root)
             yield pair, "teacher", [teacher]
@@ -199,7 +199,7 @@ class Table:
                     yield pair, row.method, [teacher, job]
 
     def jobs(self, root: Path) -> list[Job]:
-        """All runs, each once: cells may share a network."""
+        """Return all runs once: cells may share a network."""
         found: dict[Path, Job] = {}
         for *_, jobs in self.cells(root):
             for job in jobs:
@@ -207,7 +207,7 @@ class Table:
         return list(found.values())
 
     def _folder(self, root: Path) -> Path:
-        """By dataset alone: what two tables have in common is trained once."""
+        """Name the folder by dataset only, so that tables share their common runs."""
         return root / self.settings.data.name
 
 
@@ -215,14 +215,14 @@ TINY = Network("resnet8", width=4)
 
 
 def smoke(table: Table, network: Network = TINY) -> Table:
-    """The same table of tiny networks on handwritten digits.
+    """Replace the networks by tiny ones, and the data by handwritten digits.
 
-    Teacher and student are the same network: some methods need the same widths. What
-    is printed in the paper is of other networks, and goes.
+    Teacher and student are the same network, because some methods need the same widths.
+    The printed numbers are of other networks and are removed.
 
     Args:
         table: The table.
-        network: An MLP is compiled sooner, but has no feature maps.
+        network: The tiny network. An MLP compiles faster, but has no feature maps.
     """
     return dataclasses.replace(
         table,

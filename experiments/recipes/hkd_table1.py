@@ -6,12 +6,11 @@ Zhou et al., `Distilling Holistic Knowledge with Graph Neural Networks
     python -m experiments.recipes hkd_table1 --run-all --report
 
 An estimate, not measured: 2,292 days on AMD EPYC, 2 cores, one run after the other
-(`--cost` has each pair, `_cost.py` how it is derived: multiply-accumulates, scaled from
-the two speeds in docs/performance.md). No accelerator's speed is measured, and none is
-estimated.
+(`--cost` prints it for each pair; `_cost.py` derives it from multiply-accumulates and
+the two speeds in docs/performance.md). No accelerator's speed is measured or estimated.
 
-Top-1 accuracy in %, published/measured; the measured half is `-` where nobody has run
-it:
+Top-1 accuracy in %, published/measured. The measured half is `-` if nobody has run the
+cell:
 
              R32x4-R8x4   R32x4-ShufV2  VGG13-MV2    R50-VGG8     R50-MV2      ARI
     teacher  79.42/-      79.42/-       74.64/-      79.34/-      79.34/-
@@ -31,19 +30,19 @@ ARI is the average relative improvement of HKD+KD over a method, in %. Recompute
 the means as printed, the column of CRD+KD is the paper's to its last digit; the other
 eight are 0.14 to 0.21 points above the paper's. With 74.85 in place of 74.88 for HKD+KD
 on R50-VGG8 these eight are exact to 0.01, and CRD+KD's is 0.16 too low: no single entry
-gives all nine. Which is right the paper does not say; the numbers here are as printed.
+gives all nine. The paper does not say which is right; the numbers here are as printed.
 
-What is not the paper's:
+Differences from the paper:
 
 - The number of seeds behind the published deviations is not transcribed; here it is 5,
   with one order of the data (docs/trials.md).
 - The published students share the benchmark's pretrained teachers. `--run-all` trains
-  teachers by the students' schedule; a published one goes in its place by
+  teachers with the students' schedule. To use a published one instead, run
   `jaxkd convert CHECKPOINT --dataset cifar100 --out runs/cifar100/teachers/NAME`.
-- SSKD+KD is the recipe `sskd`, which has soft targets already. The published schedule
+- SSKD+KD is the recipe `sskd`, which already has soft targets. The published schedule
   of its first stage in this table is not transcribed; the recipe's is 60 epochs.
-- The weights of the other methods are the benchmark's, and soft targets beside them
-  have the weight 1, as beside HKD; what the paper took for them is not transcribed.
+- The weights of the other methods are the benchmark's, and soft targets added to them
+  have the weight 1, as with HKD. The paper's own weights are not transcribed.
 """
 
 from experiments.recipes._table import (
@@ -70,7 +69,7 @@ PAIRS = (
 
 
 def _means(*numbers: float) -> tuple[Published, ...]:
-    """Mean and deviation, alternating."""
+    """Parse alternating means and standard deviations."""
     return tuple(map(Published, numbers[::2], numbers[1::2]))
 
 
@@ -110,7 +109,7 @@ ROWS = (
         _means(75.64, 0.25, 76.41, 0.36, 69.82, 0.22, 74.41, 0.31, 69.86, 0.04),
         15.32,
     ),
-    Row(  # the recipe has soft targets already
+    Row(  # the recipe already has soft targets
         *("SSKD+KD", "sskd", {"ce": 0.1, "kd": 0.9, "sskd": 1.0}),
         _means(75.80, 0.58, 76.36, 0.38, 69.12, 0.54, 74.68, 0.22, 69.53, 0.43),
         18.86,

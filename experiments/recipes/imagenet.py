@@ -1,23 +1,22 @@
 """A variant on ImageNet: ResNet-34 teaches ResNet-18.
 
 Tian et al., `Contrastive Representation Distillation
-<https://arxiv.org/abs/1910.10699>`_, ICLR 2020, has this pair; HKD is that of Zhou et
+<https://arxiv.org/abs/1910.10699>`_, ICLR 2020, has this pair; HKD is from Zhou et
 al., `Distilling Holistic Knowledge with Graph Neural Networks
 <https://arxiv.org/abs/2108.05507>`_, ICCV 2021.
 
     python -m experiments.recipes imagenet --run-all --report
 
 An estimate, not measured: 16,882 days on AMD EPYC, 2 cores, one run after the other
-(`--cost` has each pair, `_cost.py` how it is derived: multiply-accumulates, scaled from
-the two speeds in docs/performance.md). No accelerator's speed is measured, and none is
-estimated.
+(`--cost` prints it for each pair; `_cost.py` derives it from multiply-accumulates and
+the two speeds in docs/performance.md). No accelerator's speed is measured or estimated.
 
-The published numbers are not transcribed, nor the settings they are of. Nobody has run
-it: all cells are empty. The settings here are the usual ones: 100 epochs, batch 256,
+The published numbers and their settings are not transcribed. Nobody has run the table:
+all cells are empty. The settings here are the usual ones: 100 epochs, batch 256,
 learning rate 0.1 falling tenfold at epochs 30, 60 and 90, weight decay 1e-4, one seed.
-Augmentation is *not* the usual one: images are scaled and cut to 224x224 once, then
-cropped from 28 zero pixels around them and mirrored, where random crops of random size
-are the custom. Accuracies are not comparable with published ones because of it.
+The augmentation is *not* the usual one: images are scaled and cropped to 224x224 once,
+then padded with 28 zero pixels, randomly cropped and mirrored. Usually, random crops of
+random size are used. Accuracies are therefore not comparable with published ones.
 
 The images are read from the folder `./imagenet` with `train/CLASS/IMAGE` and
 `val/CLASS/IMAGE`, streamed by 16 processes. The two banks of CRD and of HKD have

@@ -2,18 +2,18 @@
 
 Tian et al., `Contrastive Representation Distillation
 <https://arxiv.org/abs/1910.10699>`_, ICLR 2020, and the benchmark that came with it.
-Six pairs; twelve methods and CRD+KD. FSP is not among them: the widths differ.
+Six pairs; twelve methods and CRD+KD. FSP is left out, because the widths differ.
 
     python -m experiments.recipes repdistiller_cross --run-all --report
 
 An estimate, not measured: 2,587 days on AMD EPYC, 2 cores, one run after the other
-(`--cost` has each pair, `_cost.py` how it is derived: multiply-accumulates, scaled from
-the two speeds in docs/performance.md). No accelerator's speed is measured, and none is
-estimated.
+(`--cost` prints it for each pair; `_cost.py` derives it from multiply-accumulates and
+the two speeds in docs/performance.md). No accelerator's speed is measured or estimated.
 
 The published numbers are not transcribed, and nobody has run the table: all cells are
-empty, and `--report` shows what there is. ARI is that of CRD. What is not the paper's
-is what repdistiller_same says. MobileNetV2 and the ShuffleNets learn at 0.01.
+empty, and `--report` prints the finished ones. ARI is that of CRD. The differences from
+the paper are those of repdistiller_same. MobileNetV2 and the ShuffleNets use the
+learning rate 0.01.
 """
 
 from experiments.recipes._table import CIFAR100, Network, Pair, Settings, Table

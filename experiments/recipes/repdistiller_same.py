@@ -7,18 +7,17 @@ Seven pairs; thirteen methods and CRD+KD.
     python -m experiments.recipes repdistiller_same --run-all --report
 
 An estimate, not measured: 3,648 days on AMD EPYC, 2 cores, one run after the other
-(`--cost` has each pair, `_cost.py` how it is derived: multiply-accumulates, scaled from
-the two speeds in docs/performance.md). No accelerator's speed is measured, and none is
-estimated.
+(`--cost` prints it for each pair; `_cost.py` derives it from multiply-accumulates and
+the two speeds in docs/performance.md). No accelerator's speed is measured or estimated.
 
 The published numbers are not transcribed, and nobody has run the table: all cells are
-empty, and `--report` shows what there is. ARI is that of CRD.
+empty, and `--report` prints the finished ones. ARI is that of CRD.
 
-What is not the paper's: the batch size, schedule and learning rates are those of HKD's
-Table 1, which is an extension of this benchmark; there are 5 seeds with one order of
-the data; teachers are trained by the students' schedule, unless published ones are
+Differences from the paper: the batch size, schedule and learning rates are those of
+HKD's Table 1, which extends this benchmark; there are 5 seeds with one order of the
+data; teachers are trained with the students' schedule, unless published ones are
 converted into their folders (see hkd_table1). FSP compares channels one by one, and has
-no cell where the widths differ.
+no cell if the widths differ.
 """
 
 from experiments.recipes._table import CIFAR100, Network, Pair, Row, Settings, Table
@@ -27,7 +26,7 @@ _WRN40_2 = Network("wrn_40_2")
 _R20 = Network("resnet20")
 _R110 = Network("resnet110")
 
-# The comparison's methods, in the order of both tables.
+# The methods of the comparison, in the order of both tables.
 ROWS = (
     Row("KD", "kd", {"ce": 0.1, "kd": 0.9}),
     Row("FitNet", "hint", {"ce": 1.0, "hint": 100.0}),
@@ -44,7 +43,7 @@ ROWS = (
     Row("CRD+KD", "crd+kd", {"ce": 1.0, "crd": 0.8, "kd": 1.0}),
 )
 
-# It compares channels one by one: the networks must have the same widths.
+# FSP compares channels one by one, so the networks must have the same widths.
 _FSP = Row(
     "FSP", "fsp", {"ce": 1.0, "fsp": 1.0}, without=frozenset({"WRN40_2-WRN40_1"})
 )

@@ -6,18 +6,17 @@ Zhou et al., `Distilling Holistic Knowledge with Graph Neural Networks
     python -m experiments.recipes tiny_imagenet --run-all --report
 
 An estimate, not measured: 14,192 days on AMD EPYC, 2 cores, one run after the other
-(`--cost` has each pair, `_cost.py` how it is derived: multiply-accumulates, scaled from
-the two speeds in docs/performance.md). No accelerator's speed is measured, and none is
-estimated.
+(`--cost` prints it for each pair; `_cost.py` derives it from multiply-accumulates and
+the two speeds in docs/performance.md). No accelerator's speed is measured or estimated.
 
-The published numbers are not transcribed, nor which pairs and settings they are of:
-pairs, methods and schedule are those of hkd_table1, with 3 seeds, crops of 8 zero
-pixels and mirroring. Nobody has run it: all cells are empty.
+The published numbers, and their pairs and settings, are not transcribed. Pairs, methods
+and schedule are those of hkd_table1, with 3 seeds, crops with 8 zero pixels of padding,
+and mirroring. Nobody has run the table: all cells are empty.
 
 The images are read from the folder `./tiny-imagenet-200` with `train/CLASS/IMAGE` and
-`val/CLASS/IMAGE`. As distributed, the files of `val` lie together and
-`val_annotations.txt` says their classes: move them into class folders first, and leave
-the unlabelled folder `test` out.
+`val/CLASS/IMAGE`. In the distributed archive, the files of `val` are in one
+folder, and `val_annotations.txt` has their classes. Move them into class folders first,
+and leave out the unlabeled folder `test`.
 """
 
 import dataclasses

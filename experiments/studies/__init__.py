@@ -1,12 +1,12 @@
-"""What this project measured about distillation: the runs, their numbers, a figure.
+"""Studies of distillation: the runs, their numbers, a table and a figure.
 
-python -m experiments.studies hkd_ablations                       # its commands
+python -m experiments.studies hkd_ablations                       # list the commands
 python -m experiments.studies hkd_ablations --run-all             # hours, resumable
 python -m experiments.studies hkd_ablations --gather "commit, hardware, date"
 python -m experiments.studies hkd_ablations --table --draw docs/images
 
-The numbers of every run are in ``experiments/studies/results``; tables and figures are
-made of them alone.
+``experiments/studies/results`` stores the numbers of every run. The tables and figures
+are made only from them.
 """
 
 from collections.abc import Mapping
@@ -18,4 +18,4 @@ STUDIES: Mapping[str, Study] = {
     module.STUDY.name: module.STUDY
     for module in (fashion_mnist, hkd_ablations, temperatures)
 }
-"""By the names of their files."""
+"""The studies by name."""

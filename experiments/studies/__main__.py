@@ -1,4 +1,4 @@
-"""``python -m experiments.studies STUDY``: lists its runs, or carries them out."""
+"""``python -m experiments.studies STUDY``: list the runs of a study, or run them."""
 
 import argparse
 import shlex
@@ -16,11 +16,11 @@ def main(
     arguments: Sequence[str] | None = None,
     jaxkd: Callable[[Sequence[str]], None] = cli.main,
 ) -> None:
-    """Does what the command line says.
+    """Run the command line.
 
     Args:
-        arguments: Those of the command line.
-        jaxkd: Carries out a command of ``jaxkd``.
+        arguments: Arguments of the command line.
+        jaxkd: Runs a command of ``jaxkd``.
     """
     options = _parser().parse_args(arguments)
     study = STUDIES[options.study]
@@ -47,26 +47,30 @@ def main(
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.studies",
-        description="Lists the commands of a study, runs them, shows what came out.",
+        description="List the commands of a study, run them, or show the results.",
     )
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), help="folder of the run folders"
+        "--runs",
+        type=Path,
+        default=Path("runs"),
+        help="folder that contains the run folders",
     )
-    parser.add_argument("--only", help="runs whose name has this in it")
+    parser.add_argument("--only", help="only runs whose name contains this")
     parser.add_argument(
-        "--run-all", action="store_true", help="run all that is not finished"
+        "--run-all", action="store_true", help="run everything that is not finished"
     )
     parser.add_argument(
         "--gather",
         metavar="PROVENANCE",
-        help="keep the numbers of all finished runs, with their commit, hardware, date",
+        help="store the numbers of finished runs, with this commit, hardware, date",
     )
+    parser.add_argument("--table", action="store_true", help="print the stored numbers")
     parser.add_argument(
-        "--table", action="store_true", help="print the numbers that are kept"
-    )
-    parser.add_argument(
-        "--draw", type=Path, metavar="FOLDER", help="draw them into a folder"
+        "--draw",
+        type=Path,
+        metavar="FOLDER",
+        help="draw the stored numbers into this folder",
     )
     return parser
 

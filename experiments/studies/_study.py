@@ -1,4 +1,4 @@
-"""What a study consists of, and the numbers that are kept of its runs."""
+"""Define a study, and store and load the numbers of its runs."""
 
 import dataclasses
 import json
@@ -19,9 +19,9 @@ class Run:
     """The numbers of one run.
 
     Attributes:
-        command: What was run.
-        seeds: Of its trials.
-        metrics: By name, ``[epochs, trials]``.
+        command: The command line of the run.
+        seeds: Seeds of the trials.
+        metrics: Values by name, of shape ``[epochs, trials]``.
     """
 
     command: str
@@ -29,7 +29,7 @@ class Run:
     metrics: Mapping[str, np.ndarray]
 
     def last(self, metric: str = "test/accuracy") -> np.ndarray:
-        """A metric of every trial after the last epoch."""
+        """Return a metric of every trial after the last epoch."""
         return self.metrics[metric][-1]
 
 
@@ -39,7 +39,7 @@ class Evidence:
 
     Attributes:
         provenance: Commit, hardware and date.
-        runs: By cell.
+        runs: Runs by cell.
     """
 
     provenance: str
@@ -48,14 +48,14 @@ class Evidence:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A question, the runs that answer it, and how the answer is shown.
+    """A question, the runs that answer it, and the presentation of the answer.
 
     Attributes:
-        name: That of its file.
-        jobs: The runs, given the folder they go to.
-        metrics: What is kept of them besides the test accuracy, where it is there.
-        table: The answer as Markdown.
-        draw: The answer as a figure.
+        name: Name of the study and of its file.
+        jobs: Returns the runs, given their root folder.
+        metrics: Metrics to store besides the test accuracy, if a run has them.
+        table: Returns the answer as a Markdown table.
+        draw: Returns the answer as a figure.
     """
 
     name: str
@@ -66,17 +66,17 @@ class Study:
 
     @property
     def file(self) -> Path:
-        """Where its numbers are kept."""
+        """File that stores the numbers."""
         return RESULTS / f"{self.name}.json"
 
     def gather(self, root: Path, provenance: str) -> Evidence:
-        """The numbers of its finished runs."""
+        """Read the numbers of the finished runs."""
         names = ("test/accuracy", *self.metrics)
         done = [job for job in self.jobs(root) if finished(job)]
         return Evidence(provenance, {job.cell: _read_run(job, names) for job in done})
 
     def save(self, evidence: Evidence) -> None:
-        """Writes the numbers to :attr:`file`, a line for each metric of a run."""
+        """Write the numbers to :attr:`file`, with one line per metric of a run."""
         runs = {
             cell: {"command": run.command, "seeds": run.seeds}
             | {name: _rounded(values) for name, values in run.metrics.items()}
@@ -90,7 +90,7 @@ class Study:
         self.file.write_text(head + ",\n".join(lines) + "}}\n")
 
     def load(self) -> Evidence:
-        """Reads what :meth:`save` has written."""
+        """Read the numbers that :meth:`save` wrote."""
         found = json.loads(self.file.read_text())
         runs = {}
         for cell, facts in found["runs"].items():
@@ -101,6 +101,7 @@ class Study:
 
 
 def _read_run(job: Job, names: Sequence[str]) -> Run:
+    from jaxkd import runs  # imports JAX, which tables and figures do not need
 
     config = runs.read_config(job.out)
     options = config["options"]

@@ -1,4 +1,4 @@
-"""What the studies' tables and figures have in common."""
+"""Share the formatting of the studies' tables and figures."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,14 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from experiments.studies._study import Run
+from jaxkd.reports._figures import COLORS
 
-BLUE, ORANGE = _plots.COLORS[:2]
-GREY = "0.45"
+BLUE, ORANGE = COLORS[:2]
+GRAY = "0.45"
 
 
 def percent(run: Run) -> str:
-    """Mean and standard deviation of the accuracy over the trials."""
+    """Format the mean and standard deviation of the accuracy over the trials."""
     values = 100 * run.last()
     if len(values) == 1:
         return f"{values[0]:.2f}"
@@ -20,13 +21,13 @@ def percent(run: Run) -> str:
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
+    """Format a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def draw_trials(axes: Axes, at: float, run: Run, color: str) -> None:
-    """Every trial's accuracy as a dot, over their mean and standard deviation."""
+    """Draw each trial's accuracy as a dot, over their mean and standard deviation."""
     values = 100 * run.last()
     axes.errorbar(
         at,
@@ -42,7 +43,7 @@ def draw_trials(axes: Axes, at: float, run: Run, color: str) -> None:
 
 
 def tidy(axes: Axes) -> None:
-    """Takes away the frame and puts light lines under the data."""
+    """Remove the frame and draw light grid lines under the data."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)

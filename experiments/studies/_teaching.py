@@ -1,4 +1,4 @@
-"""The setting that the studies have in common: who teaches whom, on what."""
+"""Share the studies' teacher, student and dataset."""
 
 import dataclasses
 import itertools
@@ -11,7 +11,7 @@ from experiments.recipes._table import Row
 
 TABLE = fashion_mnist.TABLE
 (PAIR,) = TABLE.pairs
-# Half of the table's training images and three seeds: a study has many runs.
+# A study has many runs, so use half of the training images and three seeds.
 _SMALLER = dataclasses.replace(
     TABLE,
     settings=dataclasses.replace(
@@ -23,12 +23,12 @@ _SMALLER = dataclasses.replace(
 
 
 def teacher(root: Path) -> Job:
-    """The run of the table's teacher, which the studies share."""
+    """Return the run of the table's teacher, which the studies share."""
     return TABLE.teacher_job(PAIR, root)
 
 
 def student(root: Path, study: str) -> Job:
-    """Students alone."""
+    """Return the run of the students alone."""
     job = _SMALLER.student_job(PAIR, root)
     return _moved(job, "student", root / study / "student")
 
@@ -41,15 +41,15 @@ def taught(
     *options: str,
     instead_of: Sequence[str] = (),
 ) -> Job:
-    """Students of the teacher, by a method.
+    """Return a run of the teacher's students with a method.
 
     Args:
         root: The folder of all runs.
-        study: The folder of the study's within it.
-        cell: What the run is in the study.
+        study: The study's folder within it.
+        cell: The name of the run in the study.
         row: The method, with its weights.
-        options: Of ``jaxkd distill``, besides or in place of those of the table.
-        instead_of: Options of the table that are left out.
+        options: Options of ``jaxkd distill`` that join or replace those of the table.
+        instead_of: Options of the table to remove.
     """
     job = _SMALLER.cell_job(PAIR, row, root)
     arguments = job.arguments
@@ -61,13 +61,13 @@ def taught(
 
 
 def row(method: str) -> Row:
-    """A row of the table, by its method."""
+    """Return the row of the table with a given method."""
     (found,) = (row for row in TABLE.rows if row.method == method)
     return found
 
 
 def _without(arguments: tuple[str, ...], option: str) -> tuple[str, ...]:
-    """Without an option and its values, if it is one and there."""
+    """Remove an option and its values, if present."""
     if not option.startswith("--") or option not in arguments:
         return arguments
     first = arguments.index(option)

@@ -1,4 +1,4 @@
-"""Twelve methods on Fashion-MNIST: the runs of the recipe ``fashion_mnist``."""
+"""Compare twelve methods on Fashion-MNIST: the runs of the recipe ``fashion_mnist``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +14,14 @@ _HOLISTIC = ("HKD", "HKD+KD")
 
 
 def jobs(root: Path) -> Sequence[Job]:
-    """The table's runs, by the names of its rows."""
+    """Return the table's runs, named after its rows."""
     pair = f"{_teaching.PAIR.name}, "
     found = _TABLE.jobs(root)
     return [job._replace(cell=job.cell.removeprefix(pair)) for job in found]
 
 
 def table(evidence: Evidence) -> str:
-    """Methods in the order of their accuracy."""
+    """Tabulate the methods, sorted by accuracy."""
     (teacher,) = 100 * evidence.runs["teacher"].last()
     alone = evidence.runs["student"]
     rows = [["teacher", f"{teacher:.2f}", ""]]
@@ -33,26 +33,24 @@ def table(evidence: Evidence) -> str:
 
 
 def draw(evidence: Evidence) -> Figure:
-    """Every trial of every method."""
+    """Draw every trial of every method."""
     figure = Figure(figsize=(9, 4.4), layout="constrained")
     axes = figure.subplots()
     ranked = list(reversed(_ranked(evidence)))
     for place, (name, run) in enumerate(ranked):
-        color = _tables.GREY if name == "student" else _tables.BLUE
+        color = _tables.GRAY if name == "student" else _tables.BLUE
         _tables.draw_trials(
             axes, place, run, _tables.ORANGE if name in _HOLISTIC else color
         )
     alone = 100 * evidence.runs["student"].last().mean()
-    axes.axhline(alone, color=_tables.GREY, linewidth=0.8, linestyle="--", zorder=0)
+    axes.axhline(alone, color=_tables.GRAY, linewidth=0.8, linestyle="--", zorder=0)
     names = ["alone" if name == "student" else name for name, _ in ranked]
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     (teacher,) = 100 * evidence.runs["teacher"].last()
-    axes.set(
-        ylabel="test accuracy (%)",
-    )
+    axes.set_ylabel("test accuracy (%)")
     axes.set_title(
         "Fashion-MNIST, 20,000 images of 14x14: five students of each method, "
-        f"mean ± deviation\n(the teacher has {teacher:.1f} %)",
+        f"mean ± std\n(the teacher has {teacher:.1f} %)",
         fontsize=10,
     )
     _tables.tidy(axes)

@@ -1,9 +1,10 @@
-"""One setting of HKD at a time, on Fashion-MNIST.
+"""Vary the settings of HKD one at a time, on Fashion-MNIST.
 
-The networks, the teacher and the schedule of ``experiments/recipes/fashion_mnist.py``;
-10,000 training images, three seeds. HKD alone (no KD), with every setting as published
-but one. 10,000 images leave 9,000 negatives of other classes, so all are taken where
-the published number is 16,384.
+The networks, the teacher and the schedule are those of
+``experiments/recipes/fashion_mnist.py``, with 10,000 training images and three seeds.
+HKD is used alone (no KD), and every setting but one is as published. 10,000 images have
+9,000 negatives of other classes. All of them are used where the published number is
+16,384.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from experiments.studies._study import Evidence, Run, Study
 NAME = "hkd_ablations"
 PUBLISHED = "published"
 STUDENT, KD = "student", "kd"
-# By setting: its values in their order, and the options of each; none if published.
+# The values of each setting, in order, with their options; no options if published.
 VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
     "weight": {
         "0.1": ("--weights", "ce", "1", "hkd", "0.1"),
@@ -26,7 +27,7 @@ VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "1": ("--weights", "ce", "1", "hkd", "1"),
         "3": (),
     },
-    "neighbours k": {
+    "neighbors k": {
         "2": ("--hkd.neighbors", "2"),
         "4": ("--hkd.neighbors", "4"),
         "8": (),
@@ -70,12 +71,12 @@ VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 def name_of(setting: str, value: str) -> str:
-    """What the run of a variant is called."""
+    """Return the cell name of a variant's run."""
     return f"{setting}: {value}" if VARIANTS[setting][value] else PUBLISHED
 
 
 def jobs(root: Path) -> Sequence[Job]:
-    """The teacher, students alone, with KD, and with every variant of HKD."""
+    """Return the runs: teacher, students alone, with KD and with each HKD variant."""
     hkd = _teaching.row("hkd")
     place = lambda cell, row, *options: _teaching.taught(
         root, NAME, cell, row, *options
@@ -95,7 +96,7 @@ def jobs(root: Path) -> Sequence[Job]:
 
 
 def table(evidence: Evidence) -> str:
-    """Accuracy, and how alike the two networks' graphs and embeddings end."""
+    """Tabulate accuracy, and similarity of the graphs and embeddings at the end."""
     runs = evidence.runs
     rows = [["student alone", "", _tables.percent(runs[STUDENT]), "", ""]]
     rows.append(["KD", "", _tables.percent(runs[KD]), "", ""])
@@ -106,7 +107,7 @@ def table(evidence: Evidence) -> str:
         for value, options in values.items()
         if options
     ]
-    head = ["", "", "test accuracy (%)", "neighbour agreement", "embedding cosine"]
+    head = ["", "", "test accuracy (%)", "neighbor agreement", "embedding cosine"]
     return _tables.markdown(head, rows)
 
 
@@ -119,7 +120,7 @@ def _numbers(run: Run) -> list[str]:
 
 
 def draw(evidence: Evidence) -> Figure:
-    """A group of columns for each setting; the published value in every group."""
+    """Draw one group of columns per setting; each has the published value."""
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     axes = figure.subplots()
     runs = evidence.runs
@@ -129,8 +130,8 @@ def draw(evidence: Evidence) -> Figure:
     levels = {"alone": STUDENT, "KD": KD}
     for label, cell in levels.items():
         level = 100 * runs[cell].last().mean()
-        axes.axhline(level, color=_tables.GREY, lw=0.9, ls="--", zorder=0)
-        axes.text(-1.3, level, label, va="bottom", fontsize=8, color=_tables.GREY)
+        axes.axhline(level, color=_tables.GRAY, lw=0.9, ls="--", zorder=0)
+        axes.text(-1.3, level, label, va="bottom", fontsize=8, color=_tables.GRAY)
     at, ticks, names = 0.0, [], []
     for setting, values in VARIANTS.items():
         first = at
@@ -155,7 +156,7 @@ def draw(evidence: Evidence) -> Figure:
     axes.set_xlim(-1.4, at - 1.4)
     axes.set_ylabel("test accuracy (%)")
     axes.set_title(
-        "HKD, one setting at a time (blue: as published); every seed, mean ± deviation",
+        "HKD, one setting at a time (blue: as published); every seed, mean ± std",
         fontsize=10,
         pad=18,
     )

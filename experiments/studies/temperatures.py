@@ -1,9 +1,10 @@
-"""Distillation from T = 1 to infinity, and logits matching, in training.
+"""Compare distillation from T = 1 to infinity with logits matching, in training.
 
-The networks, the teacher and the schedule of ``experiments/recipes/fashion_mnist.py``;
-10,000 training images, three seeds, and no labels: the teacher's logits are all that a
-student learns from. Every temperature under SGD and under Adam, from classifiers as
-they are drawn and from ones whose class means are zero (``--equal-means``).
+The networks, the teacher and the schedule are those of
+``experiments/recipes/fashion_mnist.py``, with 10,000 training images, three seeds and
+no labels: a student learns only from the teacher's logits. Each temperature is run
+with SGD and Adam, from classifiers as drawn and from classifiers whose class means are
+zero (``--equal-means``).
 """
 
 import itertools
@@ -33,7 +34,7 @@ _LM = Row("LM", "logit-matching", {"lm": 1.0})
 
 
 def jobs(root: Path) -> Sequence[Job]:
-    """The teacher, and students by optimizer, start and temperature."""
+    """Return the runs: teacher, and students by optimizer, start and temperature."""
     found = [_teaching.teacher(root)]
     for optimizer, start in itertools.product(OPTIMIZERS, STARTS):
         options = (*OPTIMIZERS[optimizer], *STARTS[start])
@@ -53,12 +54,12 @@ def jobs(root: Path) -> Sequence[Job]:
 
 
 def name_of(optimizer: str, start: str, value: str) -> str:
-    """What a run is called."""
+    """Return the cell name of a run."""
     return f"{optimizer}, {start}, {value}"
 
 
 def table(evidence: Evidence) -> str:
-    """Accuracy and agreement with the teacher by temperature."""
+    """Tabulate accuracy and agreement with the teacher by temperature."""
     columns = [(by, start) for by in OPTIMIZERS for start in STARTS]
     head = ["T", *(f"{by}, {start}" for by, start in columns)]
     rows = []
@@ -77,7 +78,7 @@ def _agreement(run: Run) -> np.ndarray:
 
 
 def gap(run: Run) -> np.ndarray:
-    """Root mean square of the mean logits' difference, ``[epochs, trials]``."""
+    """Compute the RMS difference of the mean logits, ``[epochs, trials]``."""
     return np.sqrt(2 * run.metrics[_metric(run, "mean_gap")])
 
 
@@ -87,7 +88,7 @@ def _metric(run: Run, name: str) -> str:
 
 
 def draw(evidence: Evidence) -> Figure:
-    """Accuracy over temperatures above, the mean logits over time below."""
+    """Draw accuracy over temperature above, and the mean logits over time below."""
     figure = Figure(figsize=(11, 7.2), layout="constrained")
     panels = figure.subplots(2, len(OPTIMIZERS), sharey="row")
     for (above, below), optimizer in zip(panels.T, OPTIMIZERS, strict=True):
@@ -130,7 +131,7 @@ def _draw_means(axes: Axes, evidence: Evidence, optimizer: str) -> None:
             mean = found.mean(1)
             axes.plot(epochs, mean, style, color=_COLORS[start], label=label)
     axes.set(yscale="log", xlabel="epoch")
-    axes.set_title(f"{optimizer}: how far the mean logits are apart", fontsize=10)
+    axes.set_title(f"{optimizer}: distance between the mean logits", fontsize=10)
     axes.legend(frameon=False, fontsize=8)
     _tables.tidy(axes)
 

@@ -75,6 +75,8 @@ def test_the_rows_of_cases_stay_together(site):
         ("faq.md", "[a](../experiments/1_a.ipynb)", "[a](notebooks/1_a.md)"),
         ("api/data.md", "[a](../../x/1_a.ipynb)", "[a](../notebooks/1_a.md)"),
         ("api/data.md", "[data](../data.md)", "[data](../data.md)"),
+        ("map.md", "[how](../CONTRIBUTING.md)", "[how](contributing.md)"),
+        ("api/data.md", "[log](../../CHANGELOG.md)", "[log](../changelog.md)"),
         ("faq.md", "```\n[a](../b.py)\n```", "```\n[a](../b.py)\n```"),
     ],
 )
