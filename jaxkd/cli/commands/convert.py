@@ -8,11 +8,11 @@ from pathlib import Path
 import jax
 import numpy as np
 from flax import nnx
-from rich.console import Console
 
 from jaxkd import interchange, models, runs
 from jaxkd._checks import check_at_least
 from jaxkd._errors import InvalidInputError, unknown_name
+from jaxkd.cli._console import Console
 from jaxkd.cli._options import Convert
 from jaxkd.data import Normalization
 from jaxkd.runs import _folder

@@ -5,10 +5,10 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from jaxkd import data
+from jaxkd.cli._console import Console
 from jaxkd.cli._options import Data
 
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from jaxkd import __version__, _json, interchange, runs, training
 from jaxkd._errors import InvalidInputError
+from jaxkd.cli._console import Console
 from jaxkd.cli._options import Export
 from jaxkd.runs import _folder
 

@@ -2,10 +2,10 @@
 
 import inspect
 
-from rich.console import Console
 from rich.table import Table
 
 from jaxkd import distillers
+from jaxkd.cli._console import Console
 from jaxkd.cli._options import Methods
 
 

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from jaxkd import data, distillers, runs, training
 from jaxkd._checks import check_at_least
+from jaxkd.cli._console import Console
 from jaxkd.cli._options import Quickstart
 from jaxkd.reports import _figures
 from jaxkd.runs import _folder, _summary

@@ -7,8 +7,8 @@ from rich.console import Console
 
 from jaxkd import runs, training
 from jaxkd._errors import InvalidInputError
+from jaxkd.cli._datasets import load_dataset
 from jaxkd.cli._options import DataOptions, Show
-from jaxkd.cli.commands.train import load_dataset
 from jaxkd.reports import _run_page
 from jaxkd.runs import _folder
 
