@@ -10,10 +10,12 @@ import tyro
 from jaxkd.cli._option_groups import DataOptions as DataOptions
 from jaxkd.cli._option_groups import DeviceOptions as DeviceOptions
 from jaxkd.cli._option_groups import HolisticOptions as HolisticOptions
+from jaxkd.cli._option_groups import MethodOptions as MethodOptions
 from jaxkd.cli._option_groups import (
     NetworkOptions,
     OutputOptions,
     RunOptions,
+    TeacherOptions,
     option,
 )
 from jaxkd.cli._option_groups import OptimizerOptions as OptimizerOptions
@@ -36,54 +38,6 @@ class Train(_TrainingOptions):
     """Train a network without a teacher, for example to use it as a teacher."""
 
     dataset: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TeacherOptions:
-    """Teacher and student."""
-
-    teacher: Path
-    """Run folder of the teacher."""
-    teacher_trial: int = 0
-    """Trial of the teacher's run to use as the teacher."""
-    equal_means: Annotated[
-        bool,
-        option(
-            "Center the classifiers of student and teacher, so that all logits have "
-            "mean zero at the start. With it, kd at infinite temperature equals "
-            "logit-matching."
-        ),
-    ] = False
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MethodOptions:
-    """Distillation method."""
-
-    method: Annotated[
-        str,
-        option(
-            "Distillation method; `jaxkd methods` lists all. Add +kd to combine a "
-            "method with soft targets, such as crd+kd."
-        ),
-    ] = "hkd+kd"
-    temperature: float = 4.0
-    """Temperature of the soft targets (the kd part); may be inf."""
-    weights: Annotated[
-        dict[str, float],
-        option(
-            "Weights that replace or extend those of the method, such as ce 1 kd 0.5.",
-            default="those of the method",
-        ),
-    ] = dataclasses.field(default_factory=dict)
-    settings: Annotated[
-        dict[str, str],
-        option(
-            "Settings of the method's parts, such as crd.dim 64 rkd.angle_weight 25. "
-            "`jaxkd methods` lists all.",
-            default="those of the method",
-        ),
-    ] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
