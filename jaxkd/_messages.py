@@ -1,8 +1,8 @@
-"""What the command line says beside a command's own output."""
+"""Messages on stderr, beside a command's own output."""
 
 import sys
 
 
 def say(message: str) -> None:
-    """Prints one line on stderr, whatever the message."""
+    """Print a message as one line on stderr."""
     print(f"jaxkd: {' '.join(message.split())}", file=sys.stderr, flush=True)

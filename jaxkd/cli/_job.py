@@ -72,6 +72,12 @@ class Job:
                 short for an update.
         """
         rows, stage = len(dataset.train.labels), self.distiller.pretraining
+        if self.options.batch_size > rows:
+            raise InvalidInputError(
+                f"--batch-size is {self.options.batch_size}, but {dataset.name} has "
+                f"only {rows} training images. Lower --batch-size",
+                argument="batch_size",
+            )
         per_epoch = data.steps_per_epoch(rows, self.options.batch_size)
         steps = self.options.epochs * per_epoch
         pretraining_steps = 0 if stage is None else stage.epochs * per_epoch

@@ -24,7 +24,7 @@ def check(options: OptimizerOptions) -> None:
     _checks.check_finite_positive(learning_rate=options.learning_rate)
     if options.clip_norm is not None:
         _checks.check_finite_positive(clip_norm=options.clip_norm)
-    _checks.check_in_range(0, 1, warmup=options.warmup, momentum=options.momentum)
+    _checks.check_in_range(0.0, 1.0, warmup=options.warmup, momentum=options.momentum)
     if not all(0 <= milestone <= 1 for milestone in options.milestones):
         given = " ".join(f"{milestone:g}" for milestone in options.milestones)
         raise InvalidInputError(

@@ -46,11 +46,23 @@ def test_a_setting_reaches_its_part(tmp_path, teacher, monkeypatch):
 @pytest.mark.parametrize(
     "method, setting, message",
     [
-        ("crd", ("dim", "16"), "the name of a part, a dot and the name"),
+        ("crd", ("dim", "16"), "--settings dim must name a part and one of its"),
         ("crd", ("crd.dims", "16"), "unknown setting of crd 'dims'; did you mean"),
-        ("crd", ("crd.dim", "wide"), "--settings: "),
+        ("crd", ("crd.dim", "wide"), "--settings crd.dim must be an integer"),
         ("crd", ("rkd.angle_weight", "1"), "has no part 'rkd'"),
-        ("fsp", ("fsp.pretraining_epochs", "0"), "must be at least 1, got 0"),
+        ("fsp", ("fsp.pretraining_epochs", "0"), "epochs must be at least 1, got 0"),
+        (
+            "mlkd",
+            ("mlkd.temperatures", "2,3"),
+            "--settings mlkd.temperatures must be a",
+        ),
+        ("mlkd", ("mlkd.temperatures", "3"), "must be a list of numbers such as [2"),
+        ("kd", ("kd.temperature", "hot"), 'temperature must be a number, got "hot"'),
+        ("kd", ("kd.temperature", "[1,2]"), "--settings kd.temperature must be a num"),
+        ("ft", ("ft.normalize_paraphraser", "1"), "must be true or false, got 1"),
+        ("crd", ("crd.bank_dtype", "x"), "crd.bank_dtype must be a dtype such as"),
+        ("crd", ("crd.num_negatives", "x"), "must be a number or null, got"),
+        ("crd", ("crd.negatives", "3"), "must be a word such as sampled, got 3"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_refused(
