@@ -54,7 +54,7 @@ def test_a_setting_reaches_its_part(tmp_path, teacher, monkeypatch):
         (
             "mlkd",
             ("mlkd.temperatures", "2,3"),
-            "--settings mlkd.temperatures must be a",
+            "--settings mlkd.temperatures must be",
         ),
         ("mlkd", ("mlkd.temperatures", "3"), "must be a list of numbers such as [2"),
         ("kd", ("kd.temperature", "hot"), 'temperature must be a number, got "hot"'),

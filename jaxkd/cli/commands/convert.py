@@ -102,8 +102,8 @@ def _normalization(options: Convert, channels: int) -> Normalization:
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != channels or not all(map(math.isfinite, values)):
             raise InvalidInputError(
-                f"--{name} must be {channels} finite numbers, one per channel of the "
-                f"network, got {' '.join(map(str, values))}",
+                f"--{name} must be one finite number per channel of the network, which "
+                f"has {channels}, got {' '.join(map(str, values))}",
                 argument=name,
             )
     if min(std) <= 0:
