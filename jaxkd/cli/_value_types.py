@@ -62,6 +62,26 @@ def _one_word(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
 
 
 @VALUE_TYPES.primitive_rule
+def _numbers(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Read any number of numbers; ``None`` where that is allowed."""
+    numbers = tuple[float, ...]
+    if info.type not in (numbers, numbers | None):
+        return None
+    optional = info.type != numbers
+
+    def from_words(words: list[str]) -> tuple[float, ...] | None:
+        return None if optional and words == ["None"] else tuple(map(_number, words))
+
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="[FLOAT ...]",
+        instance_from_str=from_words,
+        is_instance=lambda x: isinstance(x, tuple) or (optional and x is None),
+        str_from_instance=lambda x: [str(x)] if x is None else [str(y) for y in x],
+    )
+
+
+@VALUE_TYPES.primitive_rule
 def _pairs(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
     """Read pairs of a name and a value; a name must not come twice."""
     kinds: dict[Any, type] = {dict[str, float]: float, dict[str, str]: str}

@@ -10,6 +10,8 @@ from support import make_dataset
 
 from jaxkd import cli
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 def changed(tmp_path, **arrays):
     """A .npz dataset with some arrays replaced."""

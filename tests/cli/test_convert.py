@@ -13,6 +13,8 @@ from torch_support import as_numpy, logits, resnet8
 from jaxkd import cli, interchange, training
 from jaxkd.runs import _folder
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 CHANNEL = ("--mean", "0.4", "--std", "0.25", "--image-size", "8")
 
 

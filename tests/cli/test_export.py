@@ -10,6 +10,8 @@ from cli_arguments import train_arguments
 from jaxkd import cli, interchange, training
 from jaxkd.runs import _folder
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 @pytest.fixture(scope="module")
 def resnet(tmp_path_factory, quadrants):

@@ -11,6 +11,8 @@ from flax import nnx
 
 from jaxkd import cli, distillers, models, runs
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 def test_every_recipe_and_every_setting_is_listed(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
@@ -96,11 +98,19 @@ def test_a_method_of_two_stages_is_trained_and_resumed(tmp_path, teacher):
 
 def test_a_student_with_its_teachers_classifier_is_built_again_from_its_config():
     config = runs.NetworkConfig("resnet8", 4, "float32", 3, (8, 8, 1))
-    own = config.build(nnx.Rngs(0))
-    kernel, bias = jnp.ones((6, 3)), jnp.ones(3)
-    trained = models.ReusedClassifier(own, 16, kernel, bias, rngs=nnx.Rngs(0))
+    own = nnx.eval_shape(lambda: config.build(nnx.Rngs(0)))
+
+    def reuse():
+        kernel, bias = jnp.ones((6, 3)), jnp.ones(3)
+        network, rngs = config.build(nnx.Rngs(0)), nnx.Rngs(0)
+        return models.ReusedClassifier(network, 16, kernel, bias, rngs=rngs)
+
+    trained = nnx.eval_shape(reuse)
     again = runs.NetworkConfig(**dataclasses.asdict(config.trained_as(trained)))
-    shapes = lambda module: jax.tree.map(jnp.shape, nnx.to_pure_dict(nnx.state(module)))
+
+    def shapes(module):
+        return jax.tree.map(lambda x: x.shape, nnx.to_pure_dict(nnx.state(module)))
+
     assert shapes(again.abstract()) == shapes(trained)
     assert config.trained_as(own) == config
 

@@ -10,6 +10,8 @@ from jaxkd import cli, runs, training
 from jaxkd.cli import _optimizer
 from jaxkd.cli._options import OptimizerOptions
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 def test_any_optimizer_schedule_clipping_and_accumulation_train(tmp_path, teacher):
     out = tmp_path / "run"

@@ -29,7 +29,7 @@ def words_of_help(capsys, *command):
     with pytest.raises(SystemExit) as caught:
         cli.main([*command, "--help"])
     assert caught.value.code == 0
-    page = re.sub("[│─╭╮╰╯]", " ", capsys.readouterr().out)
+    page = re.sub("[│─╭╮╰╯]|-{5,}", " ", capsys.readouterr().out)
     return " ".join(page.split())
 
 
