@@ -1,8 +1,8 @@
-"""Messages to the user on stderr."""
+"""Messages on stderr, beside a command's own output."""
 
 import sys
 
 
 def say(message: str) -> None:
-    """Print the message as one line on stderr."""
+    """Print a message as one line on stderr."""
     print(f"jaxkd: {' '.join(message.split())}", file=sys.stderr, flush=True)

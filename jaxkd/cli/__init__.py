@@ -5,7 +5,8 @@ Parsing imports no JAX; a command's code is imported when it runs.
 Exit codes: 0 done; 1 training diverged, or a theorem's check failed; 2 the input cannot
 be used, or a file cannot be read or written; 75 a run was asked to end (SIGTERM,
 SIGINT), has saved its state, and can be continued; 128 + n ended at once by signal n,
-so 130 by Ctrl-C before there is anything to save.
+so 130 by Ctrl-C before there is anything to save, and 141 if the reader of stdout has
+ended.
 """
 
 import contextlib
@@ -16,37 +17,61 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jaxkd import __version__
-from jaxkd._errors import DivergenceError, Interrupted, InvalidInputError
+from jaxkd._errors import (
+    DivergenceError,
+    Interrupted,
+    InvalidInputError,
+    InvalidTypeError,
+)
 from jaxkd._messages import say
 from jaxkd.cli._options import COMMANDS, parse
 
 RESUMABLE = 75
-"""The exit code of a run that was interrupted and can be continued (EX_TEMPFAIL)."""
+"""Exit code of a run that was interrupted and can be continued (EX_TEMPFAIL)."""
+
+PIPE_CLOSED = 141
+"""Exit code if the reader of stdout has ended (128 + SIGPIPE, as shells report it)."""
+
+_COMPLETION = ("--tyro-print-completion", "--tyro-write-completion")
+_SHELLS = ("bash", "zsh", "fish", "tcsh")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command.
+    """Run one command.
 
-    Where the exit code is not 0, one line on stderr says why, and how to continue if
-    that is possible. Set ``JAXKD_TRACEBACK=1`` to see the whole traceback of an error
-    instead.
+    If the exit code is not 0, one line on stderr says why, and how to continue if that
+    is possible. Set ``JAXKD_TRACEBACK=1`` to see the traceback of an error instead.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        try:
+            _run(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_stdout()
+        sys.exit(PIPE_CLOSED)
+
+
+def _run(arguments: list[str]) -> None:
+    """Parse a command line and run its command; exit with its code if that is not 0."""
     if arguments == ["--version"]:
         print(f"jaxkd {__version__}")
         return
+    if len(arguments) > 1 and arguments[0] in _COMPLETION:
+        _check_shell(arguments[1])
     options = parse(arguments)
     try:
-        command = importlib.import_module(COMMANDS[type(options)])
-        command.run(options, arguments)
-    except (InvalidInputError, OSError, DivergenceError) as error:
+        importlib.import_module(COMMANDS[type(options)]).run(options, arguments)
+    except BrokenPipeError:
+        raise
+    except (InvalidInputError, InvalidTypeError, OSError, DivergenceError) as error:
         if os.environ.get("JAXKD_TRACEBACK"):
             raise
-        say(str(error))
-        sys.exit(1 if isinstance(error, DivergenceError) else 2)
+        _fail(error, options)
     except Interrupted as interruption:
         resume = [] if "--resume" in arguments else ["--resume"]
         command = shlex.join(["jaxkd", *arguments, *resume])
@@ -57,11 +82,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _end_at_once(128 + signal.SIGINT)
 
 
-def _end_at_once(code: int) -> NoReturn:
-    """Ends the process without taking the interpreter apart.
+def _fail(error: Exception, options: Any) -> NoReturn:
+    """Print an error with the flag it is about, and exit with its code."""
+    from jaxkd.cli._errors import message_for
 
-    XLA may be compiling in threads of its own, which crash when what they use is taken
-    from under them.
+    say(message_for(error, options))
+    sys.exit(1 if isinstance(error, DivergenceError) else 2)
+
+
+def _check_shell(shell: str) -> None:
+    if shell not in _SHELLS:
+        say(f"completion is available for {', '.join(_SHELLS)}, got {shell!r}")
+        sys.exit(2)
+
+
+def _discard_stdout() -> None:
+    """Send the rest of the output nowhere, so that it cannot fail at exit again."""
+    with contextlib.suppress(OSError, ValueError):  # not a file, or closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _end_at_once(code: int) -> NoReturn:
+    """End the process without finalizing the interpreter.
+
+    XLA may be compiling in threads of its own, which crash when the objects they use
+    are destroyed.
     """
     for process in multiprocessing.active_children():
         process.terminate()

@@ -1,57 +1,103 @@
-"""The optimizer that the command line asks for."""
+"""From the options of the optimizer to an optax optimizer."""
 
-import json
+import inspect
 from typing import Any
 
 import optax
 
-from jaxkd import training
-from jaxkd._errors import InvalidInputError
+from jaxkd import _checks, training
+from jaxkd._errors import InvalidInputError, unknown_name
 from jaxkd.cli._options import OptimizerOptions
+from jaxkd.cli._setting_values import check_values, parse_value
 
 PUBLISHED = "published"
+
+
+def check(options: OptimizerOptions) -> None:
+    """Check the options, as far as they do not depend on the length of the run.
+
+    Raises:
+        InvalidInputError: If an option is out of range, or has no effect.
+    """
+    _check_effects(options)
+    _checks.check_at_least(1, accumulate=options.accumulate)
+    _checks.check_finite_positive(learning_rate=options.learning_rate)
+    if options.clip_norm is not None:
+        _checks.check_finite_positive(clip_norm=options.clip_norm)
+    _checks.check_in_range(0.0, 1.0, warmup=options.warmup, momentum=options.momentum)
+    if not all(0 <= milestone <= 1 for milestone in options.milestones):
+        given = " ".join(f"{milestone:g}" for milestone in options.milestones)
+        raise InvalidInputError(
+            f"--milestones must be fractions of training in [0, 1], got {given}",
+            argument="milestones",
+        )
+    if not 0 <= options.weight_decay < float("inf"):
+        raise InvalidInputError(
+            "--weight-decay must be a finite number of at least 0, got "
+            f"{options.weight_decay}",
+            argument="weight_decay",
+        )
+    if options.optimizer != PUBLISHED:
+        _check_settings(options)
+
+
+def check_length(options: OptimizerOptions, steps: int, pretraining_steps: int) -> None:
+    """Check that the run is long enough for at least one update.
+
+    Args:
+        options: Options of the optimizer.
+        steps: Steps of the training stage.
+        pretraining_steps: Steps of the pretraining stage; 0 if there is none.
+
+    Raises:
+        InvalidInputError: If ``--accumulate`` is larger than either.
+    """
+    if options.accumulate > steps:
+        raise InvalidInputError(
+            f"--accumulate is {options.accumulate}, but the run has only {steps} "
+            "steps: no update would be made. Lower --accumulate or train longer.",
+            argument="accumulate",
+        )
+    if 0 < pretraining_steps < options.accumulate:
+        raise InvalidInputError(
+            f"--accumulate is {options.accumulate}, but the pretraining stage has only "
+            f"{pretraining_steps} steps: no update would be made. Lower --accumulate "
+            "or raise the method's pretraining_epochs.",
+            argument="accumulate",
+        )
 
 
 def make(
     options: OptimizerOptions, steps: int, *, pretraining: bool = False
 ) -> optax.GradientTransformation:
-    """Builds the optimizer of a run.
+    """Build the optimizer of a run.
 
     Args:
-        options: What was asked for.
-        steps: Steps of the whole run.
-        pretraining: Whether it is that of the stage before, whose rate is constant.
+        options: Options that :func:`check` accepts.
+        steps: Number of steps in the run.
+        pretraining: Whether to build the optimizer of the pretraining stage, whose
+            learning rate is constant.
 
     Raises:
-        ValueError: If an option is out of range, or has no use with the others.
+        InvalidInputError: If optax rejects an argument.
     """
-    _check_uses(options)
-    if options.accumulate < 1:
-        raise InvalidInputError(
-            f"--accumulate must be at least 1, got {options.accumulate}"
-        )
-    if options.clip_norm is not None and not 0 < options.clip_norm < float("inf"):
-        raise InvalidInputError(
-            f"--clip-norm must be finite and positive, got {options.clip_norm}"
-        )
     rate = options.learning_rate if pretraining else schedule(options, steps)
     if options.optimizer == PUBLISHED:
         optimizer = training.decayed_sgd(
             rate, momentum=options.momentum, weight_decay=options.weight_decay
         )
     else:
-        settings = {k: value_of(v) for k, v in options.optimizer_settings.items()}
-        optimizer = training.make_optimizer(options.optimizer, rate, settings)
+        optimizer = training.make_optimizer(options.optimizer, rate, _settings(options))
     if options.clip_norm is not None:
         optimizer = training.clipped(optimizer, options.clip_norm)
     return training.accumulated(optimizer, options.accumulate)
 
 
 def schedule(options: OptimizerOptions, steps: int) -> optax.ScalarOrSchedule:
-    """The learning rate over a run's updates, of which one takes some steps.
+    """Return the learning rate as a function of the number of updates.
 
     Raises:
-        ValueError: If an option is out of range.
+        InvalidInputError: If an option is out of range.
     """
     return training.learning_rate_schedule(
         options.schedule,
@@ -62,33 +108,55 @@ def schedule(options: OptimizerOptions, steps: int) -> optax.ScalarOrSchedule:
     )
 
 
-def _check_uses(options: OptimizerOptions) -> None:
-    """Refuses options that the others make idle."""
+def _settings(options: OptimizerOptions) -> dict[str, Any]:
+    return {
+        name: parse_value(text) for name, text in options.optimizer_settings.items()
+    }
+
+
+def _check_effects(options: OptimizerOptions) -> None:
+    """Reject options that have no effect together with the others."""
     default = OptimizerOptions()
-    idle = {"warmup": "warmup-cosine", "milestones": "step"}
-    for name, schedule in idle.items():
+    needed = {"warmup": "warmup-cosine", "milestones": "step"}
+    for name, schedule in needed.items():
         changed = getattr(options, name) != getattr(default, name)
         if changed and options.schedule != schedule:
-            raise InvalidInputError(f"--{name} needs --schedule {schedule}")
+            raise InvalidInputError(
+                f"--{name} needs --schedule {schedule}, got --schedule "
+                f"{options.schedule}",
+                argument=name,
+            )
     if options.optimizer == PUBLISHED:
         if options.optimizer_settings:
             raise InvalidInputError(
-                "--optimizer-settings are those of optax's optimizers; name one with "
-                "--optimizer"
+                "--optimizer-settings are arguments of an optax optimizer. Choose one "
+                "with --optimizer",
+                argument="optimizer_settings",
             )
         return
     for name in ("momentum", "weight_decay"):
         if getattr(options, name) != getattr(default, name):
-            flag = name.replace("_", "-")
             raise InvalidInputError(
-                f"--{flag} is the published SGD's; set what {options.optimizer} has of "
-                "it by --optimizer-settings"
+                f"--{name.replace('_', '-')} applies to the published optimizer only. "
+                f"For {options.optimizer}, use --optimizer-settings",
+                argument=name,
             )
 
 
-def value_of(text: str) -> Any:
-    """A number, a truth value, null or a list as JSON has them; else the text."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return float(text) if text in ("inf", "nan") else text
+def _check_settings(options: OptimizerOptions) -> None:
+    """Check the name of an optax optimizer and the types of its arguments."""
+    name, known = options.optimizer, training.OPTIMIZERS
+    if name not in known:
+        raise unknown_name("optimizer", name, [PUBLISHED, *known])
+    parameters = dict(inspect.signature(known[name]).parameters)
+    parameters.pop("learning_rate", None)
+    settings = _settings(options)
+    for setting in settings:
+        if setting not in parameters:
+            raise unknown_name(
+                f"setting of {name}",
+                setting,
+                parameters,
+                argument="optimizer_settings",
+            )
+    check_values(settings, parameters, "optimizer_settings")

@@ -1,198 +1,51 @@
-"""What can be said on the command line. Imports no JAX, so that help is instant."""
+"""Commands and their options. Imports no JAX, so that ``--help`` is fast."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
+from jaxkd.cli._option_groups import DataOptions as DataOptions
+from jaxkd.cli._option_groups import DeviceOptions as DeviceOptions
+from jaxkd.cli._option_groups import HolisticOptions as HolisticOptions
+from jaxkd.cli._option_groups import MethodOptions as MethodOptions
+from jaxkd.cli._option_groups import (
+    NetworkOptions,
+    OutputOptions,
+    RunOptions,
+    TeacherOptions,
+    option,
+)
+from jaxkd.cli._option_groups import OptimizerOptions as OptimizerOptions
+from jaxkd.cli._value_types import VALUE_TYPES
+
 Positional = tyro.conf.Positional
 
-
-@dataclasses.dataclass(frozen=True)
-class DataOptions:
-    """Where the data come from and how they are varied."""
-
-    data_dir: Path | None = None
-    """Folder of prepared TFDS datasets; by default $TFDS_DATA_DIR."""
-    cache_dir: Path | None = None
-    """Folder for decoded images; by default $JAXKD_CACHE_DIR or ~/.cache/jaxkd."""
-    image_size: int | None = None
-    """Height and width that images are brought to; needed if theirs differ."""
-    stream: bool = False
-    """Read and decode images when they are needed, for what does not fit in memory."""
-    workers: int = 0
-    """Processes that read streamed images; 0 for threads."""
-    subset: int | None = None
-    """Train on this many training images, an equal share of each class."""
-    crop_padding: int | None = None
-    """Zero pixels around an image before a random crop; by default the dataset's."""
-    flip: bool | None = None
-    """Whether to mirror images at random; by default the dataset's."""
-    randaugment: tuple[int, float] | None = None
-    """RandAugment: operations per image and their magnitude, 0 to 10: `2 9`."""
-    mixup: float = 0.0
-    """Parameter of mixup's Beta distribution, 0.2 for instance; 0 for none."""
-    cutmix: float = 0.0
-    """Parameter of CutMix's Beta distribution, 1 for instance; 0 for none."""
+_DATASET = "Dataset: digits, the name of a TFDS dataset, a .npz file, or a folder."
 
 
-@dataclasses.dataclass(frozen=True)
-class OptimizerOptions:
-    """The published SGD recipe, or another of optax's optimizers."""
-
-    optimizer: str = "published"
-    """published, or one of optax's by its name: adamw, lion, lamb, ..."""
-    optimizer_settings: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Its arguments: `--optimizer-settings b1 0.9 weight_decay 0.05`."""
-    schedule: Literal["step", "constant", "cosine", "warmup-cosine", "linear"] = "step"
-    """How the learning rate falls."""
-    warmup: float = 0.05
-    """Part of the run in which the rate of warmup-cosine rises."""
-    clip_norm: float | None = None
-    """Largest global norm of a gradient; larger ones are scaled down to it."""
-    accumulate: int = 1
-    """Consecutive batches whose mean gradient makes one update. Each is still a batch
-    of its own for relations between examples, batch statistics and banks."""
-    learning_rate: float = 0.05
-    """Initial rate; published: 0.05, and 0.01 for MobileNetV2 and the ShuffleNets."""
-    momentum: float = 0.9
-    """Momentum of the published SGD."""
-    weight_decay: float = 5e-4
-    """The published SGD's L2 decay of everything that is trained."""
-    milestones: tuple[float, ...] = (0.625, 0.75, 0.875)
-    """Where in the run the rate of step falls tenfold; published: 150, 180, 210 of
-    240."""
-
-
-@dataclasses.dataclass(frozen=True)
-class HolisticOptions:
-    """Holistic knowledge distillation; only for methods with an `hkd` part."""
-
-    neighbors: int = 8
-    """Neighbours of a node in the batch graph, itself included."""
-    hops: int = 1
-    """Hops of the graph encoder."""
-    dim: int = 128
-    """Dimension of embeddings and bank."""
-    temperature: float = 0.07
-    """Temperature of the contrast."""
-    bank_momentum: float = 0.9
-    """Share of the old row in a bank update."""
-    smoothing: float = 0.75
-    """Share of the bank in a graph term's positive."""
-    num_negatives: int | None = None
-    """Negatives per example; by default 16384, or what there is, if less."""
-    negatives: Literal["sampled", "shared", "all"] = "sampled"
-    """How negatives are chosen."""
-    negatives_from: Literal["own", "cross"] = "own"
-    """Whose bank an anchor is contrasted with."""
-    graph_from: Literal["predictions", "embeddings"] = "predictions"
-    """What of a network is alike in neighbours."""
-    embedding_weight: float = 1.0
-    """Weight of the two terms before the graph network."""
-    graph_weight: float = 1.0
-    """Weight of the two terms after the graph network."""
-    bank_dtype: Literal["float32", "bfloat16"] = "float32"
-    """How the bank is stored."""
-
-
-@dataclasses.dataclass(frozen=True)
-class DeviceOptions:
-    """The devices and processes that a run takes."""
-
-    mesh: str | None = None
-    """Devices over the examples and over the trials: `data=4`, `data=2,trial=4`. By
-    default all are over the examples, if their number divides the batch size."""
-    distributed: bool = False
-    """This is one of several processes, all started with the same command line; SLURM,
-    Kubernetes and TPU pods say which, elsewhere the next three options do."""
-    coordinator: str | None = None
-    """Address of the first process: `host:port`."""
-    num_processes: int | None = None
-    """How many processes there are."""
-    process_id: int | None = None
-    """Number of this process, from 0."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _TrainingOptions:
-    out: Path
-    """The run folder to make."""
-    model: str
-    """A network by name: resnet20, resnet8x4, wrn_16_2, vgg8, MobileNetV2, ShuffleV2,
-    resnet18, vit_ti, mlp and others; an unknown name lists them all."""
-    width: int | None = None
-    """Base number of channels; by default the published one."""
-    compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the trained network; its parameters stay float32."""
-    epochs: int = 240
-    """Length of the run."""
-    batch_size: int = 64
-    """Examples per step."""
-    seed: int = 0
-    """Source of the initialisation and of what a student draws for itself."""
-    data_seed: int = 0
-    """Source of the order of the data and of their augmentation."""
-    trials: int = 1
-    """Students to train side by side, with the seeds from --seed on, on the same data:
-    they share the teacher's answers. Trial i is the run of seed + i, bit for bit on
-    CPU."""
-    ema: float | None = None
-    """Decay of a moving average of the network's weights, 0.999 for instance; the
-    average is what `evaluate`, `export` and `distill --teacher` then take."""
-    checkpoint_every: int | None = None
-    """Also save every so many steps within an epoch."""
-    checkpoint_minutes: float = 10.0
-    """Also save within an epoch when the last save is this long ago."""
-    on_nonfinite: Literal["stop", "skip", "back-off"] = "stop"
-    """What to do about a loss that is not finite: stop; skip the step, up to ten in a
-    row; or go back to the last checkpoint with half the learning rate, up to five
-    times."""
-    resume: bool = False
-    """Continue the run in --out from its newest intact checkpoint."""
-    report: bool = True
-    """Make report.html at the end, and images for TensorBoard."""
-    profile: bool = False
-    """Trace steps 10 to 20 with JAX's profiler, into the folder `profile` of --out."""
-    wandb: str | None = None
-    """A project on Weights & Biases to send the metrics to (extra `wandb`)."""
-    optimizer: Annotated[OptimizerOptions, tyro.conf.arg(name="")] = OptimizerOptions()
-    data: Annotated[DataOptions, tyro.conf.arg(name="")] = DataOptions()
-    devices: Annotated[DeviceOptions, tyro.conf.arg(name="")] = DeviceOptions()
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _TrainingOptions(NetworkOptions, RunOptions, OutputOptions):
+    optimizer: OptimizerOptions = dataclasses.field(default_factory=OptimizerOptions)
+    data: DataOptions = dataclasses.field(default_factory=DataOptions)
+    devices: DeviceOptions = dataclasses.field(default_factory=DeviceOptions)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(_TrainingOptions):
-    """Train a network on its own, a teacher for instance."""
+    """Train a network without a teacher, for example to use it as a teacher."""
 
     dataset: str
-    """digits, a TFDS dataset by name, a .npz file, or a folder of images."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Distill(_TrainingOptions):
+class Distill(_TrainingOptions, TeacherOptions, MethodOptions):
     """Train a student with the help of a trained teacher."""
 
-    teacher: Path
-    """The teacher's run folder."""
-    teacher_trial: int = 0
-    """Which of the teacher's trials, in a run of several."""
-    method: str = "hkd+kd"
-    """The recipe; `jaxkd methods` lists them. Most also come with kd: crd+kd."""
     dataset: str | None = None
-    """As for train; by default the teacher's."""
-    temperature: float = 4.0
-    """Temperature of the soft targets (kd); inf is allowed."""
-    weights: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Weights that replace or join the recipe's: `--weights ce 1 kd 0.5`."""
-    settings: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Settings of the recipe's parts: `--settings crd.dim 64 rkd.angle_weight 25`."""
-    equal_means: bool = False
-    """Start student and teacher with class means of zero in their classifiers, so that
-    every mean logit is zero: then kd at infinite temperature is logit-matching."""
-    hkd: HolisticOptions = HolisticOptions()
+    hkd: HolisticOptions = dataclasses.field(default_factory=HolisticOptions)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,167 +53,297 @@ class Evaluate:
     """Evaluate a trained network on its whole test set."""
 
     run: Positional[Path]
-    """A run folder."""
+    """Run folder."""
     trial: int = 0
-    """Which of the students, in a run of several trials."""
-    dataset: str | None = None
-    """Another dataset of the same shape; by default the run's own."""
-    data_dir: Path | None = None
-    """Folder of prepared TFDS datasets; by default $TFDS_DATA_DIR."""
-    cache_dir: Path | None = None
-    """Folder for decoded images; by default $JAXKD_CACHE_DIR or ~/.cache/jaxkd."""
-    image_size: int | None = None
-    """Height and width that images are brought to; by default as in the run, and for
-    another dataset as they are."""
+    """Trial of the run to evaluate."""
+    dataset: Annotated[str | None, option(default="dataset of the run")] = None
+    """Another dataset with the same image size and classes."""
+    data_dir: Annotated[Path | None, option(default="$TFDS_DATA_DIR")] = None
+    """Folder of prepared TFDS datasets."""
+    cache_dir: Annotated[
+        Path | None, option(default="$JAXKD_CACHE_DIR or ~/.cache/jaxkd")
+    ] = None
+    """Folder for decoded images."""
+    image_size: Annotated[
+        int | None,
+        option(default="that of the run; for another dataset, size of the images"),
+    ] = None
+    """Height and width to resize images to."""
     stream: bool = False
-    """Read and decode images when they are needed, for what does not fit in memory."""
-    workers: int = 0
-    """Processes that look through images streamed for the first time."""
+    """Decode images when they are needed, for datasets that do not fit in memory."""
+    workers: Annotated[
+        int,
+        option(
+            "Number of processes that scan images before they are streamed for the "
+            "first time; 0 uses threads."
+        ),
+    ] = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Convert:
-    """Turn a PyTorch checkpoint into a run folder, for `distill --teacher`."""
+    """Convert a PyTorch checkpoint into a run folder, for `distill --teacher`."""
 
     checkpoint: Positional[Path]
-    """A .pth, .pt, .ckpt, .tar (extra `torch`) or .safetensors file."""
+    """A .pth, .pt, .ckpt, .tar (needs the extra `torch`) or .safetensors file."""
     out: Path
-    """The run folder to make."""
-    model: str | None = None
-    """The network; by default the one that has exactly these names and shapes."""
-    width: int | None = None
-    """Base number of channels; by default the published one."""
+    """Run folder to create."""
+    model: Annotated[
+        str | None, option(default="the network with the same names and shapes")
+    ] = None
+    """Name of the network."""
+    width: Annotated[int | None, option(default="published width")] = None
+    """Base number of channels."""
     image_size: int = 32
-    """Height and width of its images; 224 for networks made for ImageNet."""
-    mean: tuple[float, ...] | None = None
-    """Mean of each channel that it was trained with, images in [0, 1]; by default the
-    published one of CIFAR-100 (0.5071 0.4867 0.4408) for images of 32x32x3."""
-    std: tuple[float, ...] | None = None
-    """Standard deviation of each channel; by default the published one of CIFAR-100
-    (0.2675 0.2565 0.2761) for images of 32x32x3."""
-    dataset: str | None = None
-    """What `distill` and `evaluate` load if they are not told: a TFDS dataset by name,
-    or a .npz file."""
+    """Height and width of the network's images; 224 for most ImageNet networks."""
+    mean: Annotated[
+        tuple[float, ...] | None,
+        option(
+            "Mean of each channel during training, for images in [0, 1].",
+            default="that of CIFAR-100, 0.5071 0.4867 0.4408, for 32x32x3 images",
+        ),
+    ] = None
+    std: Annotated[
+        tuple[float, ...] | None,
+        option(
+            "Standard deviation of each channel during training.",
+            default="that of CIFAR-100, 0.2675 0.2565 0.2761, for 32x32x3 images",
+        ),
+    ] = None
+    dataset: Annotated[
+        str | None,
+        option(
+            "Dataset that `distill` and `evaluate` load by default: the name of a TFDS "
+            "dataset, or a .npz file.",
+            default="none",
+        ),
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Export:
-    """Write a trained network for other programs."""
+    """Write a trained network to a file that other programs can read."""
 
     run: Positional[Path]
-    """A run folder."""
-    format: Literal["safetensors", "stablehlo", "orbax"]
-    """safetensors: weights by their PyTorch names. stablehlo: the program from stored
-    images to logits, for jax without jaxkd. orbax: weights by their Flax names."""
+    """Run folder."""
+    format: Annotated[
+        Literal["safetensors", "stablehlo", "orbax"],
+        option(
+            "safetensors: weights under their PyTorch names. stablehlo: program from "
+            "stored images to logits, which runs in JAX without jaxkd. orbax: weights "
+            "under their Flax names."
+        ),
+    ]
     out: Path
-    """The file to make; the folder for orbax."""
+    """File to create; for orbax, a folder."""
     trial: int = 0
-    """Which of the students, in a run of several trials."""
+    """Trial of the run to export."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-    """Compare finished runs in a table: mean and deviation over trials, improvements.
+    """Compare finished runs in a table with means, deviations and improvements.
 
-    Runs that differ in their seeds alone count as trials of one experiment; runs of
-    `jaxkd train` with a student's network as that student alone.
+    Runs that differ only in their seeds count as trials of one experiment. A run of
+    jaxkd train with a student's network appears as that student without a teacher.
     """
 
     runs: Positional[tuple[Path, ...]]
     """Run folders."""
-    out: Path
-    """Folder for report.md, report.tex, report.csv and curves."""
-    baseline: str | None = None
-    """The method whose average relative improvement (ARI) over the others is shown; by
-    default hkd+kd, if it is there."""
+    out: Annotated[
+        Path,
+        option(
+            "Folder for report.md, report.tex, report.csv and curves. An existing "
+            "report is overwritten. If the folder contains anything else, the command "
+            "stops with an error."
+        ),
+    ]
+    baseline: Annotated[
+        str | None, option(default="hkd+kd, if one of the runs uses it")
+    ] = None
+    """Method whose average relative improvement (ARI) over the others is shown."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Show:
-    """Make the report of a run again (report.html), and say where it is."""
+    """Rewrite a run's report.html, and print its path."""
 
     run: Positional[Path]
-    """A run folder."""
+    """Run folder."""
     trial: int = 0
-    """Which of the students, in a run of several trials."""
-    teacher: Path | None = None
-    """The teacher's run folder, if it has moved."""
-    data_dir: Path | None = None
-    """Folder of prepared TFDS datasets; by default the run's."""
-    cache_dir: Path | None = None
-    """Folder for decoded images; by default the run's."""
+    """Trial of the run to show."""
+    teacher: Annotated[Path | None, option(default="teacher of the run")] = None
+    """Run folder of the teacher, if it has moved."""
+    data_dir: Annotated[Path | None, option(default="that of the run")] = None
+    """Folder of prepared TFDS datasets."""
+    cache_dir: Annotated[Path | None, option(default="that of the run")] = None
+    """Folder for decoded images."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
     """Read a dataset, decode it into the cache, and describe it."""
 
-    name: Positional[str]
-    """digits, a TFDS dataset by name, a .npz file, or a folder of images."""
+    name: Annotated[Positional[str], option(_DATASET)]
     prepare: bool = False
-    """Download and prepare it with TFDS first (extra `prepare`)."""
-    data_dir: Path | None = None
-    """Folder of prepared TFDS datasets; by default $TFDS_DATA_DIR."""
-    cache_dir: Path | None = None
-    """Folder for decoded images; by default $JAXKD_CACHE_DIR or ~/.cache/jaxkd."""
-    image_size: int | None = None
-    """Height and width that images are brought to; needed if theirs differ."""
+    """Download and prepare it with TFDS first (needs the extra `prepare`)."""
+    data_dir: Annotated[Path | None, option(default="$TFDS_DATA_DIR")] = None
+    """Folder of prepared TFDS datasets."""
+    cache_dir: Annotated[
+        Path | None, option(default="$JAXKD_CACHE_DIR or ~/.cache/jaxkd")
+    ] = None
+    """Folder for decoded images."""
+    image_size: Annotated[
+        int | None,
+        option(
+            "Height and width to resize images to. Required if the images have "
+            "different sizes.",
+            default="size of the images",
+        ),
+    ] = None
     stream: bool = False
-    """Read and decode images when they are needed, for what does not fit in memory."""
-    workers: int = 0
-    """Processes that look through images streamed for the first time."""
+    """Decode images when they are needed, for datasets that do not fit in memory."""
+    workers: Annotated[
+        int,
+        option(
+            "Number of processes that scan images before they are streamed for the "
+            "first time; 0 uses threads."
+        ),
+    ] = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Methods:
-    """List the methods of distillation: their parts, weights and settings."""
+    """List all distillation methods with their parts, weights and settings."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Verify:
-    """Check every theorem by machine and print the certificate."""
+    """Check every theorem numerically and print the certificate."""
 
-    only: tuple[str, ...] = ()
-    """Statements to check, such as T3; by default all."""
+    only: Annotated[tuple[str, ...], option(default="all statements")] = ()
+    """Statements to check, such as T3 T10."""
     cases: int = 100_000
-    """Random cases of T3 and T4; the other statements take fixed numbers."""
-    dtype: Literal["float64", "float32", "bfloat16"] = "float64"
-    """Dtype of logits and networks; below float64, what rounding leaves is shown."""
+    """Random cases for T3 and T4; other statements use fixed numbers of cases."""
+    dtype: Annotated[
+        Literal["float64", "float32", "bfloat16"],
+        option(
+            "Dtype of logits and networks. Below float64, the certificate shows the "
+            "rounding error that remains."
+        ),
+    ] = "float64"
     seed: int = 0
-    """Source of all randomness."""
-    out: Path | None = None
+    """Seed for all random cases."""
+    out: Annotated[Path | None, option(default="print only")] = None
     """Folder for certificate.json, certificate.md and plots."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Quickstart:
-    """Distil handwritten digits in a minute: alone, KD and HKD+KD compared."""
+    """Distill handwritten digits in a minute: no teacher, KD and HKD+KD compared."""
 
     out: Path = Path("quickstart")
-    """The folder to make."""
+    """Folder to create."""
     seeds: int = 3
-    """Students per method."""
+    """Number of students per method."""
 
 
 COMMANDS: dict[type, str] = {
-    Train: "jaxkd.cli.commands.train",
-    Distill: "jaxkd.cli.commands.distill",
-    Evaluate: "jaxkd.cli.commands.evaluate",
-    Convert: "jaxkd.cli.commands.convert",
-    Export: "jaxkd.cli.commands.export",
-    Report: "jaxkd.cli.commands.report",
-    Show: "jaxkd.cli.commands.show",
-    Methods: "jaxkd.cli.commands.methods",
-    Verify: "jaxkd.cli.commands.verify",
-    Data: "jaxkd.cli.commands.data",
-    Quickstart: "jaxkd.cli.commands.quickstart",
+    kind: f"jaxkd.cli.commands.{kind.__name__.lower()}"
+    for kind in (
+        *(Train, Distill, Evaluate, Convert, Export, Report, Show, Methods),
+        *(Verify, Data, Quickstart),
+    )
 }
-"""The module whose ``run(options, arguments)`` carries a command out."""
+"""The module whose ``run(options, arguments)`` executes a command."""
+
+Options = TypeVar("Options")
+
+# A box of the help text: the flags of a group have no prefix, its title is its name.
+_Box = tyro.conf.OmitArgPrefixes
 
 
-Command = (
-    Train
-    | Distill
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _TrainDataset:
+    dataset: Annotated[str, option(_DATASET)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _DistillDataset:
+    dataset: Annotated[str | None, option(_DATASET, default="that of the teacher")] = (
+        None
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _TrainData(DataOptions, _TrainDataset):
+    """Training data and data augmentation."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _DistillData(DataOptions, _DistillDataset):
+    """Training data and data augmentation."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Networks(TeacherOptions, NetworkOptions):
+    """Teacher and student."""
+
+
+def _without_boxes(
+    kind: Callable[..., Options], *boxes: Any, data: Any, **nested: Any
+) -> Options:
+    """Build a command's options from the boxes of its help text."""
+    values = {name: value for box in boxes for name, value in vars(box).items()}
+    own = vars(data).copy()
+    dataset = own.pop("dataset")
+    return kind(**values, dataset=dataset, data=DataOptions(**own), **nested)
+
+
+def _train(
+    *,
+    network: _Box[NetworkOptions],
+    data: _Box[_TrainData],
+    run: _Box[RunOptions],
+    optimizer: _Box[OptimizerOptions],
+    output: _Box[OutputOptions],
+    hardware: _Box[DeviceOptions],
+) -> Train:
+    return _without_boxes(
+        *(Train, network, run, output),
+        data=data,
+        optimizer=optimizer,
+        devices=hardware,
+    )
+
+
+def _distill(
+    *,
+    network: _Box[_Networks],
+    method: _Box[MethodOptions],
+    data: _Box[_DistillData],
+    run: _Box[RunOptions],
+    optimizer: _Box[OptimizerOptions],
+    output: _Box[OutputOptions],
+    hardware: _Box[DeviceOptions],
+    hkd: HolisticOptions,
+) -> Distill:
+    return _without_boxes(
+        *(Distill, network, method, run, output),
+        data=data,
+        optimizer=optimizer,
+        devices=hardware,
+        hkd=hkd,
+    )
+
+
+def _subcommand(name: str, kind: type, constructor: Callable[..., Any]) -> object:
+    return tyro.conf.subcommand(name, description=kind.__doc__, constructor=constructor)
+
+
+_Command = (
+    Annotated[Train, _subcommand("train", Train, _train)]
+    | Annotated[Distill, _subcommand("distill", Distill, _distill)]
     | Evaluate
     | Convert
     | Export
@@ -372,12 +355,22 @@ Command = (
     | Quickstart
 )
 
+_DESCRIPTION = """Knowledge distillation for JAX.
 
-def parse(arguments: Sequence[str]) -> Command:
-    """Parses a command line; exits with code 2 if it is malformed."""
+Print the version with jaxkd --version. Install tab completion for your shell with
+jaxkd --tyro-write-completion SHELL FILE (bash, zsh, fish or tcsh)."""
+
+
+def parse(arguments: Sequence[str]) -> Any:
+    """Parse a command line; exit with code 2 if it is malformed.
+
+    Returns:
+        An instance of one of the classes in ``COMMANDS``.
+    """
     return tyro.cli(
-        Command,
+        _Command,  # pyright: ignore[reportArgumentType]
         prog="jaxkd",
-        description="Knowledge distillation for JAX. Its version: jaxkd --version.",
+        description=_DESCRIPTION,
         args=arguments,
+        registry=VALUE_TYPES,
     )

@@ -1,4 +1,4 @@
-"""A trace of a few steps, to see what their time goes into."""
+"""Trace a few steps with the JAX profiler."""
 
 import contextlib
 import dataclasses
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
-from rich.console import Console
 
 from jaxkd import training
+from jaxkd.cli._console import Console
 
 FOLDER = "profile"
 
-# After compilation and the first, slow steps; long enough to see what repeats.
+# After compilation and the first, slow steps; long enough to show a pattern.
 _FIRST, _LAST = 10, 20
 
 
@@ -20,15 +20,19 @@ _FIRST, _LAST = 10, 20
 def profiled(
     program: training.Program, run: Path, console: Console
 ) -> Iterator[training.Program]:
-    """The same program, steps 10 to 20 of which are traced into the run folder.
+    """Trace steps 10 to 20 of a program into the run folder.
 
-    With several steps in a dispatch, the dispatches that hold them are. A pretraining
-    stage is not counted. At the end it says where the trace is and how to open it.
+    If a dispatch holds several steps, all dispatches that contain these steps are
+    traced. Steps of a pretraining stage do not count. At the end, the console shows
+    where the trace is and how to open it.
 
     Args:
         program: The compiled experiment.
         run: The run folder.
-        console: Where to say it.
+        console: Where to print the location of the trace.
+
+    Yields:
+        The same program, which starts and stops the profiler.
     """
     folder = run / FOLDER
     taken, tracing, traced = 0, False, False
@@ -42,7 +46,7 @@ def profiled(
         def advance_and_trace(state, order):
             nonlocal taken, tracing
             if taken >= _FIRST and not tracing and not traced:
-                jax.block_until_ready(state)  # what came before is not in the trace
+                jax.block_until_ready(state)  # earlier work is not part of the trace
                 jax.profiler.start_trace(folder)
                 tracing = True
             if not tracing:
@@ -66,14 +70,11 @@ def profiled(
     try:
         yield dataclasses.replace(program, training=stage)
     finally:
-        if tracing:  # the run ended, or failed, within the traced steps
+        if tracing:  # the run ended, or failed, during the traced steps
             stop()
-        console.print(
+        console.tell(
             f"profile: {folder}; open it with `tensorboard --logdir {folder}` (pip "
             "install tensorboard xprof), or its .trace.json.gz on ui.perfetto.dev"
             if traced
-            else f"profile: none, the run has no more than {_FIRST} steps",
-            highlight=False,
-            soft_wrap=True,
-            markup=False,
+            else f"profile: none, because the run has no more than {_FIRST} steps"
         )

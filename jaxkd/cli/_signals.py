@@ -1,4 +1,4 @@
-"""Signals that ask a run to end."""
+"""Signals that ask a run to stop."""
 
 import contextlib
 import os
@@ -14,15 +14,15 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextlib.contextmanager
 def stop_when_asked() -> Iterator[Callable[[], bool]]:
-    """Turns a first SIGTERM or SIGINT into a request, and lets a second end at once.
+    """Treat the first SIGTERM or SIGINT as a request to stop; exit at the second.
 
-    Python runs its signal handlers between two of its own instructions, so not while
-    XLA compiles. A thread that waits for what the interpreter writes at the moment of a
-    signal does not depend on that. What was installed before is back afterwards, and a
-    signal that was ignored stays so.
+    Python runs signal handlers between two bytecode instructions, so not while XLA
+    compiles. The interpreter writes to a wakeup socket at the moment of a signal, and
+    a thread that reads from that socket does not have to wait. On exit, the earlier
+    handlers are restored. A signal that was ignored stays ignored.
 
     Yields:
-        Whether a signal has come.
+        A function that returns whether a signal has arrived.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False  # only the main thread may handle signals
@@ -41,8 +41,8 @@ def stop_when_asked() -> Iterator[Callable[[], bool]]:
                 os._exit(128 + number)
             asked.set()
             say(
-                f"{names[number]}: saving after the current step; a second signal ends "
-                "the run at once"
+                f"{names[number]}: saving after the current step; a second signal "
+                "stops the run immediately"
             )
 
     before = {

@@ -10,6 +10,8 @@ from support import make_dataset
 
 from jaxkd import cli
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 def changed(tmp_path, **arrays):
     """A .npz dataset with some arrays replaced."""
@@ -28,19 +30,29 @@ def changed(tmp_path, **arrays):
 @pytest.mark.parametrize(
     "arguments, says",
     [
-        (["--model", "resnet21"], "unknown model 'resnet21'; did you mean"),
-        (["--dataset", "digit"], "unknown dataset 'digit'; did you mean 'digits'"),
+        (["--model", "resnet21"], "--model: unknown model 'resnet21'; did you mean"),
+        (
+            ["--dataset", "digit"],
+            "--dataset: unknown dataset 'digit'; did you mean",
+        ),
         (["--dataset", "nowhere.npz"], "there is no folder or file nowhere.npz"),
-        (["--batch-size", "41"], "batch_size"),
-        (["--batch-size", "0"], "batch_size"),
-        (["--epochs", "0"], "epochs"),
-        (["--learning-rate", "0"], "learning_rate must be positive"),
-        (["--learning-rate", "nan"], "learning_rate must be positive"),
-        (["--checkpoint-every", "0"], "every_steps must be at least 1"),
-        (["--checkpoint-minutes", "0"], "every_minutes must be positive"),
+        (["--batch-size", "41"], "--batch-size is 41, but q has only 40 training"),
+        (["--batch-size", "0"], "--batch-size must be at least 1, got 0"),
+        (["--epochs", "0"], "--epochs must be at least 1, got 0"),
+        (["--learning-rate", "0"], "--learning-rate must be positive"),
+        (["--learning-rate", "nan"], "--learning-rate must be positive"),
+        (["--checkpoint-every", "0"], "--checkpoint-every must be at least 1"),
+        (["--checkpoint-minutes", "0"], "--checkpoint-minutes must be positive"),
         (["--subset", "41"], "41"),
-        (["--crop-padding", "-1"], "crop_padding"),
-        (["--width", "0"], "width"),
+        (["--crop-padding", "-1"], "--crop-padding must be at least 0"),
+        (["--width", "0"], "--width must be at least 1, got 0"),
+        (["--seed", "3000000000"], "--seed is 3000000000, but a seed must be an"),
+        (["--data-seed", "-3000000000"], "--data-seed is -3000000000, but a seed"),
+        (["--seed", "2147483647", "--trials", "2"], "the last seed would be 21474836"),
+        (["--mixup", "inf"], "--mixup must be a finite number of at least 0"),
+        (["--num-processes", "2"], "--num-processes needs --distributed"),
+        (["--mesh", "data=0"], "--mesh must be like data=4 or data=4,trial=2"),
+        (["--mesh", "data=64"], "--mesh data=64 needs 64 devices"),
     ],
 )
 def test_train_refuses(tmp_path, quadrants, capsys, arguments, says):
@@ -52,15 +64,33 @@ def test_train_refuses(tmp_path, quadrants, capsys, arguments, says):
 @pytest.mark.parametrize(
     "arguments, says",
     [
-        (["--method", "hdk"], "unknown recipe 'hdk'; did you mean"),
-        (["--temperature", "0"], "temperature must be positive, got 0"),
-        (["--temperature", "-4"], "temperature must be positive, got -4"),
-        (["--hkd.temperature", "0"], "temperature must be positive"),
+        (["--method", "hdk"], "--method: unknown method 'hdk'; did you mean"),
+        (["--temperature", "0"], "--temperature must be positive, got 0"),
+        (["--temperature", "-4"], "--temperature must be positive, got -4"),
+        (["--hkd.temperature", "0"], "--hkd.temperature must be positive"),
         (["--hkd.num-negatives", "31"], "num_negatives"),
-        (["--method", "kd", "--hkd.neighbors", "4"], "has no part 'hkd'"),
-        (["--method", "hkd", "--temperature", "2"], "has no part 'kd'"),
+        (["--hkd.dim", "0"], "--hkd.dim must be at least 1, got 0"),
+        (["--teacher-trial", "-1"], "--teacher-trial must be at least 0"),
+        (
+            ["--method", "kd", "--hkd.neighbors", "4"],
+            "--hkd.neighbors: neighbors would have no effect: --method kd has no part "
+            "'hkd'",
+        ),
+        (
+            ["--method", "hkd", "--temperature", "2"],
+            "--temperature would have no effect: --method hkd has no part 'kd'",
+        ),
         (["--method", "logit-matching", "--temperature", "2"], "has no part 'kd'"),
-        (["--weights", "nothing", "1"], "unknown part of a recipe 'nothing'"),
+        (
+            ["--weights", "nothing", "1"],
+            "--weights: unknown part of a method 'no",
+        ),
+        (["--weights", "ce", "-1"], "--weights ce is -1, but a weight must be a fin"),
+        (["--weights", "ce", "nan"], "--weights ce is nan, but a weight must be"),
+        (
+            ["--method", "kd", "--weights", "ce", "0", "kd", "0"],
+            "--weights sets every part of --method kd to 0 (ce, kd)",
+        ),
     ],
 )
 def test_distill_refuses(tmp_path, teacher, capsys, arguments, says):
@@ -158,7 +188,8 @@ def test_classes_of_other_names_or_order_are_refused(tmp_path, named, capsys, na
         ["evaluate", named, *more],
     ):
         line = refusal(arguments, capsys)
-        assert f"class 1 is 'bee' to the network and {names.split()[1]!r}" in line
+        assert f"calls class 1 {names.split()[1]!r}, but the network" in line
+        assert "was trained with the name 'bee'" in line
         assert "2 of 4 classes differ" in line
 
 

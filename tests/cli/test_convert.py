@@ -13,6 +13,8 @@ from torch_support import as_numpy, logits, resnet8
 from jaxkd import cli, interchange, training
 from jaxkd.runs import _folder
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 CHANNEL = ("--mean", "0.4", "--std", "0.25", "--image-size", "8")
 
 
@@ -98,7 +100,7 @@ def test_colour_images_of_another_size_have_no_normalisation_by_default(
     size = ("--image-size", "64", "--out", str(tmp_path / "t"))
     with pytest.raises(SystemExit, match="2"):
         cli.main(["convert", str(path), "--model", "resnet8", *size])
-    assert "3 channels and size 64; say what it was" in capsys.readouterr().err
+    assert "images of 3 channels and size 64: give the" in capsys.readouterr().err
 
 
 def refusal_of_evaluate(run, capsys):
@@ -111,16 +113,22 @@ def refusal_of_evaluate(run, capsys):
 @pytest.mark.parametrize(
     "arguments, says",
     [
-        ([], "--mean and --std, one number for each"),
+        ([], "--mean and --std are required for images of 1 channels"),
         (["--mean", "0.5"], "must be given together"),
-        (["--mean", "0.5", "0.5", "--std", "1"], "--mean must be a number for each"),
-        (["--mean", "nan", "--std", "1"], "--mean must be a number for each"),
+        (
+            ["--mean", "0.5", "0.5", "--std", "1"],
+            "--mean must be one finite number per",
+        ),
+        (
+            ["--mean", "nan", "--std", "1"],
+            "--mean must be one finite number per",
+        ),
         (["--mean", "0.5", "--std", "0"], "--std must be positive"),
         (["--model", "resnet21"], "unknown model 'resnet21'; did you mean"),
         (["--model", "resnet14"], "does not fit resnet14"),
         (["--model", "mlp"], "has published names"),
-        (["--width", "0"], "width"),
-        (["--image-size", "0"], "image_size must be at least 1"),
+        (["--width", "0"], "--width must be at least 1, got 0"),
+        (["--image-size", "0"], "--image-size must be at least 1"),
         (["--model", "resnet8", "--image-size", "4"], "at least 8x8 pixels"),
     ],
 )

@@ -10,6 +10,8 @@ from cli_arguments import train_arguments
 from jaxkd import cli, interchange, training
 from jaxkd.runs import _folder
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 @pytest.fixture(scope="module")
 def resnet(tmp_path_factory, quadrants):
@@ -82,7 +84,7 @@ def test_orbax_alone_restores_the_arrays(tmp_path, teacher):
 def test_what_exists_is_not_overwritten(tmp_path, teacher, capsys, kind):
     (tmp_path / "out").write_text("precious")
     line = refusal(capsys, teacher, kind, tmp_path / "out")
-    assert "exists already; choose another" in line
+    assert "exists already. Choose another" in line
     assert (tmp_path / "out").read_text() == "precious"
 
 

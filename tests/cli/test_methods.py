@@ -11,6 +11,8 @@ from flax import nnx
 
 from jaxkd import cli, distillers, models, runs
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 def test_every_recipe_and_every_setting_is_listed(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
@@ -46,11 +48,23 @@ def test_a_setting_reaches_its_part(tmp_path, teacher, monkeypatch):
 @pytest.mark.parametrize(
     "method, setting, message",
     [
-        ("crd", ("dim", "16"), "the name of a part, a dot and the name"),
+        ("crd", ("dim", "16"), "--settings dim must name a part and one of its"),
         ("crd", ("crd.dims", "16"), "unknown setting of crd 'dims'; did you mean"),
-        ("crd", ("crd.dim", "wide"), "--settings: "),
+        ("crd", ("crd.dim", "wide"), "--settings crd.dim must be an integer"),
         ("crd", ("rkd.angle_weight", "1"), "has no part 'rkd'"),
-        ("fsp", ("fsp.pretraining_epochs", "0"), "must be at least 1, got 0"),
+        ("fsp", ("fsp.pretraining_epochs", "0"), "epochs must be at least 1, got 0"),
+        (
+            "mlkd",
+            ("mlkd.temperatures", "2,3"),
+            "--settings mlkd.temperatures must be",
+        ),
+        ("mlkd", ("mlkd.temperatures", "3"), "must be a list of numbers such as [2"),
+        ("kd", ("kd.temperature", "hot"), 'temperature must be a number, got "hot"'),
+        ("kd", ("kd.temperature", "[1,2]"), "--settings kd.temperature must be a num"),
+        ("ft", ("ft.normalize_paraphraser", "1"), "must be true or false, got 1"),
+        ("crd", ("crd.bank_dtype", "x"), "crd.bank_dtype must be a dtype such as"),
+        ("crd", ("crd.num_negatives", "x"), "must be a number or null, got"),
+        ("crd", ("crd.negatives", "3"), "must be a word such as sampled, got 3"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_refused(
@@ -84,11 +98,19 @@ def test_a_method_of_two_stages_is_trained_and_resumed(tmp_path, teacher):
 
 def test_a_student_with_its_teachers_classifier_is_built_again_from_its_config():
     config = runs.NetworkConfig("resnet8", 4, "float32", 3, (8, 8, 1))
-    own = config.build(nnx.Rngs(0))
-    kernel, bias = jnp.ones((6, 3)), jnp.ones(3)
-    trained = models.ReusedClassifier(own, 16, kernel, bias, rngs=nnx.Rngs(0))
+    own = nnx.eval_shape(lambda: config.build(nnx.Rngs(0)))
+
+    def reuse():
+        kernel, bias = jnp.ones((6, 3)), jnp.ones(3)
+        network, rngs = config.build(nnx.Rngs(0)), nnx.Rngs(0)
+        return models.ReusedClassifier(network, 16, kernel, bias, rngs=rngs)
+
+    trained = nnx.eval_shape(reuse)
     again = runs.NetworkConfig(**dataclasses.asdict(config.trained_as(trained)))
-    shapes = lambda module: jax.tree.map(jnp.shape, nnx.to_pure_dict(nnx.state(module)))
+
+    def shapes(module):
+        return jax.tree.map(lambda x: x.shape, nnx.to_pure_dict(nnx.state(module)))
+
     assert shapes(again.abstract()) == shapes(trained)
     assert config.trained_as(own) == config
 

@@ -10,6 +10,8 @@ from jaxkd import cli, runs, training
 from jaxkd.cli import _optimizer
 from jaxkd.cli._options import OptimizerOptions
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 def test_any_optimizer_schedule_clipping_and_accumulation_train(tmp_path, teacher):
     out = tmp_path / "run"
@@ -65,18 +67,48 @@ def test_the_published_sgd_is_the_default():
     "arguments, says",
     [
         (["--optimizer", "adamv"], "unknown optimizer 'adamv'; did you mean"),
-        (["--optimizer", "lion", "--momentum", "0.5"], "--momentum is the published"),
-        (["--optimizer", "lion", "--weight-decay", "0"], "--weight-decay is the publi"),
-        (["--optimizer-settings", "b1", "0.9"], "name one with --optimizer"),
+        (
+            ["--optimizer", "lion", "--momentum", "0.5"],
+            "--momentum applies to the p",
+        ),
+        (
+            ["--optimizer", "lion", "--weight-decay", "0"],
+            "--weight-decay applies to",
+        ),
+        (["--optimizer-settings", "b1", "0.9"], "Choose one with --optimizer"),
         (
             ["--optimizer", "sgd", "--optimizer-settings", "b1", "1"],
             "unknown setting of sgd 'b1'",
         ),
         (["--schedule", "cosine", "--milestones", "0.5"], "needs --schedule step"),
         (["--warmup", "0.5"], "needs --schedule warmup-cosine"),
-        (["--accumulate", "0"], "--accumulate must be at least 1"),
-        (["--clip-norm", "0"], "--clip-norm must be finite and positive"),
+        (["--accumulate", "0"], "--accumulate must be at least 1, got 0"),
+        (["--clip-norm", "0"], "--clip-norm must be positive"),
         (["--optimizer", "sm3", "--schedule", "cosine"], "constant learning rate"),
+        (
+            ["--accumulate", "40"],
+            "jaxkd: --accumulate is 40, but the run has only 9 steps: no update would "
+            "be made. Lower --accumulate or train longer.",
+        ),
+        (["--milestones", "2", "1"], "--milestones must be fractions of training in"),
+        (
+            ["--warmup", "2", "--schedule", "warmup-cosine"],
+            "--warmup must lie in [0, ",
+        ),
+        (["--momentum", "2"], "--momentum must lie in [0, 1], got 2"),
+        (["--weight-decay", "nan"], "--weight-decay must be a finite number of at"),
+        (
+            ["--optimizer", "adamw", "--optimizer-settings", "b1", "x"],
+            '--optimizer-settings b1 must be a number, got "x"',
+        ),
+        (
+            ["--optimizer", "adamw", "--optimizer-settings", "mu_dtype", "x"],
+            "--optimizer-settings mu_dtype must be a dtype such as bfloat16",
+        ),
+        (
+            ["--optimizer", "adamw", "--optimizer-settings", "mask", "x"],
+            "masks cannot be given on the command line",
+        ),
     ],
 )
 def test_refuses(tmp_path, quadrants, capsys, arguments, says):

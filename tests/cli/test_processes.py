@@ -207,7 +207,7 @@ def test_a_refused_run_ends_both_processes_with_code_2(digits_teacher, pair):
     codes, _, errors = both(hkd(digits_teacher, pair[0]))
     assert codes == [2, 2]
     assert f"jaxkd: {pair[0]} already exists" in errors[0]
-    assert "jaxkd: the first process has refused the run" in errors[1]
+    assert "jaxkd: the first process stopped the run" in errors[1]
 
 
 # The data are at their place for the first process alone.
@@ -225,6 +225,6 @@ def test_what_one_process_cannot_read_ends_both_with_code_2(tmp_path):
     out = tmp_path / "run"
     codes, _, errors = both(train_arguments("digits", out), main=("-c", MISSING))
     assert codes == [2, 2]
-    assert "jaxkd: another process cannot read what it needs" in errors[0]
+    assert "jaxkd: another process cannot read its data" in errors[0]
     assert "nowhere.npz" in errors[1]
     assert not out.exists()

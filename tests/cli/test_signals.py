@@ -1,6 +1,7 @@
 """Requests to end."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,7 +99,7 @@ class Ended(Exception):
 
 @pytest.mark.parametrize("moment", ["begin", "begin again"])
 def test_before_there_is_anything_to_continue_an_interrupt_leaves_no_folder(
-    tmp_path, quadrants, monkeypatch, moment
+    tmp_path, quadrants, teacher, monkeypatch, moment
 ):
     def interrupt(*arguments, **settings):
         raise KeyboardInterrupt
@@ -110,7 +111,7 @@ def test_before_there_is_anything_to_continue_an_interrupt_leaves_no_folder(
     more = ()
     monkeypatch.setattr(cli, "_end_at_once", end)
     if moment == "begin again":
-        cli.main(train_arguments(quadrants, out))
+        shutil.copytree(teacher, out)
         more = ("--resume",)
     monkeypatch.setattr(training, "fit", interrupt)
     with pytest.raises(Ended, match="130"):

@@ -8,22 +8,22 @@ from pathlib import Path
 import jax
 import numpy as np
 from flax import nnx
-from rich.console import Console
 
 from jaxkd import interchange, models, runs
 from jaxkd._checks import check_at_least
 from jaxkd._errors import InvalidInputError, unknown_name
+from jaxkd.cli._console import Console
 from jaxkd.cli._options import Convert
 from jaxkd.data import Normalization
 from jaxkd.runs import _folder
 
-# What the published networks' training images went through.
+# Size and normalization of the images that the published networks train on.
 _CIFAR_SIZE = 32
 _CIFAR100 = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 
 
 def run(options: Convert, arguments: list[str]) -> None:
-    """Makes a run folder of a checkpoint; checks everything before it writes."""
+    """Convert a checkpoint into a run folder; write nothing before all is checked."""
     _folder.check_out(options.out, resume=False)
     check_at_least(1, image_size=options.image_size)
     if options.width is not None:
@@ -32,9 +32,11 @@ def run(options: Convert, arguments: list[str]) -> None:
         raise unknown_name("model", options.model, models.names())
     state = interchange.read_state_dict(options.checkpoint)
     try:
-        network, module = _network(options, state)
+        network, module = _load(options, state)
     except InvalidInputError as error:
-        raise InvalidInputError(f"{options.checkpoint}: {error}") from None
+        raise InvalidInputError(
+            f"{options.checkpoint}: {error}", argument=error.argument
+        ) from None
     normalization = _normalization(options, network.image_shape[-1])
 
     config = _folder.make_config(
@@ -50,20 +52,18 @@ def run(options: Convert, arguments: list[str]) -> None:
     _folder.save_network(options.out, config, module, {"history": []})
     parameters = sum(x.size for x in jax.tree.leaves(nnx.state(module, nnx.Param)))
     mean, std = (" ".join(f"{x:g}" for x in np.asarray(y)) for y in normalization)
-    Console().print(
+    Console().tell(
         f"{network.model}, {network.num_classes} classes, "
         f"images of {network.image_shape}, mean {mean}, std {std}, "
         f"{parameters:,} parameters, from {options.checkpoint.name} "
-        f"(SHA-256 {digest[:12]}...); everything is in {options.out}",
-        highlight=False,
-        soft_wrap=True,
+        f"(SHA-256 {digest[:12]}...); the run folder is {options.out}"
     )
 
 
-def _network(
+def _load(
     options: Convert, state: dict[str, np.ndarray]
 ) -> tuple[runs.NetworkConfig, nnx.Module]:
-    """The network that a state dict belongs to, filled with it."""
+    """Recognize the network of a state dict, and load the state dict into it."""
     found = interchange.recognize(
         state,
         among=None if options.model is None else (options.model,),
@@ -83,25 +83,33 @@ def _network(
 
 
 def _normalization(options: Convert, channels: int) -> Normalization:
+    """Return the normalization of the options, or the published one of CIFAR-100."""
     mean, std = options.mean, options.std
     if mean is None and std is None:
         if channels != 3 or options.image_size != _CIFAR_SIZE:
             raise InvalidInputError(
-                f"the network takes images of {channels} channels and size "
-                f"{options.image_size}; say what it was trained with by --mean and "
-                "--std, one number for each channel"
+                f"--mean and --std are required for images of {channels} channels and "
+                f"size {options.image_size}: give the values the network was trained "
+                "with, one number per channel",
+                argument="mean",
             )
         mean, std = _CIFAR100
     if mean is None or std is None:
-        raise InvalidInputError("--mean and --std must be given together")
-    for name, values in (("--mean", mean), ("--std", std)):
+        raise InvalidInputError(
+            "--mean and --std must be given together",
+            argument="mean" if mean is None else "std",
+        )
+    for name, values in (("mean", mean), ("std", std)):
         if len(values) != channels or not all(map(math.isfinite, values)):
             raise InvalidInputError(
-                f"{name} must be a number for each of the network's {channels} "
-                f"channels, got {' '.join(map(str, values))}"
+                f"--{name} must be one finite number per channel of the network, which "
+                f"has {channels}, got {' '.join(map(str, values))}",
+                argument=name,
             )
     if min(std) <= 0:
-        raise InvalidInputError(f"--std must be positive, got {min(std)}")
+        raise InvalidInputError(
+            f"--std must be positive, got {min(std)}", argument="std"
+        )
     return Normalization(np.asarray(mean, np.float32), np.asarray(std, np.float32))
 
 

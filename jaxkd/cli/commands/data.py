@@ -5,15 +5,15 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from jaxkd import data
+from jaxkd.cli._console import Console
 from jaxkd.cli._options import Data
 
 
 def run(options: Data, arguments: list[str]) -> None:
-    """Reads a dataset, decodes it into the cache, and describes it."""
+    """Read a dataset, decode it into the cache, and describe it."""
     del arguments
     if options.prepare:
         data.prepare(options.name, data_dir=options.data_dir)
@@ -37,8 +37,8 @@ def run(options: Data, arguments: list[str]) -> None:
             f"{split.images.dtype}, {_range(counts)} per class",
         )
     if dataset.fingerprint.startswith("folder:"):
-        passed_over = data.files_passed_over(Path(options.name).expanduser())
-        table.add_row("passed over", _files(passed_over))
+        skipped = data.files_passed_over(Path(options.name).expanduser())
+        table.add_row("skipped", _files(skipped))
     table.add_row("classes", f"{dataset.num_classes}: {', '.join(dataset.class_names)}")
     table.add_row("mean", np.array2string(np.asarray(statistics.mean), precision=4))
     table.add_row("std", np.array2string(np.asarray(statistics.std), precision=4))
@@ -48,13 +48,13 @@ def run(options: Data, arguments: list[str]) -> None:
 
 
 def _range(counts: np.ndarray) -> str:
-    """How many there are, as one number where it is one."""
+    """Return the smallest and the largest count; one number if they are equal."""
     few, many = f"{counts.min():,}", f"{counts.max():,}"
     return few if few == many else f"{few} to {many}"
 
 
 def _files(suffixes: Counter[str]) -> str:
-    """How many files there are, and which suffixes they have."""
+    """Return the number of files and their suffixes."""
     if not suffixes:
         return "no files"
     *names, last = (suffix or "without a suffix" for suffix in sorted(suffixes))

@@ -2,16 +2,15 @@
 
 import time
 
-from rich.console import Console
-
 from jaxkd import data, training
+from jaxkd.cli._console import Console
+from jaxkd.cli._datasets import check_fits
 from jaxkd.cli._options import Evaluate
-from jaxkd.cli.commands.distill import check_fits
 from jaxkd.runs import _folder
 
 
 def run(options: Evaluate, arguments: list[str]) -> None:
-    """Evaluates a trained network on its whole test set."""
+    """Evaluate a trained network on its whole test set."""
     del arguments
     loaded = _folder.load_network(options.run, trial=options.trial)
     image_size = options.image_size
@@ -28,21 +27,17 @@ def run(options: Evaluate, arguments: list[str]) -> None:
     check_fits(loaded, dataset)
     frozen = training.freeze_teacher(loaded.module, loaded.normalization)
     evaluator = training.make_evaluator(frozen.apply, dataset.test)
-    Console(stderr=True).print(
+    Console(stderr=True).tell(
         f"evaluating {loaded.network.model} on {len(dataset.test.labels):,} images of "
-        f"{dataset.name}, twice, to tell its speed from the time to compile it",
-        highlight=False,
-        soft_wrap=True,
+        f"{dataset.name}, twice: the first pass includes compilation"
     )
     evaluator(frozen.variables)  # compiles, so that the time below is the network's
     started = time.perf_counter()
     result = evaluator(frozen.variables)
     seconds = time.perf_counter() - started
-    Console().print(
+    Console().tell(
         f"{loaded.network.model} ({loaded.version}) on {dataset.name}: "
         f"test accuracy {result.accuracy:.2%}, loss {result.loss:.4f} nats, "
         f"{result.num_examples:,} images, "
-        f"{result.num_examples / seconds:,.0f} images/s",
-        highlight=False,
-        soft_wrap=True,
+        f"{result.num_examples / seconds:,.0f} images/s"
     )

@@ -3,31 +3,33 @@
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from jaxkd import __version__, _json, interchange, runs, training
 from jaxkd._errors import InvalidInputError
+from jaxkd.cli._console import Console
 from jaxkd.cli._options import Export
 from jaxkd.runs import _folder
 
 
 def run(options: Export, arguments: list[str]) -> None:
-    """Writes a run's network in a format that other programs read."""
+    """Write a run's network to a file that other programs can read."""
     del arguments
     out = options.out
     if out.exists():
-        raise InvalidInputError(f"{out} exists already; choose another --out")
+        raise InvalidInputError(
+            f"--out {out} exists already. Choose another path", argument="out"
+        )
     loaded = _folder.load_network(options.run, trial=options.trial)
     description = _description(loaded)
-    made = str(out)
+    written = str(out)
     if options.format == "stablehlo":
         frozen = training.freeze(loaded.module, loaded.normalization)
         beside = interchange.write_stablehlo(
             out, frozen, loaded.network.image_shape, description=description
         )
-        made = f"{out} and {beside.name}"
+        written = f"{out} and {beside.name}"
     elif options.format == "safetensors":
-        # The format's header holds strings alone.
+        # The header of the format holds strings only.
         metadata = {
             name: x if isinstance(x, str) else _json.dumps(x)
             for name, x in description.items()
@@ -36,14 +38,11 @@ def run(options: Export, arguments: list[str]) -> None:
         interchange.write_safetensors(out, loaded.module, metadata=metadata)
     else:
         interchange.write_orbax(out, loaded.module)
-    Console().print(
-        f"{loaded.network.model} ({loaded.version}) is in {made}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    Console().tell(f"{loaded.network.model} ({loaded.version}) is in {written}")
 
 
 def _description(loaded: runs.LoadedNetwork) -> dict[str, Any]:
+    """Describe the network and its images."""
     network, names = loaded.network, loaded.class_names
     return {
         "model": network.model,

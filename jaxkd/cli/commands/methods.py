@@ -2,21 +2,21 @@
 
 import inspect
 
-from rich.console import Console
 from rich.table import Table
 
 from jaxkd import distillers
+from jaxkd.cli._console import Console
 from jaxkd.cli._options import Methods
 
 
 def run(options: Methods, arguments: list[str]) -> None:
-    """Prints the recipes with the weights of their parts, and each part's settings."""
+    """Print all methods with their parts and weights, and the settings of the parts."""
     del options, arguments
     console = Console()
-    recipes = Table(title="recipes of `jaxkd distill --method`")
-    recipes.add_column("recipe")
-    recipes.add_column("weights of its parts")
-    recipes.add_column("the method")
+    methods = Table(title="values of `jaxkd distill --method`")
+    methods.add_column("method")
+    methods.add_column("parts and their weights")
+    methods.add_column("description")
     for name, weights in distillers.RECIPES.items():
         base, _, with_kd = name.partition("+")
         if with_kd:
@@ -24,8 +24,8 @@ def run(options: Methods, arguments: list[str]) -> None:
         own = base if base in distillers.PARTS else next(iter(weights))
         also = f"{name}, {name}+kd" if f"{name}+kd" in distillers.RECIPES else name
         mixture = " ".join(f"{part} {weight:g}" for part, weight in weights.items())
-        recipes.add_row(also, mixture, _summary(own))
-    parts = Table(title="settings of the parts, as `--settings part.name value`")
+        methods.add_row(also, mixture, _summary(own))
+    parts = Table(title="settings of the parts: `--settings part.name value`")
     parts.add_column("part")
     parts.add_column("settings and their defaults")
     for name, build in distillers.PARTS.items():
@@ -33,10 +33,10 @@ def run(options: Methods, arguments: list[str]) -> None:
         text = ", ".join(f"{p.name} {p.default}" for p in settings)
         if text:
             parts.add_row(name, text)
-    console.print(recipes)
+    console.print(methods)
     console.print(parts)
 
 
 def _summary(part: str) -> str:
-    """The first line of a method's docstring."""
+    """Return the first line of a method's docstring."""
     return (inspect.getdoc(distillers.PARTS[part]) or "").splitlines()[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""``jaxkd quickstart``: the whole idea on handwritten digits, in about a minute."""
+"""``jaxkd quickstart``: knowledge distillation of handwritten digits in a minute."""
 
 import contextlib
 import shlex
@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from jaxkd import data, distillers, runs, training
 from jaxkd._checks import check_at_least
+from jaxkd.cli._console import Console
 from jaxkd.cli._options import Quickstart
 from jaxkd.reports import _figures
 from jaxkd.runs import _folder, _summary
@@ -32,7 +32,7 @@ class _Trained(NamedTuple):
 
 
 def run(options: Quickstart, arguments: list[str]) -> None:
-    """Trains a teacher, then students alone and with its help; compares them."""
+    """Train a teacher, train students with and without it, and compare them."""
     _folder.check_out(options.out, resume=False)
     check_at_least(1, seeds=options.seeds)
     console = Console()
@@ -52,35 +52,54 @@ def run(options: Quickstart, arguments: list[str]) -> None:
         teacher.program.student(teacher.loop), teacher.program.normalization
     )
 
-    def train_students(method: str) -> list[_Trained]:
-        program = _compile(
-            student_network, transfer, METHODS[method], STUDENT_EPOCHS, frozen
-        )
-        return [
-            _fit(console, f"{method}, seed {seed}", program, seed, STUDENT_EPOCHS)
-            for seed in range(options.seeds)
-        ]
-
-    # Steps this small keep one core busy, and compiling does too: methods go side by
-    # side. XLA works outside the interpreter's lock.
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        students = dict(zip(METHODS, pool.map(train_students, METHODS), strict=True))
+    students = _train_students(
+        console, student_network, transfer, frozen, seeds=options.seeds
+    )
     _save(out / "student", arguments, student_network, transfer, students["HKD+KD"][0])
-
-    seconds = time.perf_counter() - started
-    teacher_accuracy = teacher.history[-1]["test/accuracy"]
     curves = {
         method: np.array([[r["test/accuracy"] for r in run.history] for run in runs])
         for method, runs in students.items()
     }
+    teacher_accuracy = teacher.history[-1]["test/accuracy"]
     _figures.draw_comparison(
         out / "curves.png",
         curves,
         teacher_accuracy=teacher_accuracy,
         title=f"A small student on {TRANSFER_IMAGES} handwritten digits",
     )
-    results = {"teacher": {"accuracy": teacher_accuracy}, "seconds": seconds}
-    results["students"] = {
+    results = _results(curves, teacher_accuracy, time.perf_counter() - started)
+    _folder.write_json(out / "results.json", results)
+    _report(console, options, results)
+
+
+def _train_students(
+    console: Console,
+    network: runs.NetworkConfig,
+    dataset: data.ImageDataset,
+    teacher: training.FrozenNetwork,
+    *,
+    seeds: int,
+) -> dict[str, list[_Trained]]:
+    """Train students by each method, one for each seed."""
+
+    def train(method: str) -> list[_Trained]:
+        program = _compile(network, dataset, METHODS[method], STUDENT_EPOCHS, teacher)
+        return [
+            _fit(console, f"{method}, seed {seed}", program, seed, STUDENT_EPOCHS)
+            for seed in range(seeds)
+        ]
+
+    # Steps this small, and compilation, use one core. So two methods run at a time; XLA
+    # releases the interpreter's lock.
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return dict(zip(METHODS, pool.map(train, METHODS), strict=True))
+
+
+def _results(
+    curves: dict[str, np.ndarray], teacher_accuracy: float, seconds: float
+) -> dict[str, Any]:
+    """Return the content of results.json, from the test accuracies of all epochs."""
+    students = {
         method: {
             "accuracy": values[:, -1].tolist(),
             "mean": float(values[:, -1].mean()),
@@ -88,8 +107,8 @@ def run(options: Quickstart, arguments: list[str]) -> None:
         }
         for method, values in curves.items()
     }
-    _folder.write_json(out / "results.json", results)
-    _report(console, options, results)
+    teacher = {"accuracy": teacher_accuracy}
+    return {"teacher": teacher, "seconds": seconds, "students": students}
 
 
 def _compile(
@@ -113,7 +132,7 @@ def _compile(
 def _fit(
     console: Console, name: str, program: training.Program, seed: int, epochs: int
 ) -> _Trained:
-    """Trains one seed; prints one line at its end, not one per epoch."""
+    """Train with one seed, and print one line when it is done."""
     loop, history = training.fit(program, program.start(seed, seed), epochs=epochs)
     accuracy = history[-1]["test/accuracy"]
     console.print(f"{name:18} test accuracy {accuracy:.1%}", highlight=False)
@@ -139,7 +158,7 @@ def _save(
     dataset: data.ImageDataset,
     trained: _Trained,
 ) -> None:
-    """Writes a run folder that the other commands can read; its seed is 0."""
+    """Write the run folder of seed 0, for the other commands."""
     normalization = trained.program.normalization
     config = _folder.make_config(
         {}, arguments, network, "digits", dataset, normalization
@@ -160,7 +179,7 @@ def _save(
 
 
 def _report(console: Console, options: Quickstart, results: dict[str, Any]) -> None:
-    """Prints the table and writes it as Markdown."""
+    """Print the table, and write it to report.md."""
     title = f"Test accuracy (%) after the last epoch, {options.seeds} seeds"
     table = Table(title=title)
     table.add_column("network")
@@ -180,8 +199,8 @@ def _report(console: Console, options: Quickstart, results: dict[str, Any]) -> N
     lines = [
         "# Quickstart",
         "",
-        f"{title}. The teacher learnt from 1,437 images, the students (a resnet8 with "
-        f"4 channels) from {TRANSFER_IMAGES} of them; all are tested on the other 360.",
+        f"{title}. The teacher is trained on 1,437 images, the students (resnet8 with "
+        f"4 channels) on {TRANSFER_IMAGES} of them. The test set has 360 other images.",
         "",
         "| network | accuracy |",
         "|---|---|",
@@ -196,9 +215,7 @@ def _report(console: Console, options: Quickstart, results: dict[str, Any]) -> N
         "",
     ]
     (options.out / "report.md").write_text("\n".join(lines))
-    console.print(
+    console.tell(
         f"{results['seconds']:.0f} s; report.md, curves.png, teacher and student are "
-        f"in {options.out}",
-        highlight=False,
-        soft_wrap=True,
+        f"in {options.out}"
     )

@@ -6,8 +6,8 @@ from typing import Any
 from rich.console import Console
 
 from jaxkd import reports, runs
+from jaxkd.cli._datasets import load_dataset
 from jaxkd.cli._options import DataOptions, Show
-from jaxkd.cli.commands.train import load_dataset
 
 
 def run(options: Show, arguments: list[str]) -> None:

@@ -7,7 +7,7 @@ from jaxkd.cli._options import Verify
 
 
 def run(options: Verify, arguments: list[str]) -> None:
-    """Checks the theorems; exits with 1 if a check fails."""
+    """Check the theorems; exit with code 1 if a check fails."""
     del arguments
     code = proofs_checks.main_from_options(
         only=options.only,

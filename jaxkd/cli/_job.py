@@ -1,0 +1,198 @@
+"""From the options of ``train`` and ``distill`` to a checked job."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from jaxkd import _checks, data, distillers, models
+from jaxkd._errors import InvalidInputError, unknown_name
+from jaxkd.cli import _devices, _method, _optimizer
+from jaxkd.cli._options import (
+    DataOptions,
+    Distill,
+    NetworkOptions,
+    OutputOptions,
+    RunOptions,
+    Train,
+)
+from jaxkd.distillers import Distiller
+
+MAX_SKIPPED = 10
+"""Largest number of consecutive steps that ``--on-nonfinite skip`` skips."""
+
+_SMALLEST_SEED, _LARGEST_SEED = jnp.iinfo(jnp.int32).min, jnp.iinfo(jnp.int32).max
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A training run whose options are checked, as far as they need no data.
+
+    Attributes:
+        options: The options.
+        arguments: The command line.
+        distiller: The objective.
+        mesh_axes: The size of each axis of ``--mesh``; ``None`` if it is not given.
+    """
+
+    options: Train | Distill
+    arguments: list[str]
+    distiller: Distiller
+    mesh_axes: _devices.Axes | None
+
+    @property
+    def trials(self) -> int | None:
+        """The number of students; ``None`` for one, whose state has no such axis."""
+        return None if self.options.trials == 1 else self.options.trials
+
+    @property
+    def backs_off(self) -> bool:
+        """Whether a loss that is not finite lowers the learning rate."""
+        return self.options.on_nonfinite == "back-off"
+
+    @property
+    def max_skipped(self) -> int:
+        """Largest number of consecutive steps to skip."""
+        return MAX_SKIPPED if self.options.on_nonfinite == "skip" else 0
+
+    def with_image_size(self, size: int | None) -> "Job":
+        """Return the job with the image size of its teacher.
+
+        It becomes one of the options, because a student's run folder must say it to
+        whoever loads the student.
+        """
+        sized = dataclasses.replace(self.options.data, image_size=size)
+        options = dataclasses.replace(self.options, data=sized)
+        return dataclasses.replace(self, options=options)
+
+    def total_steps(self, dataset: data.ImageDataset) -> int:
+        """Return the number of training steps on a dataset.
+
+        Raises:
+            InvalidInputError: If the dataset is smaller than a batch, or the run too
+                short for an update.
+        """
+        rows, stage = len(dataset.train.labels), self.distiller.pretraining
+        if self.options.batch_size > rows:
+            raise InvalidInputError(
+                f"--batch-size is {self.options.batch_size}, but {dataset.name} has "
+                f"only {rows} training images. Lower --batch-size",
+                argument="batch_size",
+            )
+        per_epoch = data.steps_per_epoch(rows, self.options.batch_size)
+        steps = self.options.epochs * per_epoch
+        pretraining_steps = 0 if stage is None else stage.epochs * per_epoch
+        _optimizer.check_length(self.options.optimizer, steps, pretraining_steps)
+        return steps
+
+
+def resolve(options: Train | Distill, arguments: list[str]) -> Job:
+    """Check the options of a run, before anything is read, built or written.
+
+    Args:
+        options: The options of the command line.
+        arguments: The command line.
+
+    Raises:
+        InvalidInputError: If an option is out of range, unknown, or has no effect.
+    """
+    _check_network(options)
+    _check_run(options)
+    _check_data(options.data)
+    _check_output(options)
+    _optimizer.check(options.optimizer)
+    mesh_axes = _devices.check(options.devices)
+    if isinstance(options, Distill):
+        _checks.check_at_least(0, teacher_trial=options.teacher_trial)
+        distiller = _method.make_distiller(options)
+    else:
+        distiller = distillers.recipe("ce")
+    return Job(options, arguments, distiller, mesh_axes)
+
+
+def _check_network(options: NetworkOptions) -> None:
+    if options.model not in models.names():
+        raise unknown_name("model", options.model, models.names())
+    if options.width is not None:
+        _checks.check_at_least(1, width=options.width)
+
+
+def _check_run(options: RunOptions) -> None:
+    _checks.check_at_least(
+        1,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        trials=options.trials,
+    )
+    _check_seed("seed", options.seed)
+    _check_seed("data_seed", options.data_seed)
+    last = options.seed + options.trials - 1
+    if last > _LARGEST_SEED:
+        raise InvalidInputError(
+            f"--seed is {options.seed}, but with --trials {options.trials} the last "
+            f"seed would be {last}, larger than {_LARGEST_SEED}",
+            argument="seed",
+        )
+    if options.ema is not None and not 0 < options.ema < 1:
+        raise InvalidInputError(
+            f"--ema must lie between 0 and 1, both excluded, got {options.ema}",
+            argument="ema",
+        )
+    if options.on_nonfinite == "back-off" and options.trials > 1:
+        raise InvalidInputError(
+            "--on-nonfinite back-off lowers the learning rate of a run, which its "
+            f"{options.trials} trials share. Train them in separate runs, or use "
+            "--on-nonfinite skip",
+            argument="on_nonfinite",
+        )
+
+
+def _check_seed(name: str, seed: int) -> None:
+    if not _SMALLEST_SEED <= seed <= _LARGEST_SEED:
+        raise InvalidInputError(
+            f"--{name.replace('_', '-')} is {seed}, but a seed must be an integer from "
+            f"{_SMALLEST_SEED} to {_LARGEST_SEED}",
+            argument=name,
+        )
+
+
+def _check_data(options: DataOptions) -> None:
+    _checks.check_at_least(0, workers=options.workers)
+    if options.workers and not options.stream:
+        raise InvalidInputError(
+            f"--workers is {options.workers}, but workers read streamed images only. "
+            "Add --stream or leave --workers out",
+            argument="workers",
+        )
+    for name in ("image_size", "subset"):
+        if (value := getattr(options, name)) is not None:
+            _checks.check_at_least(1, **{name: value})
+    if options.crop_padding is not None:
+        _checks.check_at_least(0, crop_padding=options.crop_padding)
+    for name in ("mixup", "cutmix"):
+        value = getattr(options, name)
+        if not 0 <= value < float("inf"):
+            raise InvalidInputError(
+                f"--{name} must be a finite number of at least 0, got {value}",
+                argument=name,
+            )
+    if options.randaugment is not None:
+        _check_randaugment(*options.randaugment)
+
+
+def _check_randaugment(operations: int, magnitude: float) -> None:
+    if operations < 1 or not 0 <= magnitude <= 10:
+        raise InvalidInputError(
+            f"--randaugment is {operations} {magnitude:g}, but it must be at least 1 "
+            "operation per image and a magnitude from 0 to 10, such as 2 9",
+            argument="randaugment",
+        )
+
+
+def _check_output(options: OutputOptions) -> None:
+    if options.checkpoint_every is not None:
+        _checks.check_at_least(1, checkpoint_every=options.checkpoint_every)
+    _checks.check_positive(checkpoint_minutes=options.checkpoint_minutes)
+    if options.wandb is not None:
+        from jaxkd.reports import _wandb
+
+        _wandb.require()

@@ -1,0 +1,140 @@
+"""From ``--method`` and its settings to a distiller."""
+
+import contextlib
+import dataclasses
+import inspect
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jaxkd import distillers
+from jaxkd._errors import InvalidInputError, InvalidTypeError, unknown_name
+from jaxkd.cli._options import Distill, HolisticOptions, MethodOptions
+from jaxkd.cli._setting_values import check_values, parse_value
+
+Settings = dict[str, dict[str, Any]]
+
+_DEFAULT_TEMPERATURE = MethodOptions().temperature
+
+
+def make_distiller(options: Distill) -> distillers.Distiller:
+    """Build the distiller of a run, and check everything that is said about it.
+
+    Raises:
+        InvalidInputError: If the method, a weight or a setting cannot be used.
+    """
+    if options.method not in distillers.RECIPES:
+        raise unknown_name("method", options.method, distillers.RECIPES)
+    mixture = {**distillers.RECIPES[options.method], **options.weights}
+    settings = _settings(options)
+    _check_weights(options, mixture)
+    for part, values in settings.items():
+        _check_part(options, mixture, part, values)
+    with _arguments_of("settings"):
+        distiller = distillers.recipe(
+            options.method, weights=options.weights, settings=settings
+        )
+    if options.equal_means and distiller.student is not None:
+        raise InvalidInputError(
+            "--equal-means centers the student's classifier, but the student of "
+            f"--method {options.method} predicts with another one. Leave --equal-means "
+            "out",
+            argument="equal_means",
+        )
+    return distiller
+
+
+def _settings(options: Distill) -> Settings:
+    """Return the settings that differ from their defaults, by part."""
+    settings: Settings = {}
+    if options.temperature != _DEFAULT_TEMPERATURE:
+        settings["kd"] = {"temperature": options.temperature}
+    holistic = {
+        name: value
+        for name, value in dataclasses.asdict(options.hkd).items()
+        if value != getattr(HolisticOptions(), name)
+    }
+    if holistic:
+        settings["hkd"] = holistic
+    for key, text in options.settings.items():
+        part, _, name = key.partition(".")
+        if not part or not name:
+            raise InvalidInputError(
+                f"--settings {key} must name a part and one of its settings, with a "
+                "dot between them, such as crd.dim",
+                argument="settings",
+            )
+        values = settings.setdefault(part, {})
+        if name in values:
+            raise InvalidInputError(
+                f"--settings {key} and {_flag(part, name)} set the same value. Leave "
+                "one of them out",
+                argument="settings",
+            )
+        values[name] = parse_value(text)
+    return settings
+
+
+def _flag(part: str, name: str) -> str:
+    """Return the flag that sets a value beside ``--settings``."""
+    return "--temperature" if part == "kd" else f"--{part}.{name.replace('_', '-')}"
+
+
+def _check_weights(options: Distill, mixture: Mapping[str, float]) -> None:
+    for part, weight in options.weights.items():
+        if part not in distillers.PARTS:
+            raise unknown_name(
+                "part of a method", part, distillers.PARTS, argument="weights"
+            )
+        if not 0 <= weight < math.inf:
+            raise InvalidInputError(
+                f"--weights {part} is {weight:g}, but a weight must be a finite number "
+                "of at least 0",
+                argument="weights",
+            )
+    if not any(mixture.values()):
+        raise InvalidInputError(
+            f"--weights sets every part of --method {options.method} to 0 "
+            f"({', '.join(mixture)}): there is no loss to train with. Give at least "
+            "one part a positive weight",
+            argument="weights",
+        )
+
+
+def _check_part(
+    options: Distill, mixture: Mapping[str, float], part: str, values: dict[str, Any]
+) -> None:
+    """Check the settings of one part, and build it once to have its own checks."""
+    if part not in distillers.PARTS:
+        raise unknown_name(
+            "part of a method", part, distillers.PARTS, argument="settings"
+        )
+    if not mixture.get(part):
+        parts = ", ".join(name for name, weight in mixture.items() if weight)
+        raise InvalidInputError(
+            f"{next(iter(values))} would have no effect: --method {options.method} has "
+            f"no part {part!r}. Its parts: {parts}",
+            argument=f"{part}.{next(iter(values))}",
+        )
+    build = distillers.PARTS[part]
+    parameters = inspect.signature(build).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for name in values:
+        if name not in parameters:
+            raise unknown_name(
+                f"setting of {part}", name, parameters, argument="settings"
+            )
+    check_values(values, parameters, part)
+    with _arguments_of(part):
+        build(**values)
+
+
+@contextlib.contextmanager
+def _arguments_of(prefix: str) -> Iterator[None]:
+    """Put a prefix before the names of arguments in errors: ``crd.dim``."""
+    try:
+        yield
+    except (InvalidInputError, InvalidTypeError) as error:
+        named = f"{prefix}.{error.argument}" if error.argument else prefix
+        raise InvalidInputError(str(error), argument=named) from error

@@ -1,0 +1,323 @@
+"""Train a network in a run folder; ``train`` and ``distill`` share it.
+
+From top to bottom: compile the program, open the folder, train, write the results.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import shlex
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from jaxkd import data, models, runs, training
+from jaxkd._errors import InvalidInputError
+from jaxkd._messages import say
+from jaxkd.cli import _devices, _optimizer, _profile, _signals
+from jaxkd.cli._console import Console
+from jaxkd.cli._job import Job
+from jaxkd.reports import _figures, _run_page, _statistics, _tensorboard, _wandb
+from jaxkd.runs import _folder, _lock, _resume, _summary
+
+Record = dict[str, Any]
+
+
+class Teacher(NamedTuple):
+    """A trained teacher.
+
+    Attributes:
+        network: The frozen network.
+        description: What the student's ``config.json`` says about it.
+    """
+
+    network: training.FrozenNetwork
+    description: dict[str, Any]
+
+
+class _Run(NamedTuple):
+    """A compiled run.
+
+    Attributes:
+        job: The checked options.
+        dataset: The dataset.
+        teacher: The teacher, if there is one.
+        program: The compiled program.
+        checkpoints: The checkpoints in the run folder.
+        console: The console, which is quiet in all processes but the first.
+    """
+
+    job: Job
+    dataset: data.ImageDataset
+    teacher: Teacher | None
+    program: training.Program
+    checkpoints: training.Checkpoints
+    console: Console
+
+
+def join(job: Job) -> None:
+    """Connect to the other processes, if there are any, and check the run folder."""
+    options = job.options
+    _devices.join(options.devices)
+    check = lambda: _folder.check_out(options.out, resume=options.resume)
+    training.first_alone(check, _devices.FIRST_PROCESS_FAILED)
+
+
+def center_classifier(network: nnx.Module, role: str) -> nnx.Module:
+    """Return the network with class means of zero in its classifier.
+
+    Args:
+        network: The network.
+        role: What to call it in an error: student or teacher.
+
+    Raises:
+        InvalidInputError: If the network has no linear classifier.
+    """
+    try:
+        return models.center_classifier(network)
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"--equal-means, {role}: {error}", argument="equal_means"
+        ) from None
+
+
+def train_network(
+    job: Job,
+    source: str,
+    dataset: data.ImageDataset,
+    teacher: Teacher | None = None,
+    *,
+    equal_means: bool = False,
+) -> None:
+    """Train a network; write nothing before everything is checked.
+
+    Args:
+        job: The checked options.
+        source: Name of the dataset, as ``jaxkd.data.load`` takes it.
+        dataset: The dataset.
+        teacher: The teacher, if there is one.
+        equal_means: Whether to center the student's classifier at the start.
+
+    Raises:
+        InvalidInputError: If the options do not fit the data, or the folder is taken.
+        DivergenceError: If the loss stops being finite.
+        Interrupted: If a signal asked the run to stop.
+    """
+    options = job.options
+    network = runs.NetworkConfig.for_dataset(
+        dataset, options.model, options.width, options.compute_dtype
+    )
+    mesh = _devices.make_mesh(job.mesh_axes, options.batch_size)
+    program = _compile(
+        job, dataset, teacher, _builder(network, equal_means=equal_means), mesh
+    )
+    checkpoints = training.Checkpoints(
+        options.out / "checkpoints",
+        every_steps=options.checkpoint_every,
+        every_minutes=options.checkpoint_minutes,
+    )
+    console = Console(quiet=not training.is_first())
+    run = _Run(job, dataset, teacher, program, checkpoints, console)
+    loop = program.start(options.seed, options.data_seed)
+    config = _folder.make_config(
+        dataclasses.asdict(options),
+        job.arguments,
+        network.trained_as(program.student(loop)),
+        source,
+        dataset,
+        program.normalization,
+        teacher=None if teacher is None else teacher.description,
+        devices=1 if mesh is None else mesh.size,
+    )
+    with _open_folder(run, config):
+        loop, history = _restore(run, loop)
+        history = _fit(run, loop, history)
+        if training.is_first():
+            _write_results(run, history)
+
+
+def _builder(
+    network: runs.NetworkConfig, *, equal_means: bool
+) -> Callable[[nnx.Rngs], nnx.Module]:
+    """Return the function that builds the student."""
+    if not equal_means:
+        return network.build
+    return lambda rngs: center_classifier(network.build(rngs), "student")
+
+
+def _compile(
+    job: Job,
+    dataset: data.ImageDataset,
+    teacher: Teacher | None,
+    build: Callable[[nnx.Rngs], nnx.Module],
+    mesh: Mesh | None,
+) -> training.Program:
+    """Compile the program of a run."""
+    steps = job.total_steps(dataset)
+
+    def optimizer(*, pretraining: bool) -> optax.GradientTransformation:
+        made = _optimizer.make(job.options.optimizer, steps, pretraining=pretraining)
+        return training.backing_off(made) if job.backs_off else made
+
+    return training.compile_program(
+        build,
+        dataset,
+        job.distiller,
+        optimizer=optimizer(pretraining=False),
+        pretraining_optimizer=optimizer(pretraining=True),
+        batch_size=job.options.batch_size,
+        teacher=None if teacher is None else teacher.network,
+        trials=job.trials,
+        max_skipped=job.max_skipped,
+        ema_decay=job.options.ema,
+        mesh=mesh,
+    )
+
+
+@contextlib.contextmanager
+def _open_folder(run: _Run, config: dict[str, Any]) -> Iterator[None]:
+    """Hold the run folder. The first process opens it, and alone has the lock."""
+    options = run.job.options
+    with contextlib.ExitStack() as stack:
+
+        def open_folder() -> None:
+            stack.enter_context(_lock.hold(options.out))
+            _folder.check_out(options.out, resume=options.resume, held=True)
+            if options.resume:
+                _resume.check_same_experiment(options.out, config)
+                return
+            stack.enter_context(_resume.nothing_left_behind(options.out))
+            _folder.write_json(options.out / _folder.CONFIG, config)
+            if options.report:
+                _tensorboard.write_batch(options.out, run.dataset, options.data_seed)
+
+        training.first_alone(open_folder, _devices.FIRST_PROCESS_FAILED)
+        yield
+
+
+def _restore(
+    run: _Run, loop: training.LoopState
+) -> tuple[training.LoopState, list[Record]]:
+    """Return the state and the history to continue from."""
+    options = run.job.options
+    if not options.resume:
+        return loop, []
+    restored = _resume.restore(options.out, run.checkpoints, run.program)
+    loop, history = (loop, []) if restored is None else restored
+    run.console.tell(f"resuming {options.out} at step {int(loop.train.step)}")
+    return loop, history
+
+
+def _fit(run: _Run, loop: training.LoopState, history: list[Record]) -> list[Record]:
+    """Train to the end, or until a signal arrives; return the history."""
+    options, program = run.job.options, run.program
+    with contextlib.ExitStack() as stack:
+        writers: list[Any] = []
+        if training.is_first():
+            writers = _open_writers(run, int(loop.train.step), stack)
+            if options.profile:
+                program = stack.enter_context(
+                    _profile.profiled(program, options.out, run.console)
+                )
+        stop = stack.enter_context(_signals.stop_when_asked())
+
+        def write_record(record: Record) -> None:
+            for write in writers:
+                write(record)
+
+        _, history = _choose_fit(run, writers)(
+            program,
+            loop,
+            epochs=options.epochs,
+            checkpoints=run.checkpoints,
+            history=history,
+            on_epoch=write_record,
+            stop=stop,
+            console=run.console,
+            description=options.model,
+        )
+    return history
+
+
+def _open_writers(run: _Run, step: int, stack: contextlib.ExitStack) -> list[Any]:
+    """Open the writers of records, metrics.jsonl first; they close with the stack."""
+    options = run.job.options
+    metrics = runs.MetricsWriter(options.out, resumed_at=step)
+    writers: list[Any] = [stack.enter_context(contextlib.closing(metrics))]
+    if options.wandb is not None:
+        config = runs.read_config(options.out)
+        sender = _wandb.WandbWriter(options.wandb, options.out, config)
+        writers.append(stack.enter_context(contextlib.closing(sender)))
+    return writers
+
+
+def _choose_fit(run: _Run, writers: list[Any]) -> Callable[..., Any]:
+    """Return the training loop: one that backs off, or the plain one."""
+    options = run.job.options
+    if not run.job.backs_off:
+        return training.fit
+
+    def on_back_off(back_off: training.BackOff) -> None:
+        if not writers:
+            return
+        say(
+            f"warning: {back_off.failure}; returning to step {back_off.step} with the "
+            f"learning rate times {back_off.scale:g}"
+        )
+        writers[0].rewind(back_off.step)
+
+    return functools.partial(
+        training.fit_backing_off,
+        start=lambda: run.program.start(options.seed, options.data_seed),
+        on_back_off=on_back_off,
+    )
+
+
+def _write_results(run: _Run, history: list[Record]) -> None:
+    """Write and print the results of a finished run."""
+    options, console = run.job.options, run.console
+    _figures.draw_history(options.out / "curves.png", history)
+    _write_summary(run, history)
+    if not options.report:
+        return
+    if jax.process_count() > 1:  # a single process cannot run the networks
+        console.tell(
+            "no report.html, because there are several processes; make it with: "
+            f"jaxkd show {shlex.quote(str(options.out))}"
+        )
+        return
+    _write_page(run, step=history[-1]["step"])
+
+
+def _write_summary(run: _Run, history: list[Record]) -> None:
+    options = run.job.options
+    summary = _summary.summarize(
+        history, seed=options.seed, data_seed=options.data_seed
+    )
+    summary["device"] = jax.devices()[0].device_kind
+    _folder.write_json(options.out / "summary.json", summary)
+    trials = summary["trials"]
+    live = trials.get("live_test_accuracy_last")
+    beside = "" if live is None else f" (without averaging {_summary.shown(live)})"
+    run.console.tell(
+        f"test accuracy {_summary.shown(trials['test_accuracy_last'])}{beside} after "
+        f"the last epoch, best {_summary.shown(trials['test_accuracy_best'])}; "
+        f"{summary['images_per_second']:,.0f} images/s; results are in {options.out}"
+    )
+
+
+def _write_page(run: _Run, *, step: int) -> None:
+    """Write report.html and the confusion matrix for TensorBoard."""
+    out, dataset = run.job.options.out, run.dataset
+    network = None if run.teacher is None else run.teacher.network
+    answers = _run_page.ask(out, dataset, network)
+    path = _run_page.write_report(out, answers, dataset)
+    matrix = _statistics.confusion_matrix(
+        dataset.test.labels, answers.student.classes, dataset.num_classes
+    )
+    _tensorboard.write_confusion(out, matrix, dataset.class_names, step)
+    run.console.tell(f"report: {path}")

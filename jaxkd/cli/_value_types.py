@@ -1,0 +1,133 @@
+"""How words of the command line become values, and what a wrong word is told.
+
+Imports no JAX, so that ``--help`` is fast.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tyro
+from tyro.constructors import PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+VALUE_TYPES = tyro.constructors.ConstructorRegistry()
+
+
+def _number(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        raise ValueError(f"expected a number, got {word!r}") from None
+
+
+def _integer(word: str) -> int:
+    try:
+        return int(word)
+    except ValueError:
+        raise ValueError(f"expected an integer, got {word!r}") from None
+
+
+_KINDS: dict[type, tuple[str, Callable[[str], Any]]] = {
+    int: ("INT", _integer),
+    float: ("FLOAT", _number),
+    str: ("STR", str),
+    Path: ("PATH", Path),
+}
+_EXAMPLES: dict[type, str] = {
+    float: "pairs of a part and its weight, such as ce 1 kd 0.5",
+    str: "pairs of a name and a value, such as b1 0.9",
+}
+
+
+@VALUE_TYPES.primitive_rule
+def _one_word(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Read an integer, a number, a text or a path; ``None`` where that is allowed."""
+    kinds = {kind | None: kind for kind in _KINDS} | {kind: kind for kind in _KINDS}
+    if info.type not in kinds:
+        return None
+    kind = kinds[info.type]
+    optional = info.type is not kind
+    metavar, read = _KINDS[kind]
+
+    def from_words(words: list[str]) -> Any:
+        return None if optional and words[0] == "None" else read(words[0])
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=from_words,
+        is_instance=lambda x: isinstance(x, kind) or (optional and x is None),
+        str_from_instance=lambda x: [str(x)],
+    )
+
+
+@VALUE_TYPES.primitive_rule
+def _numbers(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Read any number of numbers; ``None`` where that is allowed."""
+    numbers = tuple[float, ...]
+    if info.type not in (numbers, numbers | None):
+        return None
+    optional = info.type != numbers
+
+    def from_words(words: list[str]) -> tuple[float, ...] | None:
+        return None if optional and words == ["None"] else tuple(map(_number, words))
+
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="[FLOAT ...]",
+        instance_from_str=from_words,
+        is_instance=lambda x: isinstance(x, tuple) or (optional and x is None),
+        str_from_instance=lambda x: [str(x)] if x is None else [str(y) for y in x],
+    )
+
+
+@VALUE_TYPES.primitive_rule
+def _pairs(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Read pairs of a name and a value; a name must not come twice."""
+    kinds: dict[Any, type] = {dict[str, float]: float, dict[str, str]: str}
+    if info.type not in kinds:
+        return None
+    kind = kinds[info.type]
+    metavar, read = _KINDS[kind]
+
+    def from_words(words: list[str]) -> dict[str, Any]:
+        names, values = words[::2], words[1::2]
+        if len(names) != len(values):
+            raise ValueError(f"expected {_EXAMPLES[kind]}; got {' '.join(words)!r}")
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} is given twice")
+        return dict(zip(names, map(read, values), strict=True))
+
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar=f"[NAME {metavar} ...]",
+        instance_from_str=from_words,
+        is_instance=lambda x: isinstance(x, dict),
+        str_from_instance=lambda x: [str(word) for pair in x.items() for word in pair],
+    )
+
+
+@VALUE_TYPES.primitive_rule
+def _randaugment(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Read the number of operations and their magnitude."""
+    if info.type != tuple[int, float] | None:
+        return None
+
+    def from_words(words: list[str]) -> tuple[int, float] | None:
+        if words == ["None"]:
+            return None
+        if len(words) != 2:
+            raise ValueError(
+                "expected the number of operations and their magnitude, such as 2 9; "
+                f"got {' '.join(words)!r}"
+            )
+        return _integer(words[0]), _number(words[1])
+
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="INT FLOAT",
+        instance_from_str=from_words,
+        is_instance=lambda x: x is None or isinstance(x, tuple),
+        str_from_instance=lambda x: [str(x)] if x is None else [str(y) for y in x],
+    )
