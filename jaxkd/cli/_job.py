@@ -4,7 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from jaxkd import _checks, data, distillers, models
+from jaxkd import _checks, data, distillers, models, reports
 from jaxkd._errors import InvalidInputError, unknown_name
 from jaxkd.cli import _devices, _method, _optimizer
 from jaxkd.cli._options import (
@@ -193,6 +193,4 @@ def _check_output(options: OutputOptions) -> None:
         _checks.check_at_least(1, checkpoint_every=options.checkpoint_every)
     _checks.check_positive(checkpoint_minutes=options.checkpoint_minutes)
     if options.wandb is not None:
-        from jaxkd.reports import _wandb
-
-        _wandb.require()
+        reports.require_wandb()

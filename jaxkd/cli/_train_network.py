@@ -15,14 +15,12 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from jaxkd import data, models, runs, training
+from jaxkd import data, models, reports, runs, training
 from jaxkd._errors import InvalidInputError
 from jaxkd._messages import say
 from jaxkd.cli import _devices, _optimizer, _profile, _signals
 from jaxkd.cli._console import Console
 from jaxkd.cli._job import Job
-from jaxkd.reports import _figures, _run_page, _statistics, _tensorboard, _wandb
-from jaxkd.runs import _folder, _lock, _resume, _summary
 
 Record = dict[str, Any]
 
@@ -63,7 +61,7 @@ def join(job: Job) -> None:
     """Connect to the other processes, if there are any, and check the run folder."""
     options = job.options
     _devices.join(options.devices)
-    check = lambda: _folder.check_out(options.out, resume=options.resume)
+    check = lambda: runs.check_out(options.out, resume=options.resume)
     training.first_alone(check, _devices.FIRST_PROCESS_FAILED)
 
 
@@ -116,14 +114,14 @@ def train_network(
         job, dataset, teacher, _builder(network, equal_means=equal_means), mesh
     )
     checkpoints = training.Checkpoints(
-        options.out / "checkpoints",
+        runs.RunFolder(options.out).checkpoints,
         every_steps=options.checkpoint_every,
         every_minutes=options.checkpoint_minutes,
     )
     console = Console(quiet=not training.is_first())
     run = _Run(job, dataset, teacher, program, checkpoints, console)
     loop = program.start(options.seed, options.data_seed)
-    config = _folder.make_config(
+    config = runs.make_config(
         dataclasses.asdict(options),
         job.arguments,
         network.trained_as(program.student(loop)),
@@ -185,15 +183,17 @@ def _open_folder(run: _Run, config: dict[str, Any]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
 
         def open_folder() -> None:
-            stack.enter_context(_lock.hold(options.out))
-            _folder.check_out(options.out, resume=options.resume, held=True)
+            stack.enter_context(runs.hold(options.out))
+            runs.check_out(options.out, resume=options.resume, held=True)
             if options.resume:
-                _resume.check_same_experiment(options.out, config)
+                runs.check_same_experiment(options.out, config)
                 return
-            stack.enter_context(_resume.nothing_left_behind(options.out))
-            _folder.write_json(options.out / _folder.CONFIG, config)
+            stack.enter_context(runs.nothing_left_behind(options.out))
+            runs.write_json(runs.RunFolder(options.out).config, config)
             if options.report:
-                _tensorboard.write_batch(options.out, run.dataset, options.data_seed)
+                reports.write_training_images(
+                    options.out, run.dataset, options.data_seed
+                )
 
         training.first_alone(open_folder, _devices.FIRST_PROCESS_FAILED)
         yield
@@ -206,7 +206,7 @@ def _restore(
     options = run.job.options
     if not options.resume:
         return loop, []
-    restored = _resume.restore(options.out, run.checkpoints, run.program)
+    restored = runs.restore(options.out, run.checkpoints, run.program)
     loop, history = (loop, []) if restored is None else restored
     run.console.tell(f"resuming {options.out} at step {int(loop.train.step)}")
     return loop, history
@@ -250,7 +250,7 @@ def _open_writers(run: _Run, step: int, stack: contextlib.ExitStack) -> list[Any
     writers: list[Any] = [stack.enter_context(contextlib.closing(metrics))]
     if options.wandb is not None:
         config = runs.read_config(options.out)
-        sender = _wandb.WandbWriter(options.wandb, options.out, config)
+        sender = reports.WandbWriter(options.wandb, options.out, config)
         writers.append(stack.enter_context(contextlib.closing(sender)))
     return writers
 
@@ -280,7 +280,7 @@ def _choose_fit(run: _Run, writers: list[Any]) -> Callable[..., Any]:
 def _write_results(run: _Run, history: list[Record]) -> None:
     """Write and print the results of a finished run."""
     options, console = run.job.options, run.console
-    _figures.draw_history(options.out / "curves.png", history)
+    reports.draw_history(runs.RunFolder(options.out).curves, history)
     _write_summary(run, history)
     if not options.report:
         return
@@ -295,17 +295,19 @@ def _write_results(run: _Run, history: list[Record]) -> None:
 
 def _write_summary(run: _Run, history: list[Record]) -> None:
     options = run.job.options
-    summary = _summary.summarize(
-        history, seed=options.seed, data_seed=options.data_seed
+    summary = runs.write_summary(
+        options.out, history, seed=options.seed, data_seed=options.data_seed
     )
-    summary["device"] = jax.devices()[0].device_kind
-    _folder.write_json(options.out / "summary.json", summary)
-    trials = summary["trials"]
-    live = trials.get("live_test_accuracy_last")
-    beside = "" if live is None else f" (without averaging {_summary.shown(live)})"
+    shown = {
+        name: runs.format_accuracy(result)
+        for name, result in summary["trials"].items()
+        if name.endswith(("_last", "_best"))
+    }
+    live = shown.get("live_test_accuracy_last")
+    beside = "" if live is None else f" (without averaging {live})"
     run.console.tell(
-        f"test accuracy {_summary.shown(trials['test_accuracy_last'])}{beside} after "
-        f"the last epoch, best {_summary.shown(trials['test_accuracy_best'])}; "
+        f"test accuracy {shown['test_accuracy_last']}{beside} after the last epoch, "
+        f"best {shown['test_accuracy_best']}; "
         f"{summary['images_per_second']:,.0f} images/s; results are in {options.out}"
     )
 
@@ -314,10 +316,10 @@ def _write_page(run: _Run, *, step: int) -> None:
     """Write report.html and the confusion matrix for TensorBoard."""
     out, dataset = run.job.options.out, run.dataset
     network = None if run.teacher is None else run.teacher.network
-    answers = _run_page.ask(out, dataset, network)
-    path = _run_page.write_report(out, answers, dataset)
-    matrix = _statistics.confusion_matrix(
+    answers = reports.predict_test_set(out, dataset, network)
+    path = reports.write_run_page(out, answers, dataset)
+    matrix = reports.confusion_matrix(
         dataset.test.labels, answers.student.classes, dataset.num_classes
     )
-    _tensorboard.write_confusion(out, matrix, dataset.class_names, step)
+    reports.write_confusion_matrix(out, matrix, dataset.class_names, step)
     run.console.tell(f"report: {path}")

@@ -265,12 +265,3 @@ def _for_page(document: str) -> str:
     body = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", body)
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     return f"{head}>{body}".replace(_INK, "currentColor").strip()
-
-
-# Former names, until jaxkd.cli and its tests use the public ones.
-
-
-def __getattr__(name: str) -> Any:
-    from jaxkd import reports
-
-    return getattr(reports, name)

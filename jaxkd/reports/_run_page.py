@@ -281,8 +281,3 @@ def _graphs(
 def _image(dataset: data.ImageDataset, row: int) -> np.ndarray:
     """Return one test image, of an array or a stream."""
     return np.asarray(dataset.test.images[row : row + 1])[0]
-
-
-# Former names, until jaxkd.cli and its tests use the public ones.
-ask = predict_test_set
-write_report = write_run_page

@@ -82,8 +82,3 @@ def _write(run: Path, tag: str, picture: np.ndarray, *, step: int) -> None:
         event.Event(wall_time=time.time(), step=step, summary={"value": [value]})
     )
     writer.close()
-
-
-# Former names, until jaxkd.cli and its tests use the public ones.
-write_batch = write_training_images
-write_confusion = write_confusion_matrix

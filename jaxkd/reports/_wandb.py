@@ -63,7 +63,3 @@ class WandbWriter:
     def close(self) -> None:
         """Finish the run on Weights & Biases."""
         self._run.finish()
-
-
-# Former names, until jaxkd.cli and its tests use the public ones.
-require = require_wandb

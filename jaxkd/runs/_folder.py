@@ -109,13 +109,3 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path} is damaged: {error}. Restore the file, or train the run again.",
             argument="path",
         ) from error
-
-
-# Former names, until jaxkd.cli and its tests use the public ones.
-CONFIG = "config.json"
-
-
-def __getattr__(name: str) -> Any:
-    from jaxkd import runs
-
-    return getattr(runs, name)

@@ -120,8 +120,3 @@ def format_accuracy(result: Record) -> str:
     if len(result["values"]) == 1:
         return f"{result['mean']:.2%}"
     return f"{100 * result['mean']:.2f} ± {100 * result['std']:.2f}%"
-
-
-# Former names, until jaxkd.cli and its tests use the public ones.
-of_trial = select_trial
-shown = format_accuracy

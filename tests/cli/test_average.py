@@ -9,7 +9,6 @@ from flax import nnx
 from support import assert_bitwise_equal
 
 from jaxkd import cli, runs
-from jaxkd.runs import _folder
 
 DECAY = ("--ema", "0.9")
 
@@ -27,7 +26,7 @@ def last(run):
 
 
 def state(run):
-    return nnx.state(_folder.load_network(run).module)
+    return nnx.state(runs.load_network(run).module)
 
 
 def test_evaluate_takes_the_average_and_says_so(averaged, teacher, capsys):

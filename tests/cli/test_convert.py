@@ -10,8 +10,7 @@ import torch
 from cli_arguments import distill_arguments
 from torch_support import as_numpy, logits, resnet8
 
-from jaxkd import cli, interchange, training
-from jaxkd.runs import _folder
+from jaxkd import cli, interchange, runs, training
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -64,7 +63,7 @@ def test_distill_takes_it_as_a_teacher(tmp_path, converted):
 def test_the_run_folder_holds_the_network_and_where_it_came_from(
     checkpoint, converted, quadrants
 ):
-    loaded = _folder.load_network(converted)
+    loaded = runs.load_network(converted)
     back = interchange.to_state_dict(loaded.module)
     for name, array in as_numpy(resnet8().state_dict()).items():
         if "num_batches" not in name:
@@ -85,7 +84,7 @@ def test_colour_images_get_the_published_normalisation(tmp_path, capsys):
     cli.main(["convert", str(path), "--model", "resnet8", "--out", str(tmp_path / "t")])
     printed = capsys.readouterr().out
     assert "resnet8, 5 classes, images of (32, 32, 3)" in printed
-    loaded = _folder.load_network(tmp_path / "t")
+    loaded = runs.load_network(tmp_path / "t")
     mean, std = loaded.normalization
     np.testing.assert_allclose(mean, [0.5071, 0.4867, 0.4408], rtol=1e-6)
     np.testing.assert_allclose(std, [0.2675, 0.2565, 0.2761], rtol=1e-6)

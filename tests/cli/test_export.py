@@ -7,8 +7,7 @@ import pytest
 import safetensors
 from cli_arguments import train_arguments
 
-from jaxkd import cli, interchange, training
-from jaxkd.runs import _folder
+from jaxkd import cli, interchange, runs, training
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -46,7 +45,7 @@ def test_safetensors_come_back_through_convert_bit_for_bit(tmp_path, resnet):
     for name in ("mean", "std"):
         again += [f"--{name}", *map(repr, normalization[name])]
     cli.main([*again, "--image-size", "8", "--out", str(back)])
-    ours, theirs = _folder.load_network(resnet), _folder.load_network(back)
+    ours, theirs = runs.load_network(resnet), runs.load_network(back)
     np.testing.assert_array_equal(ours.normalization, theirs.normalization, strict=True)
     expected = interchange.to_state_dict(ours.module)
     for name, array in interchange.to_state_dict(theirs.module).items():
@@ -59,7 +58,7 @@ def test_stablehlo_computes_the_networks_logits(tmp_path, teacher, quadrants):
     program = jax.export.deserialize(bytearray(path.read_bytes()))
     with np.load(quadrants) as arrays:
         images = arrays["x_test"]
-    loaded = _folder.load_network(teacher)
+    loaded = runs.load_network(teacher)
     frozen = training.freeze(loaded.module, loaded.normalization)
     expected = frozen.apply(frozen.variables, images).logits
     np.testing.assert_allclose(program.call(images), expected, rtol=1e-5, atol=1e-5)
@@ -76,7 +75,7 @@ def test_orbax_alone_restores_the_arrays(tmp_path, teacher):
     export(teacher, "orbax", tmp_path / "arrays")
     with ocp.StandardCheckpointer() as checkpointer:
         restored = checkpointer.restore(tmp_path / "arrays")
-    expected = _folder.load_network(teacher).module.classifier.kernel[...]
+    expected = runs.load_network(teacher).module.classifier.kernel[...]
     np.testing.assert_array_equal(restored["classifier.kernel"], expected)
 
 

@@ -12,7 +12,6 @@ from device_support import processes
 from support import arrays
 
 from jaxkd import cli, runs, training
-from jaxkd.runs import _folder
 
 MAIN = ("-c", "from jaxkd.cli import main; main()")
 
@@ -37,7 +36,7 @@ def losses(run):
 
 
 def student(run):
-    return arrays(jax.tree.leaves(_folder.load_network(run).module))
+    return arrays(jax.tree.leaves(runs.load_network(run).module))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from flax import nnx
 from support import assert_bitwise_equal, build_mlp
 
 from jaxkd import cli, runs, training
-from jaxkd.runs import _summary
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +83,8 @@ def test_any_trial_can_be_exported_and_shown(tmp_path, trials, capsys):
 
 def test_a_record_of_one_trial_has_its_values():
     record = {"epoch": 3, "a": 2.0, "trials": {"a": [1.0, 3.0]}}
-    assert _summary.of_trial(record, 1)["a"] == 3.0
-    assert _summary.of_trial({"epoch": 3, "a": 2.0}, 0) == {"epoch": 3, "a": 2.0}
+    assert runs.select_trial(record, 1)["a"] == 3.0
+    assert runs.select_trial({"epoch": 3, "a": 2.0}, 0) == {"epoch": 3, "a": 2.0}
 
 
 def test_trials_resume(tmp_path, teacher, trials):

@@ -14,9 +14,8 @@ from experiments import _runs
 from experiments.recipes import TABLES, _cost, _results
 from experiments.recipes.__main__ import main
 from experiments.recipes._table import smoke
-from jaxkd import cli, distillers, models, reports
+from jaxkd import cli, distillers, models, reports, runs
 from jaxkd.cli._options import Distill, Train, parse
-from jaxkd.runs import _summary
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 TABLE_1 = TABLES["hkd_table1"]
@@ -87,7 +86,7 @@ class Jaxkd:
             for epoch, shown in enumerate([[0.99] * len(values), values], start=1)
         ]
         given.out.mkdir(parents=True, exist_ok=True)
-        summary = _summary.summarize(history, seed=0, data_seed=0)
+        summary = runs.summarize(history, seed=0, data_seed=0)
         (given.out / "config.json").write_text(json.dumps(config, default=str))
         (given.out / "summary.json").write_text(json.dumps(summary))
         lines = "".join(json.dumps(record) + "\n" for record in history)

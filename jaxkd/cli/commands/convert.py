@@ -15,7 +15,6 @@ from jaxkd._errors import InvalidInputError, unknown_name
 from jaxkd.cli._console import Console
 from jaxkd.cli._options import Convert
 from jaxkd.data import Normalization
-from jaxkd.runs import _folder
 
 # Size and normalization of the images that the published networks train on.
 _CIFAR_SIZE = 32
@@ -24,7 +23,7 @@ _CIFAR100 = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 
 def run(options: Convert, arguments: list[str]) -> None:
     """Convert a checkpoint into a run folder; write nothing before all is checked."""
-    _folder.check_out(options.out, resume=False)
+    runs.check_out(options.out, resume=False)
     check_at_least(1, image_size=options.image_size)
     if options.width is not None:
         check_at_least(1, width=options.width)
@@ -39,7 +38,7 @@ def run(options: Convert, arguments: list[str]) -> None:
         ) from None
     normalization = _normalization(options, network.image_shape[-1])
 
-    config = _folder.make_config(
+    config = runs.make_config(
         dataclasses.asdict(options),
         arguments,
         network,
@@ -49,7 +48,7 @@ def run(options: Convert, arguments: list[str]) -> None:
     )
     digest = _sha256(options.checkpoint)
     config["source"] = {"file": options.checkpoint.name, "sha256": digest}
-    _folder.save_network(options.out, config, module, {"history": []})
+    runs.save_network(options.out, config, module, {"history": []})
     parameters = sum(x.size for x in jax.tree.leaves(nnx.state(module, nnx.Param)))
     mean, std = (" ".join(f"{x:g}" for x in np.asarray(y)) for y in normalization)
     Console().tell(

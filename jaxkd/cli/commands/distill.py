@@ -6,7 +6,6 @@ from jaxkd.cli._datasets import check_fits, load_dataset
 from jaxkd.cli._job import Job, resolve
 from jaxkd.cli._options import Distill
 from jaxkd.cli._train_network import Teacher, center_classifier, join, train_network
-from jaxkd.runs import _folder
 
 
 def run(options: Distill, arguments: list[str]) -> None:
@@ -20,9 +19,7 @@ def run(options: Distill, arguments: list[str]) -> None:
     if options.equal_means:
         module = center_classifier(module, "teacher")
     frozen = training.freeze_teacher(module, loaded.normalization)
-    description = _folder.describe_teacher(
-        options.teacher, options.teacher_trial, frozen
-    )
+    description = runs.describe_teacher(options.teacher, options.teacher_trial, frozen)
     train_network(
         job,
         source,
@@ -40,8 +37,8 @@ def _load(
     Returns:
         The teacher, the job with the image size, the dataset's name, and the dataset.
     """
-    teacher = _folder.load_network(options.teacher, trial=options.teacher_trial)
-    source = _folder.source_of(teacher, options.dataset)
+    teacher = runs.load_network(options.teacher, trial=options.teacher_trial)
+    source = runs.source_of(teacher, options.dataset)
     if options.dataset is None and options.data.image_size is None:
         job = job.with_image_size(teacher.image_size)
     dataset = load_dataset(source, job.options.data)

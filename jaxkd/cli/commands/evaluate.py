@@ -2,22 +2,21 @@
 
 import time
 
-from jaxkd import data, training
+from jaxkd import data, runs, training
 from jaxkd.cli._console import Console
 from jaxkd.cli._datasets import check_fits
 from jaxkd.cli._options import Evaluate
-from jaxkd.runs import _folder
 
 
 def run(options: Evaluate, arguments: list[str]) -> None:
     """Evaluate a trained network on its whole test set."""
     del arguments
-    loaded = _folder.load_network(options.run, trial=options.trial)
+    loaded = runs.load_network(options.run, trial=options.trial)
     image_size = options.image_size
     if image_size is None and options.dataset is None:
         image_size = loaded.image_size
     dataset = data.load(
-        _folder.source_of(loaded, options.dataset),
+        runs.source_of(loaded, options.dataset),
         data_dir=options.data_dir,
         cache_dir=options.cache_dir,
         image_size=image_size,

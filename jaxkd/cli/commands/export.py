@@ -8,7 +8,6 @@ from jaxkd import __version__, _json, interchange, runs, training
 from jaxkd._errors import InvalidInputError
 from jaxkd.cli._console import Console
 from jaxkd.cli._options import Export
-from jaxkd.runs import _folder
 
 
 def run(options: Export, arguments: list[str]) -> None:
@@ -19,7 +18,7 @@ def run(options: Export, arguments: list[str]) -> None:
         raise InvalidInputError(
             f"--out {out} exists already. Choose another path", argument="out"
         )
-    loaded = _folder.load_network(options.run, trial=options.trial)
+    loaded = runs.load_network(options.run, trial=options.trial)
     description = _description(loaded)
     written = str(out)
     if options.format == "stablehlo":

@@ -11,12 +11,10 @@ import jax
 import numpy as np
 from rich.table import Table
 
-from jaxkd import data, distillers, runs, training
+from jaxkd import data, distillers, reports, runs, training
 from jaxkd._checks import check_at_least
 from jaxkd.cli._console import Console
 from jaxkd.cli._options import Quickstart
-from jaxkd.reports import _figures
-from jaxkd.runs import _folder, _summary
 
 METHODS = {"alone": "ce", "KD": "kd", "HKD+KD": "hkd+kd"}
 TRANSFER_IMAGES = 256
@@ -33,7 +31,7 @@ class _Trained(NamedTuple):
 
 def run(options: Quickstart, arguments: list[str]) -> None:
     """Train a teacher, train students with and without it, and compare them."""
-    _folder.check_out(options.out, resume=False)
+    runs.check_out(options.out, resume=False)
     check_at_least(1, seeds=options.seeds)
     console = Console()
     started = time.perf_counter()
@@ -57,18 +55,18 @@ def run(options: Quickstart, arguments: list[str]) -> None:
     )
     _save(out / "student", arguments, student_network, transfer, students["HKD+KD"][0])
     curves = {
-        method: np.array([[r["test/accuracy"] for r in run.history] for run in runs])
-        for method, runs in students.items()
+        method: np.array([[r["test/accuracy"] for r in t.history] for t in trained])
+        for method, trained in students.items()
     }
     teacher_accuracy = teacher.history[-1]["test/accuracy"]
-    _figures.draw_comparison(
+    reports.draw_comparison(
         out / "curves.png",
         curves,
         teacher_accuracy=teacher_accuracy,
         title=f"A small student on {TRANSFER_IMAGES} handwritten digits",
     )
     results = _results(curves, teacher_accuracy, time.perf_counter() - started)
-    _folder.write_json(out / "results.json", results)
+    runs.write_json(out / "results.json", results)
     _report(console, options, results)
 
 
@@ -103,7 +101,7 @@ def _results(
         method: {
             "accuracy": values[:, -1].tolist(),
             "mean": float(values[:, -1].mean()),
-            "std": _summary.mean_and_deviation(values[:, -1].tolist())["std"],
+            "std": runs.mean_and_deviation(values[:, -1].tolist())["std"],
         }
         for method, values in curves.items()
     }
@@ -160,10 +158,8 @@ def _save(
 ) -> None:
     """Write the run folder of seed 0, for the other commands."""
     normalization = trained.program.normalization
-    config = _folder.make_config(
-        {}, arguments, network, "digits", dataset, normalization
-    )
-    _folder.save_network(
+    config = runs.make_config({}, arguments, network, "digits", dataset, normalization)
+    runs.save_network(
         out,
         config,
         trained.program.student(trained.loop),
@@ -173,9 +169,7 @@ def _save(
     with contextlib.closing(runs.MetricsWriter(out)) as write:
         for record in trained.history:
             write(record)
-    summary = _summary.summarize(trained.history, seed=0, data_seed=0)
-    summary["device"] = jax.devices()[0].device_kind
-    _folder.write_json(out / "summary.json", summary)
+    runs.write_summary(out, trained.history, seed=0, data_seed=0)
 
 
 def _report(console: Console, options: Quickstart, results: dict[str, Any]) -> None:
