@@ -67,7 +67,7 @@ def teacher(tmp_path_factory, quadrants):
 
     out = tmp_path_factory.mktemp("runs") / "teacher"
     # Optimized, whichever module is the first to ask: other runs have its bits.
-    quick = jax.config.jax_disable_most_optimizations
+    quick = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", False)
     cli.main(train_arguments(quadrants, out))
     jax.config.update("jax_disable_most_optimizations", quick)
