@@ -16,7 +16,7 @@ from jaxkd.runs._metrics import read_metrics
 _REASONS = {
     "epochs": "the learning-rate schedule depends on the run's length, so a longer run "
     "differs from its first step",
-    "ema": "the moving average is part of the saved state",
+    "ema": "the average is part of the state",
     "on_nonfinite": "the saved state contains what this option needs",
 }
 
