@@ -1,5 +1,6 @@
 """Contrastive representation distillation, with a memory bank."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,10 +11,10 @@ from flax import nnx
 from jaxtyping import Array, DTypeLike, Float, Int
 
 from jaxkd import _checks, losses, memory
-from jaxkd._errors import InvalidTypeError
 from jaxkd.distillers._base import Distiller, DistillerState, require_output
 from jaxkd.distillers._metadata import method
 from jaxkd.distillers._sampling import (
+    check_bank_settings,
     check_contrast_labels,
     choose_sampler,
     count_negatives,
@@ -108,52 +109,22 @@ def contrastive_representation(
         Tian et al., `Contrastive Representation Distillation
         <https://arxiv.org/abs/1910.10699>`_, 2020, Sec. 3.
     """
-    _checks.check_at_least(1, dim=dim)
-    _checks.check_finite_positive(temperature=temperature)
-    _checks.check_in_range(0.0, 1.0, bank_momentum=float(bank_momentum))
-    if chunk_size is not None:
-        _checks.check_at_least(1, chunk_size=chunk_size)
-    if not jnp.issubdtype(bank_dtype, jnp.floating):
-        raise InvalidTypeError(
-            f"bank_dtype must be floating point, got {bank_dtype!r}",
-            argument="bank_dtype",
-        )
+    check_bank_settings(
+        dim=dim,
+        temperature=temperature,
+        bank_momentum=bank_momentum,
+        bank_dtype=bank_dtype,
+        chunk_size=chunk_size,
+    )
     sampler = choose_sampler(negatives, num_negatives)
 
     def make_heads(student, teacher):
         widths = student.embedding.shape[-1], teacher.embedding.shape[-1]
         return lambda rngs: _Embeddings(*widths, dim=dim, rngs=rngs)
 
-    def contrast(anchors, old, table, chosen, normalizer, count, rows):
-        """Return one side's NCE loss of its anchors, and its normalizer."""
-        attraction = jnp.sum(anchors * jax.lax.stop_gradient(old), axis=-1)
-        attraction = attraction / temperature
-
-        def measure():
-            repulsion = memory.negative_log_sum_exp(
-                jax.lax.stop_gradient(anchors),
-                table,
-                chosen,
-                temperature=temperature,
-                chunk_size=chunk_size,
-            )
-            both = jnp.logaddexp(jax.lax.stop_gradient(attraction), repulsion)
-            return rows * jnp.mean(jnp.exp(both)) / (count + 1.0)
-
-        normalizer = jax.lax.cond(normalizer > 0, lambda: normalizer, measure)
-        noise = count / rows
-        log_noise = jnp.log(noise + _EPSILON)
-        offset = jnp.log(normalizer) + log_noise
-        repulsion = memory.negative_softplus_sum(
-            anchors,
-            table,
-            chosen,
-            temperature=temperature,
-            offset=offset,
-            chunk_size=chunk_size,
-        )
-        loss = jax.nn.softplus(offset - attraction) + repulsion
-        return loss + count * jnp.log1p(_EPSILON / noise), normalizer
+    contrast = functools.partial(
+        _contrast_side, temperature=temperature, chunk_size=chunk_size
+    )
 
     def init(rngs, spec):
         method = "contrastive_representation"
@@ -163,15 +134,14 @@ def contrastive_representation(
         count = count_negatives(labels, num_negatives)
         params, _ = init_heads(make_heads(spec.student, teacher), rngs)
         bank = memory.init_bank(rngs.params(), len(labels), dim, dtype=bank_dtype)
-        return DistillerState(
-            params,
-            ContrastState(
-                bank,
-                jnp.asarray(labels, jnp.int32),
-                jnp.int32(count),
-                jnp.zeros((2,), _checks.as_float_array(bank.student[:0], "bank").dtype),
-            ),
+        dtype = _checks.as_float_array(bank.student[:0], "bank").dtype
+        extra = ContrastState(
+            bank,
+            jnp.asarray(labels, jnp.int32),
+            jnp.int32(count),
+            normalizer=jnp.zeros((2,), dtype),
         )
+        return DistillerState(params, extra)
 
     def loss(params, extra, student, teacher, batch):
         teacher = jax.lax.stop_gradient(teacher)
@@ -213,6 +183,40 @@ def contrastive_representation(
         return total, extra._replace(bank=bank, normalizer=normalizer), metrics
 
     return Distiller(init, loss)
+
+
+def _contrast_side(
+    anchors, old, table, chosen, normalizer, count, rows, *, temperature, chunk_size
+):
+    """Return one side's NCE loss of its anchors, and its normalizer."""
+    attraction = jnp.sum(anchors * jax.lax.stop_gradient(old), axis=-1)
+    attraction = attraction / temperature
+
+    def measure():
+        repulsion = memory.negative_log_sum_exp(
+            jax.lax.stop_gradient(anchors),
+            table,
+            chosen,
+            temperature=temperature,
+            chunk_size=chunk_size,
+        )
+        both = jnp.logaddexp(jax.lax.stop_gradient(attraction), repulsion)
+        return rows * jnp.mean(jnp.exp(both)) / (count + 1.0)
+
+    normalizer = jax.lax.cond(normalizer > 0, lambda: normalizer, measure)
+    noise = count / rows
+    log_noise = jnp.log(noise + _EPSILON)
+    offset = jnp.log(normalizer) + log_noise
+    repulsion = memory.negative_softplus_sum(
+        anchors,
+        table,
+        chosen,
+        temperature=temperature,
+        offset=offset,
+        chunk_size=chunk_size,
+    )
+    loss = jax.nn.softplus(offset - attraction) + repulsion
+    return loss + count * jnp.log1p(_EPSILON / noise), normalizer
 
 
 class _Embeddings(nnx.Module):

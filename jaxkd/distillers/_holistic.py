@@ -11,11 +11,12 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Int
 
 from jaxkd import _checks, graphs, losses, memory
-from jaxkd._errors import InvalidInputError, InvalidTypeError, unknown_name
+from jaxkd._errors import InvalidInputError, unknown_name
 from jaxkd._math import l2_normalize
-from jaxkd.distillers._base import Distiller, DistillerState, require_output
+from jaxkd.distillers._base import Distiller, DistillerState, Metrics, require_output
 from jaxkd.distillers._metadata import method
 from jaxkd.distillers._sampling import (
+    check_bank_settings,
     check_contrast_labels,
     choose_sampler,
     count_negatives,
@@ -136,24 +137,21 @@ def holistic(
         Zhou et al., `Distilling Holistic Knowledge with Graph Neural Networks
         <https://arxiv.org/abs/2108.05507>`_, 2021.
     """
-    _checks.check_at_least(1, neighbors=neighbors, hops=hops, dim=dim)
-    _checks.check_finite_positive(temperature=temperature)
-    _checks.check_in_range(
-        0.0, 1.0, bank_momentum=float(bank_momentum), smoothing=float(smoothing)
+    _checks.check_at_least(1, neighbors=neighbors, hops=hops)
+    check_bank_settings(
+        dim=dim,
+        temperature=temperature,
+        bank_momentum=bank_momentum,
+        bank_dtype=bank_dtype,
+        chunk_size=chunk_size,
     )
+    _checks.check_in_range(0.0, 1.0, smoothing=float(smoothing))
     _check_weights(embedding_weight=embedding_weight, graph_weight=graph_weight)
-    if chunk_size is not None:
-        _checks.check_at_least(1, chunk_size=chunk_size)
     if negatives_from not in ("own", "cross"):
         raise unknown_name("negatives_from", negatives_from, ("own", "cross"))
     if graph_from not in _GRAPHS:
         raise unknown_name("graph_from", graph_from, _GRAPHS)
     connect = functools.partial(_GRAPHS[graph_from], k=neighbors)
-    if not jnp.issubdtype(bank_dtype, jnp.floating):
-        raise InvalidTypeError(
-            f"bank_dtype must be floating point, got {bank_dtype!r}",
-            argument="bank_dtype",
-        )
     sampler = choose_sampler(negatives, num_negatives)
     weight_of = {
         "student_embedding": embedding_weight,
@@ -166,17 +164,9 @@ def holistic(
         widths = student.embedding.shape[-1], teacher.embedding.shape[-1]
         return lambda rngs: HolisticHeads(*widths, dim=dim, hops=hops, rngs=rngs)
 
-    def contrast(terms, table, chosen):
-        """Compute InfoNCE of ``{name: (anchor, positive)}``, all against one bank."""
-        anchors = jnp.stack([anchor for anchor, _ in terms.values()])
-        positives = jnp.stack([positive for _, positive in terms.values()])
-        positives = jax.lax.stop_gradient(positives).astype(anchors.dtype)
-        attraction = jnp.sum(anchors * positives, axis=-1) / temperature
-        repulsion = memory.negative_log_sum_exp(
-            anchors, table, chosen, temperature=temperature, chunk_size=chunk_size
-        )
-        # -log(e^p / (e^p + e^n)), computed in logarithms.
-        return dict(zip(terms, jax.nn.softplus(repulsion - attraction), strict=True))
+    contrast = functools.partial(
+        _contrast, temperature=temperature, chunk_size=chunk_size
+    )
 
     def init(rngs, spec):
         teacher = require_output(spec, "holistic")
@@ -203,20 +193,14 @@ def holistic(
             near_s, near_t = connect(student), connect(teacher)
             encoded_s = heads.student_encoder(embedded_s, near_s)
             encoded_t = heads.teacher_encoder(embedded_t, near_t)
-            smooth_s = l2_normalize(
-                smoothing * old.student + (1 - smoothing) * encoded_s
-            )
-            smooth_t = l2_normalize(
-                smoothing * old.teacher + (1 - smoothing) * encoded_t
+            smooth = functools.partial(_smooth, smoothing=smoothing)
+            smooth_s, smooth_t = (
+                smooth(old.student, encoded_s),
+                smooth(old.teacher, encoded_t),
             )
             terms_s["student_graph"] = encoded_s, smooth_t
             terms_t["teacher_graph"] = encoded_t, smooth_s
-            shares = {
-                "neighbor_agreement": graphs.neighbor_agreement(near_s, near_t),
-                "student_purity": graphs.neighbor_purity(near_s, batch.labels),
-                "teacher_purity": graphs.neighbor_purity(near_t, batch.labels),
-            }
-            metrics |= {name: jnp.mean(share) for name, share in shares.items()}
+            metrics |= _neighborhoods(near_s, near_t, batch.labels)
 
         chosen = sampler(
             batch.key,
@@ -241,6 +225,34 @@ def holistic(
         return total, extra._replace(bank=bank), metrics
 
     return Distiller(init, loss)
+
+
+def _contrast(terms, table, chosen, *, temperature, chunk_size):
+    """Compute InfoNCE of ``{name: (anchor, positive)}``, all against one bank."""
+    anchors = jnp.stack([anchor for anchor, _ in terms.values()])
+    positives = jnp.stack([positive for _, positive in terms.values()])
+    positives = jax.lax.stop_gradient(positives).astype(anchors.dtype)
+    attraction = jnp.sum(anchors * positives, axis=-1) / temperature
+    repulsion = memory.negative_log_sum_exp(
+        anchors, table, chosen, temperature=temperature, chunk_size=chunk_size
+    )
+    # -log(e^p / (e^p + e^n)), computed in logarithms.
+    return dict(zip(terms, jax.nn.softplus(repulsion - attraction), strict=True))
+
+
+def _smooth(old, encoded, *, smoothing):
+    """Mix the bank's rows with the encoded ones, at unit length."""
+    return l2_normalize(smoothing * old + (1 - smoothing) * encoded)
+
+
+def _neighborhoods(near_s, near_t, labels) -> Metrics:
+    """Compare the graphs of the networks with each other and with the labels."""
+    shares = {
+        "neighbor_agreement": graphs.neighbor_agreement(near_s, near_t),
+        "student_purity": graphs.neighbor_purity(near_s, labels),
+        "teacher_purity": graphs.neighbor_purity(near_t, labels),
+    }
+    return {name: jnp.mean(share) for name, share in shares.items()}
 
 
 def _check_weights(**weights: float | int) -> None:

@@ -3,11 +3,13 @@
 import functools
 from collections.abc import Callable
 
+import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Int
 
 from jaxkd import _checks, memory
-from jaxkd._errors import InvalidInputError, unknown_name
+from jaxkd._errors import InvalidInputError, InvalidTypeError, unknown_name
 
 _MOST_NEGATIVES = 16384  # as published; the default where there are so many
 _SAMPLERS = {
@@ -15,6 +17,27 @@ _SAMPLERS = {
     "sampled": memory.sampled_negatives,
     "shared": memory.shared_negatives,
 }
+
+
+def check_bank_settings(
+    *,
+    dim: int,
+    temperature: float | int,
+    bank_momentum: float | int,
+    bank_dtype: DTypeLike,
+    chunk_size: int | None,
+) -> None:
+    """Raise unless the settings of a method with a memory bank are in range."""
+    _checks.check_at_least(1, dim=dim)
+    _checks.check_finite_positive(temperature=temperature)
+    _checks.check_in_range(0.0, 1.0, bank_momentum=float(bank_momentum))
+    if chunk_size is not None:
+        _checks.check_at_least(1, chunk_size=chunk_size)
+    if not jnp.issubdtype(bank_dtype, jnp.floating):
+        raise InvalidTypeError(
+            f"bank_dtype must be floating point, got {bank_dtype!r}",
+            argument="bank_dtype",
+        )
 
 
 def choose_sampler(
