@@ -89,6 +89,8 @@ def _cell(evidence: Mapping[str, Any]) -> str:
     if evidence["verdict"] == Verdict.LOST.value:
         return f"{measured} (lost)"
     bound = evidence["bound"]
+    if evidence["verdict"] in (Verdict.FAILS.value, Verdict.NOT_REFUTED.value):
+        return f"**{measured}** (fails, bound {float(bound):g})"
     if bound is None or evidence["verdict"] == Verdict.REFUTED.value:
         return measured
     return f"{measured} ({float(bound):g})"

@@ -44,6 +44,12 @@ def test_a_row_holds_what_each_dtype_measured_and_the_bound(certificates):
     assert "| *must fail:* d | 5.0e-01 | 5.0e-01 | 1,500 | \\|error\\| |" in page
 
 
+def test_a_failure_is_marked(certificates):
+    certificates[1]["results"][0]["claims"][0]["verdict"] = Verdict.FAILS.value
+    page = comparison.page(certificates, "Made on a machine.")
+    assert "| a \\| b | 1.0e-16 (1e-13) | **1.0e-16** (fails, bound 1e-13) |" in page
+
+
 def test_it_counts_what_holds_and_keeps_details_and_tables_of_the_first(certificates):
     page = comparison.page(certificates, "Made on a machine.")
     assert "float64: 2 of 2 claims hold; 1 of 1 controls fail" in page
