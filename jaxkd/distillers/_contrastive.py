@@ -134,13 +134,7 @@ def contrastive_representation(
         count = count_negatives(labels, num_negatives)
         params, _ = init_heads(make_heads(spec.student, teacher), rngs)
         bank = memory.init_bank(rngs.params(), len(labels), dim, dtype=bank_dtype)
-        dtype = _checks.as_float_array(bank.student[:0], "bank").dtype
-        extra = ContrastState(
-            bank,
-            jnp.asarray(labels, jnp.int32),
-            jnp.int32(count),
-            normalizer=jnp.zeros((2,), dtype),
-        )
+        extra = _initial_state(bank, labels, count)
         return DistillerState(params, extra)
 
     def loss(params, extra, student, teacher, batch):
@@ -183,6 +177,17 @@ def contrastive_representation(
         return total, extra._replace(bank=bank, normalizer=normalizer), metrics
 
     return Distiller(init, loss)
+
+
+def _initial_state(bank, labels, count) -> ContrastState:
+    """Return the state before the first batch, which measures the normalizers."""
+    dtype = _checks.as_float_array(bank.student[:0], "bank").dtype
+    return ContrastState(
+        bank,
+        jnp.asarray(labels, jnp.int32),
+        jnp.int32(count),
+        normalizer=jnp.zeros((2,), dtype),
+    )
 
 
 def _contrast_side(

@@ -13,7 +13,13 @@ from jaxtyping import Array, DTypeLike, Int
 from jaxkd import _checks, graphs, losses, memory
 from jaxkd._errors import InvalidInputError, unknown_name
 from jaxkd._math import l2_normalize
-from jaxkd.distillers._base import Distiller, DistillerState, Metrics, require_output
+from jaxkd.distillers._base import (
+    Distiller,
+    DistillerState,
+    Loss,
+    Metrics,
+    require_output,
+)
 from jaxkd.distillers._metadata import method
 from jaxkd.distillers._sampling import (
     check_bank_settings,
@@ -151,22 +157,10 @@ def holistic(
         raise unknown_name("negatives_from", negatives_from, ("own", "cross"))
     if graph_from not in _GRAPHS:
         raise unknown_name("graph_from", graph_from, _GRAPHS)
-    connect = functools.partial(_GRAPHS[graph_from], k=neighbors)
-    sampler = choose_sampler(negatives, num_negatives)
-    weight_of = {
-        "student_embedding": embedding_weight,
-        "teacher_embedding": embedding_weight,
-        "student_graph": graph_weight,
-        "teacher_graph": graph_weight,
-    }
 
     def make_heads(student, teacher):
         widths = student.embedding.shape[-1], teacher.embedding.shape[-1]
         return lambda rngs: HolisticHeads(*widths, dim=dim, hops=hops, rngs=rngs)
-
-    contrast = functools.partial(
-        _contrast, temperature=temperature, chunk_size=chunk_size
-    )
 
     def init(rngs, spec):
         teacher = require_output(spec, "holistic")
@@ -177,6 +171,44 @@ def holistic(
         bank = memory.init_bank(rngs.params(), len(labels), dim, dtype=bank_dtype)
         extra = HolisticState(bank, jnp.asarray(labels, jnp.int32), jnp.int32(count))
         return DistillerState(params, extra)
+
+    loss = _make_loss(
+        make_heads=make_heads,
+        connect=functools.partial(_GRAPHS[graph_from], k=neighbors),
+        sampler=choose_sampler(negatives, num_negatives),
+        num_negatives=num_negatives,
+        crossed=negatives_from == "cross",
+        contrast=functools.partial(
+            _contrast, temperature=temperature, chunk_size=chunk_size
+        ),
+        smooth=functools.partial(_smooth, smoothing=smoothing),
+        bank_momentum=bank_momentum,
+        embedding_weight=embedding_weight,
+        graph_weight=graph_weight,
+    )
+    return Distiller(init, loss)
+
+
+def _make_loss(
+    *,
+    make_heads,
+    connect,
+    sampler,
+    num_negatives,
+    crossed,
+    contrast,
+    smooth,
+    bank_momentum,
+    embedding_weight,
+    graph_weight,
+) -> Loss:
+    """Build the loss from the settings and the functions that they select."""
+    weight_of = {
+        "student_embedding": embedding_weight,
+        "teacher_embedding": embedding_weight,
+        "student_graph": graph_weight,
+        "teacher_graph": graph_weight,
+    }
 
     def loss(params, extra, student, teacher, batch):
         teacher = jax.lax.stop_gradient(teacher)
@@ -193,7 +225,6 @@ def holistic(
             near_s, near_t = connect(student), connect(teacher)
             encoded_s = heads.student_encoder(embedded_s, near_s)
             encoded_t = heads.teacher_encoder(embedded_t, near_t)
-            smooth = functools.partial(_smooth, smoothing=smoothing)
             smooth_s, smooth_t = (
                 smooth(old.student, encoded_s),
                 smooth(old.teacher, encoded_t),
@@ -210,7 +241,7 @@ def holistic(
             num_classes=student.logits.shape[-1],
         )
         table_s, table_t = extra.bank
-        if negatives_from == "cross":
+        if crossed:
             table_s, table_t = table_t, table_s
         parts = contrast(terms_s, table_s, chosen) | contrast(terms_t, table_t, chosen)
         metrics |= {name: jnp.mean(part) for name, part in parts.items()}
@@ -224,7 +255,7 @@ def holistic(
         )
         return total, extra._replace(bank=bank), metrics
 
-    return Distiller(init, loss)
+    return loss
 
 
 def _contrast(terms, table, chosen, *, temperature, chunk_size):
