@@ -2,12 +2,20 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
+from rich.console import Console as _Console
 from rich.table import Table
 
 from proofs_checks import certificate as certificates
 from proofs_checks._evidence import Settings
 from proofs_checks.t14_invariance import invariance_table
+
+
+class Console(_Console):
+    """A console that raises ``BrokenPipeError`` if the reader of stdout has ended."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the entry point end the command."""
+        raise BrokenPipeError
 
 
 def say(line: str) -> None:

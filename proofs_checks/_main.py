@@ -2,6 +2,8 @@
 
 import argparse
 import importlib.util
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,12 +13,15 @@ from proofs_checks._evidence import Settings
 
 DTYPES = ("float64", "float32", "bfloat16")
 
+PIPE_CLOSED = 128 + 13  # as if ended by SIGPIPE
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse a command line and run the checks.
 
     Returns:
-        The exit code: 0, or 1 if a check fails. Invalid arguments exit with code 2.
+        The exit code: 0, 1 if a check fails, or 141 if the reader of stdout has ended.
+        Invalid arguments exit with code 2.
     """
     parser = argparse.ArgumentParser(
         prog="python -m proofs_checks",
@@ -55,6 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The messages start with the name of the argument, which is the flag's too.
         flag = "--" if error.argument in vars(options) else ""
         parser.error(f"{flag}{error}")
+    except BrokenPipeError:
+        # Python flushes stdout once more when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
     except OSError as error:
         parser.error(str(error))
 

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import jax
 
-from jaxkd import training
+from jaxkd import runs, training
 from jaxkd.cli._console import Console
-
-FOLDER = "profile"
 
 # After compilation and the first, slow steps; long enough to show a pattern.
 _FIRST, _LAST = 10, 20
@@ -34,7 +32,7 @@ def profiled(
     Yields:
         The same program, which starts and stops the profiler.
     """
-    folder = run / FOLDER
+    folder = runs.RunFolder(run).profile
     taken, tracing, traced = 0, False, False
 
     def stop() -> None:

@@ -8,7 +8,7 @@ from jaxkd import cli, training
 
 @pytest.fixture
 def teacher_of(monkeypatch):
-    """The teacher's variables in a command to distil, which ends once it has them."""
+    """The teacher's variables in a command to distill, which ends once it has them."""
 
     class Reached(Exception):
         pass

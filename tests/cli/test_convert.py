@@ -78,7 +78,7 @@ def test_the_run_folder_holds_the_network_and_where_it_came_from(
     assert config["dataset"]["source"] == str(quadrants)
 
 
-def test_colour_images_get_the_published_normalisation(tmp_path, capsys):
+def test_color_images_get_the_published_normalization(tmp_path, capsys):
     path = tmp_path / "teacher.pt"
     torch.save(resnet8(classes=5, channels=3).state_dict(), path)
     cli.main(["convert", str(path), "--model", "resnet8", "--out", str(tmp_path / "t")])
@@ -91,7 +91,7 @@ def test_colour_images_get_the_published_normalisation(tmp_path, capsys):
     assert "--dataset" in refusal_of_evaluate(tmp_path / "t", capsys)
 
 
-def test_colour_images_of_another_size_have_no_normalisation_by_default(
+def test_color_images_of_another_size_have_no_normalization_by_default(
     tmp_path, capsys
 ):
     path = tmp_path / "teacher.pt"

@@ -102,7 +102,7 @@ def test_evaluation_at_another_size_is_refused_with_both(student, cached, capsys
 
 
 @pytest.mark.slow
-def test_augmented_and_mixed_images_can_be_learnt_from(tmp_path, teacher, cached):
+def test_augmented_and_mixed_images_can_be_learned_from(tmp_path, teacher, cached):
     out = tmp_path / "student"
     mixing = ("--randaugment", "1", "3", "--mixup", "0.2", "--cutmix", "1")
     cli.main(distill_arguments(teacher, out, "--method", "kd", *mixing, *cached))

@@ -17,7 +17,7 @@ AT_INFINITY += ("--temperature", "inf", "--epochs", "5")
 MATCHING = ("--method", "logit-matching", "--epochs", "5")
 
 
-def distil(teacher, out, *more):
+def distill(teacher, out, *more):
     """Runs `jaxkd distill`; returns the student's logits on the test images."""
     cli.main(distill_arguments(teacher, out, *more))
     student = build_mlp(hidden=8)(nnx.Rngs(0))
@@ -42,7 +42,7 @@ def largest_mean(logits):
 def plain(tmp_path_factory, teacher):
     """The run folder of KD by plain SGD from equal means, and its student's logits."""
     out = tmp_path_factory.mktemp("runs") / "plain"
-    return out, distil(teacher, out, *KD, "--momentum", "0", "--equal-means")
+    return out, distill(teacher, out, *KD, "--momentum", "0", "--equal-means")
 
 
 @pytest.mark.parametrize("equal_means", [True, False])
@@ -74,15 +74,15 @@ def test_plain_sgd_with_weight_decay_keeps_the_mean_logits_at_zero(
     tmp_path, teacher, plain
 ):
     assert largest_mean(plain[1]) < 1e-6
-    own = distil(teacher, tmp_path / "own", *KD, "--momentum", "0")
+    own = distill(teacher, tmp_path / "own", *KD, "--momentum", "0")
     assert largest_mean(own) > 1e-2
 
 
 def test_the_published_optimizer_keeps_them_and_kd_at_infinity_is_logit_matching(
     tmp_path, teacher
 ):
-    softened = distil(teacher, tmp_path / "kd", *AT_INFINITY, "--equal-means")
-    matched = distil(teacher, tmp_path / "lm", *MATCHING, "--equal-means")
+    softened = distill(teacher, tmp_path / "kd", *AT_INFINITY, "--equal-means")
+    matched = distill(teacher, tmp_path / "lm", *MATCHING, "--equal-means")
     for logits in (softened, matched):
         assert largest_mean(logits) < 1e-6
     np.testing.assert_allclose(softened, matched, atol=1e-5)

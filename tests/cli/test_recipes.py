@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
         ("hkd+kd", ("ce", "hkd", "kd")),
     ],
 )
-def test_distils_by_every_recipe(tmp_path, teacher, method, parts):
+def test_distills_by_every_recipe(tmp_path, teacher, method, parts):
     cli.main(distill_arguments(teacher, tmp_path / "run", "--method", method))
     last = runs.read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]
     assert last["epoch"] == 2

@@ -9,7 +9,7 @@ from jaxkd import cli, runs
 @pytest.mark.skipif(
     not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR names no prepared data"
 )
-def test_trains_and_distils_on_fashion_mnist(tmp_path, capsys):
+def test_trains_and_distills_on_fashion_mnist(tmp_path, capsys):
     small = ("--epochs", "2", "--subset", "2000")
     teacher, student = tmp_path / "teacher", tmp_path / "student"
     cli.main(

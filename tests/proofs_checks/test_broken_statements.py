@@ -23,7 +23,7 @@ def no_factor(student, teacher, *, temperature, stop_teacher_gradient=True):
     return jnp.sum(p * (log_p - log_q), axis=-1)
 
 
-def cancelling(student, teacher, *, temperature, stop_teacher_gradient=True):
+def canceling(student, teacher, *, temperature, stop_teacher_gradient=True):
     return temperature**2 * no_factor(student, teacher, temperature=temperature)
 
 
@@ -49,7 +49,7 @@ exact = losses.soft_target_kl
     "broken, name",
     [
         (no_factor, "T3"),
-        (cancelling, "T3"),
+        (canceling, "T3"),
         (a_thousandth_more, "T5"),
         (reversed_roles, "T6"),
         (sees_the_mean, "T1"),

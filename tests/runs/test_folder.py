@@ -17,11 +17,10 @@ NAMES = {
         for name in ("config", "metrics", "summary", "report", "checkpoints", "wandb")
     )
 }
-# The command line still names some of them.
 ROOMS = [
     path
     for path in Path(jaxkd.__file__).parent.rglob("*.py")
-    if path.relative_to(Path(jaxkd.__file__).parent).parts[0] not in ("runs", "cli")
+    if path.relative_to(Path(jaxkd.__file__).parent).parts[0] != "runs"
 ]
 
 

@@ -63,7 +63,7 @@ def whole(banked):
     return training.fit(banked, banked.start(0), epochs=3)
 
 
-def test_learns_a_problem_that_can_be_learnt(plain):
+def test_learns_a_problem_that_can_be_learned(plain):
     _, history = training.fit(plain, plain.start(0), epochs=30)
     assert history[-1]["test/accuracy"] == 1.0
 
