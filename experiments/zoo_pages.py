@@ -1,9 +1,9 @@
-"""The tables of the methods and of the invariances, from the code's own metadata.
+"""Write the tables of methods and invariances from the code's metadata.
 
     python -m experiments.zoo_pages
 
-Run it after a loss or a method has been added or changed. It rewrites the table in
-docs/methods.md and the page docs/invariances.md; a test compares them with the code.
+Run this after you add or change a loss or a method. It rewrites the table in
+docs/methods.md and the page docs/invariances.md. A test compares both with the code.
 """
 
 import inspect
@@ -24,14 +24,14 @@ _REFERENCE = re.compile(r"(?:After )?(.+?), `[^`]*<(\S+)>`_.*?, (\d{4})", re.DOT
 
 
 def methods_page() -> str:
-    """The page of the methods, with the table as the code has it."""
+    """Return the page of the methods, with the table from the code."""
     rows = "".join(map(row, distillers.METHODS))
     page = (DOCS / "methods.md").read_text()
     return _TABLE.sub(lambda _: HEADER + rows, page, count=1)
 
 
 def row(method: distillers.Method) -> str:
-    """A method's row of the table."""
+    """Return a method's row of the table."""
     weights = ", ".join(f"{part} {weight:g}" for part, weight in method.weights.items())
     functions = ", ".join(f"`{loss.__name__}`" for loss in method.losses)
     cells = (
@@ -46,7 +46,7 @@ def row(method: distillers.Method) -> str:
 
 
 def reference(method: distillers.Method) -> str:
-    """A link to the method's paper, which its docstring cites first."""
+    """Return a link to the paper that the method's docstring cites first."""
     *_, cited = (inspect.getdoc(method.build) or "").partition("References:\n")
     if not cited:
         return ""
@@ -61,7 +61,7 @@ def reference(method: distillers.Method) -> str:
 
 
 def pages() -> dict[str, str]:
-    """The text of each page, by its name."""
+    """Return the text of each page, by its file name."""
     return {"methods.md": methods_page(), "invariances.md": invariances.page()}
 
 
