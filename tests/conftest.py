@@ -1,5 +1,7 @@
 """Every test runs with strict dtypes, no rank promotion and checked shapes."""
 
+import contextlib
+import importlib.metadata
 import os
 import shutil
 import tempfile
@@ -28,23 +30,54 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_configure(config):
+    """Compile quickly in this process and its children, except for slow tests.
+
+    Most programs of the quick tests run once, and compiling them would take most of the
+    time. Slow tests train, which is worth an optimized program.
+    """
+    if config.option.markexpr != "not slow":
+        return
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    jax.config.update("jax_disable_most_optimizations", True)
+    # XLA's older code generator, which later versions do not have, is quicker still.
+    if importlib.metadata.version("jaxlib").startswith("0.10."):
+        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+
+
 def pytest_unconfigure():
-    """Removes the compiled programs when the process that made the folder ends."""
+    """Remove the compiled programs when the process that made the folder ends."""
     if _own_cache is not None:
         shutil.rmtree(_own_cache, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
 def quickly_compiled():
-    """Leaves out what XLA optimizes: for tests that run once what they compile."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    """Leave out XLA's optimizations, in slow tests too: programs that run once."""
+    with _optimizing(False):
+        yield
+
+
+@pytest.fixture(scope="module")
+def optimized():
+    """Compile with all of XLA's optimizations: for claims about the compiled code."""
+    with _optimizing(True):
+        yield
+
+
+@contextlib.contextmanager
+def _optimizing(wanted):
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", not wanted)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture
 def x64():
-    """Runs the test in float64."""
+    """Run the test in float64."""
     with jax.enable_x64(True):
         yield
 
@@ -66,9 +99,7 @@ def teacher(tmp_path_factory, quadrants):
     from jaxkd import cli
 
     out = tmp_path_factory.mktemp("runs") / "teacher"
-    # Optimized, whichever module is the first to ask: other runs have its bits.
-    quick = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", False)
-    cli.main(train_arguments(quadrants, out))
-    jax.config.update("jax_disable_most_optimizations", quick)
+    # Whichever module asks first: other runs are compared with its bits.
+    with _optimizing(os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS") != "1"):
+        cli.main(train_arguments(quadrants, out))
     return out
