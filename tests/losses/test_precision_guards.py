@@ -12,6 +12,9 @@ from reference import soft_targets as reference
 
 from jaxkd import losses
 
+# Optimizations could undo the measures.
+pytestmark = pytest.mark.usefixtures("optimized")
+
 VALUE_BOUND = 1e-6
 GRADIENT_BOUND = 1e-5
 
