@@ -3,6 +3,7 @@
 Imports no JAX, so that ``--help`` is fast.
 """
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,11 @@ _KINDS: dict[type, tuple[str, Callable[[str], Any]]] = {
     str: ("STR", str),
     Path: ("PATH", Path),
 }
+_ONE_WORD: dict[Any, tuple[type, bool]] = {
+    **{kind: (kind, False) for kind in _KINDS},
+    **{kind | None: (kind, True) for kind in _KINDS},
+}
+"""Kind of a type of one word, and whether ``None`` is allowed."""
 _EXAMPLES: dict[type, str] = {
     float: "pairs of a part and its weight, such as ce 1 kd 0.5",
     str: "pairs of a name and a value, such as b1 0.9",
@@ -42,11 +48,13 @@ _EXAMPLES: dict[type, str] = {
 @VALUE_TYPES.primitive_rule
 def _one_word(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
     """Read an integer, a number, a text or a path; ``None`` where that is allowed."""
-    kinds = {kind | None: kind for kind in _KINDS} | {kind: kind for kind in _KINDS}
-    if info.type not in kinds:
-        return None
-    kind = kinds[info.type]
-    optional = info.type is not kind
+    found = _ONE_WORD.get(info.type)
+    return None if found is None else _spec_of_one_word(*found)
+
+
+# tyro asks for every option of every command: each specification is built once.
+@functools.cache
+def _spec_of_one_word(kind: type, optional: bool) -> PrimitiveConstructorSpec:
     metavar, read = _KINDS[kind]
 
     def from_words(words: list[str]) -> Any:
@@ -67,8 +75,11 @@ def _numbers(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
     numbers = tuple[float, ...]
     if info.type not in (numbers, numbers | None):
         return None
-    optional = info.type != numbers
+    return _spec_of_numbers(optional=info.type != numbers)
 
+
+@functools.cache
+def _spec_of_numbers(*, optional: bool) -> PrimitiveConstructorSpec:
     def from_words(words: list[str]) -> tuple[float, ...] | None:
         return None if optional and words == ["None"] else tuple(map(_number, words))
 
@@ -87,7 +98,11 @@ def _pairs(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
     kinds: dict[Any, type] = {dict[str, float]: float, dict[str, str]: str}
     if info.type not in kinds:
         return None
-    kind = kinds[info.type]
+    return _spec_of_pairs(kinds[info.type])
+
+
+@functools.cache
+def _spec_of_pairs(kind: type) -> PrimitiveConstructorSpec:
     metavar, read = _KINDS[kind]
 
     def from_words(words: list[str]) -> dict[str, Any]:
@@ -111,9 +126,11 @@ def _pairs(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
 @VALUE_TYPES.primitive_rule
 def _randaugment(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
     """Read the number of operations and their magnitude."""
-    if info.type != tuple[int, float] | None:
-        return None
+    return _spec_of_randaugment() if info.type == tuple[int, float] | None else None
 
+
+@functools.cache
+def _spec_of_randaugment() -> PrimitiveConstructorSpec:
     def from_words(words: list[str]) -> tuple[int, float] | None:
         if words == ["None"]:
             return None

@@ -77,6 +77,8 @@ def test_the_average_teaches(tmp_path, averaged, teacher_of):
     assert_bitwise_equal(teacher, state(averaged))
 
 
+# tests/training/step/test_moving_average.py shows the same of the loop.
+@pytest.mark.slow
 def test_it_resumes_to_the_same_average(tmp_path, quadrants, averaged):
     run = shutil.copytree(averaged, tmp_path / "run")
     shutil.rmtree(run / "checkpoints" / "9")

@@ -68,13 +68,12 @@ def test_train_refuses(tmp_path, quadrants, capsys, arguments, says):
         (["--temperature", "0"], "--temperature must be positive, got 0"),
         (["--temperature", "-4"], "--temperature must be positive, got -4"),
         (["--hkd.temperature", "0"], "--hkd.temperature must be positive"),
-        (["--hkd.num-negatives", "31"], "num_negatives"),
+        (["--hkd.num-negatives", "31"], "--hkd.num-negatives is 31, but class 0 holds"),
         (["--hkd.dim", "0"], "--hkd.dim must be at least 1, got 0"),
         (["--teacher-trial", "-1"], "--teacher-trial must be at least 0"),
         (
             ["--method", "kd", "--hkd.neighbors", "4"],
-            "--hkd.neighbors: neighbors would have no effect: --method kd has no part "
-            "'hkd'",
+            "--hkd.neighbors would have no effect: --method kd has no part 'hkd'",
         ),
         (
             ["--method", "hkd", "--temperature", "2"],

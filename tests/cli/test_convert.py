@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from cli_arguments import distill_arguments
+from flax import nnx
+from support import assert_bitwise_equal
 from torch_support import as_numpy, logits, resnet8
 
 from jaxkd import cli, interchange, runs, training
@@ -54,7 +56,13 @@ def test_evaluate_finds_the_accuracy_that_pytorch_has(converted, quadrants, caps
     assert f"test accuracy {accuracy:.2%}" in printed
 
 
-def test_distill_takes_it_as_a_teacher(tmp_path, converted):
+def test_distill_takes_it_as_a_teacher(tmp_path, converted, teacher_of):
+    taken = teacher_of(distill_arguments(converted, tmp_path / "student"))
+    assert_bitwise_equal(taken, nnx.state(runs.load_network(converted).module))
+
+
+@pytest.mark.slow
+def test_a_student_is_trained_with_it_as_the_teacher(tmp_path, converted):
     out = tmp_path / "student"
     cli.main(distill_arguments(converted, out, "--method", "kd", "--epochs", "1"))
     assert (out / "summary.json").is_file()

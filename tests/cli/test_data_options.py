@@ -11,6 +11,8 @@ from support import make_dataset
 
 from jaxkd import cli, runs
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -2,8 +2,11 @@
 
 import pytest
 
+import proofs_checks
+from jaxkd import runs
 from jaxkd._errors import InvalidInputError
 from jaxkd.cli._errors import flag_of, message_for
+from jaxkd.cli._method import make_distiller
 from jaxkd.cli._options import parse
 
 TRAIN = "train --dataset d --model m --out o"
@@ -49,6 +52,71 @@ DISTILL = "distill --teacher t --model m --out o"
 def test_the_flag_of_an_argument(line, argument, flag):
     found = flag_of(argument, parse(line.split()))
     assert found == flag or found.startswith(flag)
+
+
+@pytest.mark.parametrize(
+    "line, says",
+    [
+        ("--settings rkd.angle_weight -1", "--settings rkd.angle_weight must be"),
+        (
+            "--method rkd --settings rkd.distance_weight 0 rkd.angle_weight 0",
+            "--settings rkd.distance_weight and angle_weight are both 0",
+        ),
+        ("--method hkd --hkd.embedding-weight -1", "--hkd.embedding-weight must be"),
+        ("--method hkd --hkd.graph-weight nan", "--hkd.graph-weight must be"),
+        (
+            "--method hkd --hkd.embedding-weight 0 --hkd.graph-weight 0",
+            "--hkd.embedding-weight and graph_weight are both 0",
+        ),
+        (
+            "--method mlkd --settings mlkd.temperatures []",
+            "--settings mlkd.temperatures must hold at least one temperature",
+        ),
+        (
+            "--method mlkd --settings mlkd.temperatures [0]",
+            "--settings mlkd.temperatures must be",
+        ),
+    ],
+)
+def test_an_error_of_a_method_begins_with_the_flag(line, says):
+    method = [] if "--method" in line else ["--method", "rkd"]
+    options = parse([*DISTILL.split(), *method, *line.split()])
+    with pytest.raises(InvalidInputError) as caught:
+        make_distiller(options)
+    assert message_for(caught.value, options).startswith(says)
+
+
+@pytest.mark.parametrize(
+    "line, fails, says",
+    [
+        (
+            f"{TRAIN} --width 7",
+            lambda: runs.NetworkConfig("vit_ti", 7, "float32", 3, (8, 8, 1)).abstract(),
+            "--width must be a multiple of",
+        ),
+        (
+            f"{TRAIN} --width 7",
+            lambda: runs.NetworkConfig(
+                "ShuffleV1", 7, "float32", 3, (32, 32, 3)
+            ).abstract(),
+            "--width must be a multiple of 12",
+        ),
+        (
+            "verify --cases 0",
+            lambda: proofs_checks.main_from_options(cases=0),
+            "--cases must be at least 1, got 0",
+        ),
+        (
+            "verify --seed -1",
+            lambda: proofs_checks.main_from_options(seed=-1),
+            "--seed must not be negative, got -1",
+        ),
+    ],
+)
+def test_an_error_of_the_library_begins_with_the_flag(line, fails, says):
+    with pytest.raises(InvalidInputError) as caught:
+        fails()
+    assert message_for(caught.value, parse(line.split())).startswith(says)
 
 
 @pytest.mark.parametrize(

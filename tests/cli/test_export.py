@@ -5,7 +5,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 import safetensors
-from cli_arguments import train_arguments
+from flax import nnx
+from model_support import move_from_identity
+from run_support import CONFIG, NETWORK, write_config
+from support import build_resnet
 
 from jaxkd import cli, interchange, runs, training
 
@@ -13,11 +16,14 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 @pytest.fixture(scope="module")
-def resnet(tmp_path_factory, quadrants):
-    """The run folder of a resnet8 with 4 channels."""
+def resnet(tmp_path_factory):
+    """The run folder of a resnet8 with 4 channels, made by hand."""
     out = tmp_path_factory.mktemp("runs") / "resnet"
-    more = ("--model", "resnet8", "--width", "4", "--epochs", "1")
-    cli.main(train_arguments(quadrants, out, *more))
+    network = build_resnet()(nnx.Rngs(0))
+    move_from_identity(network)
+    write_config(out, CONFIG | {"network": NETWORK | {"model": "resnet8", "width": 4}})
+    checkpoints = training.Checkpoints(out / "checkpoints")
+    checkpoints.save_network(network, {"history": []}, step=1)
     return out
 
 

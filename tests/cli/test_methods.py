@@ -84,6 +84,8 @@ def test_a_method_that_needs_feature_maps_refuses_networks_without(
     assert "the student's output has 0 stages" in refusal(arguments, capsys)
 
 
+# tests/training/test_two_stages.py shows the same of the loop.
+@pytest.mark.slow
 def test_a_method_of_two_stages_is_trained_and_resumed(tmp_path, teacher):
     more = ("--method", "sskd", "--settings", "sskd.pretraining_epochs", "1")
     arguments = distill_arguments(teacher, tmp_path / "run", *more)

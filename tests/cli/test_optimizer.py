@@ -13,6 +13,8 @@ from jaxkd.cli._options import OptimizerOptions
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
+# The next test shows that the options reach the optimizer.
+@pytest.mark.slow
 def test_any_optimizer_schedule_clipping_and_accumulation_train(tmp_path, teacher):
     out = tmp_path / "run"
     more = ("--method", "kd", "--trials", "2", "--optimizer", "adamw")

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
     [
         ("kd", ("ce", "kd")),
         ("logit-matching", ("lm",)),
-        ("hkd+kd", ("ce", "hkd", "kd")),
+        pytest.param("hkd+kd", ("ce", "hkd", "kd"), marks=pytest.mark.slow),
     ],
 )
 def test_distills_by_every_recipe(tmp_path, teacher, method, parts):

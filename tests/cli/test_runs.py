@@ -7,7 +7,8 @@ from cli_arguments import distill_arguments, train_arguments
 from PIL import Image
 
 from jaxkd import cli, data, distillers, runs, training
-from jaxkd.cli._options import HolisticOptions
+from jaxkd.cli._method import make_distiller
+from jaxkd.cli._options import HolisticOptions, parse
 
 
 def test_a_run_folder_holds_config_metrics_checkpoints_and_plots(teacher):
@@ -34,27 +35,25 @@ def test_the_holistic_options_have_the_librarys_defaults():
         assert option.default == library[option.name].default, option.name
 
 
-@pytest.mark.parametrize(
-    "option, value",
-    [
-        ("neighbors", 2),
-        ("hops", 2),
-        ("dim", 16),
-        ("temperature", 0.2),
-        ("bank_momentum", 0.1),
-        ("smoothing", 0.1),
-        ("num_negatives", 5),
-        ("negatives", "shared"),
-        ("negatives_from", "cross"),
-        ("graph_from", "embeddings"),
-        ("embedding_weight", 0.5),
-        ("graph_weight", 0.5),
-        ("bank_dtype", "bfloat16"),
-    ],
-)
-def test_every_holistic_option_reaches_its_argument(
-    tmp_path, teacher, monkeypatch, option, value
-):
+HOLISTIC = {
+    "neighbors": 2,
+    "hops": 2,
+    "dim": 16,
+    "temperature": 0.2,
+    "bank_momentum": 0.1,
+    "smoothing": 0.1,
+    "num_negatives": 5,
+    "negatives": "shared",
+    "negatives_from": "cross",
+    "graph_from": "embeddings",
+    "embedding_weight": 0.5,
+    "graph_weight": 0.25,
+    "bank_dtype": "bfloat16",
+}
+"""Values other than the defaults, for every option of the holistic loss."""
+
+
+def test_every_holistic_option_reaches_its_argument(tmp_path, monkeypatch):
     given = {}
 
     class Reached(Exception):
@@ -64,11 +63,18 @@ def test_every_holistic_option_reaches_its_argument(
         given.update(settings)
         raise Reached
 
+    holistic.__signature__ = inspect.signature(distillers.holistic)
     monkeypatch.setitem(distillers.PARTS, "hkd", holistic)
-    flag = f"--hkd.{option.replace('_', '-')}"
+    flags = [
+        word
+        for option, value in HOLISTIC.items()
+        for word in (f"--hkd.{option.replace('_', '-')}", str(value))
+    ]
+    options = parse(distill_arguments(tmp_path, tmp_path / "run", *flags))
     with pytest.raises(Reached):
-        cli.main(distill_arguments(teacher, tmp_path / "run", flag, str(value)))
-    assert given == {option: value}
+        make_distiller(options)
+    assert HOLISTIC.keys() == {f.name for f in dataclasses.fields(HolisticOptions)}
+    assert given == HOLISTIC
 
 
 def test_evaluate_prints_the_accuracy_of_the_last_epoch(teacher, capsys):

@@ -23,6 +23,8 @@ needs_main_thread = pytest.mark.skipif(
 @needs_main_thread
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_a_request_and_handlers_come_back(number):
+    # A shell starts a command in the background with SIGINT ignored.
+    started_with = signal.signal(number, signal.default_int_handler)
     before = [signal.getsignal(n) for n in _signals.SIGNALS]
     with _signals.stop_when_asked() as stop:
         assert not stop()
@@ -31,7 +33,9 @@ def test_a_signal_is_a_request_and_handlers_come_back(number):
         while not stop() and time.monotonic() < deadline:
             time.sleep(0.001)
         assert stop()
-    assert [signal.getsignal(n) for n in _signals.SIGNALS] == before
+    after = [signal.getsignal(n) for n in _signals.SIGNALS]
+    signal.signal(number, started_with)
+    assert after == before
 
 
 def test_in_another_thread_nothing_is_handled():

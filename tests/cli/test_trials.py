@@ -27,6 +27,8 @@ def student(run, trial=0):
     return nnx.state(network)
 
 
+# tests/training/test_trials.py shows the same of the programs.
+@pytest.mark.slow
 def test_a_trial_is_the_run_of_its_seed_alone(tmp_path, teacher, trials):
     alone = tmp_path / "alone"
     cli.main(distill_arguments(teacher, alone, "--method", "kd", "--seed", "2"))
@@ -87,6 +89,7 @@ def test_a_record_of_one_trial_has_its_values():
     assert runs.select_trial({"epoch": 3, "a": 2.0}, 0) == {"epoch": 3, "a": 2.0}
 
 
+@pytest.mark.slow
 def test_trials_resume(tmp_path, teacher, trials):
     run = tmp_path / "run"
     shutil.copytree(trials, run)

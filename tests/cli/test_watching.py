@@ -11,10 +11,10 @@ import types
 import jax
 import pytest
 from cli_arguments import train_arguments
-from rich.console import Console
 
 from jaxkd import cli, runs, training
 from jaxkd.cli import _profile
+from jaxkd.cli._console import Console
 
 
 @dataclasses.dataclass

@@ -301,6 +301,8 @@ def run_smoke(root, name, method, *more, jaxkd=cli.main):
 SMALLEST = ("mlp", "--trials", "1")
 
 
+# The next test reads its commands; the tests of the commands train.
+@pytest.mark.slow
 def test_the_smallest_variant_runs_end_to_end(tmp_path):
     assert run_smoke(tmp_path, "hkd_table1", "kd", *SMALLEST)["epochs"] == 2
 

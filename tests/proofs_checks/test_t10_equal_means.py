@@ -165,7 +165,14 @@ def test_the_teacher_made_for_it_has_the_students_means_and_other_logits():
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "float64",
+        pytest.param("float32", marks=pytest.mark.slow),
+        pytest.param("bfloat16", marks=pytest.mark.slow),
+    ],
+)
 def test_the_conv_net_computes_in_the_dtype_and_can_be_centered(dtype):
     student, _ = built(CONV, dtype)
     images = np.random.default_rng(0).normal(size=(6, 6, 6, 1))

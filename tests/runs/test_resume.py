@@ -165,6 +165,8 @@ def test_a_run_with_only_damaged_checkpoints_is_refused(trained, program):
     assert (trained / "checkpoints" / "9").is_dir()
 
 
+# tests/training/storage/test_checkpoints.py shows the same of the checkpoints alone.
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_set_aside_and_made_again(
     quadrants, trained, capsys
 ):
