@@ -7,12 +7,18 @@ from jaxkd import data
 from jaxkd._errors import InvalidInputError
 from jaxkd.data._augment import _crop
 
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 BOTH = data.Augmentation(crop_padding=2, flip=True)
 
 
 def random_images(*shape, low=0):
     rng = np.random.default_rng(0)
     return jnp.asarray(rng.integers(low, 256, shape, dtype=np.uint8))
+
+
+compiled = jax.jit(data.augment, static_argnums=2)
 
 
 def windows(image, padding, flip):
@@ -47,9 +53,7 @@ def test_crop_matches_slicing_at_the_same_offsets(shape):
 @pytest.mark.parametrize("padding", [0, 2])
 def test_each_image_becomes_a_window_of_the_padded_image(padding, flip):
     images = random_images(16, 6, 5, 3)
-    augmented = data.augment(
-        jax.random.key(0), images, data.Augmentation(padding, flip)
-    )
+    augmented = compiled(jax.random.key(0), images, data.Augmentation(padding, flip))
     for image, result in zip(np.asarray(images), np.asarray(augmented), strict=True):
         assert any((result == w).all() for w in windows(image, padding, flip))
 
@@ -57,7 +61,7 @@ def test_each_image_becomes_a_window_of_the_padded_image(padding, flip):
 def test_all_windows_and_both_orientations_are_equally_likely():
     image = random_images(1, 3, 4, 1, low=1)
     draws = 9000
-    augmented = data.augment(
+    augmented = compiled(
         jax.random.key(0),
         jnp.repeat(image, draws, axis=0),
         data.Augmentation(crop_padding=1, flip=True),
@@ -74,14 +78,14 @@ def test_all_windows_and_both_orientations_are_equally_likely():
 
 def test_padding_is_black():
     images = jnp.full((64, 4, 4, 1), 255, jnp.uint8)
-    augmented = np.asarray(data.augment(jax.random.key(0), images, BOTH))
+    augmented = np.asarray(compiled(jax.random.key(0), images, BOTH))
     assert set(np.unique(augmented)) == {0, 255}
 
 
 @pytest.mark.parametrize("dtype", [jnp.uint8, jnp.float32, jnp.bfloat16])
 def test_dtype_and_shape_are_kept(dtype):
     images = jnp.ones((2, 4, 5, 1), dtype)
-    augmented = data.augment(jax.random.key(0), images, BOTH)
+    augmented = compiled(jax.random.key(0), images, BOTH)
     assert augmented.dtype == dtype
     assert augmented.shape == images.shape
 
@@ -89,7 +93,7 @@ def test_dtype_and_shape_are_kept(dtype):
 def test_the_same_key_gives_the_same_images_and_another_key_other_images():
     images = random_images(16, 6, 5, 3)
     first, same, other = (
-        data.augment(jax.random.key(seed), images, BOTH) for seed in (0, 0, 1)
+        compiled(jax.random.key(seed), images, BOTH) for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first, same)
     assert (first != other).any()
@@ -98,14 +102,14 @@ def test_the_same_key_gives_the_same_images_and_another_key_other_images():
 def test_jit_agrees_with_eager():
     images = random_images(16, 6, 5, 3)
     key = jax.random.key(0)
-    compiled = jax.jit(data.augment, static_argnums=2)(key, images, BOTH)
-    np.testing.assert_array_equal(compiled, data.augment(key, images, BOTH))
+    eager = data.augment(key, images, BOTH)
+    np.testing.assert_array_equal(compiled(key, images, BOTH), eager)
 
 
 @pytest.mark.usefixtures("x64")
 def test_x64_agrees():
     images = random_images(4, 6, 5, 3)
-    assert data.augment(jax.random.key(0), images, BOTH).dtype == jnp.uint8
+    assert compiled(jax.random.key(0), images, BOTH).dtype == jnp.uint8
 
 
 def test_nothing_is_traced_if_all_augmentations_are_off():

@@ -6,6 +6,9 @@ import pytest
 from jaxkd import data
 from jaxkd._errors import InvalidInputError
 
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 BATCH = 12
 LABELS = jnp.arange(BATCH)
 # Every image is constant, with the value of its label: what is mixed in shows.
@@ -70,9 +73,9 @@ def test_each_batch_uses_one_of_both_methods():
 
 
 def test_the_share_of_mixup_has_the_folded_beta_distribution():
-    draws = jax.vmap(
-        lambda key: data.mix(key, IMAGES, LABELS, data.Augmentation(mixup=0.4))[1].share
-    )(jax.random.split(jax.random.key(0), 4000))
+    share = lambda key: data.mix(key, IMAGES, LABELS, settings)[1].share
+    settings = data.Augmentation(mixup=0.4)
+    draws = jax.jit(jax.vmap(share))(jax.random.split(jax.random.key(0), 4000))
     rng = np.random.default_rng(0).beta(0.4, 0.4, 200_000)
     expected = np.minimum(rng, 1 - rng)
     for q in (0.25, 0.5, 0.75):

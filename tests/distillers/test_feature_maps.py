@@ -182,7 +182,7 @@ def test_hint_refuses_maps_that_no_regressor_fits():
     student, teacher = outputs()
     larger = jnp.ones((4, 20, 20, 5))
     teacher = ModelOutput(*teacher[:2], (*teacher.stages[:2], larger))
-    with pytest.raises(InvalidInputError, match="got 2x2 and 20x20"):
+    with pytest.raises(InvalidInputError, match="got maps of 2x2 and 20x20"):
         distillers.hint().init(nnx.Rngs(0), spec_of(student, teacher))
 
 

@@ -58,10 +58,17 @@ def expected_terms(params, extra, student, teacher, rows, weights, **settings):
     "settings",
     [
         {},
-        {"hops": 2, "temperature": 0.5, "smoothing": 0.3},
-        {"negatives_from": "cross"},
-        {"graph_from": "embeddings"},
-        {"neighbors": 8},
+        {"hops": 2, "temperature": 0.5, "smoothing": 0.3, "negatives_from": "cross"},
+        {"graph_from": "embeddings", "neighbors": 8},
+        *(
+            pytest.param(settings, marks=pytest.mark.slow)
+            for settings in [
+                {"hops": 2, "temperature": 0.5, "smoothing": 0.3},
+                {"negatives_from": "cross"},
+                {"graph_from": "embeddings"},
+                {"neighbors": 8},
+            ]
+        ),
     ],
 )
 def test_the_loss_and_its_parts_match_the_definition(settings):
@@ -95,7 +102,7 @@ def test_the_gradient_is_that_of_the_definition_with_constant_positives():
         moved = student._replace(embedding=features)
         return loss_of(method)(params, extra, moved, teacher, batch_of(rows))[0].sum()
 
-    gradient = jax.grad(total, argnums=(0, 1))(params, student.embedding)
+    gradient = jax.jit(jax.grad(total, argnums=(0, 1)))(params, student.embedding)
     point = jax.tree.map(np.float64, (params, student.embedding))
     for seed in range(3):
         rng = np.random.default_rng(seed)
@@ -128,24 +135,19 @@ def test_every_sampler_matches_infonce_over_gathered_rows(negatives):
     batch = batch_of(rows)
     _, _, metrics = loss_of(method)(params, extra, student, teacher, batch)
 
-    chosen = samplers[negatives](
-        batch.key,
-        batch.labels,
-        jnp.asarray(LABELS),
-        num_negatives=8,
-        num_classes=CLASSES,
-    )
+    draw = functools.partial(samplers[negatives], num_negatives=8, num_classes=CLASSES)
+    chosen = jax.jit(draw)(batch.key, batch.labels, jnp.asarray(LABELS))
     candidates = np.arange(ROWS) if chosen.rows is None else np.asarray(chosen.rows)
     embedded = reference.embed(
         jax.tree.map(np.float64, params)["student_embedding"]["linear"],
         np.float64(student.embedding),
     )
     table, other = np.asarray(extra.bank.student), np.asarray(extra.bank.teacher)
-    values = []
+    info_nce, values = jax.jit(losses.info_nce), []
     for i, row in enumerate(rows):
         own = candidates[np.asarray(chosen.mask())[:, i]]
         values.append(
-            losses.info_nce(
+            info_nce(
                 jnp.asarray(embedded[i] @ other[row]),
                 jnp.asarray(table[own] @ embedded[i]),
                 temperature=0.07,
@@ -261,7 +263,8 @@ def test_no_gradient_reaches_the_teacher_the_logits_or_the_bank():
         state = extra._replace(bank=bank)
         return loss_of(method)(params, state, moved, teacher, batch_of(rows))[0].sum()
 
-    grads = jax.grad(total, argnums=(0, 1, 2))(extra.bank, student.logits, teacher)
+    of_constants = jax.jit(jax.grad(total, argnums=(0, 1, 2)))
+    grads = of_constants(extra.bank, student.logits, teacher)
     for leaf in jax.tree.leaves(grads):
         np.testing.assert_array_equal(leaf, 0.0)
 
@@ -272,10 +275,9 @@ def test_an_optimizer_step_lowers_the_loss():
 
     @jax.jit
     def total(params):
-        return loss_of(method)(params, extra, student, teacher, batch_of(rows))[
-            0
-        ].mean()
+        loss, *_ = loss_of(method)(params, extra, student, teacher, batch_of(rows))
+        return loss.mean()
 
-    before, grads = jax.value_and_grad(total)(params)
+    before, grads = jax.jit(jax.value_and_grad(total))(params)
     after = total(jax.tree.map(lambda p, g: p - 0.01 * g, params, grads))
     assert after < before

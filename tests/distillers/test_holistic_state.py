@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,17 @@ from holistic_support import (
 from jaxkd import distillers
 from jaxkd._errors import InvalidInputError
 from jaxkd.distillers import Spec
+
+# Each program runs once or twice on a few numbers.
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+
+@pytest.fixture
+def optimized(quickly_compiled):
+    """Let XLA optimize what the test compiles."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 def test_updated_rows_have_length_one_and_the_others_stay():
@@ -49,16 +62,25 @@ def test_a_weight_of_zero_leaves_the_graph_out_of_the_program():
     assert "top_k" not in program
 
 
-@pytest.mark.parametrize("size", [1, 2])
+@functools.cache
+def gradient_of(method):
+    """The compiled mean loss and new state, with the gradient by the parameters."""
+
+    def total(params, extra, student, teacher, batch):
+        loss, new, _ = method.loss(params, extra, student, teacher, batch)
+        return loss.mean(), new
+
+    return jax.jit(jax.value_and_grad(total, has_aux=True))
+
+
+@pytest.mark.parametrize("size", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_batches_smaller_than_the_neighborhood_train_everything(size):
     method, params, extra = start(dtype=np.float32, neighbors=8)
     student, teacher, rows = outputs(batch=size, dtype=np.float32)
 
-    def total(params):
-        loss, new, _ = loss_of(method)(params, extra, student, teacher, batch_of(rows))
-        return loss.mean(), new
-
-    (loss, new), grads = jax.value_and_grad(total, has_aux=True)(params)
+    (loss, new), grads = gradient_of(method)(
+        params, extra, student, teacher, batch_of(rows)
+    )
     assert np.isfinite(loss)
     for leaf in jax.tree.leaves(grads):
         assert np.isfinite(leaf).all()
@@ -66,8 +88,12 @@ def test_batches_smaller_than_the_neighborhood_train_everything(size):
     assert np.all(new.bank.student[rows] != extra.bank.student[rows])
 
 
-def test_eager_and_jit_agree_and_tracing_happens_once():
-    method, params, extra = start(dtype=np.float32, negatives="sampled", chunk_size=16)
+def sampled():
+    return start(dtype=np.float32, negatives="sampled", chunk_size=16)
+
+
+def test_the_state_and_another_batch_cause_no_second_trace():
+    method, params, extra = sampled()
     student, teacher, rows = outputs(dtype=np.float32)
     traces = []
 
@@ -76,10 +102,17 @@ def test_eager_and_jit_agree_and_tracing_happens_once():
         traces.append(1)
         return method.loss(*args)
 
-    eager = method.loss(params, extra, student, teacher, batch_of(rows))
-    once = compiled(params, extra, student, teacher, batch_of(rows))
-    compiled(params, once[1], student, teacher, batch_of(rows, seed=1))
+    _, new, _ = compiled(params, extra, student, teacher, batch_of(rows))
+    compiled(params, new, student, teacher, batch_of(rows, seed=1))
     assert len(traces) == 1
+
+
+@pytest.mark.slow
+def test_eager_and_jit_agree():
+    method, params, extra = sampled()
+    student, teacher, rows = outputs(dtype=np.float32)
+    eager = method.loss(params, extra, student, teacher, batch_of(rows))
+    once = loss_of(method)(params, extra, student, teacher, batch_of(rows))
     for one, other in zip(*map(jax.tree.leaves, (eager, once)), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
@@ -96,13 +129,14 @@ def test_several_trials_are_one_vmapped_call():
         loss, new, _ = loss_of(method)(params, state, student, teacher, batch)
         return loss, new.bank
 
-    both = jax.vmap(one)(params, bank)
+    both = jax.jit(jax.vmap(one))(params, bank)
     for i in range(2):
         single = one(*jax.tree.map(lambda x, i=i: x[i], (params, bank)))
         for a, b in zip(*map(jax.tree.leaves, (both, single)), strict=True):
             np.testing.assert_allclose(a[i], b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.usefixtures("optimized")
 def test_the_donated_bank_is_updated_in_place():
     labels = (np.arange(4096) % CLASSES).astype(np.int32)
     method, params, extra = start(labels, dtype=np.float32, chunk_size=256)
@@ -162,15 +196,14 @@ def test_identical_examples_and_zero_features_have_finite_gradients():
     student, teacher, rows = outputs(dtype=np.float32)
     same = jax.tree.map(jnp.zeros_like, (student, teacher))
 
-    def total(params):
-        return loss_of(method)(params, extra, *same, batch_of(rows))[0].sum()
-
-    value, grads = jax.value_and_grad(total)(params)
+    (value, _), grads = gradient_of(method)(params, extra, *same, batch_of(rows))
     assert np.isfinite(value)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
 
-@pytest.mark.parametrize("negatives", ["all", "shared", "sampled"])
+@pytest.mark.parametrize(
+    "negatives", ["all", "sampled", pytest.param("shared", marks=pytest.mark.slow)]
+)
 def test_rare_classes_train_and_set_the_default_number_of_negatives(negatives):
     labels = np.zeros(ROWS, np.int32)
     labels[[3, 17, 29]] = [1, 2, 2]

@@ -60,7 +60,9 @@ def test_both_pretrain_for_thirty_epochs_and_only_one_trains_the_student():
     assert distillers.factor_transfer(pretraining_epochs=2).pretraining.epochs == 2
 
 
-@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize(
+    "normalize", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_the_paraphraser_learns_to_reconstruct_the_last_stage(normalize):
     method, params, extra = start(
         distillers.factor_transfer(normalize_paraphraser=normalize)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from feature_support import SHAPES, batch, gradients, outputs, spec_of, start
+from feature_support import SHAPES, apply, batch, gradients, outputs, spec_of, start
 from feature_support import without_stages as no_stages
 from flax import nnx
 from reference import overhaul, review, stage_flow
@@ -71,12 +71,12 @@ def test_overhaul_is_the_weighted_sum_over_connected_stages():
         s, t = student.preactivations[i], teacher.preactivations[i]
         size = np.minimum(s.shape[1:3], t.shape[1:3])
         channels = SHAPES["student"][i][-1], SHAPES["teacher"][i][-1]
-        connector = heads.bind_heads(
+        connected, _ = apply(
             lambda rngs, channels=channels: heads.Connector(*channels, rngs=rngs),
             params[f"stage{i}"],
             extra["statistics"][f"stage{i}"],
+            pooled(s, size).astype(np.float32),
         )
-        connected = connector(pooled(s, size).astype(np.float32))
         margin = mean_of_negatives(t)
         definition = overhaul.overhaul(np.float64(connected), pooled(t, size), margin)
         parts.append(weight * definition)
@@ -98,14 +98,12 @@ def test_review_fuses_from_the_embedding_to_stage_1():
     residual, parts = None, {}
     for name, s, t in levels:
         widths, fuse = (s.shape[-1], 2, t.shape[-1]), residual is not None
-        fusion = heads.bind_heads(
-            lambda rngs, widths=widths, fuse=fuse: heads.AttentionFusion(
-                *widths, fuse=fuse, rngs=rngs
-            ),
-            params[name],
-            extra[name],
-        )
-        fused, residual = fusion(s, residual, t.shape[1:3])
+
+        def fusion(params, rest, s, residual, widths=widths, fuse=fuse, size=t.shape):
+            make = lambda rngs: heads.AttentionFusion(*widths, fuse=fuse, rngs=rngs)
+            return heads.bind_heads(make, params, rest)(s, residual, size[1:3])
+
+        fused, residual = jax.jit(fusion)(params[name], extra[name], s, residual)
         parts[name] = review.review(np.float64(fused), np.float64(t))
     np.testing.assert_allclose(value, sum(parts.values()), rtol=1e-4)
     assert metrics.keys() == parts.keys()

@@ -29,7 +29,7 @@ def run(distiller, logits, *, with_teacher=True):
     )
     spec = distillers.Spec(student, teacher if with_teacher else None, 5, LABELS)
     state = distiller.init(nnx.Rngs(0), spec)
-    return distiller.loss(state.params, state.extra, student, teacher, batch)
+    return jax.jit(distiller.loss)(*state, student, teacher, batch)
 
 
 def test_cross_entropy_is_minus_log_softmax_at_the_label(logits):

@@ -38,23 +38,28 @@ def by_definition(anchors, table, negatives, temperature):
 @pytest.mark.parametrize(
     ("name", "chunk_size"),
     [
-        *(("all", size) for size in (None, 1, 23, 100)),
-        *(("sampled", size) for size in (None, 5)),
+        ("all", None),
+        ("sampled", 5),
         ("shared", 5),
         ("listed", 5),
+        *(
+            pytest.param(name, size, marks=pytest.mark.slow)
+            for name, size in [("all", 1), ("all", 23), ("all", 100), ("sampled", None)]
+        ),
     ],
 )
 def test_value_and_gradient_match_the_definition(name, chunk_size):
     anchors, table, labels, row_labels = problem()
     negatives = choose(name, labels, row_labels)
 
+    @functools.partial(jax.value_and_grad, has_aux=True)
     def total(a):
         value = memory.negative_log_sum_exp(
             a, table, negatives, temperature=0.3, chunk_size=chunk_size
         )
         return value.sum(), value
 
-    (_, value), gradient = jax.value_and_grad(total, has_aux=True)(jnp.asarray(anchors))
+    (_, value), gradient = jax.jit(total)(jnp.asarray(anchors))
     expected = by_definition(anchors, table, negatives, 0.3)
     np.testing.assert_allclose(value, expected[0], rtol=1e-12)
     np.testing.assert_allclose(gradient, expected[1], rtol=1e-11, atol=1e-12)
@@ -65,6 +70,7 @@ def test_derivatives_hold_in_both_modes_and_to_second_order():
     anchors, table, labels, row_labels = problem()
     negatives = choose("sampled", labels, row_labels)
 
+    @jax.jit  # Each derivative is compiled once, whatever the number of its calls.
     def fn(a):
         return memory.negative_log_sum_exp(
             a, table, negatives, temperature=0.5, chunk_size=7
@@ -78,6 +84,7 @@ def test_temperature_and_weights_are_differentiated_too():
     anchors, table, labels, row_labels = problem()
     negatives = choose("all", labels, row_labels)
 
+    @jax.jit
     def fn(temperature, log_weight):
         return memory.negative_log_sum_exp(
             jnp.asarray(anchors),
@@ -89,24 +96,39 @@ def test_temperature_and_weights_are_differentiated_too():
     check_grads(fn, (jnp.asarray(0.5), jnp.zeros(BATCH)), order=1)
 
 
-def test_eager_jit_and_vmap_agree():
+@pytest.fixture(scope="module")
+def differentiated():
+    """Value and gradient over a table, and what they are of two tables in one vmap."""
     anchors, table, labels, row_labels = problem(dtype=np.float32)
     negatives = choose("sampled", labels, row_labels)
 
-    def gradient(a, table):
-        def total(a):
-            return memory.negative_log_sum_exp(
-                a, table, negatives, temperature=0.3, chunk_size=7
-            ).sum()
+    @jax.value_and_grad
+    def total(a, table):
+        return memory.negative_log_sum_exp(
+            a, table, negatives, temperature=0.3, chunk_size=7
+        ).sum()
 
-        return jax.value_and_grad(total)(a)
-
+    function = functools.partial(total, anchors)
     tables = jnp.stack([table, table[::-1]])
-    batched = jax.vmap(gradient, in_axes=(None, 0))(anchors, tables)
-    for i, rows in enumerate(tables):
-        for fn in (gradient, jax.jit(gradient)):
-            for one, expected in zip(batched, fn(anchors, rows), strict=True):
-                np.testing.assert_allclose(one[i], expected, rtol=1e-5, atol=1e-6)
+    return function, tables, jax.jit(jax.vmap(function))(tables)
+
+
+def assert_close_to_row(batched, i, expected):
+    for one, other in zip(batched, expected, strict=True):
+        np.testing.assert_allclose(one[i], other, rtol=1e-5, atol=1e-6)
+
+
+def test_jit_and_vmap_agree(differentiated):
+    function, tables, batched = differentiated
+    compiled = jax.jit(function)
+    for i, table in enumerate(tables):
+        assert_close_to_row(batched, i, compiled(table))
+
+
+@pytest.mark.slow
+def test_eager_and_jit_agree(differentiated):
+    function, tables, batched = differentiated
+    assert_close_to_row(batched, 0, function(tables[0]))
 
 
 def test_anchors_may_have_any_leading_axes():
@@ -121,18 +143,22 @@ def test_anchors_may_have_any_leading_axes():
     np.testing.assert_allclose(fn(anchors[None]), both[None], rtol=1e-6)
 
 
+@jax.jit  # Compiled once for all temperatures.
+@functools.partial(jax.value_and_grad, has_aux=True)
+def at_temperature(anchors, negatives, temperature):
+    _, table, *_ = problem(dtype=np.float32)
+    value = memory.negative_log_sum_exp(
+        anchors, table, negatives, temperature=temperature, chunk_size=4
+    )
+    return value.sum(), value
+
+
 @pytest.mark.parametrize("temperature", [1e-4, 1e-2, 1e4])
 def test_extreme_temperatures_neither_overflow_nor_vanish(temperature):
     anchors, table, labels, row_labels = problem(dtype=np.float32)
     negatives = choose("all", labels, row_labels)
 
-    def total(a):
-        value = memory.negative_log_sum_exp(
-            a, table, negatives, temperature=temperature, chunk_size=4
-        )
-        return value.sum(), value
-
-    (_, value), gradient = jax.value_and_grad(total, has_aux=True)(jnp.asarray(anchors))
+    (_, value), gradient = at_temperature(jnp.asarray(anchors), negatives, temperature)
     expected, slope = by_definition(anchors, table, negatives, temperature)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     np.testing.assert_allclose(gradient, slope, rtol=1e-2, atol=1e-5 / temperature)
@@ -148,7 +174,7 @@ def test_examples_without_negatives_have_minus_infinity_and_zero_gradient():
         # As InfoNCE uses it: nothing repels, so nothing is lost.
         return jax.nn.softplus(value).sum()
 
-    value, gradient = jax.value_and_grad(total)(anchors)
+    value, gradient = jax.jit(jax.value_and_grad(total))(anchors)
     np.testing.assert_array_equal(value, 0.0)
     np.testing.assert_array_equal(gradient, 0.0)
 
@@ -175,7 +201,8 @@ def test_the_table_is_a_constant_in_every_order():
         return jax.grad(total)(anchors, table).sum()
 
     for fn in (total, slope):
-        np.testing.assert_array_equal(jax.grad(fn, argnums=1)(anchors, table), 0.0)
+        gradient = jax.jit(jax.grad(fn, argnums=1))(anchors, table)
+        np.testing.assert_array_equal(gradient, 0.0)
 
 
 def test_a_bfloat16_table_is_computed_in_float32():

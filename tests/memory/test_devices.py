@@ -1,5 +1,7 @@
 """The bank over the devices of a mesh. On one device here; see test_sharding.py."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,8 @@ from jax.sharding import AxisType, PartitionSpec
 
 from jaxkd import memory
 from jaxkd.memory import _devices
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 ROWS, DIM, CLASSES, PER_DEVICE = 13, 3, 4, 4
 
@@ -21,14 +25,8 @@ def within(devices, function, *arguments):
 
 def negatives(sampler, **settings):
     labels = np.arange(ROWS) % CLASSES
-    return sampler(
-        jax.random.key(1),
-        labels[:5],
-        labels,
-        num_negatives=6,
-        num_classes=CLASSES,
-        **settings,
-    )
+    draw = functools.partial(sampler, num_negatives=6, num_classes=CLASSES, **settings)
+    return jax.jit(draw)(jax.random.key(1), labels[:5], labels)
 
 
 def masks_of_all_devices(chosen, devices):
@@ -41,7 +39,7 @@ def masks_of_all_devices(chosen, devices):
         return jnp.zeros((PER_DEVICE, 5), int).at[rows].add(mask.astype(int))
 
     index = jnp.arange(devices)
-    return jax.vmap(one, axis_name="data")(index).reshape(-1, 5)
+    return jax.jit(jax.vmap(one, axis_name="data"))(index).reshape(-1, 5)
 
 
 @pytest.mark.parametrize(

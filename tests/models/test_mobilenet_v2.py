@@ -115,6 +115,7 @@ def test_convolutions_start_kaiming_normal_and_the_classifier_near_zero():
     assert (model.classifier.bias[...] == 0).all()
 
 
+@pytest.mark.slow
 def test_gradient_reaches_every_parameter():
     assert_gradient_reaches_every_parameter(tiny(), images(8, 16, 16, 3))
 

@@ -46,6 +46,9 @@ def built(construct, **settings):
 
 
 both = pytest.mark.parametrize("construct", [first, second])
+second_quickly = pytest.mark.parametrize(
+    "construct", [pytest.param(first, marks=pytest.mark.slow), second]
+)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +211,7 @@ def test_layers_of_the_second_have_the_published_names_in_their_order():
     assert names[-3:] == ("conv2", "bn2", "linear")
 
 
-@both
+@second_quickly
 def test_layers_start_uniform_within_the_root_of_fan_in(construct):
     for path, leaf in leaves(construct(nnx.Rngs(0)), nnx.Param).items():
         if path.endswith("kernel"):
@@ -220,7 +223,7 @@ def test_layers_start_uniform_within_the_root_of_fan_in(construct):
             assert leaf.std() == expected, path
 
 
-@both
+@second_quickly
 def test_gradient_reaches_every_parameter(construct):
     assert_gradient_reaches_every_parameter(built(construct), images(8, 16, 16, 3))
 

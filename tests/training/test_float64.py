@@ -57,6 +57,7 @@ def test_an_mlp_takes_the_step_that_float64_arithmetic_gives():
     rows = np.asarray(order)[:12]
     graphdef, before, _ = nnx.split(program.student(loop), nnx.Param, ...)
 
+    @jax.jit
     @jax.value_and_grad
     def by_hand(params):
         z = nnx.merge(graphdef, params)(images[rows]).logits
@@ -74,6 +75,7 @@ def test_an_mlp_takes_the_step_that_float64_arithmetic_gives():
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_a_residual_network_trains_in_float64_and_is_evaluated():
     build, dataset = builder("resnet8", 4), make_dataset(24)
     program = training.compile_program(

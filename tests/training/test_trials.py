@@ -39,8 +39,12 @@ def compile_program(distiller, build, trials, **settings):
 
 
 @functools.cache
-def small(trials=None, fused=None):
+def compiled_once(trials, fused):
     return compile_program(distillers.recipe("kd"), build_mlp(), trials, fused=fused)
+
+
+def small(trials=None, fused=False):
+    return compiled_once(trials, fused)
 
 
 def in_two_stages():
@@ -90,6 +94,7 @@ def test_every_trial_has_the_bits_of_a_run_alone(compiled, part):
         assert last[name] == pytest.approx(np.mean(values))
 
 
+@pytest.mark.slow
 def test_so_has_one_of_a_method_with_two_stages_and_views():
     single, together = (
         compile_program(in_two_stages(), build_mlp(), trials)

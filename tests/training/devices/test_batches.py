@@ -75,6 +75,7 @@ def test_a_run_ends_in_the_same_state_and_history(plain, program):
             assert a[name] == b[name]
 
 
+@pytest.mark.slow
 def test_convolutions_and_batch_statistics_agree():
     build = lambda: functools.partial(_network, np.float32)
     ours = make_program(streamed(DATASET), build)

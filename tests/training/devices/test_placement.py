@@ -54,6 +54,7 @@ def test_mesh_of_one_device_changes_no_bit():
     assert same == history
 
 
+@pytest.mark.slow
 def test_trials_on_a_mesh_of_one_device_change_no_bit():
     settings = {"method": "kd", "network": build_mlp(), "trials": 2, "fused": True}
     alone, history = trained(compile_program(**settings))

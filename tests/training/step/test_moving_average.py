@@ -38,8 +38,12 @@ def compile_program(
 
 
 @functools.cache
-def small(trials=None, *, ema_decay: float | None = DECAY, fused=None):
+def compiled_once(trials, ema_decay, fused):
     return compile_program(build_mlp(), trials=trials, ema_decay=ema_decay, fused=fused)
+
+
+def small(trials=None, *, ema_decay: float | None = DECAY, fused=None):
+    return compiled_once(trials, ema_decay, fused)
 
 
 @functools.cache
@@ -174,6 +178,7 @@ def test_it_costs_no_trace_and_is_donated():
     assert all(x.is_deleted() for x in jax.tree.leaves(loop.train.average))
 
 
+@pytest.mark.slow
 def test_a_mesh_of_one_device_changes_no_bit():
     axes = ("trial", "data")
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), axes)
@@ -211,7 +216,12 @@ def test_a_checkpoint_hands_on_the_average_and_says_so(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "trials, fused", [(None, None), (TRIALS, None), (TRIALS, True)]
+    "trials, fused",
+    [
+        (None, None),
+        pytest.param(TRIALS, None, marks=pytest.mark.slow),
+        pytest.param(TRIALS, True, marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, trials, fused):
     program = small(trials, fused=fused)
@@ -294,9 +304,14 @@ def of_dtype(dtype):
     return Network
 
 
-def test_bfloat16_parameters_are_averaged_in_float32_and_handed_on_as_they_are(
-    tmp_path,
-):
+def test_bfloat16_parameters_are_averaged_in_float32():
+    recorded, means = followed(0.999, jnp.bfloat16)
+    assert {x.dtype for x in means} == {np.dtype("float32")}
+    assert_close(floats(means[-1]), by_definition(recorded, 0.999))
+
+
+@pytest.mark.slow
+def test_a_network_of_bfloat16_parameters_is_handed_on_as_it_is(tmp_path):
     build = of_dtype(jnp.bfloat16)
     program = compile_program(build, ema_decay=0.999)
     recorded = []

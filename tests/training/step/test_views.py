@@ -192,7 +192,7 @@ def test_a_sum_passes_the_views_to_all_parts():
 def test_parts_share_the_same_views_and_others_are_refused():
     same = {name: (1.0, recording()) for name in ("a", "b")}
     assert distillers.weighted(**same).views is distillers.rotations
-    with pytest.raises(InvalidInputError, match="those of a and c differ"):
+    with pytest.raises(InvalidInputError, match="c has other views than a"):
         distillers.weighted(**same, c=(1.0, recording(upside_down)))
 
 
