@@ -27,6 +27,16 @@ def info_nce(temperature=0.5, **settings):
     )
 
 
+def gradient_of(loss):
+    """The compiled gradient of the sum in both scores."""
+    return jax.jit(jax.grad(lambda *x: loss(*x).sum(), argnums=(0, 1)))
+
+
+def value_and_gradient_of(loss):
+    """Likewise, with the sum."""
+    return jax.jit(jax.value_and_grad(lambda *x: loss(*x).sum(), argnums=(0, 1)))
+
+
 @pytest.mark.parametrize("temperature", [0.07, 0.5, 2.0, 1])
 @pytest.mark.parametrize("transform", [lambda f: f, jax.jit, jax.vmap])
 def test_matches_its_definition(scores, temperature, transform):
@@ -48,9 +58,7 @@ def test_weights_multiply_the_exponentials(scores, shape):
 @pytest.mark.usefixtures("x64")
 def test_gradient_is_the_probability_of_the_negatives(scores):
     positive, negatives = (np.float64(x) for x in scores)
-    gradients = jax.grad(lambda *x: info_nce()(*x).sum(), argnums=(0, 1))(
-        positive, negatives
-    )
+    gradients = gradient_of(info_nce())(positive, negatives)
     all_scores = np.concatenate([positive[:, None], negatives], axis=1)
     probability = np.asarray(jax.nn.softmax(all_scores / 0.5))
     np.testing.assert_allclose(gradients[1], probability[:, 1:] / 0.5, atol=1e-12)
@@ -65,19 +73,17 @@ def test_is_differentiable_twice_in_all_arguments(scores):
         )
 
     arguments = (*(np.float64(x) for x in scores), np.float64(0.5), np.zeros(9))
-    check_grads(loss, arguments, order=2, modes=("fwd", "rev"))
+    check_grads(jax.jit(loss), arguments, order=2, modes=("fwd", "rev"))
 
 
 def test_negative_of_weight_zero_takes_no_part(scores):
     positive, negatives = scores
     log_weight = np.zeros(9, np.float32)
     log_weight[[0, 4]] = -np.inf
-    fn = lambda p, n: info_nce(log_weight=log_weight)(p, n).sum()
-    value, gradients = jax.value_and_grad(fn, argnums=(0, 1))(positive, negatives)
+    loss = info_nce(log_weight=log_weight)
+    value, gradients = value_and_gradient_of(loss)(positive, negatives)
     kept = np.delete(negatives, [0, 4], axis=1)
-    expected = jax.value_and_grad(lambda *x: info_nce()(*x).sum(), argnums=(0, 1))(
-        positive, kept
-    )
+    expected = value_and_gradient_of(info_nce())(positive, kept)
     np.testing.assert_allclose(value, expected[0], rtol=1e-6)
     np.testing.assert_allclose(gradients[0], expected[1][0], rtol=1e-5)
     np.testing.assert_allclose(
@@ -90,8 +96,8 @@ def test_negative_of_weight_zero_takes_no_part(scores):
 def test_without_negatives_loss_and_gradient_are_zero(scores, case):
     positive, negatives = scores
     negatives = negatives[:, :0] if case == "none" else negatives
-    fn = lambda p, n: info_nce(log_weight=-np.inf)(p, n).sum()
-    results = jax.value_and_grad(fn, argnums=(0, 1))(positive, negatives)
+    loss = info_nce(log_weight=-np.inf)
+    results = value_and_gradient_of(loss)(positive, negatives)
     assert all(not np.any(x) for x in jax.tree.leaves(results))
 
 
@@ -110,8 +116,7 @@ def test_equal_scores_give_the_logarithm_of_their_number():
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_extreme_scores_give_finite_values_and_gradients(sign):
     positive, negatives = jnp.full(2, sign * 1e4), jnp.full((2, 3), -sign * 1e4)
-    fn = lambda p, n: info_nce(0.07)(p, n).sum()
-    value, gradients = jax.value_and_grad(fn, argnums=(0, 1))(positive, negatives)
+    value, gradients = value_and_gradient_of(info_nce(0.07))(positive, negatives)
     expected = 0.0 if sign > 0 else 2 * (2e4 / 0.07 + np.log(3))
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     assert all(np.isfinite(g).all() for g in gradients)
@@ -182,8 +187,7 @@ def test_noise_contrastive_matches_its_definition(scores, transform):
 @pytest.mark.usefixtures("x64")
 def test_the_slope_of_noise_contrastive_is_the_posterior_of_the_noise(scores):
     positive, negatives = (np.float64(x) for x in scores)
-    total = lambda *x: nce(*x).sum()
-    gradients = jax.grad(total, argnums=(0, 1))(positive, negatives)
+    gradients = gradient_of(nce)(positive, negatives)
     noise = negatives.shape[1] * NCE["noise_probability"] + 1e-7
     p, p_k = (np.exp(x / 0.5) / NCE["normalizer"] for x in (positive, negatives))
     np.testing.assert_allclose(gradients[0], -noise / (p + noise) / 0.5, rtol=1e-12)
@@ -193,8 +197,7 @@ def test_the_slope_of_noise_contrastive_is_the_posterior_of_the_noise(scores):
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_noise_contrastive_is_finite_at_extreme_scores(sign):
     x = jnp.full(2, sign * 1e4), jnp.full((2, 3), -sign * 1e4)
-    total = lambda *x: nce(*x).sum()
-    results = jax.value_and_grad(total, argnums=(0, 1))(*x)
+    results = value_and_gradient_of(nce)(*x)
     assert all(np.isfinite(r).all() for r in jax.tree.leaves(results))
 
 

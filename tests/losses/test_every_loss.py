@@ -15,8 +15,18 @@ from jaxkd import losses
 from jaxkd._errors import InvalidInputError
 
 FIRST = {case.loss: case for case in reversed(CASES)}
-every_case = pytest.mark.parametrize("case", CASES, ids=str)
-
+# Further settings and shapes of a loss are compiled by ``-m slow``.
+every_case = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            case,
+            id=str(case),
+            marks=() if case is FIRST[case.loss] else pytest.mark.slow,
+        )
+        for case in CASES
+    ],
+)
 
 # Compiling these programs well takes longer than running them.
 QUICK = {"xla_backend_optimization_level": 0}
@@ -28,9 +38,12 @@ def loss_of(case):
 
 def arguments(case, dtype):
     """The arguments in a dtype; labels stay integers."""
+    return in_dtype(case.arguments, dtype)
+
+
+def in_dtype(arrays, dtype):
     return [
-        jnp.asarray(x) if x.dtype == np.int32 else jnp.asarray(x, dtype)
-        for x in case.arguments
+        jnp.asarray(x) if x.dtype == np.int32 else jnp.asarray(x, dtype) for x in arrays
     ]
 
 
@@ -39,12 +52,16 @@ def floats(case):
     return tuple(i for i, x in enumerate(case.arguments) if x.dtype != np.int32)
 
 
+def teachers(case):
+    """The positions of the arguments that have no gradient by default."""
+    return [i for i in floats(case) if i not in case.differentiated]
+
+
 class Evaluation(NamedTuple):
-    """What one compiled program computes of a case in float64."""
+    """Result of one compiled program: the values, and gradients by position."""
 
     value: np.ndarray
     gradients: dict[int, np.ndarray]
-    requested: dict[int, np.ndarray]
 
 
 def weights_of(case):
@@ -53,65 +70,62 @@ def weights_of(case):
     return np.random.default_rng(0).uniform(0.5, 1.5, np.shape(value))
 
 
-def all_at_once(case):
-    """Value, gradients, and the teacher's gradients on request, of one program."""
-    loss, weights = loss_of(case), weights_of(case)
-
-    def total(*x, **settings):
-        value = loss(*x, **settings)
-        return jnp.sum(weights * value), value
-
-    def evaluate(*x):
-        gradient = jax.grad(total, argnums=floats(case), has_aux=True)
-        gradients, value = gradient(*x)
-        requested = ()
-        if case is FIRST[case.loss]:
-            requested, _ = gradient(*x, stop_teacher_gradient=False)
-        return (
-            value,
-            dict(zip(floats(case), gradients, strict=True)),
-            dict(zip(floats(case), requested, strict=False)),
-        )
-
-    return jax.jit(evaluate, compiler_options=QUICK)
-
-
-@functools.cache
-def program(case):
-    return all_at_once(case)
-
-
-@functools.cache
-def evaluated(case):
-    with jax.enable_x64(True):
-        results = program(case)(*arguments(case, jnp.float64))
-    return Evaluation(*jax.tree.map(np.asarray, results))
-
-
-@functools.cache
-def compiled_gradient(case):
-    """The compiled gradient of the sum, and the values."""
+def evaluate(case, **settings):
+    """A function of the arguments that returns an ``Evaluation``."""
+    weights = weights_of(case)
 
     def total(*x):
-        value = loss_of(case)(*x)
-        return value.sum(), value
+        value = case.loss(*x, **case.settings, **settings)
+        # Degenerate arguments may be of other shapes.
+        each = weights if weights.shape == value.shape else np.ones(value.shape)
+        return jnp.sum(jnp.asarray(each, value.dtype) * value), value
 
-    gradient = jax.grad(total, argnums=case.differentiated, has_aux=True)
-    return jax.jit(gradient, compiler_options=QUICK)
+    def both(*x):
+        gradients, value = jax.grad(total, argnums=floats(case), has_aux=True)(*x)
+        return Evaluation(value, dict(zip(floats(case), gradients, strict=True)))
+
+    return both
+
+
+def two(case):
+    """The arguments in float64, and the same with the first axis reversed."""
+    return [(x, x[::-1]) for x in case.arguments]
+
+
+@functools.cache
+def mapped(case):
+    """The loss in float64, mapped over ``two``, with the teacher's gradients too."""
+    program = jax.vmap(evaluate(case, stop_teacher_gradient=False))
+    with jax.enable_x64(True):
+        x = in_dtype([np.stack(pair) for pair in two(case)], jnp.float64)
+        results = jax.jit(program, compiler_options=QUICK)(*x)
+    return jax.tree.map(np.asarray, results)
+
+
+@functools.cache
+def by_default(case):
+    """The program of the loss as it comes, neither mapped nor in a fixed dtype."""
+    return jax.jit(evaluate(case), compiler_options=QUICK)
+
+
+@functools.cache
+def in_float32(case):
+    return jax.tree.map(np.asarray, by_default(case)(*arguments(case, jnp.float32)))
 
 
 @every_case
-def test_value_matches_the_definition(case):
-    expected = case.definition(*case.arguments, **case.settings)
-    value = evaluated(case).value
+def test_value_matches_the_definition_mapped_over_two_batches(case):
+    value = mapped(case).value
     assert value.dtype == np.float64
-    np.testing.assert_allclose(value, expected, rtol=1e-10, atol=1e-13)
+    for i in range(2):
+        expected = case.definition(*(pair[i] for pair in two(case)), **case.settings)
+        np.testing.assert_allclose(value[i], expected, rtol=1e-10, atol=1e-13)
 
 
 @every_case
 def test_gradient_matches_finite_differences_of_the_definition(case):
     weights = weights_of(case)
-    gradients = [evaluated(case).gradients[i] for i in case.differentiated]
+    gradients = [mapped(case).gradients[i][0] for i in case.differentiated]
     rng = np.random.default_rng(0)
     for _ in range(3):
         way = [rng.normal(size=case.arguments[i].shape) for i in case.differentiated]
@@ -132,27 +146,47 @@ def test_gradient_matches_finite_differences_of_the_definition(case):
 
 @every_case
 def test_the_teacher_gets_no_gradient_by_default(case):
-    of_teacher = [i for i in floats(case) if i not in case.differentiated]
-    assert not any(np.any(evaluated(case).gradients[i]) for i in of_teacher)
+    gradients = in_float32(case).gradients
+    assert not any(np.any(gradients[i]) for i in teachers(case))
 
 
-@pytest.mark.parametrize("case", FIRST.values(), ids=str)
+@every_case
+def test_the_student_gets_the_same_gradient_whether_the_teacher_gets_one(case):
+    for i in case.differentiated:
+        expected = mapped(case).gradients[i][0]
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(
+            in_float32(case).gradients[i], expected, rtol=1e-3, atol=1e-4 * scale
+        )
+
+
+@every_case
 def test_the_teacher_gets_a_gradient_on_request(case):
-    requested = evaluated(case).requested
-    of_teacher = [requested[i] for i in floats(case) if i not in case.differentiated]
+    of_teacher = [mapped(case).gradients[i] for i in teachers(case)]
     assert any(np.any(g) for g in of_teacher) == case.teacher_gradient
     assert all(np.isfinite(g).all() for g in of_teacher)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
-@every_case
-def test_mapped_it_is_the_same(case):
-    x = arguments(case, jnp.float64)
-    two = [jnp.stack([y, y[::-1]]) for y in x]
-    mapped = jax.jit(jax.vmap(loss_of(case)), compiler_options=QUICK)(*two)
-    np.testing.assert_allclose(mapped[0], evaluated(case).value, rtol=1e-11, atol=1e-13)
-    backwards, *_ = program(case)(*(y[::-1] for y in x))
-    np.testing.assert_allclose(mapped[1], backwards, rtol=1e-11, atol=1e-13)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_neither_mapped_nor_with_the_teachers_gradient_it_is_the_same(case):
+    for i in range(2):
+        x = in_dtype([pair[i] for pair in two(case)], jnp.float64)
+        results = by_default(case)(*x)
+        expected = jax.tree.map(lambda leaf, i=i: leaf[i], mapped(case))
+        np.testing.assert_allclose(
+            results.value, expected.value, rtol=1e-11, atol=1e-13
+        )
+        for position in case.differentiated:
+            gradient = expected.gradients[position]
+            np.testing.assert_allclose(
+                results.gradients[position],
+                gradient,
+                rtol=1e-9,
+                atol=1e-11 * np.abs(gradient).max(),
+            )
+        assert not any(np.any(results.gradients[j]) for j in teachers(case))
 
 
 # Called eagerly, every operation is compiled by itself. The examples of the docstrings
@@ -162,7 +196,7 @@ def test_mapped_it_is_the_same(case):
 @pytest.mark.parametrize("case", FIRST.values(), ids=str)
 def test_eagerly_it_is_the_same(case):
     value = loss_of(case)(*arguments(case, jnp.float64))
-    np.testing.assert_allclose(value, evaluated(case).value, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(value, mapped(case).value[0], rtol=1e-11, atol=1e-13)
 
 
 def computed_in(jaxpr, dtype):
@@ -186,34 +220,55 @@ def test_bfloat16_is_computed_in_float32(case):
 
 @every_case
 def test_float32_keeps_the_digits(case):
-    x = arguments(case, jnp.float32)
-    if case.degenerate:  # the same program, where the shapes are the same
-        _, value = compiled_gradient(case)(*x)
-    else:
-        value = jax.jit(loss_of(case), compiler_options=QUICK)(*x)
     expected = case.definition(*case.arguments, **case.settings)
     scale = np.abs(expected).max()
-    np.testing.assert_allclose(value, expected, rtol=1e-4, atol=2e-5 * scale)
+    np.testing.assert_allclose(
+        in_float32(case).value, expected, rtol=1e-4, atol=2e-5 * scale
+    )
 
 
-DEGENERATE = [(case, name) for case in CASES for name in case.degenerate]
+# Losses that take seconds to compile for a further shape. One class and one example
+# are also shapes of the other losses.
+LARGE = {
+    losses.channel_distributions,
+    losses.decoupled_kl,
+    losses.jensen_shannon,
+    losses.multi_level,
+    losses.self_supervised_similarity,
+    losses.singular_value,
+    losses.skewed_kl,
+    losses.transformed_teacher_matching,
+    losses.weighted_transformed_teacher_matching,
+}
+
+
+def marks_of(case, name):
+    shapes = [x.shape for x in case.degenerate[name]]
+    compiled = shapes == [x.shape for x in case.arguments]
+    quick = case is FIRST[case.loss] and (compiled or case.loss not in LARGE)
+    return () if quick else pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    "case, name", DEGENERATE, ids=[f"{c}-{n}".replace(" ", "-") for c, n in DEGENERATE]
+    "case, name",
+    [
+        pytest.param(
+            case,
+            name,
+            id=f"{case}-{name}".replace(" ", "-"),
+            marks=marks_of(case, name),
+        )
+        for case in CASES
+        for name in case.degenerate
+    ],
 )
 def test_degenerate_inputs_have_finite_gradients(case, name):
-    x = [
-        jnp.asarray(y) if y.dtype == np.int32 else jnp.asarray(y, jnp.float32)
-        for y in case.degenerate[name]
-    ]
-
-    gradients, value = compiled_gradient(case)(*x)
-    assert np.isfinite(value).all()
-    assert all(np.isfinite(g).all() for g in gradients)
+    results = by_default(case)(*in_dtype(case.degenerate[name], jnp.float32))
+    assert np.isfinite(results.value).all()
+    assert all(np.isfinite(results.gradients[i]).all() for i in case.differentiated)
 
 
-@every_case
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_integers_are_refused(case):
     x = arguments(case, jnp.float32)
     x[0] = x[0].astype(jnp.int32)
@@ -221,7 +276,7 @@ def test_integers_are_refused(case):
         inspect.unwrap(case.loss)(*x, **case.settings)
 
 
-@every_case
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_batches_that_differ_are_refused(case):
     x = arguments(case, jnp.float32)
     x[case.student] = x[case.student][1:]
@@ -229,7 +284,7 @@ def test_batches_that_differ_are_refused(case):
         inspect.unwrap(case.loss)(*x, **case.settings)
 
 
-@every_case
+@pytest.mark.parametrize("case", FIRST.values(), ids=str)
 def test_it_declares_what_it_does_not_see(case):
     assert case.loss in {declaration.loss for declaration in losses.INVARIANCES}
 

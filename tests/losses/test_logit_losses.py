@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from reference import divergences as reference
+from reference import soft_targets
+from zoo import CASES
 
 from jaxkd import losses
 from jaxkd._errors import InvalidInputError
@@ -33,7 +35,17 @@ RELATIONAL = {losses.intra_class_relation: {}, losses.multi_level: {}}
 MASKABLE = ROWS | RELATIONAL
 OF_SOFTMAX = [x for x in MASKABLE if x not in (losses.logit_matching, losses.mean_gap)]
 LABELED = {losses.decoupled_kl, losses.normalized_kl}
+SMALL = [losses.reverse_kl, losses.intra_class_relation]  # quick to compile
 SOFTENED = [losses.reverse_kl, losses.jensen_shannon, losses.skewed_kl]
+
+
+DEFINITIONS = {case.loss: case.definition for case in CASES} | {
+    losses.soft_target_kl: functools.partial(
+        soft_targets.soft_target_kl, temperature=4.0
+    ),
+    losses.logit_matching: soft_targets.logit_matching,
+    losses.mean_gap: soft_targets.mean_gap,
+}
 
 
 def name(loss):
@@ -69,9 +81,43 @@ def logits():
     return tuple(np.random.default_rng(0).normal(0, 3, (2, 4, 7)).astype(np.float32))
 
 
+KEPT = np.array([True, False, *[True] * 6, False])
+ROWS_KEPT = np.array([True, False, True, True])
+
+
+def with_further_classes(logits):
+    """The logits, with NaN in two classes that ``KEPT`` masks."""
+    return [np.float32(np.insert(x, [1, 7], np.nan, axis=-1)) for x in logits]
+
+
+def masked(loss, logits, where):
+    """Values and gradient, of one program for all masks of a loss."""
+    labels = LABELS + (LABELS >= 1)  # they move with the classes
+    return _masked(loss, *logits, labels, np.broadcast_to(where, (4, 9)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _masked(loss, student, teacher, labels, where):
+    extra = (labels,) if loss in LABELED else ()
+
+    def total(s):
+        values = loss(s, teacher, *extra, **MASKABLE[loss], where=where)
+        return values.sum(), values
+
+    gradient, values = jax.grad(total, has_aux=True)(student)
+    return values, gradient
+
+
+def definition(loss, **settings):
+    """The loss in NumPy, of logits and, where it has them, the labels."""
+    formula = DEFINITIONS[loss]
+    extra = (LABELS,) if loss in LABELED else ()
+    return lambda s, t: formula(s, t, *extra, **MASKABLE[loss], **settings)
+
+
 @pytest.mark.parametrize("loss", OF_SOFTMAX, ids=name)
 def test_the_gradient_of_a_loss_of_softmax_sums_to_zero(logits, loss):
-    _, gradient = value_and_gradient(loss, *logits)
+    _, gradient = masked(loss, with_further_classes(logits), KEPT)
     total = np.abs(gradient).sum(axis=-1)
     assert np.all(total > 0)
     assert np.all(np.abs(gradient.sum(axis=-1)) < 1e-5 * total.max())
@@ -79,46 +125,70 @@ def test_the_gradient_of_a_loss_of_softmax_sums_to_zero(logits, loss):
 
 @pytest.mark.parametrize("loss", MASKABLE, ids=name)
 def test_a_masked_row_has_no_loss_and_no_gradient_and_hides_nan(logits, loss):
-    where = np.array([True, False, True, True])[:, None]
-    padded = [np.where(where, x, np.nan) for x in logits]
-    (_, values), gradient = value_and_gradient(loss, *padded, where)
+    rows = ROWS_KEPT
+    logits = with_further_classes(logits)
+    padded = [np.where(rows[:, None], x, np.nan) for x in logits]
+    values, gradient = masked(loss, padded, KEPT & rows[:, None])
     assert np.isfinite(gradient).all()
-    np.testing.assert_array_equal(gradient[1], np.zeros(7))
-    rows = where[:, 0]
-    if loss is not losses.intra_class_relation:
+    np.testing.assert_array_equal(gradient[1], np.zeros(9))
+    if loss is losses.intra_class_relation:
+        values = values[KEPT]
+    else:
         assert values[1] == 0.0
         values = values[rows]
     if loss in ROWS:
-        (_, expected), _ = value_and_gradient(loss, *logits)
+        expected, _ = masked(loss, logits, KEPT)
         expected = expected[rows]
     else:
-        expected = jax.jit(loss)(*(x[rows] for x in logits))
+        expected = definition(loss)(*(x[rows][:, KEPT] for x in logits))
     np.testing.assert_allclose(values, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("loss", MASKABLE, ids=name)
 def test_masking_classes_is_dropping_them_and_hides_nan(logits, loss):
-    dropped = [np.float32(np.insert(x, [1, 7], np.nan, axis=-1)) for x in logits]
-    where = np.array([True, False, *[True] * 6, False])
-    # The labels move with the classes.
-    moved = LABELS + (LABELS >= 1)
+    expected = definition(loss)(*logits)
+    values, gradient = masked(loss, with_further_classes(logits), KEPT)
+    assert np.isfinite(gradient).all()
+    np.testing.assert_array_equal(gradient[:, ~KEPT], 0.0)
+    if loss is losses.intra_class_relation:
+        np.testing.assert_array_equal(values[~KEPT], 0.0)
+        values = values[KEPT]
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
 
-    def total(s, t, labels, **settings):
-        extra = (jnp.asarray(labels),) if loss in LABELED else ()
-        values = loss(s, t, *extra, **MASKABLE[loss], **settings)
-        return values.sum(), values
 
+# Without a mask, and with one that is broadcast, a loss is a program of its own.
+small = pytest.mark.parametrize(
+    "loss",
+    [
+        pytest.param(loss, marks=() if loss in SMALL else pytest.mark.slow)
+        for loss in MASKABLE
+    ],
+    ids=name,
+)
+
+
+@small
+def test_masking_classes_leaves_value_and_gradient_of_the_others(logits, loss):
     (_, expected), expected_gradient = value_and_gradient(loss, *logits)
-    evaluate = jax.jit(jax.grad(total, has_aux=True))
-    gradient, values = evaluate(*dropped, moved, where=where)
-    np.testing.assert_array_equal(gradient[:, ~where], 0.0)
+    values, gradient = masked(loss, with_further_classes(logits), KEPT)
     np.testing.assert_allclose(
-        gradient[:, where], expected_gradient, rtol=1e-4, atol=1e-5
+        gradient[:, KEPT], expected_gradient, rtol=1e-4, atol=1e-5
     )
     if loss is losses.intra_class_relation:
-        np.testing.assert_array_equal(values[~where], 0.0)
-        values = values[where]
+        values = values[KEPT]
     np.testing.assert_allclose(values, expected, rtol=1e-5)
+
+
+@small
+def test_a_mask_of_rows_or_of_classes_is_broadcast(logits, loss):
+    for where in (ROWS_KEPT[:, None], KEPT[:7]):
+        got = value_and_gradient(loss, *logits, where)
+        full = np.broadcast_to(where, (4, 7))
+        expected = value_and_gradient(loss, *logits, full)
+        for one, other in zip(
+            jax.tree.leaves(got), jax.tree.leaves(expected), strict=True
+        ):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("loss", MASKABLE, ids=name)
@@ -157,27 +227,30 @@ def test_an_infinite_temperature_gives_the_limit(logits, loss):
 
 
 def test_without_skew_it_is_the_divergence_of_soft_targets(logits):
-    np.testing.assert_allclose(
-        losses.skewed_kl(*logits, skew=0.0, temperature=2.0),
-        losses.soft_target_kl(*logits, temperature=2.0),
-        rtol=1e-5,
-    )
+    without = functools.partial(losses.skewed_kl, skew=0.0, temperature=2.0)
+    expected = definition(losses.soft_target_kl, temperature=2.0)(*logits)
+    np.testing.assert_allclose(jax.jit(without)(*logits), expected, rtol=1e-5)
 
 
 def test_jensen_shannon_is_bounded_where_one_network_excludes_a_class(logits):
     student, teacher = (np.array(x) for x in logits)
     student[:, 1] = -np.inf
     teacher[:, 4] = -np.inf
-    (_, values), gradient = value_and_gradient(losses.jensen_shannon, student, teacher)
+    excluding = with_further_classes([student, teacher])
+    values, gradient = masked(losses.jensen_shannon, excluding, KEPT)
     assert np.all((values > 0) & (values < np.log(2)))
     assert np.isfinite(gradient).all()
 
 
 def test_soft_targets_are_the_decoupled_parts_weighted_by_the_teacher(logits):
     p = np.asarray(jax.nn.softmax(logits[1] / 4.0))[np.arange(4), LABELS]
-    part = functools.partial(losses.decoupled_kl, logits[0], logits[1], LABELS)
-    target = part(target_weight=1.0, non_target_weight=0.0)
-    rest = part(target_weight=0.0, non_target_weight=1.0)
+    # Compiled once for both weightings.
+    part = jax.jit(
+        lambda target, rest: losses.decoupled_kl(
+            *logits, LABELS, target_weight=target, non_target_weight=rest
+        )
+    )
+    target, rest = part(1.0, 0.0), part(0.0, 1.0)
     expected = losses.soft_target_kl(logits[0], logits[1])
     np.testing.assert_allclose(target + (1 - p) * rest, expected, rtol=1e-5)
 
@@ -234,7 +307,8 @@ def test_standardizing_equal_logits_gives_zero_and_no_gradient():
     total = lambda x: jnp.sum(losses.standardize_logits(x) * jnp.arange(7.0)[None])
     x = np.full((2, 7), 0.1, np.float32)
     np.testing.assert_array_equal(losses.standardize_logits(x), np.zeros((2, 7)))
-    np.testing.assert_array_equal(jax.grad(total)(x), np.zeros((2, 7)))
+    gradient = jax.jit(jax.grad(total))(x)
+    np.testing.assert_array_equal(gradient, np.zeros((2, 7)))
 
 
 def test_standardizing_leaves_masked_classes_out(logits):

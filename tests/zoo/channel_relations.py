@@ -6,19 +6,18 @@ from zoo._case import Case
 from zoo._embeddings import draw
 from zoo._maps import DEGENERATE, SAME
 
+CONSTANT = np.ones((4, 3, 3, 5))
+
 CASES: tuple[Case, ...] = (
     Case(
         losses.inter_channel_correlation,
         reference.inter_channel_correlation,
         draw(10, (4, 3, 3, 5), (4, 3, 3, 5)),
         degenerate={
-            "constant maps": (np.ones((3, 2, 2, 4)), np.ones((3, 2, 2, 4))),
-            "maps of zeros": (np.zeros((3, 2, 2, 4)), np.ones((3, 2, 2, 4))),
-            "teacher of zeros": (np.ones((3, 2, 2, 4)), np.zeros((3, 2, 2, 4))),
-            "a channel of zeros": (
-                np.eye(4)[:3, None, None, :],
-                np.ones((3, 2, 2, 4)),
-            ),
+            "constant maps": (CONSTANT, CONSTANT),
+            "maps of zeros": (0.0 * CONSTANT, CONSTANT),
+            "teacher of zeros": (CONSTANT, 0.0 * CONSTANT),
+            "channels of zeros": (CONSTANT * np.eye(4, 5)[:, None, None], CONSTANT),
             "one channel": (np.ones((3, 2, 2, 1)), np.ones((3, 2, 2, 1))),
         },
     ),

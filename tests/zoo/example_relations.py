@@ -15,8 +15,8 @@ CASES: tuple[Case, ...] = (
         degenerate={
             "one example": (ONE, ONE_MORE),
             "a row of zeros": EMBEDDINGS["a row of zeros"],
-            "constant maps": (np.ones((4, 2, 2, 3)), np.ones((4, 3, 3, 2))),
-            "maps of zeros": (np.zeros((4, 2, 2, 3)), np.zeros((4, 3, 3, 2))),
+            "constant maps": tuple(np.ones_like(x) for x in MAPS),
+            "maps of zeros": tuple(np.zeros_like(x) for x in MAPS),
         },
         label="maps",
     ),
@@ -44,7 +44,7 @@ CASES: tuple[Case, ...] = (
         SAME_WIDTH,
         degenerate={
             "equal embeddings": (SAME_WIDTH[0], SAME_WIDTH[0]),
-            "zeros": (np.zeros((3, 2)), np.zeros((3, 2))),
+            "zeros": tuple(np.zeros_like(x) for x in SAME_WIDTH),
         },
     ),
     Case(
