@@ -7,6 +7,8 @@ from memory_support import CLASSES, SAMPLERS
 
 from jaxkd import memory
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 
 @pytest.mark.parametrize(
     "name", ["sampled", pytest.param("all", marks=pytest.mark.slow)]
