@@ -121,6 +121,12 @@ EVERYWHERE = Domain(
 )
 """All that the losses accept, at the accuracy they promise."""
 
+COMMON = dataclasses.replace(EVERYWHERE, layouts=EVERYWHERE.layouts[:5])
+"""Without 100 classes or a single one, to compile fewer programs."""
+
+UNTEMPERED_COMMON = dataclasses.replace(COMMON, temperatures=None)
+"""The same for losses without a temperature."""
+
 UNTEMPERED = dataclasses.replace(EVERYWHERE, temperatures=None)
 """The same for losses without a temperature."""
 
