@@ -22,7 +22,9 @@ def test_singular_vectors_are_those_of_the_decomposition(shape):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("shape", [(5, 3), (3, 5)])
+@pytest.mark.parametrize(
+    "shape", [(5, 3), pytest.param((3, 5), marks=pytest.mark.slow)]
+)
 def test_singular_vectors_have_derivatives_of_second_order(shape):
     x, way = (jnp.asarray(draw(*shape, seed=i, dtype=np.float64)) for i in range(2))
     weights = np.float64(draw(shape[1], 2, seed=2))

@@ -267,7 +267,9 @@ def test_a_sure_teacher_leaves_the_decoupled_rest_its_digits():
 
 @pytest.mark.parametrize("loss", sorted(LABELED, key=name), ids=name)
 def test_labels_must_be_integers_one_for_each_row(logits, loss):
-    with pytest.raises(InvalidInputError, match="labels must have the shape of the logits"):
+    with pytest.raises(
+        InvalidInputError, match="labels must have the shape of the logits"
+    ):
         inspect.unwrap(loss)(*logits, LABELS[:3])
     with pytest.raises(TypeError, match="labels must be integers"):
         inspect.unwrap(loss)(*logits, np.ones(4))
