@@ -48,6 +48,7 @@ def history(out):
     ]
 
 
+@pytest.mark.slow
 def test_a_folder_is_streamed_as_it_is_decoded(tmp_path, teacher, folder, cached):
     out = tmp_path / "run"
     cli.main(train_arguments(folder, out, "--image-size", "6", "--stream", *cached))
@@ -84,6 +85,7 @@ def test_a_student_takes_its_teachers_size_and_evaluation_the_students(
     assert "23 images" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_student_that_was_told_no_size_can_be_shown_resumed_and_teach(
     tmp_path, student, teacher, cached, teacher_of
 ):

@@ -307,6 +307,7 @@ def test_the_smallest_variant_runs_end_to_end(tmp_path):
     assert run_smoke(tmp_path, "hkd_table1", "kd", *SMALLEST)["epochs"] == 2
 
 
+@pytest.mark.slow
 def test_the_smallest_variants_of_all_tables_are_the_same_runs(tmp_path, jaxkd):
     found = {}
     for name in TABLES:

@@ -21,7 +21,9 @@ def logits():
     return tuple(np.random.default_rng(0).normal(0, 2, shape).astype(np.float32))
 
 
-@pytest.mark.parametrize("chunk_size", [3, 5, 64])
+@pytest.mark.parametrize(
+    "chunk_size", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 64))]
+)
 @pytest.mark.parametrize(
     "loss, others, settings",
     [

@@ -76,6 +76,7 @@ def test_a_right_law_is_kept_from_both_starts(name, table):
     assert table[name].drift.max() < 1e-14
 
 
+@pytest.mark.slow
 def test_float32_keeps_the_laws_to_its_rounding():
     settings = Settings(dtype="float32")
     for outcome in t09_conservation.outcomes(settings, RIGHT[:2], STEPS):

@@ -47,6 +47,7 @@ def test_trainings_agree_from_equal_means_and_differ_from_others():
     assert {len(curve) for curve in claims[0].series.values()} == {500}
 
 
+@pytest.mark.slow
 def test_float32_keeps_the_trainings_together():
     settings = Settings(dtype="float32")
     (course,) = _lockstep.train(SHORT[:1], settings, steps=STEPS)

@@ -21,6 +21,7 @@ def assert_divided(found, itemsize):
     assert found["bank_bytes"] == [2 * rows * DIM * itemsize] * devices
 
 
+@pytest.mark.slow
 def test_two_devices_train_as_one_and_share_the_bank(monkeypatch):
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # of the process to start
     alone, two = on_devices(
