@@ -65,8 +65,9 @@ def make_run(folder, *, seeds=(0,), config=CONFIG, history=HISTORY):
 
 
 def flip_a_bit(checkpoint):
-    """Damages the largest file of a checkpoint."""
-    file = max(checkpoint.rglob("*"), key=lambda path: path.stat().st_size)
+    """Damage the largest file of a checkpoint."""
+    files = [path for path in checkpoint.rglob("*") if path.is_file()]
+    file = max(files, key=lambda path: path.stat().st_size)
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
