@@ -187,6 +187,40 @@ def test_shared_negatives_are_at_most_all_rows():
     np.testing.assert_allclose(drawn, every, rtol=1e-6)
 
 
+@pytest.mark.parametrize("draws", [None, 4], ids=["enough draws", "repeated draws"])
+def test_distinct_rows_are_uniform_pairs(monkeypatch, draws):
+    total, count, samples = 50, 4, 60_000
+    if draws is not None:  # as many as rows, which are often not distinct
+        monkeypatch.setattr(_negatives, "_draws_for", lambda count, total: draws)
+    monkeypatch.setattr(_negatives, "_random_order", None)
+
+    @jax.jit
+    @jax.vmap
+    def rows_of(key):
+        return _negatives._distinct_rows(key, count, total)
+
+    rows = np.asarray(rows_of(jax.random.split(jax.random.key(0), samples)))
+    assert rows.min() == 0
+    assert rows.max() == total - 1
+    for i, j in itertools.combinations(range(count), 2):
+        pairs = np.bincount(rows[:, i] * total + rows[:, j], minlength=total**2)
+        pairs = pairs.reshape(total, total)
+        assert not pairs.diagonal().any()
+        expected = samples / (total * (total - 1))
+        excess = np.square(pairs - expected)[~np.eye(total, dtype=bool)] / expected
+        # Chi-squared with about 2,449 degrees of freedom, of standard deviation 70.
+        assert abs(excess.sum() - total * (total - 1)) < 5 * 70
+
+
+def test_enough_draws_for_the_rows():
+    random = np.random.default_rng(0)
+    for count, total in ((4, 64), (100, 1000), (16_384, 50_000), (16_384, 1_281_167)):
+        draws = _negatives._draws_for(count, total)
+        assert 2 * draws <= total
+        distinct = [len(set(random.integers(0, total, draws))) for _ in range(5)]
+        assert min(distinct) >= count
+
+
 def test_listed_negatives_count_repetitions_and_ignore_classes():
     rows = np.array([[5, 3, 3], [0, 1, 2]], np.int32)
     negatives = memory.listed_negatives(jnp.array([0, 0]), jnp.asarray(rows))
