@@ -8,6 +8,7 @@ for PyTorch, gathers `[batch, K, dim]` rows of each bank; its negatives are draw
 NumPy on the host, one example at a time.
 
     python -m experiments.benchmarks.holistic_objective
+    python -m experiments.benchmarks.holistic_objective --growth
     python -m experiments.benchmarks.holistic_objective --smoke
 
 Time is the median over rounds in which all variants take turns. The printed ratio is
@@ -37,6 +38,8 @@ from jaxkd import distillers
 from jaxkd.models import ModelOutput
 
 SAMPLERS = ("all", "shared", "sampled")
+ROWS = (50_000, 200_000, 800_000, 1_281_167)
+"""Sizes of training sets; the last is that of ImageNet."""
 PUBLISHED, PUBLISHED_SAMPLING = "published", "published + sampling"
 
 
@@ -173,9 +176,10 @@ def variants() -> list[str]:
     return [*SAMPLERS, *((PUBLISHED, PUBLISHED_SAMPLING) if has_torch else ())]
 
 
-def time_in_turns(sizes: Sizes, rounds: int) -> dict[str, float]:
-    """Measure the median seconds per step of each variant, in turns."""
-    steps = {name: build(name, sizes) for name in variants()}
+def time_in_turns(
+    steps: dict[str, Callable[[], None]], rounds: int
+) -> dict[str, float]:
+    """Measure the median seconds of each step, in turns."""
     for step in steps.values():
         step()
         step()
@@ -222,10 +226,25 @@ def memory_apart(sizes: Sizes, smoke: bool) -> dict[str, dict[str, int]]:
     return result
 
 
+def print_growth(rounds: int) -> None:
+    """Time a step of each sampler with training sets of several sizes."""
+    print(f"| rows | {' | '.join(SAMPLERS)} |")
+    print("|---|" + "---|" * len(SAMPLERS))
+    for rows in ROWS:
+        sizes = dataclasses.replace(Sizes(), rows=rows)
+        steps = {name: build(name, sizes) for name in SAMPLERS}
+        seconds = time_in_turns(steps, rounds)
+        times = " | ".join(f"{1e3 * value:.1f} ms" for value in seconds.values())
+        print(f"| {rows:,} | {times} |", flush=True)
+
+
 def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description="Time the holistic objective.")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument(
+        "--growth", action="store_true", help="only jaxkd, with more and more rows"
+    )
     parser.add_argument("--smoke", action="store_true", help="tiny sizes")
     parser.add_argument("--memory-of", choices=variants(), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -233,9 +252,13 @@ def main() -> None:
     if arguments.memory_of:
         print(json.dumps(measure_memory(arguments.memory_of, sizes)))
         return
+    if arguments.growth:
+        print_growth(arguments.rounds)
+        return
 
     memory = memory_apart(sizes, arguments.smoke)
-    seconds = time_in_turns(sizes, arguments.rounds)
+    steps = {name: build(name, sizes) for name in variants()}
+    seconds = time_in_turns(steps, arguments.rounds)
     print(f"{sizes}\njax {jax.__version__} on {jax.default_backend()}\n")
     print("| variant | ms a step | times faster | MB above the banks | of which XLA |")
     print("|---|---|---|---|---|")

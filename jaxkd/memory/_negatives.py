@@ -8,7 +8,6 @@ number of rows of other classes, all three samplers have the same mean,
     E \\sum_{j \\in S_i} w_{ij} f(j) = \\frac{K}{N_-} \\sum_{j: y_j \\ne y_i} f(j).
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -18,6 +17,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidTypeError
+from jaxkd.memory import _random
 
 
 class Window(NamedTuple):
@@ -137,54 +137,6 @@ def _class_sizes(row_labels: Array, num_classes: int) -> Int[Array, " classes"]:
     return jnp.bincount(row_labels, length=num_classes).astype(jnp.int32)
 
 
-def _random_order(key: PRNGKeyArray, size: int) -> Int[Array, " size"]:
-    """Draw a uniformly random order of ``range(size)``.
-
-    The numbers are sorted once by 64 random bits each, which coincide for some pair
-    with probability below :math:`size^2/2^{65}`. This takes half the time of
-    ``jax.random.permutation``, which sorts by 32 bits twice.
-    """
-    high, low = jax.random.bits(key, (2, size))
-    numbers = jnp.arange(size, dtype=jnp.int32)
-    return jax.lax.sort((high, low, numbers), num_keys=2, is_stable=False)[-1]
-
-
-def _draws_for(count: int, total: int) -> int:
-    """Return a number of draws that contain ``count`` distinct numbers.
-
-    It exceeds the mean number by at least eight standard deviations, if ``count`` is at
-    most half of ``total``.
-    """
-    mean = -total * math.log1p(-count / (total + 1))
-    return math.ceil(mean + 8 * math.sqrt(count))
-
-
-def _distinct_rows(key: PRNGKeyArray, count: int, total: int) -> Int[Array, " count"]:
-    """Draw distinct rows of ``range(total)``; each sequence of them is equally likely.
-
-    The first ``count`` distinct numbers of independent draws have this distribution. If
-    the draws contain fewer, which practically never happens, all are drawn again. The
-    cost hardly depends on ``total``: a table of this length is filled, but not sorted.
-    """
-    draws = _draws_for(count, total)
-    if 2 * draws > total:
-        return _random_order(key, total)[:count]
-    order = jnp.arange(draws, dtype=jnp.int32)
-
-    def draw(state):
-        key, used = jax.random.split(state[0])
-        drawn = jax.random.randint(used, (draws,), 0, total, jnp.int32)
-        first_draw = jnp.full((total,), draws, jnp.int32).at[drawn].min(order)
-        is_new = first_draw[drawn] == order
-        place = jnp.cumsum(is_new, dtype=jnp.int32) - 1
-        rows = jnp.zeros((count,), jnp.int32)
-        rows = rows.at[jnp.where(is_new, place, count)].set(drawn, mode="drop")
-        return key, rows, place[-1] + 1
-
-    nothing = key, jnp.zeros((count,), jnp.int32), jnp.int32(0)
-    return jax.lax.while_loop(lambda state: state[2] < count, draw, nothing)[1]
-
-
 def all_negatives(
     key: PRNGKeyArray,
     labels: Int[ArrayLike, " batch"],
@@ -277,7 +229,7 @@ def shared_negatives(
     _checks.check_at_least(1, num_rows=num_rows)
     total = row_labels.shape[0]
     num_rows = min(num_rows, total)
-    rows = _distinct_rows(key, num_rows, total)
+    rows = _random.distinct_rows(key, num_rows, total)
     others = row_labels.shape[0] - _class_sizes(row_labels, num_classes)[labels]
     return Negatives(
         labels,
@@ -329,7 +281,7 @@ def sampled_negatives(
     labels, row_labels = _as_int32(labels, row_labels)
     order_key, start_key = jax.random.split(key)
     total = row_labels.shape[0]
-    position = _random_order(order_key, total)
+    position = _random.random_order(order_key, total)
     sizes = _class_sizes(row_labels, num_classes)
     places = _places_by_class(row_labels, position, num_classes)
     first, count = (jnp.cumsum(sizes) - sizes)[labels], sizes[labels]

@@ -8,7 +8,7 @@ import pytest
 
 from jaxkd import memory
 from jaxkd._errors import InvalidInputError
-from jaxkd.memory import _negatives
+from jaxkd.memory import _negatives, _random
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -104,7 +104,7 @@ def test_sampled_subsets_are_uniform_over_all_orders(monkeypatch):
     row_labels, labels = np.array([0, 1, 0, 2, 1], np.int32), np.array([0, 1, 2])
     orders = jnp.array(list(itertools.permutations(range(5))), jnp.int32)
     other = row_labels[:, None] != labels[None, :]
-    monkeypatch.setattr(_negatives, "_random_order", lambda key, size: given[0])
+    monkeypatch.setattr(_random, "random_order", lambda key, size: given[0])
     given = []
 
     def one(order, seed, num_negatives):
@@ -128,7 +128,7 @@ def test_sampled_subsets_are_uniform_over_all_orders(monkeypatch):
 
 def test_for_a_given_order_every_row_is_drawn_equally_often(monkeypatch):
     order = jnp.asarray(np.random.default_rng(0).permutation(12), jnp.int32)
-    monkeypatch.setattr(_negatives, "_random_order", lambda key, size: order)
+    monkeypatch.setattr(_random, "random_order", lambda key, size: order)
     draws = 20_000
     keys = jax.random.split(jax.random.key(0), draws)
     # A function of its own, lest the order be compiled into the other tests'.
@@ -160,7 +160,7 @@ def test_shared_is_unbiased_over_all_orders(monkeypatch):
         sampler = functools.partial(memory.shared_negatives, num_rows=num_rows)
 
         def one(order, sampler=sampler, num_negatives=num_negatives):
-            monkeypatch.setattr(_negatives, "_random_order", lambda key, size: order)
+            monkeypatch.setattr(_random, "random_order", lambda key, size: order)
             key = jax.random.key(0)
             return weights(draw(sampler, key, num_negatives, labels, row_labels, 3), 5)
 
@@ -191,13 +191,13 @@ def test_shared_negatives_are_at_most_all_rows():
 def test_distinct_rows_are_uniform_pairs(monkeypatch, draws):
     total, count, samples = 50, 4, 60_000
     if draws is not None:  # as many as rows, which are often not distinct
-        monkeypatch.setattr(_negatives, "_draws_for", lambda count, total: draws)
-    monkeypatch.setattr(_negatives, "_random_order", None)
+        monkeypatch.setattr(_random, "draws_for", lambda count, total: draws)
+    monkeypatch.setattr(_random, "random_order", None)
 
     @jax.jit
     @jax.vmap
     def rows_of(key):
-        return _negatives._distinct_rows(key, count, total)
+        return _random.distinct_rows(key, count, total)
 
     rows = np.asarray(rows_of(jax.random.split(jax.random.key(0), samples)))
     assert rows.min() == 0
@@ -215,7 +215,7 @@ def test_distinct_rows_are_uniform_pairs(monkeypatch, draws):
 def test_enough_draws_for_the_rows():
     random = np.random.default_rng(0)
     for count, total in ((4, 64), (100, 1000), (16_384, 50_000), (16_384, 1_281_167)):
-        draws = _negatives._draws_for(count, total)
+        draws = _random.draws_for(count, total)
         assert 2 * draws <= total
         distinct = [len(set(random.integers(0, total, draws))) for _ in range(5)]
         assert min(distinct) >= count
@@ -232,7 +232,7 @@ def test_listed_negatives_count_repetitions_and_ignore_classes():
 
 def test_a_random_order_contains_each_number_once_and_is_uniform():
     keys = jax.random.split(jax.random.key(0), 6000)
-    draw_all = jax.jit(jax.vmap(lambda key: _negatives._random_order(key, 3)))
+    draw_all = jax.jit(jax.vmap(lambda key: _random.random_order(key, 3)))
     orders = np.asarray(draw_all(keys))
     np.testing.assert_array_equal(np.sort(orders), [[0, 1, 2]] * 6000)
     _, counts = np.unique(orders, axis=0, return_counts=True)
