@@ -13,6 +13,7 @@ from jaxkd.data._dataset import ImageDataset, Split, default_augmentation
 from jaxkd.data._folder import load_folder
 from jaxkd.data._npz import load_npz
 from jaxkd.data._parquet import find_parquet, load_parquet
+from jaxkd.data._picture import WHITE
 from jaxkd.data._tfds import load_tfds
 
 _DIGITS_TRAIN_ROWS = 1437
@@ -26,6 +27,8 @@ def load(
     image_size: int | None = None,
     stream: bool = False,
     workers: int = 0,
+    background: str = "white",
+    value_range: tuple[float | int, float | int] | None = None,
 ) -> ImageDataset:
     """Load a dataset by name or path.
 
@@ -34,9 +37,10 @@ def load(
     needs no network.
 
     A ``.npz`` file contains the arrays ``x_train``, ``y_train``, ``x_test`` and
-    ``y_test`` (Keras's convention) and optionally ``class_names``. Images without a
-    channel axis get one. By default, they are not flipped, because a flip may change
-    their class.
+    ``y_test`` (Keras's convention) and optionally ``class_names``. Images are uint8 (0
+    to 255) or floating point (0 to 1), with the channels last; ``value_range`` maps
+    others. Images without a channel axis get one. By default, they are not flipped,
+    because a flip may change their class.
 
     A folder contains images in ``train/CLASS/`` and ``test/CLASS/`` (or
     ``val/CLASS/``), or ``train-*.parquet`` and ``test-*.parquet`` (or ``validation-``)
@@ -61,6 +65,12 @@ def load(
             once into the cache. The first load still reads each image once, to find
             labels, sizes and statistics.
         workers: Number of processes that read streamed images; 0 for threads.
+        background: Color behind transparent pixels of encoded images: ``"white"``,
+            ``"black"``, ``"gray"`` or ``"#RRGGBB"``. Images that are declared to have
+            four channels keep their transparency.
+        value_range: Values of black and white in a .npz file whose images are not
+            uint8 and not in 0 to 1, such as ``(0, 65535)`` or ``(-1, 1)``. They are
+            mapped to 0 to 1.
 
     Returns:
         The validated dataset. Its images are read-only memory maps or streamed; those
@@ -76,11 +86,21 @@ def load(
         >>> digits.train.images.shape, digits.test.images.shape
         ((1437, 8, 8, 1), (360, 8, 8, 1))
     """
-    loading = Loading.checked(cache_dir, image_size, stream, workers)
+    loading = Loading.checked(
+        cache_dir, image_size, stream, workers, background, value_range
+    )
+    if value_range is not None and not name.endswith(".npz"):
+        raise InvalidInputError(
+            f"value_range is {value_range}, but it applies to the arrays of .npz files "
+            f"only (--value-range), and {name} is none",
+            argument="value_range",
+        )
     if name == "digits":
         return _in_memory(_digits(), loading)
     if name.endswith(".npz"):
-        return _in_memory(load_npz(Path(name).expanduser()), loading)
+        return _in_memory(
+            load_npz(Path(name).expanduser(), loading.value_range), loading
+        )
     if name.endswith(".parquet"):
         raise InvalidInputError(
             f"{name} is one part of a dataset; give the folder that contains "
@@ -122,6 +142,12 @@ def _in_memory(dataset: ImageDataset, loading: Loading) -> ImageDataset:
             f"arrays of shape {dataset.image_shape}; image_size (--image-size) applies "
             "to encoded images only",
             argument="image_size",
+        )
+    if loading.background != WHITE:
+        raise InvalidInputError(
+            f"background is {loading.background}, but the images of {dataset.name} are "
+            "arrays; background (--background) applies to encoded images only",
+            argument="background",
         )
     return dataset
 

@@ -19,7 +19,7 @@ _PARTS = {"train": ("train",), "test": ("test", "validation", "val")}
 _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "fine_label")
 # Part of the cache key. Change it with the layout, so that old folders are not read.
-_CACHE_FORMAT = "parquet 1"
+_CACHE_FORMAT = "parquet 2"
 
 
 class ParquetImages:
@@ -174,8 +174,7 @@ def load_parquet(
     stamps = [_CACHE_FORMAT]
     for part, paths in files.items():
         for path in paths:
-            stat = path.stat()
-            stamps.append(f"{part} {path.resolve()} {stat.st_size} {stat.st_mtime_ns}")
+            stamps.append(f"{part} {path.name} {_cache.stamp_of(path)}")
     digest = digest_of(stamps)
     name = root.resolve().name
     records = loading._replace(image_size=None).folder(f"parquet-{name}", digest.copy())
@@ -187,12 +186,11 @@ def load_parquet(
         source = _in_records(images, records) if loading.stream else images
         channels = 1 if all(map(_first_is_gray, images.values())) else 3
         parts = {
-            part: DecodedRows(encoded, channels, loading.size)
+            part: DecodedRows(encoded, channels, loading.size, loading.background)
             for part, encoded in source.items()
         }
         return Contents(parts, class_names)
 
-    fingerprint = f"parquet:{digest.hexdigest()[:16]}{loading.fingerprint}"
     folder = loading.folder(f"parquet-{name}", digest)
     train, test, metadata = assemble(contents, {"name": name}, folder, loading)
     padding = default_augmentation("", train.images.shape[1:]).crop_padding
@@ -203,7 +201,7 @@ def load_parquet(
         num_classes=len(metadata["class_names"]),
         class_names=tuple(metadata["class_names"]),
         augmentation=Augmentation(padding),
-        fingerprint=fingerprint,
+        fingerprint=f"parquet:{metadata['contents']}{loading.fingerprint}",
     )
 
 

@@ -51,6 +51,13 @@ def channel_ranges(images: np.ndarray | Streamed) -> tuple[np.ndarray, np.ndarra
     return np.min(lows, axis=0), np.max(highs, axis=0)
 
 
+def ranges_of_histogram(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute :func:`channel_ranges` of uint8 images from their histogram."""
+    found = histogram > 0
+    lows, highs = found.argmax(1), 255 - found[:, ::-1].argmax(1)
+    return lows.astype(np.uint8), highs.astype(np.uint8)
+
+
 def doubts_about(images: np.ndarray | Streamed) -> tuple[str, ...]:
     """Describe what is doubtful, but not wrong, about the values of images.
 
@@ -196,6 +203,8 @@ def scale_to_unit(
         raise InvalidInputError(
             f"{name} must be numbers, got dtype {images.dtype}", argument="images"
         )
+    if images.size == 0 or images.ndim == 0:
+        return images  # Refused by the checks of shapes.
     low, high = limits
     scaled = np.empty(images.shape, np.float32)
     start, span = 0, high - low
