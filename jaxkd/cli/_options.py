@@ -78,6 +78,21 @@ class Evaluate:
             "first time; 0 uses threads."
         ),
     ] = 0
+    background: Annotated[
+        str,
+        option(
+            "Color behind transparent pixels of image files: white, black, gray or "
+            "#RRGGBB."
+        ),
+    ] = "white"
+    value_range: Annotated[
+        tuple[float, float] | None,
+        option(
+            "Values of black and white in a .npz file whose images are neither uint8 "
+            "nor in 0 to 1, such as 0 65535 or -1 1.",
+            default="0 255 for uint8, 0 1 for floating point",
+        ),
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -210,6 +225,21 @@ class Data:
             "first time; 0 uses threads."
         ),
     ] = 0
+    background: Annotated[
+        str,
+        option(
+            "Color behind transparent pixels of image files: white, black, gray or "
+            "#RRGGBB."
+        ),
+    ] = "white"
+    value_range: Annotated[
+        tuple[float, float] | None,
+        option(
+            "Values of black and white in a .npz file whose images are neither uint8 "
+            "nor in 0 to 1, such as 0 65535 or -1 1.",
+            default="0 255 for uint8, 0 1 for floating point",
+        ),
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True)

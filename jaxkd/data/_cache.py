@@ -37,7 +37,7 @@ def cache_root(cache_dir: str | os.PathLike | None) -> Path:
     return Path(user) / "jaxkd"
 
 
-def stamp_of(path: Path) -> str:
+def stamp_of(path: str | Path) -> str:
     """Return text that changes whenever a file changes, without reading the file.
 
     The time of the last change of the inode is part of it. Programs cannot set it, in
@@ -45,7 +45,7 @@ def stamp_of(path: Path) -> str:
     system's clock have the same time, so the function waits until the tick of the last
     change is over: what is read afterwards belongs to the stamp.
     """
-    stat = path.stat()
+    stat = os.stat(path)
     age = time.time_ns() - max(stat.st_ctime_ns, stat.st_mtime_ns)
     if 0 <= age < _TICK_NS:
         time.sleep(_TICK_NS / 1e9)

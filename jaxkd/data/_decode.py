@@ -97,9 +97,9 @@ class DecodedRows:
                 f"cannot read {where}: {error.strerror or error}", argument="name"
             ) from error
         images = np.empty((len(rows), *self.shape[1:]), np.uint8)
-        for i, (row, (encoded, label)) in enumerate(zip(rows, examples, strict=True)):
+        for i, (row, (encoded, _)) in enumerate(zip(rows, examples, strict=True)):
             if digests is not None:
-                digests.append(_digest(encoded, label))
+                digests.append(hashlib.sha256(encoded).digest())
             pixels = self._pixels(row, encoded)
             if pixels.shape != images.shape[1:]:
                 raise InvalidInputError(
@@ -136,14 +136,6 @@ class DecodedRows:
             f"{self._encoded.where(row)} has several frames or pages; the first is "
             "used, here and in all such images"
         )
-
-
-def _digest(encoded: bytes, label: int) -> bytes:
-    return hashlib.blake2b(encoded, digest_size=16, salt=_salt(label)).digest()
-
-
-def _salt(label: int) -> bytes:
-    return label.to_bytes(8, "little", signed=True)
 
 
 def unreadable(where: str, error: Exception) -> InvalidInputError:
@@ -185,7 +177,7 @@ def write_decoded(
             files[f"{part}-labels"] = _cache.write_array(
                 folder / f"{part}-labels.npy", rows.shape[:1], np.int32, labels
             )
-            digests[part] = b"".join(own)
+            digests[part] = b"".join([*own, *(x.tobytes() for x in labels)])
         contents = contents_digest(metadata["class_names"], digests)
         _cache.write_metadata(
             folder, {**metadata, "contents": contents, "files": files}
@@ -200,7 +192,7 @@ def contents_digest(class_names: Sequence[str], digests: dict[str, bytes]) -> st
 
     Args:
         class_names: Names of the classes.
-        digests: Joined hashes of the rows of each part.
+        digests: Hashes of the rows of each part, followed by their int32 labels.
     """
     digest = hashlib.sha256(repr(list(class_names)).encode("utf-8", "replace"))
     for part, own in digests.items():

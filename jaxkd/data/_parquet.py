@@ -14,6 +14,7 @@ from jaxkd.data import _cache
 from jaxkd.data._assemble import Contents, Loading, assemble, digest_of
 from jaxkd.data._dataset import Augmentation, ImageDataset, default_augmentation
 from jaxkd.data._decode import DecodedRows, unreadable
+from jaxkd.data._picture import GRAY_MODES
 
 _PARTS = {"train": ("train",), "test": ("test", "validation", "val")}
 _IMAGE_COLUMNS = ("image", "img")
@@ -236,13 +237,13 @@ def _in_records(
 
 def _first_is_gray(images: ParquetImages) -> bool:
     """Return whether the first image is gray, according to its header."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     ((encoded, _),) = images.read([0])
     try:
         with Image.open(io.BytesIO(encoded)) as image:
-            return image.mode in ("1", "L", "LA")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+            return image.mode in GRAY_MODES
+    except Exception as error:  # Pillow raises many types for broken images.
         raise unreadable(images.where(0), error) from error
 
 
