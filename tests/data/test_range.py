@@ -92,7 +92,7 @@ def test_standardized_images_are_refused(part):
 
 def test_the_error_names_the_range_found():
     split = data.Split(1000 * UNIT - 300, LABELS)
-    with pytest.raises(InvalidInputError, match="lie in -300 to 700: .*LOW HIGH"):
+    with pytest.raises(InvalidInputError, match=r"lie in -300 to 700: .*LOW HIGH"):
         data.ImageDataset("mine", split, split, num_classes=3)
 
 
@@ -117,7 +117,7 @@ def test_value_range_must_be_two_increasing_finite_numbers(limits):
 
 @pytest.mark.parametrize("name", ["digits", "./folder", "mnist"])
 def test_value_range_is_refused_for_other_sources(name):
-    with pytest.raises(InvalidInputError, match="value_range is .*npz files only"):
+    with pytest.raises(InvalidInputError, match=r"value_range is .*npz files only"):
         data.load(name, value_range=(0, 255))
 
 
