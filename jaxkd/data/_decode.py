@@ -64,7 +64,7 @@ class DecodedRows:
         self._encoded, self._mode, self._size = encoded, PILLOW_MODES[channels], size
         self._background, self._said_frames = background, False
         if size is None:
-            ((first, _),) = encoded.read([0])
+            ((first, _),) = self._read([0])
             height, width = self._pixels(0, first).shape[:2]
             size = height, width
         self.shape = (len(encoded), *size, channels)
@@ -89,13 +89,7 @@ class DecodedRows:
         self, rows: Sequence[int] | np.ndarray, digests: list[bytes] | None
     ) -> tuple[np.ndarray, np.ndarray]:
         rows = [int(row) for row in rows]
-        try:
-            examples = self._encoded.read(rows)
-        except OSError as error:
-            where = error.filename or self._encoded.where(rows[0])
-            raise InvalidInputError(
-                f"cannot read {where}: {error.strerror or error}", argument="name"
-            ) from error
+        examples = self._read(rows)
         images = np.empty((len(rows), *self.shape[1:]), np.uint8)
         for i, (row, (encoded, _)) in enumerate(zip(rows, examples, strict=True)):
             if digests is not None:
@@ -110,6 +104,15 @@ class DecodedRows:
                 )
             images[i] = pixels
         return images, np.array([label for _, label in examples], np.int32)
+
+    def _read(self, rows: list[int]) -> list[tuple[bytes, int]]:
+        try:
+            return self._encoded.read(rows)
+        except OSError as error:
+            where = error.filename or self._encoded.where(rows[0])
+            raise InvalidInputError(
+                f"cannot read {where}: {error.strerror or error}", argument="name"
+            ) from error
 
     def _pixels(self, row: int, encoded: bytes) -> np.ndarray:
         from PIL import Image, ImageOps
