@@ -164,6 +164,19 @@ def write_array(
     }
 
 
+@contextlib.contextmanager
+def record_writer(path: Path) -> Iterator[Any]:
+    """Yield a writer of an array_record file. If it fails, it raises ``OSError``."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    try:
+        writer = ArrayRecordWriter(str(path), "group_size:1")
+        yield writer
+        writer.close()
+    except RuntimeError as error:  # For instance on a full disk.
+        raise OSError(str(error)) from error
+
+
 def write_metadata(folder: Path, metadata: dict[str, Any]) -> None:
     """Write the metadata; ``"files"`` maps each stem to the result of `write_array`."""
     with (folder / _METADATA).open("x", encoding="utf-8") as file:

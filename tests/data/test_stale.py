@@ -1,6 +1,7 @@
 """The cache notices changed files, and the fingerprint is that of the contents."""
 
 import os
+import resource
 import shutil
 
 import numpy as np
@@ -147,6 +148,22 @@ def test_a_new_background_is_another_dataset(tmp_path, load):
 def test_background_is_refused_for_arrays():
     with pytest.raises(InvalidInputError, match="--background"):
         data.load("digits", background="black")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_full_disk_names_the_cache_and_leaves_nothing(tmp_path, load, write, stream):
+    write(tmp_path, 17)
+    load(tmp_path, cache_dir=tmp_path / "other", stream=stream)  # Imports are done.
+    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(InvalidInputError, match=r"cannot write .*/cache/") as got:
+            load(tmp_path, stream=stream)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert got.value.argument == "cache_dir"
+    assert "File too large" in str(got.value)
+    assert list((tmp_path / "cache" / "datasets").iterdir()) == []
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path, load, monkeypatch):
