@@ -7,17 +7,19 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from jaxkd.cli._option_groups import DataOptions as DataOptions
-from jaxkd.cli._option_groups import DeviceOptions as DeviceOptions
-from jaxkd.cli._option_groups import HolisticOptions as HolisticOptions
-from jaxkd.cli._option_groups import MethodOptions as MethodOptions
 from jaxkd.cli._option_groups import (
+    Background,
     NetworkOptions,
     OutputOptions,
     RunOptions,
     TeacherOptions,
+    ValueRange,
     option,
 )
+from jaxkd.cli._option_groups import DataOptions as DataOptions
+from jaxkd.cli._option_groups import DeviceOptions as DeviceOptions
+from jaxkd.cli._option_groups import HolisticOptions as HolisticOptions
+from jaxkd.cli._option_groups import MethodOptions as MethodOptions
 from jaxkd.cli._option_groups import OptimizerOptions as OptimizerOptions
 from jaxkd.cli._value_types import VALUE_TYPES
 
@@ -78,21 +80,8 @@ class Evaluate:
             "first time; 0 uses threads."
         ),
     ] = 0
-    background: Annotated[
-        str,
-        option(
-            "Color behind transparent pixels of image files: white, black, gray or "
-            "#RRGGBB."
-        ),
-    ] = "white"
-    value_range: Annotated[
-        tuple[float, float] | None,
-        option(
-            "Values of black and white in a .npz file whose images are neither uint8 "
-            "nor in 0 to 1, such as 0 65535 or -1 1.",
-            default="0 255 for uint8, 0 1 for floating point",
-        ),
-    ] = None
+    background: Background = "white"
+    value_range: ValueRange = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -225,21 +214,8 @@ class Data:
             "first time; 0 uses threads."
         ),
     ] = 0
-    background: Annotated[
-        str,
-        option(
-            "Color behind transparent pixels of image files: white, black, gray or "
-            "#RRGGBB."
-        ),
-    ] = "white"
-    value_range: Annotated[
-        tuple[float, float] | None,
-        option(
-            "Values of black and white in a .npz file whose images are neither uint8 "
-            "nor in 0 to 1, such as 0 65535 or -1 1.",
-            default="0 255 for uint8, 0 1 for floating point",
-        ),
-    ] = None
+    background: Background = "white"
+    value_range: ValueRange = None
 
 
 @dataclasses.dataclass(frozen=True)
