@@ -16,7 +16,7 @@ def load_dataset(name: str, options: DataOptions) -> data.ImageDataset:
         image_size=options.image_size,
         stream=options.stream,
         workers=options.workers,
-        background=options.background,
+        background=options.background or "white",
         value_range=options.value_range,
     )
     if options.subset is not None:

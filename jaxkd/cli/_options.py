@@ -80,7 +80,7 @@ class Evaluate:
             "first time; 0 uses threads."
         ),
     ] = 0
-    background: Background = "white"
+    background: Background = None
     value_range: ValueRange = None
 
 
@@ -214,7 +214,7 @@ class Data:
             "first time; 0 uses threads."
         ),
     ] = 0
-    background: Background = "white"
+    background: Background = None
     value_range: ValueRange = None
 
 

@@ -25,7 +25,7 @@ def run(options: Data, arguments: list[str]) -> None:
         image_size=options.image_size,
         stream=options.stream,
         workers=options.workers,
-        background=options.background,
+        background=options.background or "white",
         value_range=options.value_range,
     )
     seconds = time.perf_counter() - started

@@ -22,7 +22,7 @@ def run(options: Evaluate, arguments: list[str]) -> None:
         image_size=image_size,
         stream=options.stream,
         workers=options.workers,
-        background=options.background,
+        background=options.background or "white",
         value_range=options.value_range,
     )
     check_fits(loaded, dataset)
