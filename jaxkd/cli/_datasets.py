@@ -16,6 +16,8 @@ def load_dataset(name: str, options: DataOptions) -> data.ImageDataset:
         image_size=options.image_size,
         stream=options.stream,
         workers=options.workers,
+        background=options.background or "white",
+        value_range=options.value_range,
     )
     if options.subset is not None:
         dataset = data.take_subset(dataset, options.subset, seed=0)

@@ -7,17 +7,19 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from jaxkd.cli._option_groups import DataOptions as DataOptions
-from jaxkd.cli._option_groups import DeviceOptions as DeviceOptions
-from jaxkd.cli._option_groups import HolisticOptions as HolisticOptions
-from jaxkd.cli._option_groups import MethodOptions as MethodOptions
 from jaxkd.cli._option_groups import (
+    Background,
     NetworkOptions,
     OutputOptions,
     RunOptions,
     TeacherOptions,
+    ValueRange,
     option,
 )
+from jaxkd.cli._option_groups import DataOptions as DataOptions
+from jaxkd.cli._option_groups import DeviceOptions as DeviceOptions
+from jaxkd.cli._option_groups import HolisticOptions as HolisticOptions
+from jaxkd.cli._option_groups import MethodOptions as MethodOptions
 from jaxkd.cli._option_groups import OptimizerOptions as OptimizerOptions
 from jaxkd.cli._value_types import VALUE_TYPES
 
@@ -78,6 +80,8 @@ class Evaluate:
             "first time; 0 uses threads."
         ),
     ] = 0
+    background: Background = None
+    value_range: ValueRange = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -210,6 +214,8 @@ class Data:
             "first time; 0 uses threads."
         ),
     ] = 0
+    background: Background = None
+    value_range: ValueRange = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,10 @@ from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
 from jaxkd.data import _cache
 from jaxkd.data._dataset import Split
-from jaxkd.data._decode import DecodedRows, write_decoded
+from jaxkd.data._decode import DecodedRows, contents_digest, write_decoded
 from jaxkd.data._normalize import histogram, statistics_of_histogram
+from jaxkd.data._picture import DECODING, WHITE, checked_color
+from jaxkd.data._range import checked_value_range, ranges_of_histogram
 from jaxkd.data._stream import Streamed, read_ahead
 
 _ROWS_AT_ONCE = 256
@@ -39,16 +41,26 @@ class Loading(NamedTuple):
         image_size: Height and width to resize images to, or None to keep their size.
         stream: Whether to read each image when it is needed.
         workers: Number of processes that read streamed images.
+        background: Color behind transparent pixels, ``#rrggbb``.
+        value_range: Values of black and white in arrays, or None for the usual ones.
     """
 
     cache_dir: Any = None
     image_size: int | None = None
     stream: bool = False
     workers: int = 0
+    background: str = WHITE
+    value_range: tuple[float, float] | None = None
 
     @classmethod
     def checked(
-        cls, cache_dir: Any, image_size: int | None, stream: bool, workers: int
+        cls,
+        cache_dir: Any,
+        image_size: int | None,
+        stream: bool,
+        workers: int,
+        background: str,
+        value_range: Any,
     ) -> "Loading":
         """Check the settings and return them.
 
@@ -65,7 +77,10 @@ class Loading(NamedTuple):
                 "stream (--stream)",
                 argument="workers",
             )
-        return cls(cache_dir, image_size, stream, workers)
+        color = checked_color(background)
+        if value_range is not None:
+            value_range = checked_value_range(value_range)
+        return cls(cache_dir, image_size, stream, workers, color, value_range)
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -74,16 +89,22 @@ class Loading(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
-        """Part of the dataset's fingerprint that depends on the image size."""
-        return "" if self.image_size is None else f", size {self.image_size}"
+        """Part of the dataset's fingerprint that depends on the settings."""
+        size = "" if self.image_size is None else f", size {self.image_size}"
+        return size + (
+            "" if self.background == WHITE else f", background {self.background}"
+        )
 
     def folder(self, key: str, digest: Any) -> Path:
         """Return the cache folder of a dataset.
 
         Args:
             key: Readable beginning of the folder's name.
-            digest: Hash of the dataset's contents; updated with the image size.
+            digest: Hash of the dataset's contents; updated with the settings.
         """
+        digest.update(DECODING.encode())
+        if self.background != WHITE:
+            digest.update(f"background {self.background}".encode())
         if self.image_size is not None:
             digest.update(f"size {self.image_size}".encode())
             key += f"-{self.image_size}"
@@ -141,8 +162,12 @@ def assemble(
 
     def split(part: str) -> Split:
         rows, values = contents.parts[part], arrays[f"{part}-histogram"]
-        statistics = statistics_of_histogram(values, math.prod(rows.shape[:3]))
-        images = Streamed(rows, workers=loading.workers, statistics=statistics)
+        images = Streamed(
+            rows,
+            workers=loading.workers,
+            statistics=statistics_of_histogram(values, math.prod(rows.shape[:3])),
+            ranges=ranges_of_histogram(values),
+        )
         return Split(images, np.array(arrays[f"{part}-labels"]))
 
     return Assembled(split("train"), split("test"), metadata)
@@ -155,44 +180,49 @@ def _write_index(
     workers: int,
 ) -> None:
     """Read every image once; write the labels and histograms that streaming needs."""
-    files = {}
+    files, digests = {}, {}
     with _cache.new_folder(target) as folder:
         for part, rows in parts.items():
-            labels, total = _labels_and_histogram(rows, part, workers)
+            labels, total, own = _labels_and_histogram(rows, part, workers)
+            digests[part] = own + labels.tobytes()
             for name, array in (("labels", labels), ("histogram", total)):
                 files[f"{part}-{name}"] = _cache.write_array(
                     folder / f"{part}-{name}.npy", array.shape, array.dtype, [array]
                 )
-        _cache.write_metadata(folder, {**metadata, "files": files})
+        contents = contents_digest(metadata["class_names"], digests)
+        _cache.write_metadata(
+            folder, {**metadata, "contents": contents, "files": files}
+        )
 
 
 def _labels_and_histogram(
     rows: DecodedRows, part: str, workers: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read all rows; return their labels and the histogram of each channel."""
+) -> tuple[np.ndarray, np.ndarray, bytes]:
+    """Read all rows; return labels, the histogram of each channel, and hashes."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     chunks = _ChunkStatistics(rows)
-    labels, total = [], np.zeros((rows.shape[-1], 256), np.int64)
+    labels, digests, total = [], [], np.zeros((rows.shape[-1], 256), np.int64)
     iterator = read_ahead(chunks, workers)
     try:
         with Progress(
             console=console, transient=True, disable=not console.is_terminal
         ) as progress:
             task = progress.add_task(f"Reading {part}", total=len(chunks))
-            for own, values in iterator:
+            for own, values, hashes in iterator:
                 labels.append(np.array(own))
+                digests.append(np.array(hashes).tobytes())
                 total += values
                 progress.advance(task)
     finally:
         iterator.close()
-    return np.concatenate(labels), total
+    return np.concatenate(labels), total, b"".join(digests)
 
 
 class _ChunkStatistics:
-    """Labels and histograms of chunks of rows, as a sequence that grain reads."""
+    """Labels, histograms and hashes of chunks of rows, as grain reads them."""
 
     def __init__(self, rows: DecodedRows):
         self._rows = rows
@@ -200,11 +230,13 @@ class _ChunkStatistics:
     def __len__(self) -> int:
         return -(-self._rows.shape[0] // _ROWS_AT_ONCE)
 
-    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         start = number * _ROWS_AT_ONCE
         stop = min(start + _ROWS_AT_ONCE, self._rows.shape[0])
-        images, labels = self._rows.read(range(start, stop))
-        return labels, histogram(images)
+        rows = range(start, stop)
+        images, labels, digests = self._rows.read_with_digests(rows)
+        # Grain passes arrays between processes.
+        return labels, histogram(images), np.frombuffer(digests, np.uint8)
 
 
 def digest_of(parts: Sequence[bytes | str]) -> Any:

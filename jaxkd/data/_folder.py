@@ -7,8 +7,10 @@ from pathlib import Path
 
 from jaxkd._errors import InvalidInputError
 from jaxkd.data._assemble import Contents, Loading, assemble, digest_of
+from jaxkd.data._cache import stamp_of
 from jaxkd.data._dataset import Augmentation, ImageDataset, default_augmentation
 from jaxkd.data._decode import DecodedRows, unreadable
+from jaxkd.data._picture import GRAY_MODES
 
 _TEST_NAMES = ("test", "val", "validation")
 _SUFFIXES = frozenset(
@@ -19,9 +21,8 @@ _SUGGESTED_TEST_NAMES = {
     **dict.fromkeys(("valid", "eval", "dev", "val", "validation"), "val"),
     **dict.fromkeys(("testing", "tests", "test"), "test"),
 }
-_GRAY_MODES = frozenset({"1", "L", "LA"})
 # Part of the cache key. Change it with the layout, so that old folders are not read.
-_CACHE_FORMAT = "folder 1"
+_CACHE_FORMAT = "folder 2"
 
 
 class ImageFiles:
@@ -65,7 +66,6 @@ def load_folder(root: Path, loading: Loading) -> ImageDataset:
         for part, folder in (("train", root / "train"), ("test", test_root))
     }
     digest = digest_of([_CACHE_FORMAT, *_stamps(files)])
-    fingerprint = f"folder:{digest.hexdigest()[:16]}{loading.fingerprint}"
     name = root.resolve().name
     train, test, metadata = assemble(
         lambda: Contents(_decoded(files, loading), class_names),
@@ -81,7 +81,7 @@ def load_folder(root: Path, loading: Loading) -> ImageDataset:
         num_classes=len(class_names),
         class_names=tuple(metadata["class_names"]),
         augmentation=Augmentation(padding),
-        fingerprint=fingerprint,
+        fingerprint=f"folder:{metadata['contents']}{loading.fingerprint}",
     )
 
 
@@ -178,17 +178,18 @@ def _stamps(files: dict[str, ImageFiles]) -> list[str]:
     """Return strings that change if an image changes, without reading images."""
     stamps = []
     for part, images in files.items():
-        stamps += [part, str(images.root.resolve())]
-        for name in images.names:
-            stat = (images.root / name).stat()
-            stamps.append(f"{name} {stat.st_size} {stat.st_mtime_ns}")
+        stamps.append(part)
+        # Joining text is much faster than joining paths.
+        stamps += [
+            f"{name} {stamp_of(f'{images.root}/{name}')}" for name in images.names
+        ]
     return stamps
 
 
 def _decoded(files: dict[str, ImageFiles], loading: Loading) -> dict[str, DecodedRows]:
     channels = 1 if all(map(_are_gray, files.values())) else 3
     parts = {
-        part: DecodedRows(images, channels, loading.size)
+        part: DecodedRows(images, channels, loading.size, loading.background)
         for part, images in files.items()
     }
     return parts
@@ -196,13 +197,13 @@ def _decoded(files: dict[str, ImageFiles], loading: Loading) -> dict[str, Decode
 
 def _are_gray(files: ImageFiles) -> bool:
     """Return whether all images are gray, according to their headers."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     for row, name in enumerate(files.names):
         try:
             with Image.open(files.root / name) as image:
-                if image.mode not in _GRAY_MODES:
+                if image.mode not in GRAY_MODES:
                     return False
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        except Exception as error:  # Pillow raises many types for broken images.
             raise unreadable(files.where(row), error) from error
     return True

@@ -1,10 +1,7 @@
 """Load a dataset by name or path."""
 
-import hashlib
 import importlib.resources
 import os
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +9,11 @@ from numpy.lib.npyio import NpzFile
 
 from jaxkd._errors import InvalidInputError
 from jaxkd.data._assemble import Loading
-from jaxkd.data._dataset import (
-    Augmentation,
-    ImageDataset,
-    Split,
-    checked_split,
-    default_augmentation,
-)
+from jaxkd.data._dataset import ImageDataset, Split, default_augmentation
 from jaxkd.data._folder import load_folder
+from jaxkd.data._npz import load_npz
 from jaxkd.data._parquet import find_parquet, load_parquet
+from jaxkd.data._picture import WHITE
 from jaxkd.data._tfds import load_tfds
 
 _DIGITS_TRAIN_ROWS = 1437
@@ -34,6 +27,8 @@ def load(
     image_size: int | None = None,
     stream: bool = False,
     workers: int = 0,
+    background: str = "white",
+    value_range: tuple[float | int, float | int] | None = None,
 ) -> ImageDataset:
     """Load a dataset by name or path.
 
@@ -42,9 +37,10 @@ def load(
     needs no network.
 
     A ``.npz`` file contains the arrays ``x_train``, ``y_train``, ``x_test`` and
-    ``y_test`` (Keras's convention) and optionally ``class_names``. Images without a
-    channel axis get one. By default, they are not flipped, because a flip may change
-    their class.
+    ``y_test`` (Keras's convention) and optionally ``class_names``. Images are uint8 (0
+    to 255) or floating point (0 to 1), with the channels last; ``value_range`` maps
+    others. Images without a channel axis get one. By default, they are not flipped,
+    because a flip may change their class.
 
     A folder contains images in ``train/CLASS/`` and ``test/CLASS/`` (or
     ``val/CLASS/``), or ``train-*.parquet`` and ``test-*.parquet`` (or ``validation-``)
@@ -69,6 +65,12 @@ def load(
             once into the cache. The first load still reads each image once, to find
             labels, sizes and statistics.
         workers: Number of processes that read streamed images; 0 for threads.
+        background: Color behind transparent pixels of encoded images: ``"white"``,
+            ``"black"``, ``"gray"`` or ``"#RRGGBB"``. Images that are declared to have
+            four channels keep their transparency.
+        value_range: Values of black and white in a .npz file whose images are not
+            uint8 and not in 0 to 1, such as ``(0, 65535)`` or ``(-1, 1)``. They are
+            mapped to 0 to 1.
 
     Returns:
         The validated dataset. Its images are read-only memory maps or streamed; those
@@ -84,11 +86,21 @@ def load(
         >>> digits.train.images.shape, digits.test.images.shape
         ((1437, 8, 8, 1), (360, 8, 8, 1))
     """
-    loading = Loading.checked(cache_dir, image_size, stream, workers)
+    loading = Loading.checked(
+        cache_dir, image_size, stream, workers, background, value_range
+    )
+    if value_range is not None and not name.endswith(".npz"):
+        raise InvalidInputError(
+            f"value_range is {value_range}, but it applies to the arrays of .npz files "
+            f"only (--value-range), and {name} is none",
+            argument="value_range",
+        )
     if name == "digits":
         return _in_memory(_digits(), loading)
     if name.endswith(".npz"):
-        return _in_memory(_npz(Path(name).expanduser()), loading)
+        return _in_memory(
+            load_npz(Path(name).expanduser(), loading.value_range), loading
+        )
     if name.endswith(".parquet"):
         raise InvalidInputError(
             f"{name} is one part of a dataset; give the folder that contains "
@@ -131,6 +143,12 @@ def _in_memory(dataset: ImageDataset, loading: Loading) -> ImageDataset:
             "to encoded images only",
             argument="image_size",
         )
+    if loading.background != WHITE:
+        raise InvalidInputError(
+            f"background is {loading.background}, but the images of {dataset.name} are "
+            "arrays; background (--background) applies to encoded images only",
+            argument="background",
+        )
     return dataset
 
 
@@ -150,73 +168,3 @@ def _digits() -> ImageDataset:
         num_classes=10,
         augmentation=default_augmentation("digits", images.shape[1:]),
     )
-
-
-def _npz(path: Path) -> ImageDataset:
-    arrays = _read_npz(path)
-    class_names = tuple(map(str, arrays.pop("class_names", ())))
-    for key in ("x_train", "x_test"):
-        if arrays[key].ndim == 3:
-            arrays[key] = arrays[key][..., None]
-    for key in ("y_train", "y_test"):
-        if arrays[key].ndim == 2 and arrays[key].shape[1] == 1:
-            arrays[key] = arrays[key][:, 0]
-    labels = [arrays["y_train"], arrays["y_test"]]
-    num_classes = len(class_names) or 1 + max(int(y.max(initial=0)) for y in labels)
-    train, test = (
-        checked_split(
-            arrays[f"x_{part}"],
-            arrays[f"y_{part}"],
-            num_classes=num_classes,
-            images_name=f"{path}: x_{part}",
-            labels_name=f"{path}: y_{part}",
-        )
-        for part in ("train", "test")
-    )
-    with path.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    image_shape = train.images.shape[1:]
-    return ImageDataset(
-        name=path.stem,
-        train=train,
-        test=test,
-        num_classes=num_classes,
-        class_names=class_names,
-        augmentation=Augmentation(default_augmentation("", image_shape).crop_padding),
-        fingerprint=f"npz:sha256:{checksum}",
-    )
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    required = ("x_train", "y_train", "x_test", "y_test")
-    try:
-        # Unpickling can run code, so pickled arrays are rejected. np.load would return
-        # a bare array for a .npy file with the wrong suffix.
-        with path.open("rb") as raw, NpzFile(raw, allow_pickle=False) as file:
-            missing = [key for key in required if key not in file]
-            if missing:
-                raise InvalidInputError(
-                    f"{path} must contain {', '.join(required)}; {missing[0]} is "
-                    "missing",
-                    argument="name",
-                )
-            return {key: _member(file, key, path) for key in file}
-    except FileNotFoundError:
-        raise InvalidInputError(
-            f"dataset: there is no folder or file {path}", argument="name"
-        ) from None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        if isinstance(error, InvalidInputError):
-            raise
-        raise InvalidInputError(
-            f"cannot read {path}: {error}", argument="name"
-        ) from error
-
-
-def _member(file: NpzFile, key: str, path: Path) -> np.ndarray:
-    try:
-        return file[key]
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise InvalidInputError(
-            f"cannot read {key} of {path}: {error}", argument="name"
-        ) from error

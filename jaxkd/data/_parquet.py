@@ -14,12 +14,13 @@ from jaxkd.data import _cache
 from jaxkd.data._assemble import Contents, Loading, assemble, digest_of
 from jaxkd.data._dataset import Augmentation, ImageDataset, default_augmentation
 from jaxkd.data._decode import DecodedRows, unreadable
+from jaxkd.data._picture import GRAY_MODES
 
 _PARTS = {"train": ("train",), "test": ("test", "validation", "val")}
 _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "fine_label")
 # Part of the cache key. Change it with the layout, so that old folders are not read.
-_CACHE_FORMAT = "parquet 1"
+_CACHE_FORMAT = "parquet 2"
 
 
 class ParquetImages:
@@ -174,8 +175,7 @@ def load_parquet(
     stamps = [_CACHE_FORMAT]
     for part, paths in files.items():
         for path in paths:
-            stat = path.stat()
-            stamps.append(f"{part} {path.resolve()} {stat.st_size} {stat.st_mtime_ns}")
+            stamps.append(f"{part} {path.name} {_cache.stamp_of(path)}")
     digest = digest_of(stamps)
     name = root.resolve().name
     records = loading._replace(image_size=None).folder(f"parquet-{name}", digest.copy())
@@ -187,12 +187,11 @@ def load_parquet(
         source = _in_records(images, records) if loading.stream else images
         channels = 1 if all(map(_first_is_gray, images.values())) else 3
         parts = {
-            part: DecodedRows(encoded, channels, loading.size)
+            part: DecodedRows(encoded, channels, loading.size, loading.background)
             for part, encoded in source.items()
         }
         return Contents(parts, class_names)
 
-    fingerprint = f"parquet:{digest.hexdigest()[:16]}{loading.fingerprint}"
     folder = loading.folder(f"parquet-{name}", digest)
     train, test, metadata = assemble(contents, {"name": name}, folder, loading)
     padding = default_augmentation("", train.images.shape[1:]).crop_padding
@@ -203,7 +202,7 @@ def load_parquet(
         num_classes=len(metadata["class_names"]),
         class_names=tuple(metadata["class_names"]),
         augmentation=Augmentation(padding),
-        fingerprint=fingerprint,
+        fingerprint=f"parquet:{metadata['contents']}{loading.fingerprint}",
     )
 
 
@@ -211,19 +210,16 @@ def _in_records(
     images: dict[str, ParquetImages], target: Path
 ) -> dict[str, RecordFile]:
     """Copy the encoded images to array_record files, which have fast random access."""
-    from array_record.python.array_record_module import ArrayRecordWriter
-
     if not target.is_dir():
         entries = {}
         with _cache.new_folder(target) as folder:
             for part, encoded in images.items():
                 labels = []
-                writer = ArrayRecordWriter(str(folder / part), "group_size:1")
-                for row in range(len(encoded)):
-                    ((image, label),) = encoded.read([row])
-                    writer.write(image)
-                    labels.append(label)
-                writer.close()
+                with _cache.record_writer(folder / part) as writer:
+                    for row in range(len(encoded)):
+                        ((image, label),) = encoded.read([row])
+                        writer.write(image)
+                        labels.append(label)
                 own = np.array(labels, np.int32)
                 entries[part] = _cache.write_array(
                     folder / f"{part}.npy", own.shape, own.dtype, [own]
@@ -238,13 +234,13 @@ def _in_records(
 
 def _first_is_gray(images: ParquetImages) -> bool:
     """Return whether the first image is gray, according to its header."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     ((encoded, _),) = images.read([0])
     try:
         with Image.open(io.BytesIO(encoded)) as image:
-            return image.mode in ("1", "L", "LA")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+            return image.mode in GRAY_MODES
+    except Exception as error:  # Pillow raises many types for broken images.
         raise unreadable(images.where(0), error) from error
 
 

@@ -58,7 +58,7 @@ class TfdsRecords:
 
 
 def open_records(
-    prepared: Path, size: tuple[int, int] | None
+    prepared: Path, size: tuple[int, int] | None, background: str
 ) -> tuple[dict[str, DecodedRows], list[str]]:
     """Open the splits ``train`` and ``test`` of a prepared dataset.
 
@@ -106,5 +106,5 @@ def open_records(
             raise InvalidInputError(
                 f"the split {split!r} of {prepared} is empty", argument="name"
             )
-        parts[part] = DecodedRows(records, image.shape[-1], size)
+        parts[part] = DecodedRows(records, image.shape[-1], size, background)
     return parts, list(label.names)

@@ -11,6 +11,7 @@ from typing import Any
 
 from jaxkd._errors import InvalidInputError, unknown_name
 from jaxkd.data._assemble import Contents, Loading, assemble
+from jaxkd.data._cache import stamp_of
 from jaxkd.data._dataset import ImageDataset, default_augmentation
 from jaxkd.data._records import open_records
 
@@ -19,7 +20,7 @@ _NAME = re.compile(
 )
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 # Part of the cache key. Change it with the layout, so that old folders are not read.
-_CACHE_FORMAT = 1
+_CACHE_FORMAT = 2
 
 
 def load_tfds(
@@ -39,7 +40,7 @@ def load_tfds(
         )
     full_name = "/".join(filter(None, [info["name"], info.get("configName")]))
     train, test, metadata = assemble(
-        lambda: Contents(*open_records(prepared, loading.size)),
+        lambda: Contents(*open_records(prepared, loading.size, loading.background)),
         {"name": full_name, "version": prepared.name},
         _cache_folder(prepared, info, loading),
         loading,
@@ -157,10 +158,16 @@ def _info(prepared: Path) -> dict[str, Any]:
 
 
 def _cache_folder(prepared: Path, info: dict[str, Any], loading: Loading) -> Path:
-    """Return the cache folder for this dataset, version and prepared contents."""
+    """Return the cache folder for this dataset, version and prepared contents.
+
+    Reading all records would take too long, so their stamps stand for them.
+    """
     digest = hashlib.sha256(str(_CACHE_FORMAT).encode())
-    for path in sorted([*prepared.glob("*.json"), *prepared.glob("*.txt")]):
-        digest.update(path.read_bytes())
+    for path in sorted(prepared.iterdir()):
+        if path.suffix in (".json", ".txt"):
+            digest.update(path.read_bytes())
+        elif path.is_file():
+            digest.update(f"{path.name} {stamp_of(path)}".encode())
     names = [info["name"], info.get("configName"), prepared.name]
     return loading.folder("-".join(filter(None, names)), digest)
 

@@ -25,6 +25,8 @@ def run(options: Data, arguments: list[str]) -> None:
         image_size=options.image_size,
         stream=options.stream,
         workers=options.workers,
+        background=options.background or "white",
+        value_range=options.value_range,
     )
     seconds = time.perf_counter() - started
     statistics = data.channel_statistics(dataset.train.images)

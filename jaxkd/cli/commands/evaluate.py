@@ -22,6 +22,8 @@ def run(options: Evaluate, arguments: list[str]) -> None:
         image_size=image_size,
         stream=options.stream,
         workers=options.workers,
+        background=options.background or "white",
+        value_range=options.value_range,
     )
     check_fits(loaded, dataset)
     frozen = training.freeze_teacher(loaded.module, loaded.normalization)
