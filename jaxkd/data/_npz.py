@@ -15,6 +15,7 @@ from jaxkd.data._dataset import (
     checked_split,
     default_augmentation,
 )
+from jaxkd.data._labels import count_numbered_classes
 
 
 def load_npz(path: Path) -> ImageDataset:
@@ -32,7 +33,7 @@ def load_npz(path: Path) -> ImageDataset:
         if arrays[key].ndim == 2 and arrays[key].shape[1] == 1:
             arrays[key] = arrays[key][:, 0]
     labels = [arrays["y_train"], arrays["y_test"]]
-    num_classes = len(class_names) or 1 + max(int(y.max(initial=0)) for y in labels)
+    num_classes = len(class_names) or count_numbered_classes(labels, str(path))
     train, test = (
         checked_split(
             arrays[f"x_{part}"],
