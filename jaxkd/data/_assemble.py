@@ -15,10 +15,17 @@ from jaxkd._errors import InvalidInputError
 from jaxkd.data import _cache
 from jaxkd.data._broken import all_broken_listed
 from jaxkd.data._dataset import ImageDataset, Split
-from jaxkd.data._decode import DecodedRows, Encoded, write_decoded
+from jaxkd.data._decode import (
+    DecodedRows,
+    Encoded,
+    contents_digest,
+    write_decoded,
+)
 from jaxkd.data._description import Description, describe_source, doubts_about
 from jaxkd.data._normalize import histogram, statistics_of_histogram
+from jaxkd.data._picture import DECODING, WHITE, checked_color
 from jaxkd.data._plan import Plan, make_plan, with_labeled_test
+from jaxkd.data._range import checked_value_range, ranges_of_histogram
 from jaxkd.data._slices import parse
 from jaxkd.data._source import Source
 from jaxkd.data._stream import Streamed, read_ahead
@@ -34,6 +41,8 @@ class Loading(NamedTuple):
         image_size: Height and width to resize images to, or None to keep their size.
         stream: Whether to read each image when it is needed.
         workers: Number of processes that read streamed images.
+        background: Color behind transparent pixels, ``#rrggbb``.
+        value_range: Values of black and white in arrays, or None for the usual ones.
         train_split: Rows to train on, or None for the split ``train``.
         test_split: Rows to test on, or None for the default split.
     """
@@ -42,6 +51,8 @@ class Loading(NamedTuple):
     image_size: int | None = None
     stream: bool = False
     workers: int = 0
+    background: str = WHITE
+    value_range: tuple[float, float] | None = None
     train_split: str | None = None
     test_split: str | None = None
 
@@ -61,7 +72,11 @@ class Loading(NamedTuple):
                 "without stream (--stream)",
                 argument="workers",
             )
-        return self
+        range_ = self.value_range
+        return self._replace(
+            background=checked_color(self.background),
+            value_range=None if range_ is None else checked_value_range(range_),
+        )
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -70,8 +85,11 @@ class Loading(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
-        """Part of the dataset's fingerprint that depends on the image size."""
-        return "" if self.image_size is None else f", size {self.image_size}"
+        """Part of the dataset's fingerprint that depends on the settings."""
+        size = "" if self.image_size is None else f", size {self.image_size}"
+        return size + (
+            "" if self.background == WHITE else f", background {self.background}"
+        )
 
     def folder(self, key: str, digest: Any, rows: str) -> Path:
         """Return the cache folder of a dataset.
@@ -81,7 +99,10 @@ class Loading(NamedTuple):
             digest: Hash of the dataset's contents; updated with the settings.
             rows: The chosen rows; empty for the default ones.
         """
+        digest.update(DECODING.encode())
         digest.update(rows.encode("utf-8", "surrogateescape"))
+        if self.background != WHITE:
+            digest.update(f"background {self.background}".encode())
         if self.image_size is not None:
             digest.update(f"size {self.image_size}".encode())
             key += f"-{self.image_size}"
@@ -100,7 +121,6 @@ def load_source(source: Source, loading: Loading) -> ImageDataset:
     if not source.labels_are_slow:
         plan = with_labeled_test(source, plan)
     stamp, key = source.stamp(plan.parts), source.cache_name()
-    beginning = source.fingerprint(stamp)
     records = loading._replace(image_size=None).folder(
         key, stamp.copy(), plan.fingerprint
     )
@@ -110,7 +130,8 @@ def load_source(source: Source, loading: Loading) -> ImageDataset:
         opened = _streamed(source, plan, folder, records, loading)
     else:
         opened = _decoded(source, plan, folder, loading)
-    train, test, class_names, plan = opened
+    train, test, metadata, plan = opened
+    class_names = metadata["class_names"]
     doubts = doubts_about(
         source.notes(plan.splits), plan, class_names, train.labels, test.labels
     )
@@ -123,17 +144,19 @@ def load_source(source: Source, loading: Loading) -> ImageDataset:
         num_classes=len(class_names),
         class_names=tuple(class_names),
         augmentation=source.augmentation(train.images.shape[1:]),
-        fingerprint=beginning + loading.fingerprint + plan.fingerprint,
+        fingerprint=source.fingerprint(metadata["contents"])
+        + loading.fingerprint
+        + plan.fingerprint,
         doubts=doubts,
     )
 
 
 class _Opened(NamedTuple):
-    """Both splits, the class names, and the rows that were chosen in the end."""
+    """Both splits, the cached metadata, and the rows that were chosen in the end."""
 
     train: Split
     test: Split
-    class_names: list[str]
+    metadata: dict[str, Any]
     plan: Plan
 
 
@@ -150,7 +173,7 @@ def _decoded(source: Source, plan: Plan, folder: Path, loading: Loading) -> _Ope
         Split(arrays[f"{part}-images"], arrays[f"{part}-labels"])
         for part in ("train", "test")
     )
-    return _Opened(train, test, metadata["class_names"], _as_stored(plan, metadata))
+    return _Opened(train, test, metadata, _as_stored(plan, metadata))
 
 
 def _streamed(
@@ -178,11 +201,15 @@ def _streamed(
 
     def split(part: str) -> Split:
         rows, values = parts[part], arrays[f"{part}-histogram"]
-        statistics = statistics_of_histogram(values, math.prod(rows.shape[:3]))
-        images = Streamed(rows, workers=loading.workers, statistics=statistics)
+        images = Streamed(
+            rows,
+            workers=loading.workers,
+            statistics=statistics_of_histogram(values, math.prod(rows.shape[:3])),
+            ranges=ranges_of_histogram(values),
+        )
         return Split(images, np.array(arrays[f"{part}-labels"]))
 
-    return _Opened(split("train"), split("test"), metadata["class_names"], plan)
+    return _Opened(split("train"), split("test"), metadata, plan)
 
 
 def _parts(
@@ -196,7 +223,7 @@ def _parts(
         chosen = {"train": description.train, "test": description.test}
         images = {part: rows.images for part, rows in chosen.items() if rows.images}
     return {
-        part: DecodedRows(encoded, channels, loading.size)
+        part: DecodedRows(encoded, channels, loading.size, loading.background)
         for part, encoded in images.items()
     }
 
@@ -226,44 +253,48 @@ def _write_index(
     workers: int,
 ) -> None:
     """Read every image once; write the labels and histograms that streaming needs."""
-    files = {}
+    files, digests = {}, {}
     with _cache.new_folder(target) as folder:
         for part, rows in parts.items():
-            labels, total = _labels_and_histogram(rows, part, workers)
+            labels, total, digests[part] = _labels_and_histogram(rows, part, workers)
             for name, array in (("labels", labels), ("histogram", total)):
                 files[f"{part}-{name}"] = _cache.write_array(
                     folder / f"{part}-{name}.npy", array.shape, array.dtype, [array]
                 )
-        _cache.write_metadata(folder, {**metadata, "files": files})
+        contents = contents_digest(metadata["class_names"], digests)
+        _cache.write_metadata(
+            folder, {**metadata, "contents": contents, "files": files}
+        )
 
 
 def _labels_and_histogram(
     rows: DecodedRows, part: str, workers: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read all rows; return their labels and the histogram of each channel."""
+) -> tuple[np.ndarray, np.ndarray, bytes]:
+    """Read all rows; return labels, the histogram of each channel, and hashes."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     chunks = _ChunkStatistics(rows)
-    labels, total = [], np.zeros((rows.shape[-1], 256), np.int64)
+    labels, digests, total = [], [], np.zeros((rows.shape[-1], 256), np.int64)
     iterator = read_ahead(chunks, workers)
     try:
         with Progress(
             console=console, transient=True, disable=not console.is_terminal
         ) as progress:
             task = progress.add_task(f"Reading {part}", total=len(chunks))
-            for own, values in iterator:
+            for own, values, hashes in iterator:
                 labels.append(np.array(own))
+                digests.append(np.array(hashes).tobytes())
                 total += values
                 progress.advance(task)
     finally:
         iterator.close()
-    return np.concatenate(labels), total
+    return np.concatenate(labels), total, b"".join(digests)
 
 
 class _ChunkStatistics:
-    """Labels and histograms of chunks of rows, as a sequence that grain reads."""
+    """Labels, histograms and hashes of chunks of rows, as grain reads them."""
 
     def __init__(self, rows: DecodedRows):
         self._rows = rows
@@ -271,11 +302,13 @@ class _ChunkStatistics:
     def __len__(self) -> int:
         return -(-self._rows.shape[0] // _ROWS_AT_ONCE)
 
-    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         start = number * _ROWS_AT_ONCE
         stop = min(start + _ROWS_AT_ONCE, self._rows.shape[0])
-        images, labels = self._rows.read(range(start, stop))
-        return labels, histogram(images)
+        rows = range(start, stop)
+        images, labels, digests = self._rows.read_with_digests(rows)
+        # Grain passes arrays between processes.
+        return labels, histogram(images), np.frombuffer(digests, np.uint8)
 
 
 def digest_of(parts: Sequence[bytes | str]) -> Any:

@@ -3,7 +3,9 @@
 import contextlib
 import json
 import os
+import re
 import shutil
+import time
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator
@@ -14,7 +16,16 @@ import numpy as np
 
 from jaxkd._errors import InvalidInputError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 _METADATA = "metadata.json"
+# Clocks of file systems tick every 1 to 10 milliseconds.
+_TICK_NS = 20_000_000
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
+_SECONDS_UNMARKED = 24 * 3600
 
 
 def cache_root(cache_dir: str | os.PathLike | None) -> Path:
@@ -26,35 +37,100 @@ def cache_root(cache_dir: str | os.PathLike | None) -> Path:
     return Path(user) / "jaxkd"
 
 
+def stamp_of(path: Path) -> str:
+    """Return text that changes whenever a file changes, without reading the file.
+
+    The time of the last change of the inode is part of it. Programs cannot set it, in
+    contrast to the time of modification. Two changes within one tick of the file
+    system's clock have the same time, so the function waits until the tick of the last
+    change is over: what is read afterwards belongs to the stamp.
+    """
+    stat = path.stat()
+    age = time.time_ns() - max(stat.st_ctime_ns, stat.st_mtime_ns)
+    if 0 <= age < _TICK_NS:
+        time.sleep(_TICK_NS / 1e9)
+    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
+
+
 @contextlib.contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder that is renamed to ``target`` if the body succeeds.
 
     The folder is removed on any failure, so ``target`` is never incomplete. If another
-    process creates ``target`` first, its folder is kept and this one is removed.
+    process creates ``target`` first, its folder is kept and this one is removed. What a
+    killed process has left behind is removed, too.
 
     Raises:
         InvalidInputError: If the folder cannot be written, for instance on a full disk.
     """
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        _sync_folder(temporary)
-        try:
-            temporary.rename(target)
-        except OSError:
-            if not target.is_dir():
-                raise
-        _sync_folder(target.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target.parent)
+        with _marked_as_alive(temporary):
+            temporary.mkdir()
+            yield temporary
+            _sync_folder(temporary)
+            try:
+                temporary.rename(target)
+            except OSError:
+                if not target.is_dir():
+                    raise
+            _sync_folder(target.parent)
     except OSError as error:
         raise InvalidInputError(
             f"cannot write the dataset cache {target}: {error.strerror or error}; free "
             "disk space, or choose another folder with cache_dir or JAXKD_CACHE_DIR",
             argument="cache_dir",
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _marked_as_alive(temporary: Path) -> Iterator[None]:
+    """Hold a lock beside a temporary folder; remove both in the end.
+
+    The operating system releases the lock when the process ends in any way.
+    """
+    mark = _mark_of(temporary)
+    with mark.open("xb") as file:
+        try:
+            if fcntl is not None:
+                with contextlib.suppress(OSError):  # Not all file systems have locks.
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            mark.unlink(missing_ok=True)
+
+
+def _remove_leftovers(parent: Path) -> None:
+    """Remove the temporary folders of processes that have ended."""
+    for path in list(parent.iterdir()):
+        name = path.name.removesuffix(".lock")
+        if _TEMPORARY.fullmatch(name) and _is_abandoned(parent / name):
+            shutil.rmtree(parent / name, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                _mark_of(parent / name).unlink(missing_ok=True)
+
+
+def _is_abandoned(temporary: Path) -> bool:
+    try:
+        with _mark_of(temporary).open("rb") as file:
+            if fcntl is None:
+                return False
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except FileNotFoundError:
+        # An older version wrote it, which had no locks and may still do so.
+        with contextlib.suppress(OSError):
+            return time.time() - temporary.lstat().st_mtime > _SECONDS_UNMARKED
+        return False
+    except OSError:  # Another process holds the lock, or there are no locks.
+        return False
+
+
+def _mark_of(temporary: Path) -> Path:
+    return temporary.with_name(f"{temporary.name}.lock")
 
 
 def write_array(

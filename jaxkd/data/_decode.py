@@ -1,5 +1,6 @@
 """Decode images to pixels, and write decoded datasets to a cache folder."""
 
+import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from jaxkd._errors import InvalidInputError
+from jaxkd._messages import say
 from jaxkd._watch import Watch
 from jaxkd.data import _cache
+from jaxkd.data._picture import WHITE, UnusablePicture, flattened, has_frames
 
 PILLOW_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _ROWS_AT_ONCE = 512
@@ -44,15 +47,22 @@ class DecodedRows:
         size: Height and width of the results. An image of another size is scaled until
             it covers this size, with its aspect ratio unchanged, and then cropped at
             the center. If None, all images must have the size of the first one.
+        background: Color behind transparent pixels, ``#rrggbb``. Images of four
+            channels keep their transparency.
 
     Attributes:
         shape: Rows, height, width, channels.
     """
 
     def __init__(
-        self, encoded: Encoded, channels: int, size: tuple[int, int] | None = None
+        self,
+        encoded: Encoded,
+        channels: int,
+        size: tuple[int, int] | None = None,
+        background: str = WHITE,
     ):
         self._encoded, self._mode, self._size = encoded, PILLOW_MODES[channels], size
+        self._background, self._said_frames = background, False
         if size is None:
             ((first, _),) = encoded.read([0])
             height, width = self._pixels(0, first).shape[:2]
@@ -65,10 +75,31 @@ class DecodedRows:
         Raises:
             InvalidInputError: If a file is not an image, or an image has another size.
         """
+        return self._decode(rows, None)
+
+    def read_with_digests(
+        self, rows: Sequence[int] | np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, bytes]:
+        """Like :meth:`read`, but also return the hashes of the rows, joined."""
+        digests: list[bytes] = []
+        images, labels = self._decode(rows, digests)
+        return images, labels, b"".join(digests)
+
+    def _decode(
+        self, rows: Sequence[int] | np.ndarray, digests: list[bytes] | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         rows = [int(row) for row in rows]
-        examples = self._encoded.read(rows)
+        try:
+            examples = self._encoded.read(rows)
+        except OSError as error:
+            where = error.filename or self._encoded.where(rows[0])
+            raise InvalidInputError(
+                f"cannot read {where}: {error.strerror or error}", argument="name"
+            ) from error
         images = np.empty((len(rows), *self.shape[1:]), np.uint8)
-        for i, (row, (encoded, _)) in enumerate(zip(rows, examples, strict=True)):
+        for i, (row, (encoded, label)) in enumerate(zip(rows, examples, strict=True)):
+            if digests is not None:
+                digests.append(_digest(encoded, label))
             pixels = self._pixels(row, encoded)
             if pixels.shape != images.shape[1:]:
                 raise InvalidInputError(
@@ -81,18 +112,14 @@ class DecodedRows:
         return images, np.array([label for _, label in examples], np.int32)
 
     def _pixels(self, row: int, encoded: bytes) -> np.ndarray:
-        from PIL import Image, ImageOps, UnidentifiedImageError
+        from PIL import Image, ImageOps
 
         try:
             with Image.open(io.BytesIO(encoded)) as image:
-                converted = image.convert(self._mode)
-        except (
-            UnidentifiedImageError,
-            Image.DecompressionBombError,
-            OSError,
-            SyntaxError,  # Pillow raises it for some broken PNG files.
-            ValueError,
-        ) as error:
+                converted = flattened(image, self._mode, self._background)
+                if not self._said_frames and has_frames(image):
+                    self._say_frames(row)
+        except Exception as error:  # Pillow raises many types for broken images.
             raise unreadable(self._encoded.where(row), error) from error
         if self._size is not None:
             height, width = self._size
@@ -102,18 +129,35 @@ class DecodedRows:
         pixels = np.asarray(converted)
         return pixels.reshape(*pixels.shape[:2], -1)  # Gray images have two axes.
 
+    def _say_frames(self, row: int) -> None:
+        """Say once that the first of several frames is used."""
+        self._said_frames = True
+        say(
+            f"{self._encoded.where(row)} has several frames or pages; the first is "
+            "used, here and in all such images"
+        )
+
+
+def _digest(encoded: bytes, label: int) -> bytes:
+    return hashlib.blake2b(encoded, digest_size=16, salt=_salt(label)).digest()
+
+
+def _salt(label: int) -> bytes:
+    return label.to_bytes(8, "little", signed=True)
+
 
 def unreadable(where: str, error: Exception) -> InvalidInputError:
-    """Build the error for an image that Pillow cannot read."""
+    """Build the error for an image that cannot be read or used."""
     from PIL import UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):  # Its text names a Python object.
         return InvalidInputError(
             f"{where} is not an image, despite its name", argument="name"
         )
-    reason = " ".join(str(error).split())
+    reason = " ".join(str(error).split()) or type(error).__name__
+    kind = "usable" if isinstance(error, UnusablePicture) else "readable"
     return InvalidInputError(
-        f"{where} is not a readable image: {reason}", argument="name"
+        f"{where} is not a {kind} image: {reason}", argument="name"
     )
 
 
@@ -122,29 +166,52 @@ def write_decoded(
 ) -> None:
     """Decode all images and write them to a new cache folder.
 
+    The metadata get the entry ``contents``, the hash of what was read.
+
     Raises:
         InvalidInputError: If an image cannot be used or the folder cannot be written.
     """
-    files = {}
+    files, digests = {}, {}
     with _cache.new_folder(target) as folder:
         for part, rows in parts.items():
             labels: list[np.ndarray] = []
+            own: list[bytes] = []
             files[f"{part}-images"] = _cache.write_array(
                 folder / f"{part}-images.npy",
                 rows.shape,
                 np.uint8,
-                _images(rows, part, labels),
+                _images(rows, part, labels, own),
             )
             files[f"{part}-labels"] = _cache.write_array(
                 folder / f"{part}-labels.npy", rows.shape[:1], np.int32, labels
             )
-        _cache.write_metadata(folder, {**metadata, "files": files})
+            digests[part] = b"".join(own)
+        contents = contents_digest(metadata["class_names"], digests)
+        _cache.write_metadata(
+            folder, {**metadata, "contents": contents, "files": files}
+        )
+
+
+def contents_digest(class_names: Sequence[str], digests: dict[str, bytes]) -> str:
+    """Return the hash of a dataset's contents.
+
+    It depends on the encoded images, their labels and order, and the names of the
+    classes, but not on paths or times, so that a copy has the same.
+
+    Args:
+        class_names: Names of the classes.
+        digests: Joined hashes of the rows of each part.
+    """
+    digest = hashlib.sha256(repr(list(class_names)).encode("utf-8", "replace"))
+    for part, own in digests.items():
+        digest.update(f"{part} {len(own)}:".encode() + own)
+    return digest.hexdigest()[:16]
 
 
 def _images(
-    rows: DecodedRows, part: str, labels: list[np.ndarray]
+    rows: DecodedRows, part: str, labels: list[np.ndarray], digests: list[bytes]
 ) -> Iterator[np.ndarray]:
-    """Yield chunks of decoded images and append their labels to ``labels``.
+    """Yield chunks of decoded images; append their labels and hashes to the lists.
 
     It uses one thread. For images this small, a second thread costs more than it saves.
     """
@@ -152,7 +219,8 @@ def _images(
     with Watch(f"decoding {part}", count) as watch:
         for start in range(0, count, _ROWS_AT_ONCE):
             stop = min(start + _ROWS_AT_ONCE, count)
-            images, own = rows.read(range(start, stop))
+            images, own, hashes = rows.read_with_digests(range(start, stop))
             labels.append(own)
+            digests.append(hashes)
             yield images
             watch(stop)

@@ -16,7 +16,9 @@ from jaxkd.data._plan import Plan
 from jaxkd.data._slices import Specification, in_even_shares
 from jaxkd.data._source import Notes, Selected, Source
 
-_GRAY_MODES = frozenset({"1", "L", "LA"})
+_GRAY_MODES = frozenset(
+    {"1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N"}
+)
 _ROWS_AT_ONCE = 64
 
 

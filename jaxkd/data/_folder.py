@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxkd._errors import InvalidInputError
 from jaxkd.data._assemble import digest_of
+from jaxkd.data._cache import stamp_of
 from jaxkd.data._dataset import Augmentation, default_augmentation
 from jaxkd.data._files import IMAGE_SUFFIXES, find_images, folders, identity
 from jaxkd.data._labels import UNLABELED, check_class_names, normal_form
@@ -23,7 +24,7 @@ _SUGGESTED_TEST_NAMES = {
 }
 _SLICES = "--train-split 'train[:90%]' --test-split 'train[90%:]'"
 # Part of the cache key. Change it with the layout, so that old folders are not read.
-_CACHE_FORMAT = "folder 1"
+_CACHE_FORMAT = "folder 2"
 
 
 class ImageFiles:
@@ -222,9 +223,9 @@ class FolderSource(Source):
         """Return the readable beginning of the cache folder's name."""
         return f"folder-{self.name}"
 
-    def fingerprint(self, stamp: Any) -> str:
+    def fingerprint(self, contents: str) -> str:
         """Return the beginning of the dataset's fingerprint."""
-        return f"folder:{stamp.hexdigest()[:16]}"
+        return f"folder:{contents}"
 
     def augmentation(self, image_shape: tuple[int, ...]) -> Augmentation:
         """Return a crop without mirroring, which may change the class."""
@@ -380,8 +381,6 @@ def _stamps(files: dict[str, ImageFiles]) -> list[str]:
     """Return strings that change if an image changes, without reading images."""
     stamps = []
     for part, images in files.items():
-        stamps += [part, str(images.root.resolve())]
-        for name in images.names:
-            stat = (images.root / name).stat()
-            stamps.append(f"{name} {stat.st_size} {stat.st_mtime_ns}")
+        stamps.append(part)
+        stamps += [f"{name} {stamp_of(images.root / name)}" for name in images.names]
     return stamps

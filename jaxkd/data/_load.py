@@ -16,6 +16,7 @@ from jaxkd.data._folder import FolderSource
 from jaxkd.data._in_memory import select_rows
 from jaxkd.data._npz import load_npz
 from jaxkd.data._parquet import find_parquet
+from jaxkd.data._picture import WHITE
 from jaxkd.data._plan import make_plan, with_labeled_test
 from jaxkd.data._slices import parse
 from jaxkd.data._source import Source
@@ -34,6 +35,8 @@ def load(
     test_split: str | None = None,
     stream: bool = False,
     workers: int = 0,
+    background: str = "white",
+    value_range: tuple[float | int, float | int] | None = None,
 ) -> ImageDataset:
     """Load a dataset by name or path.
 
@@ -42,9 +45,10 @@ def load(
     needs no network.
 
     A ``.npz`` file contains the arrays ``x_train``, ``y_train``, ``x_test`` and
-    ``y_test`` (Keras's convention) and optionally ``class_names``. Images without a
-    channel axis get one. By default, they are not flipped, because a flip may change
-    their class.
+    ``y_test`` (Keras's convention) and optionally ``class_names``. Images are uint8 (0
+    to 255) or floating point (0 to 1), with the channels last; ``value_range`` maps
+    others. Images without a channel axis get one. By default, they are not flipped,
+    because a flip may change their class.
 
     A folder contains images in ``train/CLASS/`` and ``test/CLASS/`` (or
     ``val/CLASS/``), or ``train-*.parquet`` and ``test-*.parquet`` (or ``validation-``)
@@ -77,6 +81,12 @@ def load(
             once into the cache. The first load still reads each image once, to find
             labels, sizes and statistics.
         workers: Number of processes that read streamed images; 0 for threads.
+        background: Color behind transparent pixels of encoded images: ``"white"``,
+            ``"black"``, ``"gray"`` or ``"#RRGGBB"``. Images that are declared to have
+            four channels keep their transparency.
+        value_range: Values of black and white in a .npz file whose images are not
+            uint8 and not in 0 to 1, such as ``(0, 65535)`` or ``(-1, 1)``. They are
+            mapped to 0 to 1.
 
     Returns:
         The validated dataset. Its images are read-only memory maps or streamed; those
@@ -96,10 +106,23 @@ def load(
         (719, 8, 8, 1)
     """
     loading = Loading(
-        cache_dir, image_size, stream, workers, train_split, test_split
+        cache_dir,
+        image_size,
+        stream,
+        workers,
+        background,
+        value_range,
+        train_split,
+        test_split,
     ).checked()
+    if value_range is not None and not name.endswith(".npz"):
+        raise InvalidInputError(
+            f"value_range is {value_range}, but it applies to the arrays of .npz files "
+            f"only (--value-range), and {name} is none",
+            argument="value_range",
+        )
     if _is_in_memory(name):
-        return _in_memory(_arrays(name), loading)
+        return _in_memory(_arrays(name, loading.value_range), loading)
     source = _open_source(name, data_dir, train_split, test_split)
     return load_source(source, loading)
 
@@ -110,6 +133,7 @@ def describe(
     data_dir: str | os.PathLike | None = None,
     train_split: str | None = None,
     test_split: str | None = None,
+    value_range: tuple[float | int, float | int] | None = None,
 ) -> Description:
     """Say what a dataset is, before its images are decoded.
 
@@ -118,6 +142,7 @@ def describe(
         data_dir: Folder of prepared TFDS datasets.
         train_split: Rows to train on.
         test_split: Rows to test on.
+        value_range: Values of black and white in a .npz file.
 
     Returns:
         The splits, classes and labels, what was left out, and what is doubtful. Its
@@ -133,7 +158,9 @@ def describe(
         (144, {'train': 1437, 'test': 360})
     """
     if _is_in_memory(name):
-        return _describe_arrays(name, _arrays(name), train_split, test_split)
+        return _describe_arrays(
+            name, _arrays(name, value_range), train_split, test_split
+        )
     source = _open_source(name, data_dir, train_split, test_split)
     plan = with_labeled_test(source, make_plan(source, train_split, test_split))
     description = describe_source(source, plan, slow_labels=("train", "test"))
@@ -182,8 +209,10 @@ def _is_in_memory(name: str) -> bool:
     return name == "digits" or name.endswith(".npz")
 
 
-def _arrays(name: str) -> ImageDataset:
-    return _digits() if name == "digits" else load_npz(Path(name).expanduser())
+def _arrays(name: str, value_range: tuple[float, float] | None) -> ImageDataset:
+    if name == "digits":
+        return _digits()
+    return load_npz(Path(name).expanduser(), value_range)
 
 
 def _in_memory(dataset: ImageDataset, loading: Loading) -> ImageDataset:
@@ -200,6 +229,12 @@ def _in_memory(dataset: ImageDataset, loading: Loading) -> ImageDataset:
             f"arrays of shape {dataset.image_shape}; image_size (--image-size) applies "
             "to encoded images only",
             argument="image_size",
+        )
+    if loading.background != WHITE:
+        raise InvalidInputError(
+            f"background is {loading.background}, but the images of {dataset.name} are "
+            "arrays; background (--background) applies to encoded images only",
+            argument="background",
         )
     return select_rows(dataset, loading.train_split, loading.test_split)
 

@@ -28,7 +28,7 @@ _LABEL_COLUMNS = ("label", "fine_label")
 # The beginning of a file's name tells its split; longer names come first.
 _SPLIT_NAMES = ("train", "test", "validation", "val")
 # Part of the cache key. Change it with the layout, so that old folders are not read.
-_CACHE_FORMAT = "parquet 1"
+_CACHE_FORMAT = "parquet 2"
 
 
 class ParquetImages:
@@ -203,9 +203,9 @@ class ParquetSource(Source):
         """Return the readable beginning of the cache folder's name."""
         return f"parquet-{self.name}"
 
-    def fingerprint(self, stamp: Any) -> str:
+    def fingerprint(self, contents: str) -> str:
         """Return the beginning of the dataset's fingerprint."""
-        return f"parquet:{stamp.hexdigest()[:16]}"
+        return f"parquet:{contents}"
 
     def for_streaming(
         self, images: dict[str, Selected], records: Path
@@ -281,8 +281,7 @@ def _stamps(files: dict[str, list[Path]]) -> list[str]:
     stamps = []
     for part, paths in files.items():
         for path in paths:
-            stat = path.stat()
-            stamps.append(f"{part} {path.resolve()} {stat.st_size} {stat.st_mtime_ns}")
+            stamps.append(f"{part} {path.name} {_cache.stamp_of(path)}")
     return stamps
 
 

@@ -117,8 +117,12 @@ class Source(abc.ABC):
         """Return the readable beginning of the cache folder's name."""
 
     @abc.abstractmethod
-    def fingerprint(self, stamp: Any) -> str:
-        """Return the beginning of the dataset's fingerprint."""
+    def fingerprint(self, contents: str) -> str:
+        """Return the beginning of the dataset's fingerprint.
+
+        Args:
+            contents: Hash of the encoded images, labels and classes.
+        """
 
     def for_streaming(
         self, images: dict[str, "Selected"], records: Path

@@ -1,0 +1,185 @@
+"""Pictures as people see them: upright, opaque, and in 8 bits."""
+
+import re
+from typing import Any
+
+import numpy as np
+
+from jaxkd._errors import InvalidInputError
+
+WHITE = "#ffffff"
+# Part of the cache key. Change it with the pixels, so that old folders are not read.
+DECODING = "pixels 2"
+
+_COLORS = {"white": WHITE, "black": "#000000", "gray": "#808080"}
+_TRANSPARENT_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
+_DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+# Where Pillow may keep the orientation of images that are no TIFF.
+_METADATA = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
+# Tags of TIFF files.
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT, _SMALLEST, _LARGEST = 258, 262, 339, 340, 341
+_ORIENTATION = 274
+
+
+class UnusablePicture(ValueError):
+    """A picture is intact, but its values have no known meaning."""
+
+
+def checked_color(color: Any) -> str:
+    """Return a color as ``#rrggbb``.
+
+    Raises:
+        InvalidInputError: If it is neither a known name nor ``#RRGGBB``.
+    """
+    if isinstance(color, str):
+        if color.lower() in _COLORS:
+            return _COLORS[color.lower()]
+        if re.fullmatch("#[0-9a-fA-F]{6}", color):
+            return color.lower()
+    raise InvalidInputError(
+        f"background must be white, black, gray or #RRGGBB, got {color!r}",
+        argument="background",
+    )
+
+
+def has_frames(image: Any) -> bool:
+    """Return whether an opened image has several frames or pages.
+
+    The second picture of a telephone's JPEG is a preview or a depth map, and does not
+    count.
+    """
+    return image.format != "MPO" and getattr(image, "is_animated", False)
+
+
+def flattened(image: Any, mode: str, background: str) -> Any:
+    """Return an opened image in a mode of 8 bits, upright and without metadata.
+
+    Args:
+        image: An image that Pillow opened.
+        mode: ``"L"``, ``"RGB"``, or ``"RGBA"``, which keeps transparency.
+        background: Color behind transparent pixels, ``#rrggbb``.
+
+    Raises:
+        UnusablePicture: If the file does not say which values are black and white.
+    """
+    image.load()
+    upright = _upright(_in_8_bits(image), _orientation(image))
+    if mode != "RGBA":
+        upright = _opaque(upright, background)
+    return upright if upright.mode == mode else upright.convert(mode)
+
+
+def _in_8_bits(image: Any) -> Any:
+    if image.mode in _DEEP_MODES:
+        return _scaled(image)
+    if image.mode == "LAB":
+        return _lab_in_rgb(image)
+    tags = getattr(image, "tag_v2", {})
+    if 2 in np.atleast_1d(tags.get(_SAMPLE_FORMAT, 1)):
+        raise UnusablePicture("it has signed integers, whose black is not known")
+    if image.mode == "La":
+        return image.convert("LA")
+    if image.mode in ("CMYK", "YCbCr", "HSV", "RGBX"):
+        return image.convert("RGB")
+    return image
+
+
+def _scaled(image: Any) -> Any:
+    """Return a gray image of more than 8 bits in the 8 bits of modes L and LA."""
+    from PIL import Image
+
+    values = np.asarray(image)
+    low, high = _black_and_white(image, values)
+    scaled = np.floor((values.astype(np.float64) - low) * 255 / (high - low) + 0.5)
+    gray = Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8))
+    key = image.info.get("transparency")
+    if isinstance(key, int):
+        alpha = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
+        return Image.merge("LA", (gray, alpha))
+    return gray
+
+
+def _black_and_white(image: Any, values: np.ndarray) -> tuple[float, float]:
+    """Return the values of black and white that a file declares.
+
+    The values of integers of up to 16 bits mean what their number of bits says. Of
+    others, files may declare the range. Without it, only floating-point values in 0 to
+    1 have a usual meaning.
+    """
+    tags = getattr(image, "tag_v2", {})
+    if image.mode.startswith("I;16"):
+        bits = int(np.atleast_1d(tags.get(_BITS, 16))[0])
+        low, high = 0.0, float(2**bits - 1)
+    elif image.mode == "I" and image.format in ("PNG", "PPM"):
+        low, high = 0.0, 65535.0  # Pillow has no other mode for them.
+    elif _SMALLEST in tags and _LARGEST in tags:
+        low, high = (
+            float(np.atleast_1d(tags[tag])[0]) for tag in (_SMALLEST, _LARGEST)
+        )
+    else:
+        low, high = 0.0, 1.0
+    smallest, largest = values.min(), values.max()
+    is_within = low <= smallest and largest <= high and low < high
+    if not is_within or (image.mode == "I" and high == 1.0):
+        kind = "floating-point" if image.mode == "F" else "32-bit or signed"
+        raise UnusablePicture(
+            f"it has {kind} values from {smallest:g} to {largest:g}, and does not "
+            "declare which are black and white; convert it to 8 or 16 bits"
+        )
+    # 0 means that the smallest value is white.
+    return (high, low) if tags.get(_PHOTOMETRIC) == 0 else (low, high)
+
+
+def _lab_in_rgb(image: Any) -> Any:
+    from PIL import ImageCms
+
+    profiles = (ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"))
+    return ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
+
+
+def _orientation(image: Any) -> int:
+    """Return the orientation that the metadata give, 1 to 8; 1 if they are broken."""
+    # Reading them takes longer than this look, and most images have none.
+    if not any(key in image.info for key in _METADATA):
+        return 1  # Pillow turns TIFF images itself.
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # Broken metadata of any kind; the pixels are intact.
+        return 1
+
+
+def _upright(image: Any, orientation: int) -> Any:
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    if orientation not in turns:
+        return image
+    turned = image.transpose(turns[orientation])
+    if "transparency" in image.info:
+        turned.info["transparency"] = image.info["transparency"]
+    return turned
+
+
+def _opaque(image: Any, background: str) -> Any:
+    """Return an image on a background, if any of its pixels may be transparent."""
+    from PIL import Image
+
+    palette = getattr(image.palette, "mode", None) or ""
+    if not (
+        image.mode in _TRANSPARENT_MODES
+        or "transparency" in image.info
+        or palette.endswith("A")
+    ):
+        return image
+    layers = image.convert("RGBA")
+    canvas = Image.new("RGB", image.size, background)
+    canvas.paste(layers.convert("RGB"), mask=layers.getchannel("A"))
+    return canvas
