@@ -1,22 +1,22 @@
 """Datasets of the commands."""
 
 import dataclasses
+import warnings
+from collections.abc import Mapping
+from typing import Any
 
-from jaxkd import data, runs
+from jaxkd import data, runs, training
 from jaxkd._errors import InvalidInputError
+from jaxkd._messages import say
 from jaxkd.cli._options import DataOptions
+
+LOADING = frozenset({"data_dir", "cache_dir", "stream", "workers", *runs.LOAD_OPTIONS})
+_NO_OPTIONS: Mapping[str, Any] = {}
 
 
 def load_dataset(name: str, options: DataOptions) -> data.ImageDataset:
     """Load a dataset with the subset and the augmentation of the options."""
-    dataset = data.load(
-        name,
-        data_dir=options.data_dir,
-        cache_dir=options.cache_dir,
-        image_size=options.image_size,
-        stream=options.stream,
-        workers=options.workers,
-    )
+    dataset = load_as_given(name, options)
     if options.subset is not None:
         dataset = data.take_subset(dataset, options.subset, seed=0)
     own = dataset.augmentation
@@ -29,6 +29,30 @@ def load_dataset(name: str, options: DataOptions) -> data.ImageDataset:
         cutmix=options.cutmix,
     )
     return dataclasses.replace(dataset, augmentation=augmentation)
+
+
+def load_as_given(
+    name: str, options: Any, recorded: Mapping[str, Any] = _NO_OPTIONS
+) -> data.ImageDataset:
+    """Load a dataset with the options of a command, and say what is doubtful about it.
+
+    Args:
+        name: Name or path of the dataset.
+        options: The options of a command.
+        recorded: Options of a run, for those that the command line leaves out.
+    """
+    given = {
+        field.name: value
+        for field in dataclasses.fields(options)
+        if field.name in LOADING and (value := getattr(options, field.name)) is not None
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", data.UnlabeledSplitWarning)  # said below
+        dataset = data.load(name, **{**recorded, **given})
+    if training.is_first():
+        for doubt in dataset.doubts:
+            say(f"warning: {doubt}")
+    return dataset
 
 
 def check_fits(loaded: runs.LoadedNetwork, dataset: data.ImageDataset) -> None:

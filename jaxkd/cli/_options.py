@@ -14,6 +14,7 @@ from jaxkd.cli._option_groups import MethodOptions as MethodOptions
 from jaxkd.cli._option_groups import (
     NetworkOptions,
     OutputOptions,
+    RowOptions,
     RunOptions,
     TeacherOptions,
     option,
@@ -49,7 +50,7 @@ class Distill(_TrainingOptions, TeacherOptions, MethodOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluate:
+class Evaluate(RowOptions):
     """Evaluate a trained network on its whole test set."""
 
     run: Positional[Path]
@@ -181,7 +182,7 @@ class Show:
 
 
 @dataclasses.dataclass(frozen=True)
-class Data:
+class Data(RowOptions):
     """Read a dataset, decode it into the cache, and describe it."""
 
     name: Annotated[Positional[str], option(_DATASET)]

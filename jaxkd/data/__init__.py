@@ -20,7 +20,9 @@ from jaxkd.data._mix import mix as mix
 from jaxkd.data._normalize import Normalization as Normalization
 from jaxkd.data._normalize import channel_statistics as channel_statistics
 from jaxkd.data._normalize import normalize as normalize
+from jaxkd.data._plan import UnlabeledSplitWarning as UnlabeledSplitWarning
 from jaxkd.data._randaugment import randaugment as randaugment
+from jaxkd.data._range import doubts_about as doubts_about
 from jaxkd.data._range import value_range as value_range
 from jaxkd.data._split import Split as Split
 from jaxkd.data._stream import ImageSource as ImageSource

@@ -24,7 +24,7 @@ from jaxkd.data._decode import (
 from jaxkd.data._description import Description, describe_source, doubts_about
 from jaxkd.data._normalize import histogram, statistics_of_histogram
 from jaxkd.data._picture import DECODING, WHITE, checked_color
-from jaxkd.data._plan import Plan, make_plan, with_labeled_test
+from jaxkd.data._plan import Plan, UnlabeledSplitWarning, make_plan, with_labeled_test
 from jaxkd.data._range import checked_value_range, ranges_of_histogram
 from jaxkd.data._slices import parse
 from jaxkd.data._source import Source
@@ -136,7 +136,7 @@ def load_source(source: Source, loading: Loading) -> ImageDataset:
         source.notes(plan.splits), plan, class_names, train.labels, test.labels
     )
     if plan.warning is not None:
-        warnings.warn(plan.warning, stacklevel=3)
+        warnings.warn(plan.warning, UnlabeledSplitWarning, stacklevel=3)
     return ImageDataset(
         name=source.name,
         train=train,

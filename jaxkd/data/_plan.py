@@ -7,6 +7,10 @@ from jaxkd.data._slices import Specification, check_disjoint, parse
 from jaxkd.data._source import Source
 
 
+class UnlabeledSplitWarning(UserWarning):
+    """The split ``test`` has no labels, and another one is used for testing."""
+
+
 class Plan(NamedTuple):
     """The rows to train on and to test on.
 
