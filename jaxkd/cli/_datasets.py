@@ -10,7 +10,7 @@ from jaxkd._errors import InvalidInputError
 from jaxkd._messages import say
 from jaxkd.cli._options import DataOptions
 
-LOADING = frozenset({"data_dir", "cache_dir", "stream", "workers", *runs.LOAD_OPTIONS})
+_LOADING = frozenset({"data_dir", "cache_dir", "stream", "workers", *runs.LOAD_OPTIONS})
 _NO_OPTIONS: Mapping[str, Any] = {}
 
 
@@ -41,18 +41,26 @@ def load_as_given(
         options: The options of a command.
         recorded: Options of a run, for those that the command line leaves out.
     """
-    given = {
-        field.name: value
-        for field in dataclasses.fields(options)
-        if field.name in LOADING and (value := getattr(options, field.name)) is not None
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", data.UnlabeledSplitWarning)  # said below
-        dataset = data.load(name, **{**recorded, **given})
+    dataset = load_silently(name, options, recorded)
     if training.is_first():
         for doubt in dataset.doubts:
             say(f"warning: {doubt}")
     return dataset
+
+
+def load_silently(
+    name: str, options: Any, recorded: Mapping[str, Any] = _NO_OPTIONS
+) -> data.ImageDataset:
+    """Load a dataset with the options of a command; its doubts are left to say."""
+    given = {
+        field.name: value
+        for field in dataclasses.fields(options)
+        if field.name in _LOADING
+        and (value := getattr(options, field.name)) is not None
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", data.UnlabeledSplitWarning)
+        return data.load(name, **{**recorded, **given})
 
 
 def check_fits(loaded: runs.LoadedNetwork, dataset: data.ImageDataset) -> None:

@@ -17,6 +17,7 @@ class BrokenImagesError(InvalidInputError):
 
     Attributes:
         broken: Each of them, with the reason.
+        count: Number of all images.
     """
 
     def __init__(self, broken: Sequence[str], count: int, name: str):
@@ -28,7 +29,7 @@ class BrokenImagesError(InvalidInputError):
             f"Repair or remove them; jaxkd data {name} lists all",
             argument="name",
         )
-        self.broken = tuple(broken)
+        self.broken, self.count = tuple(broken), count
 
 
 @contextlib.contextmanager
@@ -45,8 +46,9 @@ def all_broken_listed(description: Description) -> Iterator[None]:
     count = description.train.rows + description.test.rows
     name = description.name if description.kind == "tfds" else description.location
     if description.broken_files:
+        broken = [*description.broken_files, *broken_images(description)]
         count += len(description.broken_files)
-        raise BrokenImagesError(description.broken, count, name)
+        raise BrokenImagesError(broken, count, name)
     try:
         yield
     except InvalidInputError as error:

@@ -28,17 +28,18 @@ def check_labels(
     wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if not len(wrong):
         return
-    first = labels[wrong[0]]
-    rows = f"{len(wrong):,} of {len(labels):,} rows"
+    first, place = labels[wrong[0]], where(int(wrong[0]))
     if first < 0:
+        count = int((labels < 0).sum())
         raise InvalidInputError(
-            f"{where(int(wrong[0]))} has no label ({first}), as {rows}; leave them "
-            "out, or choose a labeled split (--train-split, --test-split)",
+            f"{count:,} of {len(labels):,} rows have no label (empty or negative), "
+            f"such as {place}; leave them out, or choose a labeled split "
+            "(--train-split, --test-split)",
             argument="labels",
         )
     raise InvalidInputError(
-        f"{where(int(wrong[0]))} has the label {first}, but labels must lie in "
-        f"[0, {num_classes - 1}] for {num_classes} classes ({rows} do not)",
+        f"{place} has the label {first}, but labels must lie in "
+        f"[0, {num_classes - 1}] for {num_classes} classes",
         argument="labels",
     )
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from jaxkd import data
 from jaxkd._errors import InvalidInputError
 from jaxkd.cli._console import Console
-from jaxkd.cli._datasets import LOADING
+from jaxkd.cli._datasets import load_silently
 from jaxkd.cli._options import Data
 
 _NAMED = 12  # classes, sizes and links that are listed by name
@@ -35,7 +35,10 @@ def run(options: Data, arguments: list[str]) -> None:
         Console().print(table)
         for line in error.broken:
             Console().tell(line)
-        raise
+        raise InvalidInputError(
+            f"{len(error.broken):,} of {error.count:,} images cannot be used; repair "
+            "or remove them"
+        ) from error
     except InvalidInputError:
         Console().print(table)
         raise
@@ -60,8 +63,6 @@ def _rows(description: data.Description) -> Iterator[tuple[str, str]]:
         yield "skipped", _files(description.skipped)
     if description.repeated:
         yield "links left out", _listed(description.repeated)
-    if description.broken:
-        yield "broken", f"{len(description.broken):,} files, listed below"
     for doubt in description.doubts:
         yield "doubt", doubt
 
@@ -69,10 +70,7 @@ def _rows(description: data.Description) -> Iterator[tuple[str, str]]:
 def _add_pixels(table: Table, description: data.Description, options: Data) -> None:
     """Load the images, and add what their pixels are."""
     started = time.perf_counter()
-    dataset = data.load(
-        options.name,
-        **{name: value for name, value in vars(options).items() if name in LOADING},
-    )
+    dataset = load_silently(options.name, options)
     seconds = time.perf_counter() - started
     images = dataset.train.images
     for name, split in (("train", dataset.train), ("test", dataset.test)):
