@@ -28,8 +28,8 @@ def select_rows(
     Raises:
         InvalidInputError: If a split does not exist, or rows are used for both.
     """
-    train = parse(train_split or "train", "train_split")
-    test = parse(test_split or "test", "test_split")
+    train = parse("train" if train_split is None else train_split, "train_split")
+    test = parse("test" if test_split is None else test_split, "test_split")
     for specification in (train, test):
         unknown = [name for name in specification.splits if name not in _SPLITS]
         if unknown:

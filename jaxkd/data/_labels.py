@@ -60,7 +60,7 @@ def count_numbered_classes(labels: Sequence[np.ndarray], where: str) -> int:
         return 1
     used = every[every >= 0]
     low, high = int(used.min()), int(used.max())
-    if high >= len(every):
+    if high - low >= len(every):
         raise InvalidInputError(
             f"the labels of {where} reach {high:,}, which makes {high + 1:,} classes "
             f"for {len(every):,} images; number the classes from 0 without gaps, or "

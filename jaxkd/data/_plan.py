@@ -60,13 +60,13 @@ def make_plan(source: Source, train_split: str | None, test_split: str | None) -
         InvalidInputError: If a split does not exist, or rows are used for both.
     """
     names = source.splits()
-    train = parse(train_split or "train", "train_split")
+    train = parse("train" if train_split is None else train_split, "train_split")
     default = next((name for name in source.test_names if name in names), None)
     if train_split is None and "train" not in names:
         raise source.missing("train")
     if test_split is None and default is None:
         raise source.missing("test")
-    test = parse(test_split or str(default), "test_split")
+    test = parse(str(default) if test_split is None else test_split, "test_split")
     for specification in (train, test):
         _check_known(specification, source)
     plan = Plan(train, test, default, test_split is not None)
