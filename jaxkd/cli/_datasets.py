@@ -60,7 +60,17 @@ def load_silently(
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", data.UnlabeledSplitWarning)
-        return data.load(name, **{**recorded, **given})
+        return data.load(name, **given | left_out(options, recorded))
+
+
+def left_out(options: Any, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recorded options for which the command line has the default."""
+    defaults = DataOptions()
+    return {
+        name: value
+        for name, value in recorded.items()
+        if getattr(options, name) == getattr(defaults, name)
+    }
 
 
 def check_fits(loaded: runs.LoadedNetwork, dataset: data.ImageDataset) -> None:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxkd import _checks, data, distillers, models, reports
 from jaxkd._errors import InvalidInputError, unknown_name
 from jaxkd.cli import _devices, _method, _optimizer
+from jaxkd.cli._datasets import left_out
 from jaxkd.cli._options import (
     DataOptions,
     Distill,
@@ -61,15 +62,9 @@ class Job:
         They become its options, because a student's run folder must say them to
         whoever loads the student.
         """
-        given, defaults = self.options.data, DataOptions()
-        missing = {
-            name: value
-            for name, value in recorded.items()
-            if getattr(given, name) == getattr(defaults, name)
-        }
-        options = dataclasses.replace(
-            self.options, data=dataclasses.replace(given, **missing)
-        )
+        given = self.options.data
+        completed = dataclasses.replace(given, **left_out(given, recorded))
+        options = dataclasses.replace(self.options, data=completed)
         return dataclasses.replace(self, options=options)
 
     def total_steps(self, dataset: data.ImageDataset) -> int:

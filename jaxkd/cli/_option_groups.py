@@ -24,6 +24,23 @@ def option(help: str | None = None, *, default: str | None = None) -> object:
     return tyro.conf.arg(help=help, help_behavior_hint=hint)
 
 
+# Options of every command that loads images.
+Background = Annotated[
+    str,
+    option(
+        "Color behind transparent pixels of image files: white, black, gray or #RRGGBB."
+    ),
+]
+ValueRange = Annotated[
+    tuple[float, float] | None,
+    option(
+        "Values of black and white in a .npz file whose images are neither uint8 nor "
+        "in 0 to 1, such as 0 65535 or -1 1.",
+        default="0 255 for uint8, 0 1 for floating point",
+    ),
+]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkOptions:
     """The network to train."""
@@ -209,6 +226,8 @@ class DataOptions(RowOptions):
     """Decode images when they are needed, for datasets that do not fit in memory."""
     workers: int = 0
     """Number of processes that read streamed images; 0 uses threads."""
+    background: Background = "white"
+    value_range: ValueRange = None
     subset: Annotated[int | None, option(default="all images")] = None
     """Train on this many training images, with an equal share of each class."""
     crop_padding: Annotated[int | None, option(default="chosen by the dataset")] = None

@@ -7,18 +7,20 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from jaxkd.cli._option_groups import DataOptions as DataOptions
-from jaxkd.cli._option_groups import DeviceOptions as DeviceOptions
-from jaxkd.cli._option_groups import HolisticOptions as HolisticOptions
-from jaxkd.cli._option_groups import MethodOptions as MethodOptions
 from jaxkd.cli._option_groups import (
+    Background,
     NetworkOptions,
     OutputOptions,
     RowOptions,
     RunOptions,
     TeacherOptions,
+    ValueRange,
     option,
 )
+from jaxkd.cli._option_groups import DataOptions as DataOptions
+from jaxkd.cli._option_groups import DeviceOptions as DeviceOptions
+from jaxkd.cli._option_groups import HolisticOptions as HolisticOptions
+from jaxkd.cli._option_groups import MethodOptions as MethodOptions
 from jaxkd.cli._option_groups import OptimizerOptions as OptimizerOptions
 from jaxkd.cli._value_types import VALUE_TYPES
 
@@ -79,6 +81,8 @@ class Evaluate(RowOptions):
             "first time; 0 uses threads."
         ),
     ] = 0
+    background: Background = "white"
+    value_range: ValueRange = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -211,6 +215,8 @@ class Data(RowOptions):
             "first time; 0 uses threads."
         ),
     ] = 0
+    background: Background = "white"
+    value_range: ValueRange = None
 
 
 @dataclasses.dataclass(frozen=True)

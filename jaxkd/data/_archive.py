@@ -4,8 +4,10 @@ import math
 import os
 import stat
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -128,22 +130,13 @@ def _check_sizes(path: Path, members: dict[str, zipfile.ZipInfo]) -> None:
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     """Read one array, if its header agrees with the size of its data."""
     with archive.open(info) as file:
-        version = np.lib.format.read_magic(file)
-        readers = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }
-        if version not in readers:
-            raise ValueError(f"version {version} of its header is not one of images")
-        shape, _, dtype = readers[version](file)
+        shape, dtype = _header(file)
         header = file.tell()
     if dtype.hasobject:
         raise ValueError(
             "it holds Python objects, and unpickling them could run code; save numbers "
             "or text instead, such as np.array(names, dtype=str)"
         )
-    if min(shape, default=0) < 0:
-        raise ValueError(f"its header is damaged: the shape is {shape}")
     expected = header + math.prod(shape) * dtype.itemsize
     if expected != info.file_size:
         raise ValueError(
@@ -154,6 +147,23 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         array = np.lib.format.read_array(file, allow_pickle=False)
         file.read(1)  # At the end of the data, zipfile compares the checksum.
     return array
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
+    """Read the shape and the dtype of an array."""
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    try:
+        shape, _, dtype = readers[np.lib.format.read_magic(file)](file)
+    except (zipfile.BadZipFile, zlib.error):
+        raise
+    except Exception:  # NumPy evaluates the header, which fails in many ways.
+        raise ValueError("it is no array, or its header is damaged") from None
+    if min(shape, default=0) < 0:
+        raise ValueError(f"its header is damaged: the shape is {shape}")
+    return shape, dtype
 
 
 def _available_memory() -> int | None:

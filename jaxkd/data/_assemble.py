@@ -256,7 +256,8 @@ def _write_index(
     files, digests = {}, {}
     with _cache.new_folder(target) as folder:
         for part, rows in parts.items():
-            labels, total, digests[part] = _labels_and_histogram(rows, part, workers)
+            labels, total, own = _labels_and_histogram(rows, part, workers)
+            digests[part] = own + labels.tobytes()
             for name, array in (("labels", labels), ("histogram", total)):
                 files[f"{part}-{name}"] = _cache.write_array(
                     folder / f"{part}-{name}.npy", array.shape, array.dtype, [array]

@@ -37,7 +37,7 @@ def cache_root(cache_dir: str | os.PathLike | None) -> Path:
     return Path(user) / "jaxkd"
 
 
-def stamp_of(path: Path) -> str:
+def stamp_of(path: str | Path) -> str:
     """Return text that changes whenever a file changes, without reading the file.
 
     The time of the last change of the inode is part of it. Programs cannot set it, in
@@ -45,7 +45,7 @@ def stamp_of(path: Path) -> str:
     system's clock have the same time, so the function waits until the tick of the last
     change is over: what is read afterwards belongs to the stamp.
     """
-    stat = path.stat()
+    stat = os.stat(path)
     age = time.time_ns() - max(stat.st_ctime_ns, stat.st_mtime_ns)
     if 0 <= age < _TICK_NS:
         time.sleep(_TICK_NS / 1e9)
@@ -162,6 +162,19 @@ def write_array(
         "bytes": path.stat().st_size,
         "crc32": checksum,
     }
+
+
+@contextlib.contextmanager
+def record_writer(path: Path) -> Iterator[Any]:
+    """Yield a writer of an array_record file. If it fails, it raises ``OSError``."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    try:
+        writer = ArrayRecordWriter(str(path), "group_size:1")
+        yield writer
+        writer.close()
+    except RuntimeError as error:  # For instance on a full disk.
+        raise OSError(str(error)) from error
 
 
 def write_metadata(folder: Path, metadata: dict[str, Any]) -> None:

@@ -64,7 +64,7 @@ class DecodedRows:
         self._encoded, self._mode, self._size = encoded, PILLOW_MODES[channels], size
         self._background, self._said_frames = background, False
         if size is None:
-            ((first, _),) = encoded.read([0])
+            ((first, _),) = self._read([0])
             height, width = self._pixels(0, first).shape[:2]
             size = height, width
         self.shape = (len(encoded), *size, channels)
@@ -89,17 +89,11 @@ class DecodedRows:
         self, rows: Sequence[int] | np.ndarray, digests: list[bytes] | None
     ) -> tuple[np.ndarray, np.ndarray]:
         rows = [int(row) for row in rows]
-        try:
-            examples = self._encoded.read(rows)
-        except OSError as error:
-            where = error.filename or self._encoded.where(rows[0])
-            raise InvalidInputError(
-                f"cannot read {where}: {error.strerror or error}", argument="name"
-            ) from error
+        examples = self._read(rows)
         images = np.empty((len(rows), *self.shape[1:]), np.uint8)
-        for i, (row, (encoded, label)) in enumerate(zip(rows, examples, strict=True)):
+        for i, (row, (encoded, _)) in enumerate(zip(rows, examples, strict=True)):
             if digests is not None:
-                digests.append(_digest(encoded, label))
+                digests.append(hashlib.sha256(encoded).digest())
             pixels = self._pixels(row, encoded)
             if pixels.shape != images.shape[1:]:
                 raise InvalidInputError(
@@ -110,6 +104,15 @@ class DecodedRows:
                 )
             images[i] = pixels
         return images, np.array([label for _, label in examples], np.int32)
+
+    def _read(self, rows: list[int]) -> list[tuple[bytes, int]]:
+        try:
+            return self._encoded.read(rows)
+        except OSError as error:
+            where = error.filename or self._encoded.where(rows[0])
+            raise InvalidInputError(
+                f"cannot read {where}: {error.strerror or error}", argument="name"
+            ) from error
 
     def _pixels(self, row: int, encoded: bytes) -> np.ndarray:
         from PIL import Image, ImageOps
@@ -136,14 +139,6 @@ class DecodedRows:
             f"{self._encoded.where(row)} has several frames or pages; the first is "
             "used, here and in all such images"
         )
-
-
-def _digest(encoded: bytes, label: int) -> bytes:
-    return hashlib.blake2b(encoded, digest_size=16, salt=_salt(label)).digest()
-
-
-def _salt(label: int) -> bytes:
-    return label.to_bytes(8, "little", signed=True)
 
 
 def unreadable(where: str, error: Exception) -> InvalidInputError:
@@ -185,7 +180,7 @@ def write_decoded(
             files[f"{part}-labels"] = _cache.write_array(
                 folder / f"{part}-labels.npy", rows.shape[:1], np.int32, labels
             )
-            digests[part] = b"".join(own)
+            digests[part] = b"".join([*own, *(x.tobytes() for x in labels)])
         contents = contents_digest(metadata["class_names"], digests)
         _cache.write_metadata(
             folder, {**metadata, "contents": contents, "files": files}
@@ -200,7 +195,7 @@ def contents_digest(class_names: Sequence[str], digests: dict[str, bytes]) -> st
 
     Args:
         class_names: Names of the classes.
-        digests: Joined hashes of the rows of each part.
+        digests: Hashes of the rows of each part, followed by their int32 labels.
     """
     digest = hashlib.sha256(repr(list(class_names)).encode("utf-8", "replace"))
     for part, own in digests.items():

@@ -12,13 +12,11 @@ import numpy as np
 from jaxkd._errors import InvalidInputError
 from jaxkd.data._decode import unreadable
 from jaxkd.data._labels import check_labels, doubts_about_counts, doubts_about_names
+from jaxkd.data._picture import GRAY_MODES
 from jaxkd.data._plan import Plan
 from jaxkd.data._slices import Specification, in_even_shares
 from jaxkd.data._source import Notes, Selected, Source
 
-_GRAY_MODES = frozenset(
-    {"1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N"}
-)
 _ROWS_AT_ONCE = 64
 
 
@@ -116,7 +114,7 @@ class Description:
         for part in (self.train, self.test):
             assert part.images is not None
             for header in _headers(part.images):
-                if not isinstance(header, str) and header[0] not in _GRAY_MODES:
+                if not isinstance(header, str) and header[0] not in GRAY_MODES:
                     return 3
         return 1
 

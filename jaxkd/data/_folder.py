@@ -43,15 +43,7 @@ class ImageFiles:
 
     def read(self, rows: Sequence[int]) -> list[tuple[bytes, int | None]]:
         """Return the encoded images of some rows."""
-        return [(self._read(row), None) for row in rows]
-
-    def _read(self, row: int) -> bytes:
-        try:
-            return (self.root / self.names[row]).read_bytes()
-        except OSError as error:
-            raise InvalidInputError(
-                f"{self.where(row)} cannot be read: {error.strerror}", argument="name"
-            ) from error
+        return [((self.root / self.names[row]).read_bytes(), None) for row in rows]
 
     def where(self, row: int) -> str:
         """Describe an image in error messages."""
@@ -382,5 +374,8 @@ def _stamps(files: dict[str, ImageFiles]) -> list[str]:
     stamps = []
     for part, images in files.items():
         stamps.append(part)
-        stamps += [f"{name} {stamp_of(images.root / name)}" for name in images.names]
+        # Joining text is much faster than joining paths.
+        stamps += [
+            f"{name} {stamp_of(f'{images.root}/{name}')}" for name in images.names
+        ]
     return stamps

@@ -251,19 +251,16 @@ def find_parquet(root: Path) -> ParquetSource | None:
 
 def in_records(images: dict[str, Selected], target: Path) -> dict[str, RecordFile]:
     """Copy encoded images to array_record files, which have fast random access."""
-    from array_record.python.array_record_module import ArrayRecordWriter
-
     if not target.is_dir():
         entries = {}
         with _cache.new_folder(target) as folder:
             for part, encoded in images.items():
                 labels = []
-                writer = ArrayRecordWriter(str(folder / part), "group_size:1")
-                for row in range(len(encoded)):
-                    ((image, label),) = encoded.read([row])
-                    writer.write(image)
-                    labels.append(label)
-                writer.close()
+                with _cache.record_writer(folder / part) as writer:
+                    for row in range(len(encoded)):
+                        ((image, label),) = encoded.read([row])
+                        writer.write(image)
+                        labels.append(label)
                 own = np.array(labels, np.int32)
                 entries[part] = _cache.write_array(
                     folder / f"{part}.npy", own.shape, own.dtype, [own]

@@ -12,6 +12,7 @@ WHITE = "#ffffff"
 DECODING = "pixels 2"
 
 _COLORS = {"white": WHITE, "black": "#000000", "gray": "#808080"}
+GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B"})
 _TRANSPARENT_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 _DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 # Where Pillow may keep the orientation of images that are no TIFF.
@@ -74,8 +75,8 @@ def _in_8_bits(image: Any) -> Any:
         return _scaled(image)
     if image.mode == "LAB":
         return _lab_in_rgb(image)
-    tags = getattr(image, "tag_v2", {})
-    if 2 in np.atleast_1d(tags.get(_SAMPLE_FORMAT, 1)):
+    tags = getattr(image, "tag_v2", None)
+    if tags and 2 in np.atleast_1d(tags.get(_SAMPLE_FORMAT, 1)):
         raise UnusablePicture("it has signed integers, whose black is not known")
     if image.mode == "La":
         return image.convert("LA")
@@ -149,6 +150,8 @@ def _orientation(image: Any) -> int:
 
 
 def _upright(image: Any, orientation: int) -> Any:
+    if orientation not in range(2, 9):
+        return image
     from PIL.Image import Transpose
 
     turns = {
@@ -160,8 +163,6 @@ def _upright(image: Any, orientation: int) -> Any:
         7: Transpose.TRANSVERSE,
         8: Transpose.ROTATE_90,
     }
-    if orientation not in turns:
-        return image
     turned = image.transpose(turns[orientation])
     if "transparency" in image.info:
         turned.info["transparency"] = image.info["transparency"]

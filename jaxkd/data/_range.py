@@ -122,7 +122,10 @@ def refused_dtype(images: np.ndarray, name: str) -> InvalidInputError:
         return InvalidInputError(problem, argument="images")
     low, high = int(images.min()), int(images.max())
     if low >= 0 and high <= 255 and images.dtype.kind != "b":
-        remedy = ": convert them with astype(np.uint8) if 255 is white"
+        remedy = (
+            ": if 255 is white, convert them with astype(np.uint8), or load the .npz "
+            "file with value_range=(0, 255) (--value-range 0 255)"
+        )
     else:
         remedy = _reading(low, high)
     return InvalidInputError(
@@ -130,7 +133,7 @@ def refused_dtype(images: np.ndarray, name: str) -> InvalidInputError:
     )
 
 
-def _reading(low: float, high: float) -> str:
+def _reading(low: float | int, high: float | int) -> str:
     """Say what a range looks like, and how to map it to 0 to 1."""
     near = lambda bottom, top: low >= bottom - OVERSHOOT and high <= top + OVERSHOOT
     if low >= 0:
@@ -154,7 +157,7 @@ def _reading(low: float, high: float) -> str:
     )
 
 
-def _remedy(low: float, high: float) -> str:
+def _remedy(low: float | int, high: float | int) -> str:
     shifted = "x" if low == 0 else f"(x + {-low:g})"
     by_hand = shifted if high - low == 1 else f"{shifted} / {high - low:g}"
     return (

@@ -186,9 +186,8 @@ class Selected:
             images, own = self._pieces[number]
             places = np.flatnonzero(piece_of == number)
             inside = own[chosen[places] - (self._ends[number] - len(own))]
-            for place, (image, label) in zip(
-                places, images.read(inside.tolist()), strict=True
-            ):
+            examples = _read(images, inside.tolist())
+            for place, (image, label) in zip(places, examples, strict=True):
                 if self._labels is not None:
                     label = int(self._labels[chosen[place]])
                 found[place] = (image, UNLABELED if label is None else label)
@@ -205,3 +204,13 @@ class Selected:
         number = int(np.searchsorted(self._ends, row, side="right"))
         images, own = self._pieces[number]
         return images.where(int(own[row - (self._ends[number] - len(own))]))
+
+
+def _read(images: Images, rows: list[int]) -> list[tuple[bytes, int | None]]:
+    try:
+        return images.read(rows)
+    except OSError as error:
+        where = error.filename or images.where(rows[0])
+        raise InvalidInputError(
+            f"cannot read {where}: {error.strerror or error}", argument="name"
+        ) from error

@@ -1,5 +1,8 @@
 import errno
 import os
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -78,6 +81,64 @@ def test_the_folder_of_the_first_of_two_writers_is_kept(tmp_path):
             (fast / "who").write_text("fast")
     assert (target / "who").read_text() == "fast"
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+KILLED = """
+import importlib.util, os, signal, sys
+from pathlib import Path
+spec = importlib.util.spec_from_file_location("cache", sys.argv[3])  # without JAX
+spec.loader.exec_module(_cache := importlib.util.module_from_spec(spec))
+with _cache.new_folder(Path(sys.argv[1])) as folder:
+    (folder / "half").write_text("written")
+    print("writing", flush=True)
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.stdin.read()
+"""
+
+
+def start_writer(target, what):
+    """Start a process that is killed while it writes, or that waits for its input."""
+    command = [sys.executable, "-c", KILLED, str(target), what, _cache.__file__]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    writer = subprocess.Popen(command, **pipes)
+    assert writer.stdout.readline() == b"writing\n"
+    return writer
+
+
+def test_what_a_killed_writer_has_left_is_removed_by_the_next(tmp_path):
+    start_writer(tmp_path / "killed", "killed").communicate()
+    assert len(list(tmp_path.iterdir())) == 2  # The folder and its lock.
+    write(tmp_path / "cache")
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+def test_what_a_living_writer_writes_is_kept(tmp_path):
+    writer = start_writer(tmp_path / "slow", "waits")
+    write(tmp_path / "cache")
+    writer.communicate()
+    assert writer.returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"cache", "slow"}
+    assert (tmp_path / "slow" / "half").read_text() == "written"
+
+
+@pytest.mark.parametrize("age, is_kept", [(3600, True), (90_000, False)])
+def test_a_leftover_without_a_lock_is_removed_after_a_day(tmp_path, age, is_kept):
+    leftover = tmp_path / f".old.{'0' * 32}"
+    leftover.mkdir()
+    then = time.time() - age
+    os.utime(leftover, (then, then))
+    write(tmp_path / "cache")
+    assert leftover.exists() == is_kept
+
+
+def test_foreign_files_beside_the_cache_are_kept(tmp_path):
+    names = [".hidden", "folder-1.lock", f"x.{'0' * 32}", f".x.{'0' * 31}"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (0, 0))
+    write(tmp_path / "cache")
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "cache"}
 
 
 def truncate(path):

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -74,6 +75,73 @@ IMAGES, LABELS = np.zeros((4, 6, 5, 3), np.uint8), np.array([0, 1, 2, 0])
 def test_the_error_for_an_invalid_array_names_it(images, labels, message):
     with pytest.raises(InvalidInputError, match=message):
         dataset(data.Split(images, labels), data.Split(IMAGES, LABELS))
+
+
+ROWS = np.arange(40) % 3
+
+
+@pytest.mark.parametrize(
+    "shape, remedy",
+    [
+        ((40, 3, 32, 30), "np.moveaxis(x, 1, -1)"),
+        ((40, 1, 28, 28), "np.moveaxis(x, 1, -1)"),
+        ((40, 4, 16, 16), "np.moveaxis(x, 1, -1)"),
+        ((32, 30, 3, 40), "np.moveaxis(x, -1, 0)"),
+        ((28, 28, 1, 40), "np.moveaxis(x, -1, 0)"),
+        ((3, 32, 32, 40), "np.transpose(x, (3, 1, 2, 0))"),
+        ((28, 28, 40, 1), "np.moveaxis(x, 2, 0)"),
+        ((40, 28, 28), "x[..., None]"),
+        ((40, 784), "x.reshape(-1, 28, 28, 1)"),
+        ((40, 3072), "x.reshape(-1, 32, 32, 3), or"),
+    ],
+)
+def test_the_error_for_other_axes_says_how_to_move_them(shape, remedy):
+    images = np.zeros(shape, np.uint8)
+    with pytest.raises(InvalidInputError, match=re.escape(remedy)) as caught:
+        dataset(data.Split(images, ROWS))
+    assert caught.value.argument == "images"
+    moved = remedy.split(", or")[0].split("use ")[-1]
+    right = eval(moved, {"np": np, "x": images})
+    assert right.shape[0] == 40
+    assert right.shape[3] in (1, 3, 4)
+    dataset(data.Split(right, ROWS))
+
+
+@pytest.mark.parametrize(
+    "shape", [(40, 3, 3, 3), (40, 8, 8, 2), (40, 1, 1, 1), (40, 3, 9, 3), (40, 5, 4, 7)]
+)
+def test_images_of_unusual_shapes_are_accepted(shape):
+    images = np.zeros(shape, np.uint8)
+    assert dataset(data.Split(images, ROWS)).train.images.shape == shape
+
+
+@pytest.mark.parametrize(
+    "labels, remedy",
+    [
+        (np.eye(3)[ROWS], "np.argmax(y, axis=1)"),
+        (np.eye(3, dtype=int)[ROWS], "np.argmax(y, axis=1)"),
+        (ROWS[:, None], "y[:, 0]"),
+        (ROWS.astype(np.float32), "y.astype(np.int32)"),
+    ],
+)
+def test_the_error_for_other_labels_says_how_to_convert_them(labels, remedy):
+    images = np.zeros((40, 8, 8, 1), np.uint8)
+    with pytest.raises(InvalidInputError, match=re.escape(remedy)):
+        dataset(data.Split(images, labels))
+    right = eval(remedy, {"np": np, "y": labels})
+    np.testing.assert_array_equal(dataset(data.Split(images, right)).train.labels, ROWS)
+
+
+@pytest.mark.parametrize("padding, is_valid", [(0, True), (5, True), (6, False)])
+def test_crop_padding_is_at_most_the_size_of_the_images(padding, is_valid):
+    split = data.Split(np.zeros((40, 8, 5, 1), np.uint8), ROWS)
+    settings = {"augmentation": data.Augmentation(crop_padding=padding)}
+    if is_valid:
+        assert dataset(split, **settings).augmentation.crop_padding == padding
+        return
+    with pytest.raises(InvalidInputError, match=r"at most 5, .* got 6") as caught:
+        dataset(split, **settings)
+    assert caught.value.argument == "crop_padding"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -5,6 +5,7 @@ import pytest
 
 from jaxkd import data
 from jaxkd._errors import InvalidInputError
+from jaxkd.data._normalize import check_normalization
 
 
 def random_images(*shape, seed=0):
@@ -123,3 +124,62 @@ def test_normalizing_other_integer_types_raises():
 def test_a_wrong_number_of_channels_raises():
     with pytest.raises(InvalidInputError, match="each of the 3 channels"):
         data.normalize(jnp.zeros((2, 4, 5, 3)), STATISTICS)
+
+
+VALID = [
+    ([0.5], [0.25]),
+    ([0.0], [1.0]),  # Of a channel that is 0 everywhere.
+    (np.float32([0.4914, 0.4822, 0.4465]), np.float32([0.247, 0.2435, 0.2616])),
+    ((1.0005,), (1e-9,)),  # The overshoot of resampling; a faint image.
+]
+
+
+@pytest.mark.parametrize("mean, std", VALID)
+def test_the_statistics_of_images_in_0_to_1_are_accepted(mean, std):
+    check_normalization(data.Normalization(mean, std), channels=len(mean))
+
+
+IMAGENET = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
+THREE = [0.5] * 3
+
+
+@pytest.mark.parametrize(
+    "mean, std, says",
+    [
+        (*IMAGENET, "mean must lie in 0 to 1.*divide by 255: 0.485 0.456 0.406"),
+        (THREE, IMAGENET[1], "std must be pos.*divide by 255: 0.229 0.224 0.225"),
+        ([31611.0] * 3, THREE, "mean must.*divide by 65535: 0.4824"),
+        ([127.5] * 3, [127.5] * 3, "mean must.*divide by 255: 0.5 0.5 0.5"),
+        ([-0.5] * 3, THREE, "mean must lie in 0 to 1, .* got -0.5"),
+        ([np.nan, 0.5, 0.5], THREE, "mean must lie in 0 to 1, .* got nan 0.5"),
+        ([np.inf, 0.5, 0.5], THREE, "mean must lie in 0 to 1, .* got inf 0.5"),
+        (THREE, [0.0, 0.5, 0.5], "std must be positive and at most 1, .* got 0 0.5"),
+        (THREE, [-1.0, 0.5, 0.5], "std must be positive"),
+        (THREE, [np.nan, 0.5, 0.5], "std must be positive"),
+        (THREE, [0.5], r"std must have one number for each of the 3.*shape \(1,\)"),
+        ([], [], "mean must have one number for each of the 3 channels"),
+        (0.5, 0.5, r"mean must have one number .*shape \(\)"),
+        ([THREE], [THREE], r"mean must have one number .*shape \(1, 3\)"),
+        (["a"], ["b"], "mean must be numbers"),
+        (None, None, "mean must"),
+        ([[1], [2, 3]], THREE, "mean must be numbers"),
+    ],
+)
+def test_other_statistics_are_refused(mean, std, says):
+    with pytest.raises(InvalidInputError, match=f"normalization.{says}") as caught:
+        check_normalization(data.Normalization(mean, std), channels=3)
+    assert caught.value.argument == "normalization"
+
+
+@pytest.mark.parametrize(
+    "mean, std, argument", [(*IMAGENET, "mean"), (THREE, IMAGENET[1], "std")]
+)
+def test_the_error_can_name_the_mean_or_the_standard_deviation(mean, std, argument):
+    with pytest.raises(InvalidInputError, match=f"^{argument} must") as caught:
+        check_normalization(data.Normalization(mean, std), argument=None)
+    assert caught.value.argument == argument
+
+
+def test_the_numbers_of_means_and_standard_deviations_must_agree():
+    with pytest.raises(InvalidInputError, match="has 3 means, but 1 standard"):
+        check_normalization(data.Normalization(THREE, [0.5]))

@@ -25,6 +25,7 @@ def run(options: Data, arguments: list[str]) -> None:
         data_dir=options.data_dir,
         train_split=options.train_split,
         test_split=options.test_split,
+        value_range=options.value_range,
     )
     table = Table(title=description.name, show_header=False)
     for row in _rows(description):
