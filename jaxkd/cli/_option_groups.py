@@ -26,9 +26,11 @@ def option(help: str | None = None, *, default: str | None = None) -> object:
 
 # Options of every command that loads images.
 Background = Annotated[
-    str,
+    str | None,
     option(
-        "Color behind transparent pixels of image files: white, black, gray or #RRGGBB."
+        "Color behind transparent pixels of image files: white, black, gray or "
+        "#RRGGBB.",
+        default="white, or that of the run",
     ),
 ]
 ValueRange = Annotated[
@@ -36,7 +38,7 @@ ValueRange = Annotated[
     option(
         "Values of black and white in a .npz file whose images are neither uint8 nor "
         "in 0 to 1, such as 0 65535 or -1 1.",
-        default="0 255 for uint8, 0 1 for floating point",
+        default="0 255 for uint8, 0 1 for floating point, or that of the run",
     ),
 ]
 
@@ -226,7 +228,7 @@ class DataOptions(RowOptions):
     """Decode images when they are needed, for datasets that do not fit in memory."""
     workers: int = 0
     """Number of processes that read streamed images; 0 uses threads."""
-    background: Background = "white"
+    background: Background = None
     value_range: ValueRange = None
     subset: Annotated[int | None, option(default="all images")] = None
     """Train on this many training images, with an equal share of each class."""

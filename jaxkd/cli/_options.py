@@ -81,7 +81,7 @@ class Evaluate(RowOptions):
             "first time; 0 uses threads."
         ),
     ] = 0
-    background: Background = "white"
+    background: Background = None
     value_range: ValueRange = None
 
 
@@ -215,7 +215,7 @@ class Data(RowOptions):
             "first time; 0 uses threads."
         ),
     ] = 0
-    background: Background = "white"
+    background: Background = None
     value_range: ValueRange = None
 
 

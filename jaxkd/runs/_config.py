@@ -212,7 +212,7 @@ def read_config(path: str | os.PathLike) -> Config:
 
 
 def _complete_old_config(config: Config) -> None:
-    """Add the settings of the images to a configuration that lacks them, in place.
+    """Add the image size to a configuration that lacks it, in place.
 
     Older versions did not write ``dataset.image_size``. The oldest also left it out of
     a student's options if the size came from the teacher. There, the only record is the
@@ -227,8 +227,6 @@ def _complete_old_config(config: Config) -> None:
             if size is None and word == "size" and pixels.isdecimal():
                 size = int(pixels)
         dataset["image_size"] = size
-    options.setdefault("background", "white")
-    options.setdefault("value_range", None)
     if options.get("image_size") is None:
         options["image_size"] = dataset["image_size"]
 

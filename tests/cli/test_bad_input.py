@@ -27,6 +27,17 @@ def changed(tmp_path, **arrays):
     return path
 
 
+def test_images_in_another_range_are_read_with_the_option_that_the_error_names(
+    tmp_path, capsys
+):
+    images = make_dataset().train.images.astype(np.float32) / 127.5 - 1
+    path = str(changed(tmp_path, x_train=images))
+    assert "--value-range -1 1" in refusal(["data", path], capsys)
+    both = str(changed(tmp_path, x_train=images, x_test=images[:23]))
+    cli.main(["data", both, "--value-range", "-1", "1"])
+    assert "values -1 to 1" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize(
     "arguments, says",
     [
@@ -44,7 +55,13 @@ def changed(tmp_path, **arrays):
         (["--checkpoint-every", "0"], "--checkpoint-every must be at least 1"),
         (["--checkpoint-minutes", "0"], "--checkpoint-minutes must be positive"),
         (["--subset", "41"], "41"),
+        (["--subset", "0"], "--subset must be at least 1, got 0"),
         (["--crop-padding", "-1"], "--crop-padding must be at least 0"),
+        (["--crop-padding", "9"], "--crop-padding must be at most 8, the size"),
+        (["--background", "red"], "--background must be white, black, gray or #RR"),
+        (["--background", "black"], "--background) applies to encoded images only"),
+        (["--value-range", "1", "0"], "--value-range must be two finite numbers"),
+        (["--value-range", "0", "9"], "must lie in 0 to 9, the given value_range"),
         (["--width", "0"], "--width must be at least 1, got 0"),
         (["--seed", "3000000000"], "--seed is 3000000000, but a seed must be an"),
         (["--data-seed", "-3000000000"], "--data-seed is -3000000000, but a seed"),
