@@ -87,6 +87,12 @@ class Checkpoints:
             int(p.name) for p in self.directory.iterdir() if files.is_step(p.name)
         )
 
+    def has_any(self) -> bool:
+        """Return whether there is a checkpoint, also one that has been set aside."""
+        if not self.directory.is_dir():
+            return False
+        return any(path.name != _UNFINISHED for path in self.directory.iterdir())
+
     def latest(self) -> int | None:
         """Return the step of the newest intact checkpoint, or None."""
         for step in reversed(self.steps()):
