@@ -195,9 +195,10 @@ def _open_folder(run: _Run, config: dict[str, Any]) -> Iterator[None]:
             stack.enter_context(_signals.before_ending(discard))
             runs.write_json(runs.RunFolder(options.out).config, config)
             if options.report:
-                reports.write_training_images(
-                    options.out, run.dataset, options.data_seed
-                )
+                with runs.naming(runs.RunFolder(options.out).images):
+                    reports.write_training_images(
+                        options.out, run.dataset, options.data_seed
+                    )
 
         training.first_alone(open_folder, _devices.FIRST_PROCESS_FAILED)
         yield
@@ -328,5 +329,6 @@ def _write_page(run: _Run, *, step: int) -> None:
     matrix = reports.confusion_matrix(
         dataset.test.labels, answers.student.classes, dataset.num_classes
     )
-    reports.write_confusion_matrix(out, matrix, dataset.class_names, step)
+    with runs.naming(runs.RunFolder(out).images):
+        reports.write_confusion_matrix(out, matrix, dataset.class_names, step)
     run.console.tell(f"report: {path}")

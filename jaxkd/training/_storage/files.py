@@ -50,9 +50,9 @@ def reason(error: BaseException) -> str:
 def report_once() -> None:
     """Keep the storage libraries from printing errors that they also raise.
 
-    Threads of TensorStore report a failed write to the event loop of Orbax, which may
-    be closed by then. Both failures are printed with a traceback by default, beside the
-    error that the caller gets.
+    Threads of TensorStore report a failure to the event loop of Orbax, which may be
+    closed by then, or to a coroutine that nobody waits for. These failures are printed
+    with a traceback by default, beside the error that the caller gets.
     """
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").addFilter(_is_not_of_storage)
@@ -60,7 +60,9 @@ def report_once() -> None:
 
     def hook(unraisable: Any) -> None:
         closed = str(unraisable.exc_value) == "Event loop is closed"
-        if not (closed and unraisable.object is None):
+        code = getattr(unraisable.object, "cr_code", None)
+        of_orbax = "orbax" in getattr(code, "co_filename", "")
+        if not (of_orbax or (closed and unraisable.object is None)):
             before(unraisable)
 
     sys.unraisablehook = hook
