@@ -60,7 +60,8 @@ def make_run(folder, *, seeds=(0,), config=CONFIG, history=HISTORY):
     with contextlib.closing(runs.MetricsWriter(folder)) as write:
         for record in history:
             write(record)
-    runs.write_summary(folder, history, seed=seeds[0], data_seed=0)
+    seed = config["options"].get("seed", 0)
+    runs.write_summary(folder, history, seed=seed, data_seed=0)
     return folder
 
 

@@ -27,6 +27,7 @@ from jaxkd._errors import (
     InvalidTypeError,
 )
 from jaxkd._messages import say
+from jaxkd.cli import _pipes, _signals
 from jaxkd.cli._options import COMMANDS, parse
 
 RESUMABLE = 75
@@ -46,14 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     is possible. Set ``JAXKD_TRACEBACK=1`` to see the traceback of an error instead.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    try:
+    with _signals.ending_at_once(_end_at_once):
         try:
-            _run(arguments)
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        _discard_stdout()
-        sys.exit(PIPE_CLOSED)
+            try:
+                _run(arguments)
+            finally:
+                _pipes.flush_stdout()
+        except BrokenPipeError:
+            _pipes.discard_stdout()
+            sys.exit(PIPE_CLOSED)
 
 
 def _run(arguments: list[str]) -> None:
@@ -86,7 +88,12 @@ def _fail(error: Exception, options: Any) -> NoReturn:
     """Print an error with the flag it is about, and exit with its code."""
     from jaxkd.cli._errors import message_for
 
-    say(message_for(error, options))
+    message = message_for(error, options)
+    if isinstance(error, OSError) and error.strerror:
+        message = error.strerror
+        if error.filename is not None:
+            message = f"cannot read or write {error.filename}: {message}"
+    say(message)
     sys.exit(1 if isinstance(error, DivergenceError) else 2)
 
 
@@ -94,12 +101,6 @@ def _check_shell(shell: str) -> None:
     if shell not in _SHELLS:
         say(f"completion is available for {', '.join(_SHELLS)}, got {shell!r}")
         sys.exit(2)
-
-
-def _discard_stdout() -> None:
-    """Send the rest of the output nowhere, so that it cannot fail at exit again."""
-    with contextlib.suppress(OSError, ValueError):  # not a file, or closed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end_at_once(code: int) -> NoReturn:
@@ -110,6 +111,7 @@ def _end_at_once(code: int) -> NoReturn:
     """
     for process in multiprocessing.active_children():
         process.terminate()
-    with contextlib.suppress(OSError):  # a pipe whose reader has ended as well
-        sys.stdout.flush()
+    # The reader may have ended as well, or a write to the buffer is interrupted.
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
+        _pipes.flush_stdout()
     os._exit(code)

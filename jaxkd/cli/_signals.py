@@ -4,12 +4,77 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import NoReturn
 
 from jaxkd._messages import say
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+_before_ending: list[Callable[[], None]] = []
+
+
+@contextlib.contextmanager
+def ending_at_once(end: Callable[[int], NoReturn]) -> Iterator[None]:
+    """End the process at a SIGTERM or SIGINT, before training has begun.
+
+    The handler itself ends the process. An exception that it raised could be swallowed:
+    Python ignores those of a garbage-collection callback or a destructor. A signal that
+    was ignored stays ignored. Processes that this one has forked end at once.
+
+    Args:
+        end: Ends the process with an exit code.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
+    process = os.getpid()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:
+            os._exit(128 + number)
+        for number_again in SIGNALS:  # nothing interrupts the cleaning
+            signal.signal(number_again, signal.SIG_IGN)
+        for clean in reversed(_before_ending):
+            with contextlib.suppress(Exception):
+                clean()
+        # The signal may have come amid a write to the buffer of stderr.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.write(sys.stderr.fileno(), b"jaxkd: interrupted\n")
+        end(128 + number)
+
+    before = _handle_signals(handle)
+    try:
+        yield
+    finally:
+        _restore_handlers(before)
+
+
+@contextlib.contextmanager
+def before_ending(clean: Callable[[], None]) -> Iterator[None]:
+    """Call a function before :func:`ending_at_once` ends the process."""
+    _before_ending.append(clean)
+    try:
+        yield
+    finally:
+        _before_ending.remove(clean)
+
+
+def _handle_signals(handler: Callable[[int, FrameType | None], object]) -> dict:
+    """Set a handler for the signals that are not ignored; return the earlier ones."""
+    return {
+        number: signal.signal(number, handler)
+        for number in SIGNALS
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
+
+
+def _restore_handlers(before: dict) -> None:
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -45,11 +110,7 @@ def stop_when_asked() -> Iterator[Callable[[], bool]]:
                 "stops the run immediately"
             )
 
-    before = {
-        number: signal.signal(number, lambda *_: None)
-        for number in SIGNALS
-        if signal.getsignal(number) != signal.SIG_IGN
-    }
+    before = _handle_signals(lambda *_: None)
     descriptor = signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -57,8 +118,7 @@ def stop_when_asked() -> Iterator[Callable[[], bool]]:
         yield asked.is_set
     finally:
         signal.set_wakeup_fd(descriptor)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _restore_handlers(before)
         write.close()
         watcher.join()
         wake.close()

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import shlex
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from jax.sharding import Mesh
 from jaxkd import data, models, reports, runs, training
 from jaxkd._errors import InvalidInputError
 from jaxkd._messages import say
-from jaxkd.cli import _devices, _optimizer, _profile, _signals
+from jaxkd.cli import _devices, _optimizer, _pipes, _profile, _signals
 from jaxkd.cli._console import Console
 from jaxkd.cli._job import Job
 
@@ -118,7 +119,8 @@ def train_network(
         every_steps=options.checkpoint_every,
         every_minutes=options.checkpoint_minutes,
     )
-    console = Console(quiet=not training.is_first())
+    stdout: Any = _pipes.UntilClosed(sys.stdout)
+    console = Console(quiet=not training.is_first(), file=stdout)
     run = _Run(job, dataset, teacher, program, checkpoints, console)
     loop = program.start(options.seed, options.data_seed)
     config = runs.make_config(
@@ -189,11 +191,14 @@ def _open_folder(run: _Run, config: dict[str, Any]) -> Iterator[None]:
                 runs.check_same_experiment(options.out, config)
                 return
             stack.enter_context(runs.nothing_left_behind(options.out))
+            discard = functools.partial(runs.discard_unsaved, options.out)
+            stack.enter_context(_signals.before_ending(discard))
             runs.write_json(runs.RunFolder(options.out).config, config)
             if options.report:
-                reports.write_training_images(
-                    options.out, run.dataset, options.data_seed
-                )
+                with runs.naming(runs.RunFolder(options.out).images):
+                    reports.write_training_images(
+                        options.out, run.dataset, options.data_seed
+                    )
 
         training.first_alone(open_folder, _devices.FIRST_PROCESS_FAILED)
         yield
@@ -218,7 +223,7 @@ def _fit(run: _Run, loop: training.LoopState, history: list[Record]) -> list[Rec
     with contextlib.ExitStack() as stack:
         writers: list[Any] = []
         if training.is_first():
-            writers = _open_writers(run, int(loop.train.step), stack)
+            writers = _open_writers(run, int(loop.train.step), history, stack)
             if options.profile:
                 program = stack.enter_context(
                     _profile.profiled(program, options.out, run.console)
@@ -243,10 +248,12 @@ def _fit(run: _Run, loop: training.LoopState, history: list[Record]) -> list[Rec
     return history
 
 
-def _open_writers(run: _Run, step: int, stack: contextlib.ExitStack) -> list[Any]:
+def _open_writers(
+    run: _Run, step: int, history: list[Record], stack: contextlib.ExitStack
+) -> list[Any]:
     """Open the writers of records, metrics.jsonl first; they close with the stack."""
     options = run.job.options
-    metrics = runs.MetricsWriter(options.out, resumed_at=step)
+    metrics = runs.MetricsWriter(options.out, resumed_at=step, history=history)
     writers: list[Any] = [stack.enter_context(contextlib.closing(metrics))]
     if options.wandb is not None:
         config = runs.read_config(options.out)
@@ -280,7 +287,8 @@ def _choose_fit(run: _Run, writers: list[Any]) -> Callable[..., Any]:
 def _write_results(run: _Run, history: list[Record]) -> None:
     """Write and print the results of a finished run."""
     options, console = run.job.options, run.console
-    reports.draw_history(runs.RunFolder(options.out).curves, history)
+    with runs.replacing(runs.RunFolder(options.out).curves) as path:
+        reports.draw_history(path, history)
     _write_summary(run, history)
     if not options.report:
         return
@@ -321,5 +329,6 @@ def _write_page(run: _Run, *, step: int) -> None:
     matrix = reports.confusion_matrix(
         dataset.test.labels, answers.student.classes, dataset.num_classes
     )
-    reports.write_confusion_matrix(out, matrix, dataset.class_names, step)
+    with runs.naming(runs.RunFolder(out).images):
+        reports.write_confusion_matrix(out, matrix, dataset.class_names, step)
     run.console.tell(f"report: {path}")

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from flax import nnx
 
 from jaxkd import _json
 from jaxkd._errors import InvalidInputError
+from jaxkd._plain_path import plain_path
 from jaxkd.interchange._state_dict import to_state_dict
 from jaxkd.training import CheckpointError, FrozenNetwork
 
@@ -160,7 +162,7 @@ def write_orbax(path: Path, network: nnx.Module) -> None:
     """
     import orbax.checkpoint as ocp
 
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     path = Path(path)
     _check_free(path)
     state = nnx.state(network, nnx.Any(nnx.Param, nnx.BatchStat))
@@ -170,8 +172,14 @@ def write_orbax(path: Path, network: nnx.Module) -> None:
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-            checkpointer.save(path.absolute(), args=ocp.args.StandardSave(arrays))
+        with (
+            tempfile.TemporaryDirectory(prefix=".jaxkd-", dir=path.parent) as folder,
+            plain_path(Path(folder)) as plain,
+            ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer,
+        ):
+            saved = plain / "network"
+            checkpointer.save(saved, args=ocp.args.StandardSave(arrays))
+            saved.rename(path)
     # Orbax and TensorStore raise any of these, depending on where the write fails.
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:200]

@@ -112,7 +112,9 @@ def read_run(folder: Path) -> Run:
             f"{folder} does not record its seeds. Train it again with this version.",
             argument="folder",
         )
-    student = Trained(_name(config["network"]), Path(config["dataset"]["source"]).stem)
+    student = Trained(
+        _name(config["network"]), Path(config["dataset"]["source"] or "").stem
+    )
     pair, teacher = None, config.get("teacher")
     if teacher is not None:
         pair = Pair(_name(teacher["network"]), student, teacher["test_accuracy"])

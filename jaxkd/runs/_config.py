@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxkd import __version__, _json, models, training
+from jaxkd import __version__, _json, models
 from jaxkd._errors import InvalidInputError
 from jaxkd.data import ImageDataset, Normalization, is_path
-from jaxkd.runs._fingerprint import fingerprint
-from jaxkd.runs._folder import RunFolder, read_json
-from jaxkd.runs._summary import read_summary
+from jaxkd.runs import _schema
+from jaxkd.runs._files import read_json
+from jaxkd.runs._folder import RunFolder
 
 LOAD_OPTIONS = (
     *("image_size", "train_split", "test_split"),
@@ -164,29 +164,6 @@ def make_config(
     }
 
 
-def describe_teacher(
-    run: Path, trial: int, teacher: training.FrozenNetwork
-) -> dict[str, Any]:
-    """Describe a teacher for its student's ``config.json``.
-
-    Args:
-        run: The teacher's run folder.
-        trial: Index of the trial that teaches.
-        teacher: The network that was loaded from there.
-
-    Returns:
-        The teacher's network, its test accuracy in ``[0, 1]`` (None if the run folder
-        does not contain it), and the fingerprint of its variables.
-    """
-    trials = (read_summary(run) or {}).get("trials", {})
-    values = trials.get("test_accuracy_last", {}).get("values", [])
-    return {
-        "network": read_config(run)["network"],
-        "test_accuracy": values[trial] if trial < len(values) else None,
-        "fingerprint": fingerprint(teacher),
-    }
-
-
 def read_config(path: str | os.PathLike) -> Config:
     """Read the ``config.json`` of a run folder.
 
@@ -196,39 +173,52 @@ def read_config(path: str | os.PathLike) -> Config:
         path: The run folder.
 
     Raises:
-        InvalidInputError: If there is no ``config.json``, or if it is damaged.
+        InvalidInputError: If there is no ``config.json``, or an entry cannot be used.
+            The message names the entry, its value and what was expected.
     """
-    folder = RunFolder(Path(path).expanduser())
+    folder = RunFolder.at(path)
     try:
         config = _json.strict(read_json(folder.config))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InvalidInputError(
             f"{folder.path} is not a run folder: it has no {folder.config.name}. "
             "`jaxkd train`, `distill` and `convert` make run folders.",
             argument="path",
         ) from None
+    _schema.check(folder.config, config, _schema.CONFIG)
+    _schema.check_network(folder.config, config)
     _complete_old_config(config)
     return config
 
 
 def _complete_old_config(config: Config) -> None:
-    """Add the image size to a configuration that lacks it, in place.
+    """Add the entries that older versions did not write, in place.
 
-    Older versions did not write ``dataset.image_size``. The oldest also left it out of
-    a student's options if the size came from the teacher. There, the only record is the
-    dataset's fingerprint: ``<source>:<digest>, size <pixels>, <subset>``.
+    They left out ``dataset.image_size``. The oldest also left it out of a student's
+    options if the size came from the teacher. There, the only record is the dataset's
+    fingerprint: ``<source>:<digest>, size <pixels>, <subset>``.
     """
-    dataset = config.get("dataset", {})
-    options = config.get("options", {}).get("data", {})
+    config.setdefault("command", "")
+    config.setdefault("versions", {})
+    if "teacher" in config:
+        config["teacher"].setdefault("test_accuracy", None)
+        config["teacher"]["network"].setdefault("width", None)
+    dataset = config["dataset"]
+    dataset.setdefault("fingerprint", None)
+    options = config["options"].get("data", {})
     if "image_size" not in dataset:
         size = options.get("image_size")
-        for part in (dataset.get("fingerprint") or "").split(", ")[1:]:
+        for part in (dataset["fingerprint"] or "").split(", ")[1:]:
             word, _, pixels = part.partition(" ")
-            if size is None and word == "size" and pixels.isdecimal():
+            if size is None and word == "size" and _is_size(pixels):
                 size = int(pixels)
         dataset["image_size"] = size
     if options.get("image_size") is None:
         options["image_size"] = dataset["image_size"]
+
+
+def _is_size(pixels: str) -> bool:
+    return pixels.isascii() and pixels.isdecimal() and 0 < len(pixels) < 7
 
 
 def effective_options(config: Config) -> dict[str, Any]:

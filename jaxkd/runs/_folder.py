@@ -1,12 +1,9 @@
-"""The files of a run folder: their paths, and safe reading and writing."""
+"""The paths of the files of a run folder."""
 
 import dataclasses
-import json
 import os
 from pathlib import Path
-from typing import Any
 
-from jaxkd import _json
 from jaxkd._errors import InvalidInputError
 
 
@@ -19,6 +16,18 @@ class RunFolder:
     """
 
     path: Path
+
+    @classmethod
+    def at(cls, path: str | os.PathLike) -> "RunFolder":
+        """Return the folder at a path that may begin with ``~``.
+
+        Raises:
+            InvalidInputError: If there is no such user.
+        """
+        try:
+            return cls(Path(path).expanduser())
+        except RuntimeError as error:
+            raise InvalidInputError(f"{path}: {error}", argument="path") from None
 
     @property
     def config(self) -> Path:
@@ -74,38 +83,3 @@ class RunFolder:
     def lock(self) -> Path:
         """The lock file, which names the process that holds the folder."""
         return self.path / "lock"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file atomically: after a crash, it is complete or not there."""
-    temporary = path.with_suffix(".tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file atomically: after a crash, it is complete or not there."""
-    write_text(path, _json.dumps(content, indent=2) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is not valid JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise InvalidInputError(
-            f"{path} is damaged: {error}. Restore the file, or train the run again.",
-            argument="path",
-        ) from error

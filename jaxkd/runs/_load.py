@@ -1,5 +1,6 @@
 """Load a trained network from a run folder, or save one there."""
 
+import dataclasses
 import os
 import warnings
 from collections.abc import Callable
@@ -13,8 +14,13 @@ from jaxkd import training
 from jaxkd._errors import InvalidInputError
 from jaxkd._messages import say
 from jaxkd.data import Normalization
+from jaxkd.runs import _schema
 from jaxkd.runs._config import LOAD_OPTIONS, Config, NetworkConfig, read_config
-from jaxkd.runs._folder import RunFolder, write_json
+from jaxkd.runs._files import damaged, write_json
+from jaxkd.runs._fingerprint import fingerprint
+from jaxkd.runs._folder import RunFolder
+from jaxkd.runs._results import read_summary
+from jaxkd.runs._resume import nothing_left_behind
 
 
 class LoadedNetwork(NamedTuple):
@@ -87,7 +93,7 @@ def load_run(
         InvalidInputError: If the folder is not a run folder, has no intact checkpoint,
             or has no such trial.
     """
-    folder = RunFolder(Path(path).expanduser())
+    folder = RunFolder.at(path)
     if not folder.path.is_dir():
         raise InvalidInputError(
             f"there is no run folder {folder.path}. Check the path.", argument="path"
@@ -108,9 +114,9 @@ def load_run(
             f"the checkpoint of step {newer} in {folder.path} is damaged ({reason}); "
             f"that of step {step} is used"
         )
-    stored = config["network"]
-    network = NetworkConfig(**{**stored, "image_shape": tuple(stored["image_shape"])})
-    module = network.abstract()
+    _schema.require(folder.config, config, _schema.TO_BUILD)
+    network = _network(config, folder.config)
+    module = _abstract(network, folder.config)
     record = checkpoints.restore_network(module, trial=trial)
     names, options = config.get("class_names"), config["options"]
     seed = options.get("seed")
@@ -139,6 +145,27 @@ def _load_options(config: Config) -> dict[str, Any]:
     }
 
 
+def _network(config: Config, file: Path) -> NetworkConfig:
+    stored = config["network"]
+    known = {field.name for field in dataclasses.fields(NetworkConfig)}
+    if unknown := stored.keys() - known:
+        raise damaged(
+            file,
+            f"network.{min(unknown)} is not known here",
+            remedy="If a newer version of jaxkd wrote it, update jaxkd.",
+        )
+    return NetworkConfig(**{**stored, "image_shape": tuple(stored["image_shape"])})
+
+
+def _abstract(network: NetworkConfig, file: Path) -> nnx.Module:
+    """Build the shapes of a network whose description may be forged."""
+    try:
+        return network.abstract()
+    except Exception as error:  # sizes that JAX or the network cannot work with
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise damaged(file, f"its network cannot be built ({reason[0]})") from error
+
+
 def _normalization(config: Config) -> Normalization:
     stored = config["normalization"]
     return Normalization(np.float32(stored["mean"]), np.float32(stored["std"]))
@@ -147,6 +174,29 @@ def _normalization(config: Config) -> Normalization:
 def load_network(run: Path, *, trial: int = 0) -> LoadedNetwork:
     """Load a network with :func:`load_run`, and print its warnings on stderr."""
     return load_run(run, trial=trial, warn=lambda text: say(f"warning: {text}"))
+
+
+def describe_teacher(
+    run: Path, trial: int, teacher: training.FrozenNetwork
+) -> dict[str, Any]:
+    """Describe a teacher for its student's ``config.json``.
+
+    Args:
+        run: The teacher's run folder.
+        trial: Index of the trial that teaches.
+        teacher: The network that was loaded from there.
+
+    Returns:
+        The teacher's network, its test accuracy in ``[0, 1]`` (None if the run folder
+        does not contain it), and the fingerprint of its variables.
+    """
+    trials = (read_summary(run) or {}).get("trials", {})
+    values = trials.get("test_accuracy_last", {}).get("values", [])
+    return {
+        "network": read_config(run)["network"],
+        "test_accuracy": values[trial] if trial < len(values) else None,
+        "fingerprint": fingerprint(teacher),
+    }
 
 
 def source_of(loaded: LoadedNetwork, dataset: str | None) -> str:
@@ -183,6 +233,7 @@ def save_network(
         step: Training step of the network.
     """
     folder = RunFolder(out)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    write_json(folder.config, config)
-    training.Checkpoints(folder.checkpoints).save_network(module, record, step=step)
+    with nothing_left_behind(out):
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_json(folder.config, config)
+        training.Checkpoints(folder.checkpoints).save_network(module, record, step=step)

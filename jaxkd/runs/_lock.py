@@ -1,13 +1,16 @@
 """Claim a folder for one run: one that is free, or one to resume."""
 
 import contextlib
+import errno
 import os
+import re
 import socket
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO
 
 from jaxkd._errors import InvalidInputError
+from jaxkd.runs._files import naming
 from jaxkd.runs._folder import RunFolder
 
 try:
@@ -15,9 +18,17 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+# What this module writes into a lock file. A run that has ended leaves it empty.
+_OURS = re.compile(rb"(process \d+ on [^\n]*\n?)?")
+_LONGEST = 1000  # bytes of a lock file
+# Bytes that paths inside a run folder add to that of the folder, with some to spare.
+_LONGEST_INSIDE = 300
+
 
 def check_out(out: Path, *, resume: bool, held: bool = False) -> None:
     """Check that a run can be written to a folder, or resumed there.
+
+    Nothing is created.
 
     Args:
         out: The run folder.
@@ -26,10 +37,11 @@ def check_out(out: Path, *, resume: bool, held: bool = False) -> None:
         held: Whether this process already holds the folder's lock.
 
     Raises:
-        ValueError: If the folder contains nothing to resume, is not empty, or belongs
-            to another process.
+        InvalidInputError: If the folder contains nothing to resume, is not empty,
+            belongs to another process, or cannot be created.
     """
     folder = RunFolder(out)
+    _check_path(out)
     if resume:
         if not folder.config.is_file():
             raise InvalidInputError(
@@ -39,13 +51,70 @@ def check_out(out: Path, *, resume: bool, held: bool = False) -> None:
             )
         if not held:
             check_free(out)
-    elif out.exists() and (
-        not out.is_dir() or any(path != folder.lock for path in out.iterdir())
-    ):
+    elif os.path.lexists(out) and not _is_empty(out):
         hint = "Choose another --out."
         if folder.config.is_file():
             hint = "Add --resume to continue the run, or choose another --out."
         raise InvalidInputError(f"{out} already exists. {hint}", argument="out")
+
+
+def _is_empty(out: Path) -> bool:
+    """Return whether nothing is in a folder, besides the lock of an ended run."""
+    if not out.is_dir():
+        return False
+    lock = RunFolder(out).lock
+    return all(path == lock and _is_ours(lock) for path in out.iterdir())
+
+
+def _is_ours(lock: Path) -> bool:
+    try:
+        with _opened(lock, os.O_RDONLY) as descriptor:
+            return bool(_OURS.fullmatch(os.read(descriptor, _LONGEST)))
+    except (InvalidInputError, OSError):
+        return False
+
+
+def _check_path(out: Path) -> None:
+    """Refuse a path at which no folder can be made."""
+
+    def refuse(problem: str) -> InvalidInputError:
+        text = str(out) if len(str(out)) <= 100 else f"{str(out)[:97]}..."
+        return InvalidInputError(
+            f"{text} {problem}. Choose another --out.", argument="out"
+        )
+
+    if "\0" in str(out):
+        raise refuse("contains a null character")
+    path = out.absolute()
+    parent = path
+    while not _is_there(parent, refuse):
+        parent = parent.parent
+    if parent == path and not path.is_dir():
+        return  # said by the caller
+    if not parent.is_dir():
+        raise refuse(f"lies below {parent}, which is not a folder")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise refuse(f"cannot be written: {parent} does not allow it")
+    if not hasattr(os, "pathconf"):  # Windows
+        return
+    longest = os.pathconf(parent, "PC_PATH_MAX") - _LONGEST_INSIDE
+    if len(os.fsencode(path)) > longest:
+        raise refuse(f"has more than {longest} bytes")
+    longest = os.pathconf(parent, "PC_NAME_MAX")
+    if any(len(os.fsencode(name)) > longest for name in path.parts):
+        raise refuse(f"has a name of more than {longest} bytes")
+
+
+def _is_there(path: Path, refuse: Callable[[str], Exception]) -> bool:
+    """Return whether there is something at a path."""
+    try:
+        path.stat()
+    except OSError as error:
+        # A file in place of a parent folder; a name that is longer than any can be.
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return False
+        raise refuse(f"cannot be used ({error.strerror})") from error
+    return True
 
 
 @contextlib.contextmanager
@@ -60,41 +129,73 @@ def hold(folder: Path) -> Iterator[None]:
         folder: The run folder. It is created if it does not exist.
 
     Raises:
-        ValueError: If another run holds the folder. The message names the process and
-            its host.
+        InvalidInputError: If another run holds the folder (the message names the
+            process and its host), or its lock file is not one of this library.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with RunFolder(folder).lock.open("a+") as file:
-        _acquire(file, folder)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+    with _opened(RunFolder(folder).lock, os.O_RDWR | os.O_CREAT) as descriptor:
+        _acquire(descriptor, folder)
+        holder = f"process {os.getpid()} on {socket.gethostname()}\n"
+        with naming(RunFolder(folder).lock):
+            os.ftruncate(descriptor, 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, holder.encode())
         try:
             yield
         finally:
-            file.truncate(0)
+            os.ftruncate(descriptor, 0)
 
 
 def check_free(folder: Path) -> None:
     """Check that no other run holds a folder, without creating anything.
 
     Raises:
-        ValueError: If another run holds the folder.
+        InvalidInputError: If another run holds the folder, or its lock file is not one
+            of this library.
     """
     path = RunFolder(folder).lock
-    if path.exists():
-        with path.open("a+") as file:
-            _acquire(file, folder)
+    if os.path.lexists(path):
+        with _opened(path, os.O_RDWR) as descriptor:
+            _acquire(descriptor, folder)
 
 
-def _acquire(file: TextIO, folder: Path) -> None:
+@contextlib.contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    """Open a lock file, but no link, pipe or folder in its place."""
+    # A pipe would wait for its other end.
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise _foreign(path) from error
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _foreign(path)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _foreign(path: Path) -> InvalidInputError:
+    return InvalidInputError(
+        f"{path} was not written by a run, and is not overwritten. Choose another "
+        "--out.",
+        argument="folder",
+    )
+
+
+def _acquire(descriptor: int, folder: Path) -> None:
+    content = os.read(descriptor, _LONGEST)
+    if not _OURS.fullmatch(content):
+        raise _foreign(RunFolder(folder).lock)
     if fcntl is None:
         return
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.seek(0)
-        holder = file.read().strip() or "another process"
+        holder = content.decode(errors="replace").strip() or "another process"
         raise InvalidInputError(
             f"{folder} is in use by {holder}. Wait for that run to end, or stop it.",
             argument="folder",

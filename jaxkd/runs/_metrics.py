@@ -1,16 +1,17 @@
 """Metrics on disk: JSON lines and TensorBoard event files."""
 
-import json
 import math
-import os
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxkd import _json
 from jaxkd._errors import InvalidInputError
-from jaxkd.runs._folder import RunFolder, write_text
+from jaxkd.runs import _schema
+from jaxkd.runs._files import naming, parse_json, read_text, write_text
+from jaxkd.runs._folder import RunFolder
 
 Record = dict[str, Any]
 
@@ -28,41 +29,58 @@ class MetricsWriter:
     Args:
         directory: The run folder.
         resumed_at: The step that training continues from; see :meth:`rewind`.
+        history: The records of the epochs before that step, which replace those in the
+            file; None keeps those in the file.
     """
 
-    def __init__(self, directory: Path, *, resumed_at: int = 0):
-        self._folder = RunFolder(Path(directory))
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        resumed_at: int = 0,
+        history: Sequence[Record] | None = None,
+    ):
+        self._folder = RunFolder(Path(directory).absolute())
         self._events = None
-        self.rewind(resumed_at)
+        self.rewind(resumed_at, history)
 
-    def rewind(self, step: int) -> None:
-        """Drop the records of later steps, because training repeats those epochs."""
+    def rewind(self, step: int, history: Sequence[Record] | None = None) -> None:
+        """Drop the records of later steps, because training repeats those epochs.
+
+        A summary is removed: it is written again when training ends.
+        """
         from tensorboardX.event_file_writer import EventsWriter  # slow to import
 
         path = self._folder.metrics
-        kept = [r for r in read_metrics(path) if r["step"] <= step]
+        records = read_records(path) if history is None else history
+        kept = [record for record in records if record["step"] <= step]
         write_text(path, "".join(_line(record) for record in kept))
+        self._folder.summary.unlink(missing_ok=True)
         self.close()
         # Event files are named after the second in which they are created.
         suffix = f".{uuid.uuid4().hex[:8]}"
-        self._events = EventsWriter(str(self._folder.events), suffix)
-        if step:
-            start = {"status": "START"}
-            self._events.write_event(_event(step=step + 1, session_log=start))
-        self._events.flush()
+        with naming(self._folder.events):
+            self._events = EventsWriter(str(self._folder.events), suffix)
+            if step:
+                start = {"status": "START"}
+                self._events.write_event(_event(step=step + 1, session_log=start))
+            self._events.flush()
 
     def __call__(self, record: Record) -> None:
         """Write one record, which must have a ``step``."""
         assert self._events is not None
-        with self._folder.metrics.open("a", encoding="utf-8") as file:
+        path = self._folder.metrics
+        with naming(path), path.open("a", encoding="utf-8") as file:
             file.write(_line(record))
         values = [
             {"tag": name, "simple_value": value}
             for name, value in record.items()
             if isinstance(value, float) and math.isfinite(value)
         ]
-        self._events.write_event(_event(step=record["step"], summary={"value": values}))
-        self._events.flush()
+        event = _event(step=record["step"], summary={"value": values})
+        with naming(self._folder.events):
+            self._events.write_event(event)
+            self._events.flush()
 
     def close(self) -> None:
         """Close the event file."""
@@ -71,47 +89,47 @@ class MetricsWriter:
             self._events = None
 
 
-def read_metrics(path: str | os.PathLike) -> list[Record]:
-    """Read the records of a run: one per epoch.
+def read_records(file: Path) -> list[Record]:
+    """Read the records of ``metrics.jsonl``; an empty list if there is no such file.
 
     An incomplete last line, left by a killed process, is ignored. Infinity and NaN,
     which JSON cannot represent, are strings in the file and floats in the result.
 
-    Args:
-        path: The run folder, or its ``metrics.jsonl``.
-
-    Returns:
-        The records in the order of training; an empty list if there is no file.
+    Raises:
+        InvalidInputError: If the file is damaged. The message names the line.
     """
-    file = Path(path).expanduser()
-    if file.is_dir():
-        file = RunFolder(file).metrics
-    if not file.exists():
+    try:
+        lines = read_text(file).splitlines(keepends=True)
+    except FileNotFoundError:
         return []
     records = []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            break
+            record = parse_json(line, f"{file}, line {number},")
+        except InvalidInputError:
+            if number == len(lines) and not line.endswith("\n"):
+                break
+            raise
         records.append(_with_floats(record))
+    check_records(file, records)
     return records
 
 
-def read_history(run: Path) -> list[Record]:
-    """Read the records of a run that has trained for at least one epoch.
+def check_records(file: Path | str, records: Sequence[Record]) -> None:
+    """Check records, each by itself and in their order.
 
     Raises:
-        ValueError: If the run has no records yet.
+        InvalidInputError: Naming the line, the entry, its value and what was expected.
     """
-    history = read_metrics(run)
-    if not history:
-        raise InvalidInputError(
-            f"{run} has no metrics yet: no epoch of training is finished. Train it "
-            "first.",
-            argument="run",
-        )
-    return history
+    before: Record = {}
+    for number, record in enumerate(records, start=1):
+        _schema.check_record(file, record, number)
+        for name in ("step", "epoch"):
+            if name in record and record[name] <= before.get(name, 0):
+                line = f"{file}, line {number},"
+                wanted = f"larger than in the line before, {before[name]}"
+                raise _schema.wrong(line, name, record[name], wanted)
+        before = record
 
 
 def _with_floats(value: Any) -> Any:

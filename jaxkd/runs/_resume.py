@@ -11,7 +11,7 @@ from jaxkd._errors import InvalidInputError
 from jaxkd._messages import say
 from jaxkd.runs._config import Config, effective_options, read_config
 from jaxkd.runs._folder import RunFolder
-from jaxkd.runs._metrics import read_metrics
+from jaxkd.runs._metrics import check_records, read_records
 
 _REASONS = {
     "epochs": "the learning-rate schedule depends on the run's length, so a longer run "
@@ -64,19 +64,25 @@ def check_same_experiment(out: Path, config: Config) -> None:
 
 @contextlib.contextmanager
 def nothing_left_behind(out: Path) -> Iterator[None]:
-    """Remove a new run folder on Ctrl-C if it contains nothing to resume yet.
+    """Remove a new run folder on Ctrl-C, or if it cannot be written.
+
+    It is kept if it contains a checkpoint.
 
     Args:
         out: The run folder. It was empty, and this process holds its lock.
     """
     try:
         yield
-    except KeyboardInterrupt:
-        folder = RunFolder(out)
-        saved = training.Checkpoints(folder.checkpoints).steps()
-        if not saved and not read_metrics(folder.metrics):
-            shutil.rmtree(out, ignore_errors=True)
+    except (KeyboardInterrupt, OSError):
+        discard_unsaved(out)
         raise
+
+
+def discard_unsaved(out: Path) -> None:
+    """Remove a new run folder unless it contains a checkpoint."""
+    checkpoints = training.Checkpoints(RunFolder(out).checkpoints)
+    if not checkpoints.has_any():
+        shutil.rmtree(out.resolve(), ignore_errors=True)
 
 
 def restore(
@@ -98,6 +104,7 @@ def restore(
     checkpoints.refuse_damaged()
     damaged, latest = checkpoints.damaged(), checkpoints.latest()
     if latest is None:
+        _warn(f"{out} has no checkpoint, so its training starts again at step 0")
         return None
     for step, reason in damaged if training.is_first() else ():
         aside = checkpoints.set_aside(step)
@@ -106,7 +113,43 @@ def restore(
             f"It is now called {aside.name}, and that of step {latest} is used"
         )
     loop, record = checkpoints.restore(program.like(latest))
-    return loop, record["history"]
+    return loop, _history(out, latest, record, program.steps_per_epoch)
+
+
+def _history(
+    out: Path, step: int, record: dict[str, Any], steps_per_epoch: int
+) -> list[dict[str, Any]]:
+    """Return the records up to a checkpoint: its own, unless the run folder has more.
+
+    Differences are printed once.
+    """
+    saved = record.get("history", [])
+    check_records(f"the history in the checkpoint of step {step} in {out}", saved)
+    file = RunFolder(out).metrics
+    try:
+        written = [each for each in read_records(file) if each["step"] <= step]
+    except (InvalidInputError, OSError):  # damaged, and written again
+        if file.is_dir():
+            raise
+        written = []
+    history = written if len(written) > len(saved) else saved
+    epochs = step // steps_per_epoch
+    if len(history) < epochs:
+        _warn(
+            f"{out} has the metrics of only {len(history)} of {epochs} epochs: neither "
+            f"{file.name} nor the checkpoint of step {step} has the others"
+        )
+    elif len(written) < len(history):
+        _warn(
+            f"{file} has the metrics of only {len(written)} of {epochs} epochs; the "
+            f"others are restored from the checkpoint of step {step}"
+        )
+    return history
+
+
+def _warn(text: str) -> None:
+    if training.is_first():
+        say(f"warning: {text}")
 
 
 def _versions(config: Config) -> dict[str, Any]:

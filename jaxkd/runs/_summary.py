@@ -7,7 +7,8 @@ from typing import Any
 
 import jax
 
-from jaxkd.runs._folder import RunFolder, read_json, write_json
+from jaxkd.runs._files import write_json
+from jaxkd.runs._folder import RunFolder
 
 Record = dict[str, Any]
 TEST_ACCURACY = "test/accuracy"
@@ -101,18 +102,6 @@ def write_summary(
     summary["device"] = jax.devices()[0].device_kind
     write_json(RunFolder(run).summary, summary)
     return summary
-
-
-def read_summary(run: Path) -> Record | None:
-    """Read the ``summary.json`` of a run; None if its training has not finished.
-
-    Raises:
-        ValueError: If the file is damaged.
-    """
-    try:
-        return read_json(RunFolder(run).summary)
-    except FileNotFoundError:
-        return None
 
 
 def format_accuracy(result: Record) -> str:

@@ -264,8 +264,6 @@ def tiny_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
-# Orbax's own threads may outlive the event loop they report to.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_full_disk_keeps_what_was_finished(tiny_disk, quadrants, capsys):
     out = tiny_disk / "run"
     line = refusal(train_arguments(quadrants, out, "--epochs", "500"), capsys)

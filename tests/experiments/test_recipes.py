@@ -86,7 +86,7 @@ class Jaxkd:
             for epoch, shown in enumerate([[0.99] * len(values), values], start=1)
         ]
         given.out.mkdir(parents=True, exist_ok=True)
-        summary = runs.summarize(history, seed=0, data_seed=0)
+        summary = runs.summarize(history, seed=given.seed, data_seed=0)
         (given.out / "config.json").write_text(json.dumps(config, default=str))
         (given.out / "summary.json").write_text(json.dumps(summary))
         lines = "".join(json.dumps(record) + "\n" for record in history)

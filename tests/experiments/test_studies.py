@@ -92,14 +92,17 @@ def study(tmp_path, monkeypatch):
         config = {
             "command": shlex.join(["jaxkd", *command, "--out", str(folder)]),
             "options": {"seed": 3, "trials": 2},
+            "network": {"model": "mlp", "width": None},
+            "dataset": {"source": "digits"},
         }
         (folder / "config.json").write_text(json.dumps(config))
         records = [
             {
+                "step": step,
                 "test/accuracy": x,
                 "trials": {"test/accuracy": [x, x + 0.1], "own": [7, 8]},
             }
-            for x in (0.5, 0.123456789)
+            for step, x in enumerate((0.5, 0.123456789), start=1)
         ]
         lines = "".join(json.dumps(record | {"own": 7.5}) + "\n" for record in records)
         (folder / "metrics.jsonl").write_text(lines)

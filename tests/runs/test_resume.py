@@ -197,14 +197,17 @@ def test_a_second_run_in_one_folder_is_refused(tmp_path, quadrants, run, capsys)
     assert [path.name for path in new.iterdir()] == ["lock"]
 
 
-@pytest.mark.parametrize("saved, kept", [(False, False), (True, True)])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+@pytest.mark.parametrize(
+    "saved, kept", [(None, False), ("3", True), ("3.damaged", True)]
+)
 def test_an_interrupted_run_leaves_a_folder_only_if_it_can_be_resumed(
-    tmp_path, saved, kept
+    tmp_path, error, saved, kept
 ):
     run = tmp_path / "run"
     write_config(run, CONFIG)
-    if saved:
-        (run / "metrics.jsonl").write_text(json.dumps({"step": 3}) + "\n")
-    with pytest.raises(KeyboardInterrupt), runs.nothing_left_behind(run):
-        raise KeyboardInterrupt
+    (run / "metrics.jsonl").write_text(json.dumps({"step": 3}) + "\n")
+    (run / "checkpoints" / (saved or "unfinished")).mkdir(parents=True)
+    with pytest.raises(error), runs.nothing_left_behind(run):
+        raise error
     assert run.exists() == kept

@@ -12,7 +12,7 @@ from jaxkd.training._devices.processes import first_alone, is_first
 from jaxkd.training._state import LoopState, PyTree
 from jaxkd.training._step import Average
 from jaxkd.training._storage import arrays as state_arrays
-from jaxkd.training._storage import checksums, files
+from jaxkd.training._storage import checksums, files, items
 
 _UNFINISHED = "unfinished"
 
@@ -46,7 +46,8 @@ class Checkpoints:
     Orbax writes a checkpoint into a folder for unfinished ones. The checksums of all
     files are added there, and then the whole is renamed. So a folder with a step's name
     was complete once, and its checksums tell whether it still is. Damaged checkpoints
-    are not used, and are renamed rather than replaced.
+    are not used, and are renamed rather than replaced. The first checkpoint that an
+    object writes is read back and compared bit for bit.
 
     Args:
         directory: The folder, created by the first save.
@@ -76,6 +77,7 @@ class Checkpoints:
         self.every_steps = every_steps
         self.every_minutes = every_minutes
         self._keep = keep
+        self._verified = False
 
     def steps(self) -> list[int]:
         """Return the steps of all finished checkpoints in order, even damaged ones."""
@@ -84,6 +86,12 @@ class Checkpoints:
         return sorted(
             int(p.name) for p in self.directory.iterdir() if files.is_step(p.name)
         )
+
+    def has_any(self) -> bool:
+        """Return whether there is a checkpoint, also one that has been set aside."""
+        if not self.directory.is_dir():
+            return False
+        return any(path.name != _UNFINISHED for path in self.directory.iterdir())
 
     def latest(self) -> int | None:
         """Return the step of the newest intact checkpoint, or None."""
@@ -139,20 +147,7 @@ class Checkpoints:
     def _save(
         self, step: int, parts: dict[str, PyTree], record: dict[str, Any]
     ) -> None:
-        import orbax.checkpoint as ocp
-
         arrays = {name: state_arrays.flatten(part) for name, part in parts.items()}
-        items = ocp.args.Composite(
-            **{name: ocp.args.StandardSave(part) for name, part in arrays.items()},
-            record=ocp.args.JsonSave(
-                {
-                    **record,
-                    "arrays": {
-                        k: state_arrays.shapes(part) for k, part in arrays.items()
-                    },
-                }
-            ),
-        )
         unfinished = self.directory / _UNFINISHED
         written = unfinished / str(step)
 
@@ -167,9 +162,11 @@ class Checkpoints:
         refusal = OSError("the first process could not write")
         try:
             first_alone(begin, refusal)
-            with files.checkpointer() as checkpointer:
-                checkpointer.save(written, args=items)
+            items.write(written, arrays, record)
+            if not self._verified:
+                items.check_written(written, arrays)
             first_alone(complete, refusal)
+            self._verified = True
         # Orbax and TensorStore raise any of these, depending on where the write fails.
         except (OSError, ValueError, RuntimeError) as error:
             if is_first():
@@ -211,15 +208,15 @@ class Checkpoints:
             ValueError: If there is no intact checkpoint, or it belongs to another
                 experiment.
         """
-        items = self._read(_parts(like))
-        train, monitor = items["training"]
-        parameters, statistics = items["student"].values()
+        found = self._read(_parts(like))
+        train, monitor = found["training"]
+        parameters, statistics = found["student"].values()
         if isinstance(average := train.average, Average):
             average = average._replace(parameters=parameters, statistics=statistics)
             train = train._replace(average=average)
         else:
             train = train._replace(student=parameters, rest=statistics)
-        return LoopState(train, monitor), items["record"]
+        return LoopState(train, monitor), found["record"]
 
     def restore_network(self, network: nnx.Module, *, trial: int = 0) -> dict[str, Any]:
         """Load the newest student's variables into a network of its architecture.
@@ -237,15 +234,13 @@ class Checkpoints:
                 architecture, or it has no such trial.
         """
         _checks.check_at_least(0, trial=trial)
-        items = self._read({"student": _variables(network)}, trial=trial)
-        nnx.update(network, *items["student"].values())
-        return items["record"]
+        found = self._read({"student": _variables(network)}, trial=trial)
+        nnx.update(network, *found["student"].values())
+        return found["record"]
 
     def _read(
         self, like: dict[str, PyTree], *, trial: int | None = None
     ) -> dict[str, Any]:
-        import orbax.checkpoint as ocp
-
         step = self.latest()
         if step is None:
             self.refuse_damaged()
@@ -255,42 +250,36 @@ class Checkpoints:
         abstract = {name: state_arrays.abstract(tree) for name, tree in like.items()}
         folder = self.directory / str(step)
         try:
-            with files.checkpointer() as checkpointer:
-                record = checkpointer.restore(
-                    folder, args=ocp.args.Composite(record=ocp.args.JsonRestore())
-                )["record"]
-                stored, trials = record.pop("arrays"), record.pop("trials", [])
-                if trial is not None:
-                    abstract = state_arrays.of_all_trials(abstract, trials, trial)
-                unrecorded = state_arrays.take_unrecorded(abstract, stored)
-                for name, wanted in abstract.items():
-                    state_arrays.check_shapes(
-                        name,
-                        stored.get(name, {}),
-                        state_arrays.shapes(wanted),
-                        state_arrays.bank_names(like[name]),
-                    )
-                # Not strict: zeros at the end of a bank's table are added or dropped.
-                restore = {
-                    name: ocp.args.StandardRestore(wanted, strict=False)
-                    for name, wanted in abstract.items()
-                }
-                items = checkpointer.restore(folder, args=ocp.args.Composite(**restore))
+            record = items.read_record(folder)
+            stored, trials = record.pop("arrays"), record.pop("trials", [])
+            if trial is not None:
+                abstract = state_arrays.of_all_trials(abstract, trials, trial)
+            unrecorded = state_arrays.take_unrecorded(abstract, stored)
+            for name, wanted in abstract.items():
+                state_arrays.check_shapes(
+                    name,
+                    stored.get(name, {}),
+                    state_arrays.shapes(wanted),
+                    state_arrays.bank_names(like[name]),
+                )
+            found = items.read_arrays(folder, abstract)
         except InvalidInputError as error:
             raise InvalidInputError(
                 f"the checkpoint of step {step} in {self.directory} {error}",
                 argument=error.argument,
             ) from None
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        # The files have the checksums of what was written, but anybody can compute
+        # them: Orbax and TensorStore may raise anything for files of other contents.
+        except Exception as error:
             raise InvalidInputError(
                 f"cannot read the checkpoint of step {step} in {self.directory} "
                 f"({files.reason(error)}). Rename its folder to use an older one.",
                 argument="directory",
             ) from error
         if trial is not None and trials:
-            items = {k: {n: x[trial] for n, x in items[k].items()} for k in like}
+            found = {k: {n: x[trial] for n, x in found[k].items()} for k in like}
         result = {
-            name: state_arrays.unflatten({**items[name], **unrecorded[name]}, tree)
+            name: state_arrays.unflatten({**found[name], **unrecorded[name]}, tree)
             for name, tree in like.items()
         }
         return {**result, "record": record}

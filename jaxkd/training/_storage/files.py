@@ -1,25 +1,20 @@
 """The files of a checkpoint, and the errors of writing and reading them."""
 
 import errno
+import functools
 import logging
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
-
-def checkpointer() -> Any:
-    """Create Orbax's writer and reader of one checkpoint, for use in a ``with``."""
-    import orbax.checkpoint as ocp  # the import takes a third of a second
-
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    handler = ocp.CompositeCheckpointHandler(
-        student=ocp.StandardCheckpointHandler(),
-        training=ocp.StandardCheckpointHandler(),
-        record=ocp.JsonCheckpointHandler(),
-    )
-    return ocp.Checkpointer(handler)
+# Failures of a write whose name says more than the storage library's message.
+_OF_THE_SYSTEM = (
+    *(errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG),
+    *(errno.EACCES, errno.EIO),
+)
 
 
 def is_step(name: str) -> bool:
@@ -45,5 +40,33 @@ def remove(folder: Path) -> None:
 def reason(error: BaseException) -> str:
     """Shorten an error to fit on one line of a terminal."""
     text = str(error).strip() or type(error).__name__
-    full = os.strerror(errno.ENOSPC)
-    return full if full in text else text.splitlines()[0][:200]
+    for number in _OF_THE_SYSTEM:
+        if os.strerror(number) in text:
+            return os.strerror(number)
+    return text.splitlines()[0][:300]
+
+
+@functools.cache
+def report_once() -> None:
+    """Keep the storage libraries from printing errors that they also raise.
+
+    Threads of TensorStore report a failure to the event loop of Orbax, which may be
+    closed by then, or to a coroutine that nobody waits for. These failures are printed
+    with a traceback by default, beside the error that the caller gets.
+    """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").addFilter(_is_not_of_storage)
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        closed = str(unraisable.exc_value) == "Event loop is closed"
+        code = getattr(unraisable.object, "cr_code", None)
+        of_orbax = "orbax" in getattr(code, "co_filename", "")
+        if not (of_orbax or (closed and unraisable.object is None)):
+            before(unraisable)
+
+    sys.unraisablehook = hook
+
+
+def _is_not_of_storage(record: logging.LogRecord) -> bool:
+    return "OCDBT" not in record.getMessage()

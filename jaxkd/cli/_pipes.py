@@ -1,0 +1,60 @@
+"""Output whose reader has ended: a pipe to ``head``, or a closed terminal."""
+
+import contextlib
+import os
+import sys
+from typing import Any
+
+from jaxkd._messages import say
+
+
+def flush_stdout() -> None:
+    """Write what is buffered for stdout, if there is one."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def discard_stdout() -> None:
+    """Send the rest of the output nowhere, so that it cannot fail at exit again."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # not a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class UntilClosed:
+    """A stream that is silent once it cannot be written, which is said once.
+
+    Args:
+        stream: The stream, such as ``sys.stdout``; None if the process has none.
+    """
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+        self._open = stream is not None
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        if self._open:
+            try:
+                self._stream.write(text)
+            except OSError as error:
+                self._close(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        if self._open:
+            try:
+                self._stream.flush()
+            except OSError as error:
+                self._close(error)
+
+    def _close(self, error: OSError) -> None:
+        self._open = False
+        discard_stdout()
+        say(
+            f"warning: stdout cannot be written ({error.strerror}); training continues "
+            "without its display"
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
