@@ -133,7 +133,7 @@ def _fit(
     """Train with one seed, and print one line when it is done."""
     loop, history = training.fit(program, program.start(seed, seed), epochs=epochs)
     accuracy = history[-1]["test/accuracy"]
-    console.print(f"{name:18} test accuracy {accuracy:.1%}", highlight=False)
+    console.tell(f"{name:18} test accuracy {accuracy:.1%}")
     return _Trained(program, loop, history)
 
 

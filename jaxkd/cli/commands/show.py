@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from jaxkd import reports, runs
+from jaxkd.cli._console import Console
 from jaxkd.cli._datasets import load_dataset
 from jaxkd.cli._options import DataOptions, Show
 
@@ -19,7 +18,7 @@ def run(options: Show, arguments: list[str]) -> None:
     path = reports.rewrite_run_page(
         options.run, dataset, trial=options.trial, teacher=options.teacher
     )
-    Console().print(str(path), highlight=False, soft_wrap=True, markup=False)
+    Console().tell(str(path))
 
 
 def _data_options(options: Show, config: dict[str, Any]) -> DataOptions:
