@@ -1,5 +1,6 @@
 """Output of the commands on stdout."""
 
+import io
 from typing import Any
 
 from rich.console import Console as _Console
@@ -19,7 +20,7 @@ class Console(_Console):
 
     def __init__(self, **settings: Any):
         super().__init__(markup=False, emoji=False, highlight=False, **settings)
-        if getattr(self.file, "errors", None) == "strict":
+        if isinstance(self.file, io.TextIOWrapper) and self.file.errors == "strict":
             # On an ASCII terminal, ± becomes an escape, not a UnicodeEncodeError.
             self.file.reconfigure(errors="backslashreplace")
 
