@@ -1,5 +1,6 @@
 """Messages on stderr, beside a command's own output."""
 
+import contextlib
 import re
 import sys
 
@@ -12,4 +13,5 @@ _LINE_BREAK = re.compile(r"\s*[\r\n]\s*")
 def say(message: str) -> None:
     """Print a message as one line on stderr, without control characters."""
     line = printable(_LINE_BREAK.sub(" ", message.strip()))
-    print(f"jaxkd: {line}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, ValueError):  # its reader has ended
+        print(f"jaxkd: {line}", file=sys.stderr, flush=True)

@@ -7,8 +7,15 @@ import numpy as np
 
 from jaxkd import runs
 
+NETWORK = {
+    "model": "resnet8",
+    "width": None,
+    "compute_dtype": "float32",
+    "num_classes": 10,
+    "image_shape": [8, 8, 1],
+}
 TEACHER = {
-    "network": {"model": "resnet20", "width": None},
+    "network": {**NETWORK, "model": "resnet20"},
     "test_accuracy": 0.9,
     "fingerprint": "0a1b2c3d",
 }
@@ -30,7 +37,8 @@ def make_run(
 ):
     """A run folder as training leaves it; accuracies of shape [epochs, trials].
 
-    `config`, `teacher` and `dataset` extend its `config.json` and parts of it.
+    `config`, `teacher` and `dataset` extend its `config.json` and parts of it; a part
+    that is None is left out.
     """
     folder = root / name
     folder.mkdir()
@@ -45,10 +53,13 @@ def make_run(
     content = {
         "options": {**seeds, "epochs": 2, **options}
         | ({} if alone else {"method": method}),
-        "network": {"model": model, "width": None},
+        "network": {**NETWORK, "model": model},
+        "normalization": {"mean": [0.5], "std": [0.25]},
         "dataset": {"source": "/data/digits.npz", **(dataset or {})},
     }
-    content |= {} if alone else {"teacher": {**TEACHER, **(teacher or {})}}
+    if not alone:
+        known = {**TEACHER, **(teacher or {})}
+        content["teacher"] = {k: v for k, v in known.items() if v is not None}
     summary = runs.summarize(history, seed=seed, data_seed=data_seed)
     write(folder, config=content | (config or {}), summary=summary)
     lines = "".join(json.dumps(record) + "\n" for record in history)

@@ -3,12 +3,13 @@
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from jaxkd import distillers, runs
 from jaxkd._errors import InvalidInputError
 
 Settings = dict[str, str]
+Value = TypeVar("Value")
 
 STUDENT = "student"
 """The method of a run without a teacher."""
@@ -99,6 +100,25 @@ def read_run(folder: Path) -> Run:
         raise InvalidInputError(
             f"there is no run folder {folder}. Check the path.", argument="folder"
         )
+    try:
+        return _read(folder)
+    except InvalidInputError:
+        raise
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        raise _damaged(
+            folder,
+            f"what it records of its training cannot be read ({type(error).__name__}: "
+            f"{error})",
+        ) from error
+
+
+def _read(folder: Path) -> Run:
     config = runs.read_config(folder)
     summary = runs.read_summary(folder)
     if summary is None and "source" in config:
@@ -113,52 +133,47 @@ def read_run(folder: Path) -> Run:
             "training has not finished. Continue it with --resume.",
             argument="folder",
         )
-    if "trials" not in summary or not config.get("options"):
+    if "trials" not in summary or not config["options"]:
         raise InvalidInputError(
             f"{folder} does not record its seeds and options, because `jaxkd "
             "quickstart` or an old version made it. Train it again with `jaxkd train` "
             "or `jaxkd distill`.",
             argument="folder",
         )
-    records = runs.read_metrics(folder)
-    try:
-        run = _run(folder, config, summary, records)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise InvalidInputError(
-            f"{folder} is damaged: what it records of its training cannot be read "
-            f"({type(error).__name__}: {error}). Restore its files, or leave it out.",
-            argument="folder",
-        ) from error
+    run = _run(folder, config, summary)
     if not run.curves or run.curves[-1] != run.last:
-        raise InvalidInputError(
-            f"{folder} is damaged: its metrics do not end with the accuracies of its "
-            "summary. Restore its files, or leave it out.",
-            argument="folder",
+        raise _damaged(
+            folder, "its metrics do not end with the accuracies of its summary"
         )
+    if not len(run.seeds) == len(run.last) == len(run.best):
+        raise _damaged(folder, "its summary does not have one accuracy for each seed")
     return run
 
 
-def _run(
-    folder: Path,
-    config: dict[str, Any],
-    summary: dict[str, Any],
-    records: list[dict[str, Any]],
-) -> Run:
+def _damaged(folder: Path, problem: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"{folder} is damaged: {problem}. Restore its files, or leave it out.",
+        argument="folder",
+    )
+
+
+def _run(folder: Path, config: dict[str, Any], summary: dict[str, Any]) -> Run:
     options, trials = config["options"], summary["trials"]
-    data_seed = int(summary["data_seed"])
+    data_seed = _is(int, summary["data_seed"])
     dataset = _dataset(config["dataset"])
     student, pair = _network(config["network"]), None
     if (teacher := config.get("teacher")) is not None:
-        accuracy = teacher["test_accuracy"]
+        accuracy = teacher.get("test_accuracy")
         pair = Pair(
             _teacher(teacher, options),
             student,
             dataset,
-            None if accuracy is None else float(accuracy),
+            None if accuracy is None else _accuracy(accuracy),
         )
-    method = STUDENT if pair is None else str(options["method"])
+    method = STUDENT if pair is None else _is(str, options["method"])
     if pair is not None and method.split()[:1] == [STUDENT]:
         raise ValueError(f"no method is called {method}")
+    records = runs.accuracies(runs.read_metrics(folder))
     return Run(
         folder,
         student,
@@ -166,16 +181,29 @@ def _run(
         pair,
         method,
         _settings(config, method),
-        seeds=[(int(seed), data_seed) for seed in trials["seeds"]],
-        last=[float(x) for x in trials["test_accuracy_last"]["values"]],
-        best=[float(x) for x in trials["test_accuracy_best"]["values"]],
-        curves=[[float(x) for x in epoch] for epoch in runs.accuracies(records)],
+        seeds=[(_is(int, seed), data_seed) for seed in trials["seeds"]],
+        last=list(map(_accuracy, trials["test_accuracy_last"]["values"])),
+        best=list(map(_accuracy, trials["test_accuracy_best"]["values"])),
+        curves=[list(map(_accuracy, epoch)) for epoch in records],
     )
 
 
+def _is(kind: type[Value], value: Any) -> Value:
+    """Return a value of the expected type; raise TypeError for another."""
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{str(value)[:40]!r} is not of type {kind.__name__}")
+    return value
+
+
+def _accuracy(value: Any) -> float:
+    if isinstance(value, bool) or not 0 <= value <= 1:
+        raise ValueError(f"{str(value)[:40]!r} is not an accuracy in [0, 1]")
+    return float(value)
+
+
 def _network(network: dict[str, Any]) -> str:
-    width = network["width"]
-    return network["model"] + ("" if width is None else f" (width {width})")
+    width = network.get("width")
+    return _is(str, network["model"]) + ("" if width is None else f" (width {width})")
 
 
 def _teacher(teacher: dict[str, Any], options: dict[str, Any]) -> Named:
@@ -183,13 +211,13 @@ def _teacher(teacher: dict[str, Any], options: dict[str, Any]) -> Named:
     name, identity = _network(teacher["network"]), teacher.get("fingerprint")
     if identity is None:
         trial = options.get("teacher_trial", 0)
-        identity = f"{name}, accuracy {teacher['test_accuracy']}, trial {trial}"
+        identity = f"{name}, accuracy {teacher.get('test_accuracy')}, trial {trial}"
     return Named(name, str(identity))
 
 
 def _dataset(dataset: dict[str, Any]) -> Named:
     """Identify a dataset by its contents; old runs record only where it was."""
-    source = str(dataset["source"])
+    source = _is(str, dataset["source"])
     return Named(Path(source).stem, str(dataset.get("fingerprint") or source))
 
 

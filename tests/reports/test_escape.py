@@ -147,14 +147,13 @@ def report(tmp_path, monkeypatch, capsys):
 
     def make(name):
         dataset = {"source": f"{name}.npz", "fingerprint": name}
-        network = {"model": name, "width": None}
-        teacher = {"network": network, "fingerprint": name}
+        teacher = {"network": {"model": name, "width": None}, "fingerprint": name}
         runs = [
             make_run(
                 tmp_path,
                 *(str(number), method, [[0.6], [0.7]]),
                 epochs=number,
-                config={"network": network, "dataset": dataset},
+                dataset=dataset,
                 teacher=teacher,
                 note=name if number == 2 else None,
             )
