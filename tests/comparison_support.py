@@ -41,7 +41,7 @@ def make_run(
     that is None is left out.
     """
     folder = root / name
-    folder.mkdir()
+    folder.mkdir(parents=True)
     table = np.asarray(accuracies, float).reshape(len(accuracies), -1)
     history = [
         {"epoch": epoch, "step": epoch, "images_per_second": 1.0}
