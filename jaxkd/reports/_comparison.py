@@ -27,8 +27,8 @@ _SETTINGS = (
     "count as trials of one experiment only if all settings but the seeds are equal."
 )
 _COLUMNS = (
-    "Columns with the same names are different teachers or datasets, which the "
-    "fingerprints in brackets identify. Their accuracies cannot be compared."
+    "Columns with the same names have different teachers or datasets, which the "
+    "fingerprints in parentheses identify. Their accuracies cannot be compared."
 )
 
 
@@ -140,8 +140,8 @@ class _Texts:
         if any(row != group.method for (_, row), group in table.cells.items()):
             notes.append(_SETTINGS)
         notes += [
-            f"The ARI over {row} leaves out pairs for which {table.baseline} or the "
-            "student alone was trained with other settings, or with several."
+            f"The ARI over {row} leaves out pairs, because there is not exactly one "
+            f"{table.baseline} and one student alone with the same settings."
             for row in table.incomparable()
         ]
         if any(

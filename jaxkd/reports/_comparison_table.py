@@ -309,7 +309,7 @@ def _title(pair: Pair) -> tuple[str, str, str]:
 def _distinct(one: Named, alike: Sequence[Named]) -> str:
     if len(set(alike)) == 1:
         return one.name
-    return f"{one.name} [{_short(one.identity)}]"
+    return f"{one.name} ({_short(one.identity)})"
 
 
 def _short(identity: str) -> str:

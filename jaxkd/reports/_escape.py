@@ -10,7 +10,7 @@ from jaxkd._text import printable
 
 _MARKDOWN = str.maketrans(
     {
-        **{character: f"\\{character}" for character in "\\`*[]|~$!#"},
+        **{character: f"\\{character}" for character in "\\`*[]|~$"},
         **{"&": "&amp;", "<": "&lt;", ">": "&gt;"},
     }
 )

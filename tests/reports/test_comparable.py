@@ -123,37 +123,37 @@ PAIRS = {
     "teachers": (
         {"teacher": {"fingerprint": "aaaaaaaa"}},
         {"teacher": {"fingerprint": "bbbbbbbb"}},
-        "resnet20 [{}] → resnet8, digits",
+        "resnet20 ({}) → resnet8, digits",
         ("aaaaaaaa", "bbbbbbbb"),
     ),
     "contents of the dataset": (
         {"dataset": FULL},
         {"dataset": {"fingerprint": "npz:sha256:ffff456789abcdef"}},
-        "resnet20 → resnet8, digits [npz:sha256:{}]",
+        "resnet20 → resnet8, digits (npz:sha256:{})",
         ("01234567", "ffff4567"),
     ),
     "subsets": (
         {"dataset": FULL},
         {"dataset": {"fingerprint": FULL["fingerprint"] + ", 9 of 90 rows, seed 0"}},
-        "resnet20 → resnet8, digits [npz:sha256:01234567{}]",
+        "resnet20 → resnet8, digits (npz:sha256:01234567{})",
         ("", ", 9 of 90 rows, seed 0"),
     ),
     "image sizes": (
         {"dataset": {"fingerprint": "folder:0123456789abcdef, size 32"}},
         {"dataset": {"fingerprint": "folder:0123456789abcdef, size 64"}},
-        "resnet20 → resnet8, digits [folder:01234567, size {}]",
+        "resnet20 → resnet8, digits (folder:01234567, size {})",
         ("32", "64"),
     ),
     "teachers without fingerprints": (
         {"teacher": {"fingerprint": None, "test_accuracy": 0.5}},
         {"teacher": {"fingerprint": None}},
-        "resnet20 [resnet20, accuracy {}, trial 0] → resnet8, digits",
+        "resnet20 (resnet20, accuracy {}, trial 0) → resnet8, digits",
         ("0.5", "0.9"),
     ),
     "datasets without fingerprints": (
         {"dataset": {"source": "/a/digits"}},
         {"dataset": {"source": "/b/digits"}},
-        "resnet20 → resnet8, digits [{}]",
+        "resnet20 → resnet8, digits ({})",
         ("/a/digits", "/b/digits"),
     ),
     "students": ({"model": "vgg8"}, {"model": "mlp"}, "resnet20 → {}, digits", None),
@@ -170,8 +170,7 @@ def test_other_networks_and_data_are_other_columns(kind, tmp_path):
     table = reports.write_comparison(runs, tmp_path / "out")
     header = cells(table)["method"]
     titles = [label.format(x) for x in names or ("vgg8", "mlp")]
-    shown = [x.replace("\\[", "[").replace("\\]", "]") for x in header[:2]]
-    assert shown == titles
+    assert header[:2] == titles
     assert cells(table)["kd"] == ["70.00", "80.00", ""]
     assert ("cannot be compared" in table) == (names is not None)
 
@@ -219,7 +218,7 @@ def test_there_is_no_improvement_over_runs_of_other_settings(tmp_path, four):
     table = reports.write_comparison([*four, longer], tmp_path / "out")
     assert cells(table)["crd (epochs 9)"] == ["80.00", ""]
     assert cells(table)["kd (epochs 2)"][1] == "100.00"
-    assert "The ARI over crd (epochs 9) leaves out pairs for which hkd+kd or" in table
+    assert "The ARI over crd (epochs 9) leaves out pairs" in table
     assert rows(tmp_path / "out")["crd (epochs 9)"]["ari"] == ""
 
 
