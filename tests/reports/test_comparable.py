@@ -175,6 +175,26 @@ def test_other_networks_and_data_are_other_columns(kind, tmp_path):
     assert ("cannot be compared" in table) == (names is not None)
 
 
+def test_settings_of_a_part_that_the_method_does_not_have_make_no_rows(tmp_path):
+    hkd = {"neighbors": 8}
+    runs = [
+        make_run(
+            tmp_path,
+            *(str(seed), "crd", [[0.6], [0.7]]),
+            seed=seed,
+            temperature=temperature,
+            hkd={"neighbors": neighbors},
+        )
+        for seed, temperature, neighbors in ((0, 4.0, 8), (1, 2.0, 4))
+    ]
+    runs.append(
+        make_run(tmp_path, "kd", "kd", [[0.6], [0.8]], temperature=4.0, hkd=hkd)
+    )
+    table = reports.write_comparison(runs, tmp_path / "out")
+    assert list(cells(table)) == ["method", "teacher", "crd", "kd"]
+    assert cells(table)["crd"][0] == "70.00 ± 0.00"
+
+
 def test_a_dataset_that_was_moved_is_the_same(tmp_path):
     runs = [
         make_run(tmp_path, "a", "kd", [[0.6], [0.7]], dataset=FULL),

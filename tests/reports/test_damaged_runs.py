@@ -56,6 +56,11 @@ DAMAGES = {
     "no metrics": replace("metrics.jsonl", b""),
     "metrics of lists": replace("metrics.jsonl", b"[1]\n[2]\n"),
     "metrics of numbers": replace("metrics.jsonl", b"1\n2\n"),
+    "metrics of another run of the same length": replace(
+        "metrics.jsonl",
+        b'{"epoch": 1, "step": 1, "test/accuracy": 0.5}\n'
+        b'{"epoch": 2, "step": 2, "test/accuracy": 0.7}\n',
+    ),
     "metrics of another run": replace(
         "metrics.jsonl", b'{"epoch": 1, "step": 1, "test/accuracy": 0.1}\n'
     ),
