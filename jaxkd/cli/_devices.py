@@ -107,13 +107,13 @@ def make_mesh(axes: Axes | None, batch_size: int) -> Mesh | None:
     count = math.prod(axes.values())
     if count > len(devices):
         raise InvalidInputError(
-            f"--mesh {mesh} needs {count} devices, but there are only {len(devices)}",
+            f"--mesh {mesh} needs {count} devices, but only {len(devices)} can be used",
             argument="mesh",
         )
     if jax.process_count() > 1 and count < len(devices):
         raise InvalidInputError(
-            f"--mesh {mesh} uses {count} devices, but a run of {jax.process_count()} "
-            f"processes must use all {len(devices)}",
+            f"--mesh {mesh} uses {count} of {len(devices)} devices, but a run of "
+            f"{jax.process_count()} processes must use all",
             argument="mesh",
         )
     return Mesh(np.array(devices[:count]).reshape(tuple(axes.values())), tuple(axes))

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
+from jaxkd._text import printable
 from jaxkd.cli._option_groups import (
     Background,
     NetworkOptions,
@@ -149,8 +150,10 @@ class Export:
 class Report:
     """Compare finished runs in a table with means, deviations and improvements.
 
-    Runs that differ only in their seeds count as trials of one experiment. A run of
-    jaxkd train with a student's network appears as that student without a teacher.
+    Runs that differ only in their seeds count as trials of one experiment. Runs of
+    different settings are different rows; other teachers, students or datasets are
+    other columns. A run of jaxkd train with a student's network appears as that student
+    without a teacher.
     """
 
     runs: Positional[tuple[Path, ...]]
@@ -159,14 +162,14 @@ class Report:
         Path,
         option(
             "Folder for report.md, report.tex, report.csv and curves. An existing "
-            "report is overwritten. If the folder contains anything else, the command "
-            "stops with an error."
+            "report is overwritten. If the folder contains anything else, or a file of "
+            "the report was edited, the command stops with an error."
         ),
     ]
     baseline: Annotated[
         str | None, option(default="hkd+kd, if one of the runs uses it")
     ] = None
-    """Method whose average relative improvement (ARI) over the others is shown."""
+    """Method or row whose average relative improvement (ARI) is shown."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +184,9 @@ class Show:
     """Run folder of the teacher, if it has moved."""
     data_dir: Annotated[Path | None, option(default="that of the run")] = None
     """Folder of prepared TFDS datasets."""
-    cache_dir: Annotated[Path | None, option(default="that of the run")] = None
+    cache_dir: Annotated[
+        Path | None, option(default="$JAXKD_CACHE_DIR or ~/.cache/jaxkd")
+    ] = None
     """Folder for decoded images."""
 
 
@@ -374,10 +379,16 @@ def parse(arguments: Sequence[str]) -> Any:
     Returns:
         An instance of one of the classes in ``COMMANDS``.
     """
-    return tyro.cli(
-        _Command,  # pyright: ignore[reportArgumentType]
-        prog="jaxkd",
-        description=_DESCRIPTION,
-        args=arguments,
-        registry=VALUE_TYPES,
-    )
+    # An error repeats arguments: it must be about their escapes if they need any.
+    escaped = tuple(map(printable, arguments))
+    parsed = [
+        tyro.cli(
+            _Command,  # pyright: ignore[reportArgumentType]
+            prog="jaxkd",
+            description=_DESCRIPTION,
+            args=tried,
+            registry=VALUE_TYPES,
+        )
+        for tried in dict.fromkeys((escaped, tuple(arguments)))
+    ]
+    return parsed[-1]

@@ -1,33 +1,34 @@
 """The comparison of several runs: a table in the form of the published ones."""
 
 import csv
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxkd._errors import InvalidInputError, unknown_name
+from jaxkd._errors import InvalidInputError
 from jaxkd._messages import say
+from jaxkd._text import count
 from jaxkd.reports import _figures
-from jaxkd.reports._comparison_runs import (
-    Group,
-    Pair,
-    Run,
-    UnfinishedError,
-    collect,
-    read_run,
-)
-from jaxkd.reports._improvement import average_relative_improvement
+from jaxkd.reports._comparison_runs import STUDENT, Run, UnfinishedError, read_run
+from jaxkd.reports._comparison_table import Table, collect
+from jaxkd.reports._escape import for_csv, for_latex, for_markdown
+from jaxkd.reports._report_folder import check_folder, write_files
 
-_STUDENT = "student"
-_LABELS = {_STUDENT: "student alone"}
-_DEFAULT_BASELINE = "hkd+kd"
-_MARKDOWN, _LATEX, _CSV = "report.md", "report.tex", "report.csv"
 _NEAR_TIE = (
     "The ARI is blank for a method whose accuracy differs from that of the student "
     "alone by less than the larger of their standard deviations, because the ARI "
     "divides by this difference."
+)
+_SETTINGS = (
+    "Runs of a column that differ in a setting are separate rows, which name it; runs "
+    "count as trials of one experiment only if all settings but the seeds are equal."
+)
+_COLUMNS = (
+    "Columns with the same names have different teachers or datasets, which the "
+    "fingerprints in parentheses identify. Their accuracies cannot be compared."
 )
 
 
@@ -36,222 +37,182 @@ def write_comparison(
 ) -> str:
     """Compare finished runs in ``report.md``, ``.tex`` and ``.csv``, with curves.
 
-    Runs that differ only in their seeds are trials of one experiment. Runs without a
+    Runs that differ only in their seeds are trials of one experiment. Runs of different
+    teachers, students or datasets are in different columns, by their fingerprints. Runs
+    of different settings are in different rows, which name the settings. Runs without a
     teacher are the student alone of all pairs with the same network and dataset. Runs
-    that have not finished are left out, with a line on stderr.
+    that cannot be compared are left out, with a line on stderr.
 
     Args:
         runs: Run folders.
         out: The folder to write to. An earlier comparison there is replaced.
-        baseline: The method whose average relative improvement (ARI) over the others
-            is shown; by default ``hkd+kd``, if it is among them.
+        baseline: The method or row whose average relative improvement (ARI) over the
+            others is shown; by default ``hkd+kd``, if it is among them.
 
     Returns:
         The table as Markdown.
 
     Raises:
-        ValueError: If no run has finished or none has a teacher, if runs cannot be
-            compared, if the baseline is not among the methods, or if ``out`` contains
-            anything other than a comparison.
+        ValueError: If no run has finished or none has a teacher, if a run is damaged,
+            if a seed occurs twice, if the baseline is not among the methods, or if
+            ``out`` contains anything other than a comparison.
     """
     if not runs:
         raise InvalidInputError(
             "runs is empty. Give at least one run folder.", argument="runs"
         )
-    _check_out(out)
-    table = _Table(collect(_finished(runs)), baseline)
-    out.mkdir(parents=True, exist_ok=True)
-    for old in out.glob("curves-*.png"):
-        old.unlink()
-    markdown = table.markdown()
-    images = _draw_curves(out, table)
-    (out / _MARKDOWN).write_text(
-        "\n\n".join([markdown, *images]) + "\n", encoding="utf-8"
-    )
-    (out / _LATEX).write_text(table.latex(), encoding="utf-8")
-    with (out / _CSV).open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(table.records())
+    check_folder(out)
+    finished, left_out = _finished(runs)
+    table = Table(collect(finished), baseline)
+    left_out += [
+        f"left out: no run with a teacher has the network and dataset of {group.folder}"
+        for group in table.unused
+    ]
+    for line in left_out:
+        say(line)
+    texts = _Texts(table, left_out)
+    markdown = texts.markdown()
+    images, shown = _draw_curves(table)
+    out_files = {
+        "report.md": "\n\n".join([markdown, *shown]) + "\n",
+        "report.tex": texts.latex(),
+        "report.csv": texts.csv(),
+    }
+    encoded = {name: text.encode() for name, text in out_files.items()}
+    write_files(out, images | encoded)
     return markdown
 
 
-def _check_out(out: Path) -> None:
-    """Check that a folder is new or empty, or contains an earlier comparison."""
-    if out.exists() and not out.is_dir():
-        raise InvalidInputError(
-            f"{out} is a file. Choose a folder for --out.", argument="out"
-        )
-    if out.is_dir() and any(out.iterdir()) and not (out / _CSV).is_file():
-        raise InvalidInputError(
-            f"{out} already exists and is not a report: it has no {_CSV}. Choose "
-            "another folder for --out.",
-            argument="out",
-        )
-
-
-def _finished(folders: Sequence[Path]) -> list[Run]:
-    """Read the runs that have finished, and print which have not."""
-    found = []
+def _finished(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """Read the runs that have finished; return them, and sentences on the others."""
+    found, left_out = [], []
     for folder in folders:
         try:
             found.append(read_run(folder))
         except UnfinishedError as error:
-            say(f"left out: {error}")
+            left_out.append(f"left out: {error}")
     if not found:
+        for line in left_out:
+            say(line)
         raise InvalidInputError(
             "none of the runs has finished. Continue one with --resume.",
             argument="runs",
         )
-    return found
+    return found, left_out
 
 
-def _draw_curves(out: Path, table: "_Table") -> list[str]:
-    """Draw the accuracy curves of each pair; return Markdown that shows them."""
-    images = []
+def _draw_curves(table: Table) -> tuple[dict[str, bytes], list[str]]:
+    """Draw the curves of each pair; return PNG files, and Markdown that shows them."""
+    labels, files, shown = table.labels(), {}, []
     for number, pair in enumerate(table.pairs, start=1):
         name = f"curves-{number}.png"
         curves = {
-            method: np.array(group.curves).T
-            for (its_pair, method), group in table.cells.items()
-            if its_pair == pair
+            row: np.array(table.cells[pair, row].curves).T
+            for row in table.rows
+            if (pair, row) in table.cells
         }
-        _figures.draw_comparison(
-            out / name,
-            curves,
-            teacher_accuracy=pair.teacher_accuracy,
-            title=pair.label,
+        files[name] = _figures.comparison_image(
+            curves, teacher_accuracy=pair.teacher_accuracy, title=labels[pair]
         )
-        images.append(f"![Test accuracy over the epochs, {pair.label}]({name})")
-    return images
+        title = for_markdown(labels[pair])
+        shown.append(f"![Test accuracy over the epochs, {title}]({name})")
+    return files, shown
 
 
-class _Table:
-    """Methods in rows, pairs of networks in columns.
+class _Texts:
+    """A table in three formats.
 
     Args:
-        groups: The experiments.
-        baseline: The method whose improvement over the others is shown; None for the
-            default.
-
-    Attributes:
-        pairs: The columns.
-        methods: The rows: the student alone first, the baseline last.
-        baseline: The method whose improvement is shown; None if there is none.
-        cells: The experiment of each pair and method.
+        table: The table.
+        left_out: Sentences on the runs that are not in it.
     """
 
-    def __init__(self, groups: list[Group], baseline: str | None):
-        taught = [group for group in groups if group.pair is not None]
-        alone = {group.student: group for group in groups if group.pair is None}
-        pairs = {group.pair: None for group in taught if group.pair is not None}
-        self.pairs: list[Pair] = list(pairs)
-        if not self.pairs:
-            raise InvalidInputError(
-                "none of the runs has a teacher. Add a run of `jaxkd distill`.",
-                argument="runs",
-            )
-        self.cells: dict[tuple[Pair, str], Group] = {}
-        for pair in self.pairs:
-            if pair.student in alone:
-                self.cells[pair, _STUDENT] = alone[pair.student]
-        for group in taught:
-            assert group.pair is not None
-            self.cells[group.pair, group.method] = group
-        methods = {group.method: None for group in taught}
-        if baseline is None and _DEFAULT_BASELINE in methods:
-            baseline = _DEFAULT_BASELINE
-        if baseline is not None and baseline not in methods:
-            raise unknown_name("baseline", baseline, methods)
-        self.baseline = baseline
-        others = sorted(method for method in methods if method != baseline)
-        has_student = any(method == _STUDENT for _, method in self.cells)
-        self.methods = [
-            *([_STUDENT] if has_student else []),
-            *others,
-            *([baseline] if baseline else []),
+    def __init__(self, table: Table, left_out: Sequence[str]):
+        self._table = table
+        self._labels = table.labels()
+        self._notes = [*self._explain(), *left_out]
+
+    def _explain(self) -> list[str]:
+        """Return sentences on what the table does not compare."""
+        table, notes = self._table, []
+        if any(map(table.is_near_tie, table.rows)):
+            notes.append(_NEAR_TIE)
+        if any(row != group.method for (_, row), group in table.cells.items()):
+            notes.append(_SETTINGS)
+        notes += [
+            f"The ARI over {row} leaves out pairs, because there is not exactly one "
+            f"{table.baseline} and one student alone with the same settings."
+            for row in table.incomparable()
         ]
+        if any(
+            names != (pair.teacher.name, pair.dataset.name)
+            for pair, names in table.names().items()
+        ):
+            notes.append(_COLUMNS)
+        return notes + self._explain_seeds()
 
-    def improvement(self, method: str) -> float | None:
-        """Return the baseline's ARI over a method; None if it is not defined."""
-        rows = [
-            [result["mean"] for result in results] for results in self._compared(method)
-        ]
-        if not rows:
-            return None
-        try:
-            ours, theirs, student = zip(*rows, strict=True)
-            return average_relative_improvement(ours, theirs, student)
-        except InvalidInputError:  # a method equals the student alone
-            return None
-
-    def is_near_tie(self, method: str) -> bool:
-        """Return whether the ARI over a method divides by noise on any pair.
-
-        One pair is enough, because the ARI is a mean of quotients.
-        """
-        return any(
-            abs(theirs["mean"] - student["mean"])
-            < max(theirs["std"] or 0.0, student["std"] or 0.0)
-            for _, theirs, student in self._compared(method)
-        )
-
-    def _compared(self, method: str) -> list[list[dict[str, Any]]]:
-        """Return baseline, method and student alone on each pair that has all three."""
-        if self.baseline is None or method in (self.baseline, _STUDENT):
+    def _explain_seeds(self) -> list[str]:
+        """Return a sentence if deviations of different kinds are side by side."""
+        kinds: dict[bool, list[str]] = {False: [], True: []}
+        for (_, row), group in self._table.cells.items():
+            if len(group.seeds) > 1:
+                several = len({data_seed for _, data_seed in group.seeds}) > 1
+                kinds[several].append(_row_label(row))
+        if not all(kinds.values()):
             return []
-        names = (self.baseline, method, _STUDENT)
+        ordered, same = (", ".join(dict.fromkeys(kinds[x])) for x in (True, False))
         return [
-            [self.cells[pair, name].last for name in names]
-            for pair in self.pairs
-            if all((pair, name) in self.cells for name in names)
+            f"The deviation of {ordered} includes the order of the data, because the "
+            f"data seeds differ; that of {same} does not."
         ]
 
-    def rows(self, plus_minus: str) -> list[list[str]]:
-        """Return the cells as text: accuracies of the last epoch, in percent."""
+    def _header(self) -> list[str]:
+        baseline = self._table.baseline
+        ari = f"ARI of {baseline} (%)" if baseline else "ARI (%)"
+        return ["method", *(self._labels[pair] for pair in self._table.pairs), ari]
+
+    def _rows(self) -> list[list[str]]:
+        """Return the cells: accuracies of the last epoch, in percent."""
+        table = self._table
         teachers = [
             ""
             if pair.teacher_accuracy is None
             else f"{100 * pair.teacher_accuracy:.2f}"
-            for pair in self.pairs
+            for pair in table.pairs
         ]
         rows = [["teacher", *teachers, ""]] if any(teachers) else []
-        for method in self.methods:
-            found = [self.cells.get((pair, method)) for pair in self.pairs]
-            cells = ["" if g is None else _cell(g.last, plus_minus) for g in found]
-            improvement = self.improvement(method)
-            if improvement is None or self.is_near_tie(method):
+        for row in table.rows:
+            found = [table.cells.get((pair, row)) for pair in table.pairs]
+            cells = ["" if group is None else _cell(group.last) for group in found]
+            improvement = table.improvement(row)
+            if improvement is None or table.is_near_tie(row):
                 shown = ""
             else:
                 shown = f"{100 * improvement:.2f}"
-            rows.append([_LABELS.get(method, method), *cells, shown])
+            rows.append([_row_label(row), *cells, shown])
         return rows
-
-    def header(self) -> list[str]:
-        """Return the titles of the columns."""
-        ari = f"ARI of {self.baseline} (%)" if self.baseline else "ARI (%)"
-        return ["method", *(pair.label for pair in self.pairs), ari]
-
-    def notes(self) -> list[str]:
-        """Return the note on blank cells of the last column, if it applies."""
-        return [_NEAR_TIE] if any(map(self.is_near_tie, self.methods)) else []
 
     def markdown(self) -> str:
         """Return the table as Markdown, below a sentence that explains the numbers."""
-        lines = [self.header(), ["---"] * (2 + len(self.pairs)), *self.rows("±")]
+        header, *rows = _escaped([self._header(), *self._rows()], for_markdown)
+        lines = [header, ["---"] * len(header), *rows]
         return "\n".join(
             [
                 self._caption(),
                 "",
                 *("| " + " | ".join(cells) + " |" for cells in lines),
-                *(line for note in self.notes() for line in ("", note)),
+                *(x for note in self._notes for x in ("", for_markdown(note))),
             ]
         )
 
     def _caption(self) -> str:
-        counts = {len(group.seeds) for group in self.cells.values()}
+        counts = {len(group.seeds) for group in self._table.cells.values()}
         few, many = min(counts), max(counts)
+        seeds = count(many, "seed")
         if many == 1:
-            return "Test accuracy (%) after the last epoch, 1 seed."
-        seeds = f"{few} seeds" if few == many else f"{few} to {many} seeds"
+            return f"Test accuracy (%) after the last epoch, {seeds}."
+        if few != many:
+            seeds = f"{few} to {seeds}"
         return (
             "Test accuracy (%) after the last epoch, mean ± standard deviation over "
             f"{seeds}."
@@ -259,58 +220,69 @@ class _Table:
 
     def latex(self) -> str:
         """Return the table as a LaTeX ``tabular``."""
-        header, *rows = [
-            " & ".join(_escaped(cell) for cell in cells) + r" \\"
-            for cells in (self.header(), *self.rows(r"$\pm$"))
-        ]
-        columns = "l" + "c" * (1 + len(self.pairs))
+        cells = _escaped([self._header(), *self._rows()], for_latex)
+        header, *rows = [" & ".join(line) + r" \\" for line in cells]
         return "\n".join(
             [
-                rf"\begin{{tabular}}{{{columns}}}",
+                rf"\begin{{tabular}}{{l{'c' * (1 + len(self._table.pairs))}}}",
                 r"\hline",
                 header,
                 r"\hline",
                 *rows,
                 r"\hline",
                 r"\end{tabular}",
-                *(f"% {note}" for note in self.notes()),
+                *(f"% {for_latex(note)}" for note in self._notes),
                 "",
             ]
         )
 
-    def records(self) -> list[list[Any]]:
-        """Return a header, and a line with all values for each method and pair."""
-        lines: list[list[Any]] = [
+    def csv(self) -> str:
+        """Return a header, and a line with all values for each row and pair."""
+        text = io.StringIO()
+        write = csv.writer(text)
+        write.writerow(
             [
                 *("dataset", "teacher", "student", "method", "seeds"),
                 *("last_mean", "last_std", "best_mean", "best_std"),
                 *("last_values", "ari", "teacher_accuracy"),
+                *("data_seeds", "teacher_fingerprint", "dataset_fingerprint"),
             ]
-        ]
-        for (pair, method), group in self.cells.items():
-            improvement, teacher = self.improvement(method), pair.teacher_accuracy
-            lines.append(
+        )
+        names = self._table.names()
+        for (pair, row), group in self._table.cells.items():
+            teacher, dataset = names[pair]
+            improvement, accuracy = self._table.improvement(row), pair.teacher_accuracy
+            write.writerow(
                 [
-                    *(pair.student.dataset, pair.teacher, pair.student.network, method),
-                    " ".join(map(str, group.seeds)),
+                    *map(for_csv, (dataset, teacher, pair.student, row)),
+                    " ".join(str(seed) for seed, _ in group.seeds),
                     *(group.last["mean"], group.last["std"]),
                     *(group.best["mean"], group.best["std"]),
                     " ".join(map(str, group.last["values"])),
                     "" if improvement is None else improvement,
-                    "" if teacher is None else teacher,
+                    "" if accuracy is None else accuracy,
+                    " ".join(str(data_seed) for _, data_seed in group.seeds),
+                    *map(for_csv, (pair.teacher.identity, pair.dataset.identity)),
                 ]
             )
-        return lines
+        return text.getvalue()
 
 
-def _cell(result: dict[str, Any], plus_minus: str) -> str:
+def _row_label(row: str) -> str:
+    """Return a row's name for people: ``student alone`` for a run without a teacher."""
+    return row.replace(STUDENT, "student alone", 1) if _is_alone(row) else row
+
+
+def _is_alone(row: str) -> bool:
+    return row == STUDENT or row.startswith(f"{STUDENT} (")
+
+
+def _escaped(lines: list[list[str]], escape: Callable[[str], str]) -> list[list[str]]:
+    return [[escape(cell) for cell in cells] for cells in lines]
+
+
+def _cell(result: dict[str, Any]) -> str:
     mean = f"{100 * result['mean']:.2f}"
     if len(result["values"]) == 1:
         return mean
-    return f"{mean} {plus_minus} {100 * result['std']:.2f}"
-
-
-def _escaped(text: str) -> str:
-    for character in "%_&#":
-        text = text.replace(character, "\\" + character)
-    return text.replace("→", r"$\rightarrow$")
+    return f"{mean} ± {100 * result['std']:.2f}"

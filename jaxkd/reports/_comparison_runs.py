@@ -1,43 +1,58 @@
-"""Finished runs as the comparison reads them, grouped by experiment."""
+"""Finished runs as the comparison reads them."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from jaxkd import runs
+from jaxkd import distillers, runs
 from jaxkd._errors import InvalidInputError
+
+Settings = dict[str, str]
+Value = TypeVar("Value")
+
+STUDENT = "student"
+"""The method of a run without a teacher."""
 
 # Options that may differ between runs that count as trials of one experiment.
 _SEEDS = ("seed", "data_seed", "trials")
+# Options that the identities of the networks and the dataset cover.
+_IDENTIFIED = ("method", "model", "width", "teacher_trial", "dataset")
+_IN_FINGERPRINT = (
+    *("image_size", "subset", "train_split", "test_split"),
+    *("background", "value_range"),
+)
 
 
-class Trained(NamedTuple):
-    """A network and the dataset it was trained on."""
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """A teacher or a dataset.
 
-    network: str
-    dataset: str
+    Attributes:
+        name: Its name, which others may have, too.
+        identity: Its fingerprint, or what else tells it from others.
+    """
+
+    name: str = dataclasses.field(compare=False)
+    identity: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """A teacher and its student.
+    """A teacher and its student, on a dataset.
 
     Attributes:
-        teacher: The teacher's network.
-        student: The student's network and dataset.
+        teacher: The teacher.
+        student: The student's network.
+        dataset: The dataset that trained and tested the student.
         teacher_accuracy: The teacher's test accuracy in ``[0, 1]``, if it is known. It
             is not part of the pair's identity.
     """
 
-    teacher: str
-    student: Trained
+    teacher: Named
+    student: str
+    dataset: Named
     teacher_accuracy: float | None = dataclasses.field(default=None, compare=False)
-
-    @property
-    def label(self) -> str:
-        """Title of the pair's column."""
-        return f"{self.teacher} → {self.student.network}, {self.student.dataset}"
 
 
 class Run(NamedTuple):
@@ -46,41 +61,26 @@ class Run(NamedTuple):
     Attributes:
         folder: Its run folder.
         student: The network that was trained.
-        pair: The same with its teacher; None if it was trained without one.
+        dataset: Its dataset.
+        pair: Both with the teacher; None if it was trained without one.
         method: Name of the recipe, or ``student`` without a teacher.
-        settings: All options that trials of one experiment have in common.
-        summary: Contents of its ``summary.json``.
+        settings: All options that trials of one experiment have in common, as text. An
+            option with its default value of None is left out.
+        seeds: Seed and data seed of each trial.
+        last: Test accuracy of each trial after the last epoch.
+        best: Test accuracy of each trial's best epoch.
         curves: Test accuracies, by epoch and trial.
     """
 
     folder: Path
-    student: Trained
+    student: str
+    dataset: Named
     pair: Pair | None
     method: str
-    settings: dict[str, Any]
-    summary: dict[str, Any]
-    curves: list[list[float]]
-
-
-class Group(NamedTuple):
-    """All trials of one experiment.
-
-    Attributes:
-        student: The network that was trained.
-        pair: The same with its teacher; None if it was trained without one.
-        method: Name of the recipe.
-        seeds: Seeds of the trials.
-        last: Mean, deviation and values of the last epoch's test accuracy.
-        best: The same of the best epoch, which each trial has for itself.
-        curves: Test accuracies, by epoch and trial.
-    """
-
-    student: Trained
-    pair: Pair | None
-    method: str
-    seeds: list[int]
-    last: dict[str, Any]
-    best: dict[str, Any]
+    settings: Settings
+    seeds: list[tuple[int, int]]
+    last: list[float]
+    best: list[float]
     curves: list[list[float]]
 
 
@@ -93,14 +93,40 @@ def read_run(folder: Path) -> Run:
 
     Raises:
         UnfinishedError: If the training of the run has not finished.
-        ValueError: If the folder is not a run folder, or lacks what a comparison needs.
+        ValueError: If the folder is not a run folder, is damaged, or lacks what a
+            comparison needs.
     """
     if not folder.is_dir():
         raise InvalidInputError(
             f"there is no run folder {folder}. Check the path.", argument="folder"
         )
+    try:
+        return _read(folder)
+    except InvalidInputError:
+        raise
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        raise _damaged(
+            folder,
+            f"what it records of its training cannot be read ({type(error).__name__}: "
+            f"{error})",
+        ) from error
+
+
+def _read(folder: Path) -> Run:
     config = runs.read_config(folder)
     summary = runs.read_summary(folder)
+    if summary is None and "source" in config:
+        raise InvalidInputError(
+            f"{folder} contains a converted network, which has no training to compare. "
+            "Leave it out.",
+            argument="folder",
+        )
     if summary is None:
         raise UnfinishedError(
             f"{folder} has no {runs.RunFolder(folder).summary.name}, because its "
@@ -109,89 +135,124 @@ def read_run(folder: Path) -> Run:
         )
     if "trials" not in summary or not config["options"]:
         raise InvalidInputError(
-            f"{folder} does not record its seeds. Train it again with this version.",
+            f"{folder} does not record its seeds and options, because `jaxkd "
+            "quickstart` or an old version made it. Train it again with `jaxkd train` "
+            "or `jaxkd distill`.",
             argument="folder",
         )
-    student = Trained(
-        _name(config["network"]), Path(config["dataset"]["source"] or "").stem
+    run = _run(folder, config, summary)
+    if not run.curves or run.curves[-1] != run.last:
+        raise _damaged(
+            folder, "its metrics do not end with the accuracies of its summary"
+        )
+    if not len(run.seeds) == len(run.last) == len(run.best):
+        raise _damaged(folder, "its summary does not have one accuracy for each seed")
+    return run
+
+
+def _damaged(folder: Path, problem: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"{folder} is damaged: {problem}. Restore its files, or leave it out.",
+        argument="folder",
     )
-    pair, teacher = None, config.get("teacher")
-    if teacher is not None:
-        pair = Pair(_name(teacher["network"]), student, teacher["test_accuracy"])
+
+
+def _run(folder: Path, config: dict[str, Any], summary: dict[str, Any]) -> Run:
+    options, trials = config["options"], summary["trials"]
+    data_seed = _is(int, summary["data_seed"])
+    dataset = _dataset(config["dataset"])
+    student, pair = _network(config["network"]), None
+    if (teacher := config.get("teacher")) is not None:
+        accuracy = teacher.get("test_accuracy")
+        pair = Pair(
+            _teacher(teacher, options),
+            student,
+            dataset,
+            None if accuracy is None else _accuracy(accuracy),
+        )
+    method = STUDENT if pair is None else _is(str, options["method"])
+    if pair is not None and method.split()[:1] == [STUDENT]:
+        raise ValueError(f"no method is called {method}")
+    records = runs.accuracies(runs.read_metrics(folder))
     return Run(
         folder,
         student,
+        dataset,
         pair,
-        config["options"].get("method", "student"),
-        _settings(config),
-        summary,
-        runs.accuracies(runs.read_metrics(folder)),
+        method,
+        _settings(config, method),
+        seeds=[(_is(int, seed), data_seed) for seed in trials["seeds"]],
+        last=list(map(_accuracy, trials["test_accuracy_last"]["values"])),
+        best=list(map(_accuracy, trials["test_accuracy_best"]["values"])),
+        curves=[list(map(_accuracy, epoch)) for epoch in records],
     )
 
 
-def _name(network: dict[str, Any]) -> str:
-    width = network["width"]
-    return network["model"] + ("" if width is None else f" (width {width})")
+def _is(kind: type[Value], value: Any) -> Value:
+    """Return a value of the expected type; raise TypeError for another."""
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{str(value)[:40]!r} is not of type {kind.__name__}")
+    return value
 
 
-def _settings(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that trials have in common, those of the data by path."""
+def _accuracy(value: Any) -> float:
+    if isinstance(value, bool) or not 0 <= value <= 1:
+        raise ValueError(f"{str(value)[:40]!r} is not an accuracy in [0, 1]")
+    return float(value)
+
+
+def _network(network: dict[str, Any]) -> str:
+    width = network.get("width")
+    return _is(str, network["model"]) + ("" if width is None else f" (width {width})")
+
+
+def _teacher(teacher: dict[str, Any], options: dict[str, Any]) -> Named:
+    """Identify a teacher by its variables; old runs record only its accuracy."""
+    name, identity = _network(teacher["network"]), teacher.get("fingerprint")
+    if identity is None:
+        trial = options.get("teacher_trial", 0)
+        identity = f"{name}, accuracy {teacher.get('test_accuracy')}, trial {trial}"
+    return Named(name, str(identity))
+
+
+def _dataset(dataset: dict[str, Any]) -> Named:
+    """Identify a dataset by its contents; old runs record only where it was."""
+    source = _is(str, dataset["source"] or "")
+    return Named(Path(source).stem, str(dataset.get("fingerprint") or source))
+
+
+def _settings(config: dict[str, Any], method: str) -> Settings:
+    """Return the options that trials have in common, as flat text."""
     options = runs.effective_options(config)
-    data_options = options.pop("data", {})
-    settings = {key: value for key, value in options.items() if key not in _SEEDS}
-    return settings | {f"data.{key}": value for key, value in data_options.items()}
+    for name in (*_SEEDS, *_IDENTIFIED):
+        options.pop(name, None)
+    if config["dataset"].get("fingerprint"):
+        kept = options.get("data", {})
+        options["data"] = {k: v for k, v in kept.items() if k not in _IN_FINGERPRINT}
+    if method in distillers.RECIPES:
+        mixture = distillers.RECIPES[method] | (options.get("weights") or {})
+        options["weights"] = mixture
+        if "kd" not in mixture:
+            options.pop("temperature", None)
+        if "hkd" not in mixture:
+            options.pop("hkd", None)
+    # Four digits, because a streamed dataset adds up its pixels in another order.
+    options["normalization"] = {
+        name: [f"{float(value):.4g}" for value in values]
+        for name, values in (config.get("normalization") or {}).items()
+    }
+    return dict(_flat(options))
 
 
-def collect(finished: Sequence[Run]) -> list[Group]:
-    """Group the runs that differ only in their seeds.
-
-    Raises:
-        ValueError: If runs of the same method and networks differ in other options, or
-            a seed occurs twice.
-    """
-    groups: dict[Any, list[Run]] = {}
-    for run in finished:
-        groups.setdefault((run.student, run.pair, run.method), []).append(run)
-    return [_merge(members) for members in groups.values()]
+def _flat(options: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the name and text of every option that has a value, at any depth."""
+    for name, value in options.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif value is not None:
+            values = value if isinstance(value, list) else [value]
+            yield f"{prefix}{name}", " ".join(map(_text, values))
 
 
-def _merge(members: list[Run]) -> Group:
-    first = members[0]
-    seeds, last, best = [], [], []
-    for run in members:
-        _check_same_settings(first, run)
-        trials, data_seed = run.summary["trials"], run.summary["data_seed"]
-        for seed in trials["seeds"]:
-            if (seed, data_seed) in seeds:
-                raise InvalidInputError(
-                    f"{run.folder} repeats seed {seed} of {run.method}. Give each run "
-                    "once.",
-                    argument="runs",
-                )
-            seeds.append((seed, data_seed))
-        last += trials["test_accuracy_last"]["values"]
-        best += trials["test_accuracy_best"]["values"]
-    curves = [
-        [value for epoch in epochs for value in epoch]
-        for epochs in zip(*(run.curves for run in members), strict=True)
-    ]
-    return Group(
-        first.student,
-        first.pair,
-        first.method,
-        [seed for seed, _ in seeds],
-        runs.mean_and_deviation(last),
-        runs.mean_and_deviation(best),
-        curves,
-    )
-
-
-def _check_same_settings(first: Run, other: Run) -> None:
-    for key in sorted({*first.settings, *other.settings}):
-        one, two = first.settings.get(key), other.settings.get(key)
-        if one != two:
-            raise InvalidInputError(
-                f"{first.folder} and {other.folder} both use {other.method} but differ "
-                f"in {key}: {one!r} and {two!r}. Report them separately.",
-                argument="runs",
-            )
+def _text(value: Any) -> str:
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)

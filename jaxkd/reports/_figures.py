@@ -1,9 +1,11 @@
 """Figures: charts for a page as SVG, and images of a comparison or a matrix."""
 
+import contextlib
 import io
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from jaxkd._files import write_whole
+from jaxkd.reports._escape import for_figure
 from jaxkd.reports._statistics import Calibration
 
 Record = dict[str, Any]
@@ -38,6 +42,26 @@ _SVG_STYLE: dict[Any, Any] = {
 # With more classes, numbers in the cells or names on the axes are not legible.
 _MAX_NUMBERED_CLASSES = 12
 _MAX_NAMED_CLASSES = 30
+_MAX_CLASS_NAME, _MAX_TITLE = 12, 100  # characters
+
+
+@contextlib.contextmanager
+def plain_text() -> Iterator[None]:
+    """Draw names as they are: without LaTeX, and a box for what the font lacks."""
+    with matplotlib.rc_context({"text.usetex": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        yield
+
+
+def save_png(path: Path, figure: Figure) -> None:
+    """Write a figure as a PNG file, which replaces a link and does not follow it."""
+    write_whole(path, _png(figure))
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=150)
+    return file.getvalue()
 
 
 def draw_comparison(
@@ -57,6 +81,15 @@ def draw_comparison(
         teacher_accuracy: Drawn as a horizontal line, if it is known.
         title: Title of the figure.
     """
+    image = comparison_image(curves, teacher_accuracy=teacher_accuracy, title=title)
+    write_whole(path, image)
+
+
+@plain_text()
+def comparison_image(
+    curves: Mapping[str, np.ndarray], *, teacher_accuracy: float | None, title: str
+) -> bytes:
+    """Return the PNG file of :func:`draw_comparison`."""
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
     if teacher_accuracy is not None:
@@ -73,7 +106,7 @@ def draw_comparison(
         percent = 100 * values
         mean = percent.mean(0)
         epochs = np.arange(1, values.shape[1] + 1)
-        label = f"{method}: {mean[-1]:.1f}"
+        label = f"{for_figure(method)}: {mean[-1]:.1f}"
         if len(values) > 1:
             deviation = percent.std(0, ddof=1)
             label += f" ± {deviation[-1]:.1f}"
@@ -87,12 +120,12 @@ def draw_comparison(
     axes.set(
         xlabel="epoch",
         ylabel="test accuracy (%)",
-        title=title,
+        title=for_figure(title, longest=_MAX_TITLE),
         ylim=(max(0.0, low - 5), 101),
     )
     remove_clutter(axes)
     axes.legend(loc="lower right", frameon=False)
-    figure.savefig(path, dpi=150)
+    return _png(figure)
 
 
 def remove_clutter(axes: Axes) -> None:
@@ -132,7 +165,7 @@ def curves(
             positive |= bool(np.any(values > 0))
             marker = "." if len(epochs) < 40 else ""
             look = {"color": color, "ls": dash, "marker": marker, "lw": 1.4}
-            axes.plot(epochs, values, label=name, **look)
+            axes.plot(epochs, values, label=for_figure(name), **look)
         if log and positive:
             axes.set_yscale("log")
         axes.set(xlabel="epoch", ylabel=label)
@@ -153,6 +186,7 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> str:
     return chart.svg
 
 
+@plain_text()
 def confusion_image(matrix: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
     """Draw a confusion matrix as an image, uint8 of shape ``[height, width, 3]``."""
     figure = Figure(figsize=(5.5, 5.2), dpi=150, layout="constrained")
@@ -174,7 +208,7 @@ def _draw_confusion(
     axes.set(xlabel="prediction", ylabel="class")
     count = len(matrix)
     if count <= _MAX_NAMED_CLASSES:
-        names = [n if len(n) <= 12 else f"{n[:11]}…" for n in class_names]
+        names = [for_figure(n, longest=_MAX_CLASS_NAME) for n in class_names]
         tilt = 90 if max(map(len, names)) > 2 else 0
         axes.set_xticks(range(count), names, rotation=tilt, fontsize=7)
         axes.set_yticks(range(count), names, fontsize=7)
@@ -230,11 +264,13 @@ class _svg_figure:
 
     def __init__(self, name: str, size: tuple[float, float] = (4.4, 2.9)):
         # Names of clip paths must differ between the charts of a page.
-        self._style = matplotlib.rc_context({**_SVG_STYLE, "svg.hashsalt": name})
+        self._settings = {**_SVG_STYLE, "svg.hashsalt": name}
         self._size = size
 
     def __enter__(self) -> "_svg_figure":
-        self._style.__enter__()
+        self._style = contextlib.ExitStack()
+        self._style.enter_context(plain_text())
+        self._style.enter_context(matplotlib.rc_context(self._settings))
         self._canvas = Figure(figsize=self._size, layout="constrained")
         self.axes = self._canvas.subplots()
         return self
@@ -254,7 +290,7 @@ class _svg_figure:
                 )
                 self.svg = _for_page(file.getvalue())
         finally:
-            self._style.__exit__(*raised)
+            self._style.close()
 
 
 def _for_page(document: str) -> str:

@@ -1,7 +1,8 @@
 """The elements of a page: HTML that needs no other file."""
 
-import html
 from collections.abc import Iterable, Mapping, Sequence
+
+from jaxkd.reports._escape import for_html
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1d2127;--paper:#fafaf8;--card:#fff;--line:#d9dbdf;
@@ -59,25 +60,25 @@ def document(title: str, sections: Iterable[str], *, small_images: bool) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>"
+        f"<title>{for_html(title)}</title><style>{_STYLE}</style></head>"
         f"<body{kind}>\n" + "\n".join(sections) + "\n</body></html>\n"
     )
 
 
 def heading(title: str) -> str:
     """Return the heading of the page."""
-    return f"<h1>{html.escape(title)}</h1>"
+    return f"<h1>{for_html(title)}</h1>"
 
 
 def section(title: str, *parts: str) -> str:
     """Return a section: its heading and its parts, which are HTML."""
-    return f"<section><h2>{html.escape(title)}</h2>{''.join(parts)}</section>"
+    return f"<section><h2>{for_html(title)}</h2>{''.join(parts)}</section>"
 
 
 def cards(named: Mapping[str, str]) -> str:
     """Return boxes in a grid, from HTML by title."""
     boxes = (
-        f'<div class="card"><h3>{html.escape(title)}</h3>{content}</div>'
+        f'<div class="card"><h3>{for_html(title)}</h3>{content}</div>'
         for title, content in named.items()
     )
     return f'<div class="cards">{"".join(boxes)}</div>'
@@ -86,8 +87,7 @@ def cards(named: Mapping[str, str]) -> str:
 def numbers(named: Mapping[str, str]) -> str:
     """Return large numbers with their names."""
     boxes = (
-        f"<div><b>{html.escape(value)}</b>"
-        f'<span class="soft">{html.escape(name)}</span></div>'
+        f'<div><b>{for_html(value)}</b><span class="soft">{for_html(name)}</span></div>'
         for name, value in named.items()
     )
     return f'<div class="numbers">{"".join(boxes)}</div>'
@@ -96,7 +96,7 @@ def numbers(named: Mapping[str, str]) -> str:
 def facts(named: Mapping[str, str]) -> str:
     """Return a list of names and values."""
     rows = (
-        f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>"
+        f"<dt>{for_html(name)}</dt><dd>{for_html(value)}</dd>"
         for name, value in named.items()
     )
     return f'<div class="card"><dl>{"".join(rows)}</dl></div>'
@@ -104,10 +104,10 @@ def facts(named: Mapping[str, str]) -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table, whose first column contains the names of the rows."""
-    names = "".join(f"<th>{html.escape(x)}</th>" for x in head)
+    names = "".join(f"<th>{for_html(x)}</th>" for x in head)
     lines = "".join(
-        f"<tr><th>{html.escape(row[0])}</th>"
-        + "".join(f"<td>{html.escape(x)}</td>" for x in row[1:])
+        f"<tr><th>{for_html(row[0])}</th>"
+        + "".join(f"<td>{for_html(x)}</td>" for x in row[1:])
         + "</tr>"
         for row in rows
     )
@@ -116,13 +116,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def text(content: str) -> str:
     """Return a paragraph of plain text."""
-    return f"<p>{html.escape(content)}</p>"
+    return f"<p>{for_html(content)}</p>"
 
 
 def thumbnails(images: Sequence[tuple[str, str]]) -> str:
     """Return images with captions, from pairs of a ``data:`` URL and a caption."""
     figures = (
-        f'<figure><img src="{source}" alt=""><figcaption>{html.escape(caption)}'
+        f'<figure><img src="{source}" alt=""><figcaption>{for_html(caption)}'
         "</figcaption></figure>"
         for source, caption in images
     )

@@ -10,6 +10,8 @@ from flax import nnx
 
 from jaxkd import data, graphs, runs, training
 from jaxkd._errors import InvalidInputError
+from jaxkd._files import write_whole
+from jaxkd._text import count
 from jaxkd.reports import _figures, _html, _statistics, _thumbnails
 from jaxkd.reports._predictions import Predictions, RunPredictions, predict_test_set
 from jaxkd.reports._training_charts import training_charts
@@ -77,7 +79,7 @@ def write_run_page(
     small = max(dataset.test.images.shape[1:3]) <= _PIXELATED
     path = runs.RunFolder(run).report
     page = _html.document(title, filter(None, sections), small_images=small)
-    runs.write_text(path, page)
+    write_whole(path, page.encode())
     return path
 
 
@@ -166,10 +168,13 @@ def _facts(
     if "method" in options:
         facts |= {"method": options["method"], "teacher": str(options["teacher"])}
     return facts | {
-        "network": f"{network.model}{width}: {size:,} parameters ({loaded.version})",
+        "network": f"{network.model}{width}: {count(size, 'parameter')} "
+        f"({loaded.version})",
         "dataset": f"{dataset.name} ({config['dataset']['fingerprint']}): "
-        f"{len(dataset.train.labels):,} training and {len(dataset.test.labels):,} test "
-        f"images, {rows} x {columns} x {channels}, {dataset.num_classes} classes",
+        f"{count(len(dataset.train.labels), 'training image')} and "
+        f"{count(len(dataset.test.labels), 'test image')}, "
+        f"{rows} x {columns} x {channels}, "
+        f"{count(dataset.num_classes, 'class', 'classes')}",
         "batch size": str(options.get("batch_size", "")),
         "seed": "" if loaded.seed is None else str(loaded.seed),
         "command": config["command"],
@@ -241,7 +246,9 @@ def _graphs(
     config: dict[str, Any],
 ) -> str:
     """Draw the neighbor graph of some test images, with the teacher's beside it."""
-    k = config["options"].get("hkd", {}).get("neighbors", _NEIGHBORS)
+    if len(nodes) < 2:
+        return ""
+    k = min(_neighbors(config), len(nodes))
     labels = dataset.test.labels[nodes]
     positions = _statistics.spread_out(
         _statistics.principal_plane(student.embedding), distance=_NODE_DISTANCE
@@ -257,9 +264,10 @@ def _graphs(
             _thumbnails.graph(near, positions, labels, dataset.class_names)
         )
     sentences = (
-        f"Each of {len(nodes)} test images is connected to the {k - 1} images with the "
-        "most similar predictions. Positions are the first two principal components of "
-        "this network's embeddings; images that would overlap are moved apart. "
+        f"Each of {len(nodes)} test images is connected to the "
+        f"{count(k - 1, 'image')} with the most similar predictions. Positions are the "
+        "first two principal components of this network's embeddings; images that "
+        "would overlap are moved apart. "
     )
     if len(neighbors) == 2:
         shared = float(np.mean(graphs.neighbor_agreement(*neighbors.values())))
@@ -276,6 +284,13 @@ def _graphs(
         _thumbnails.definitions(images),
         _html.cards(cards),
     )
+
+
+def _neighbors(config: dict[str, Any]) -> int:
+    """Return the neighbors of a node in the run's method, if it has any."""
+    settings = config["options"].get("hkd")
+    k = settings.get("neighbors") if isinstance(settings, dict) else None
+    return k if isinstance(k, int) and k > 1 else _NEIGHBORS
 
 
 def _image(dataset: data.ImageDataset, row: int) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from jaxkd import data
+from jaxkd._errors import InvalidInputError
 from jaxkd.reports import _figures, _thumbnails
 from jaxkd.runs import RunFolder
 
@@ -73,6 +74,12 @@ def _write(run: Path, tag: str, picture: np.ndarray, *, step: int) -> None:
     # TensorBoard reads the event files of a folder in order, and ignores scalars of
     # one file after the next begins. Images therefore have their own folder.
     folder = RunFolder(run).images
+    if folder.is_symlink():
+        raise InvalidInputError(
+            f"{folder} is a link. Replace it by a folder, so that the images are "
+            "written into the run folder.",
+            argument="run",
+        )
     folder.mkdir(exist_ok=True)
     # Files are named after the second in which they are created.
     prefix = str(RunFolder(folder).events)

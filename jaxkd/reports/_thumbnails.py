@@ -1,7 +1,6 @@
 """Dataset images on a page: thumbnails, and the neighbor graph of a batch."""
 
 import base64
-import html
 import io
 from collections.abc import Sequence
 
@@ -9,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from jaxkd.reports import _statistics
+from jaxkd.reports._escape import for_html
 from jaxkd.reports._figures import COLORS
 
 # Larger images are scaled down, so that a page of photographs stays small.
@@ -89,7 +89,7 @@ def graph(
         if len(class_names) <= len(_CLASS_COLORS):
             color = _CLASS_COLORS[labels[i]]
         nodes.append(
-            f"<g><title>{html.escape(str(class_names[labels[i]]))}</title>"
+            f"<g><title>{for_html(str(class_names[labels[i]]))}</title>"
             f'<use href="#node{i}" transform="translate({left:.1f} {top:.1f}) '
             f'scale({side:.1f})"/>'
             f'<rect x="{left:.1f}" y="{top:.1f}" width="{side:.1f}" '

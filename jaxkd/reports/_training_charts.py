@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from jaxkd import runs
 from jaxkd.reports import _figures
+from jaxkd.reports._escape import for_figure
 
 Record = dict[str, Any]
 
@@ -19,6 +20,7 @@ _NOT_LOSSES = ("accuracy", "grad_norm", "learning_rate")
 _SHARES = ("agreement", "purity", "cosine")
 
 
+@_figures.plain_text()
 def draw_history(path: Path, history: Sequence[Record]) -> None:
     """Draw a run's losses and accuracies over its epochs.
 
@@ -33,7 +35,7 @@ def draw_history(path: Path, history: Sequence[Record]) -> None:
     epochs = [record["epoch"] for record in history]
     for part in _loss_parts(history[-1]):
         values = [r.get(f"train/{part}", np.nan) for r in history]
-        losses.plot(epochs, values, label=part)
+        losses.plot(epochs, values, label=for_figure(part))
     losses.set(xlabel="epoch", ylabel="training loss", yscale="log")
     losses.xaxis.set_major_locator(MaxNLocator(integer=True))
     shown = {"train/accuracy": "train", runs.TEST_ACCURACY: "test"}
@@ -55,7 +57,7 @@ def draw_history(path: Path, history: Sequence[Record]) -> None:
     for axes, place in ((losses, "upper right"), (accuracies, "lower right")):
         _figures.remove_clutter(axes)
         axes.legend(frameon=False, loc=place)
-    figure.savefig(path, dpi=150)
+    _figures.save_png(path, figure)
 
 
 def training_charts(history: Sequence[Record]) -> dict[str, str]:

@@ -1,67 +1,13 @@
 """The comparison of several runs."""
 
-import csv
-import json
-
 import numpy as np
 import pytest
 from cli_arguments import distill_arguments, refusal, train_arguments
+from comparison_support import make_run, rows
 from PIL import Image
 
-from jaxkd import cli, reports, runs
+from jaxkd import cli, reports
 from jaxkd.reports import _figures
-
-TEACHER = {"network": {"model": "resnet20", "width": None}, "test_accuracy": 0.9}
-
-
-def make_run(root, name, method, accuracies, *, seed=0, model="resnet8", **options):
-    """A run folder as training leaves it; accuracies of shape [epochs, trials]."""
-    folder = root / name
-    folder.mkdir()
-    table = np.asarray(accuracies, float).reshape(len(accuracies), -1)
-    history = [
-        {"epoch": epoch, "step": epoch, "images_per_second": 1.0}
-        | {"test/accuracy": values.mean(), "trials": {"test/accuracy": values.tolist()}}
-        for epoch, values in enumerate(table, start=1)
-    ]
-    alone = method == "student"
-    config = {
-        "options": {"seed": seed, "trials": table.shape[1], "epochs": 2, **options}
-        | ({} if alone else {"method": method}),
-        "network": {"model": model, "width": None},
-        "dataset": {"source": "/data/digits.npz"},
-    }
-    config |= {} if alone else {"teacher": TEACHER}
-    summary = runs.summarize(history, seed=seed, data_seed=0)
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "summary.json").write_text(json.dumps(summary))
-    lines = "".join(json.dumps(record) + "\n" for record in history)
-    (folder / "metrics.jsonl").write_text(lines)
-    return folder
-
-
-@pytest.fixture
-def four(tmp_path):
-    """Three methods on one pair; kd as two runs of a seed each."""
-    return [
-        make_run(tmp_path, "a", "student", [[0.5, 0.5], [0.69, 0.71]]),
-        make_run(tmp_path, "b", "kd", [[0.60], [0.72]]),
-        make_run(tmp_path, "c", "kd", [[0.60], [0.76]], seed=1),
-        make_run(tmp_path, "d", "hkd+kd", [[0.60, 0.90], [0.77, 0.79]]),
-    ]
-
-
-@pytest.fixture
-def without_figures(monkeypatch):
-    """Writes an empty file for each figure: to draw one takes most of a test's time."""
-    monkeypatch.setattr(
-        _figures, "draw_comparison", lambda path, *_, **__: path.touch()
-    )
-
-
-def rows(out):
-    with (out / "report.csv").open() as file:
-        return {row["method"]: row for row in csv.DictReader(file)}
 
 
 def test_the_command_writes_and_prints_the_table_with_figures(tmp_path, four, capsys):
@@ -157,16 +103,6 @@ def test_another_baseline_can_be_chosen(tmp_path, four):
     assert float(found) == pytest.approx((0.74 - 0.78) / (0.78 - 0.70))
 
 
-def test_refuses_runs_that_are_no_trials_of_each_other(tmp_path, four):
-    again = make_run(tmp_path, "e", "kd", [[0.5]], seed=1)
-    with pytest.raises(ValueError, match="repeats seed 1 of kd"):
-        reports.write_comparison([*four, again], tmp_path / "out")
-    longer = make_run(tmp_path, "f", "kd", [[0.5]], seed=2, epochs=9)
-    with pytest.raises(ValueError, match="differ in epochs: 2 and 9"):
-        reports.write_comparison([*four, longer], tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
 def test_refuses_what_is_no_finished_run(tmp_path, four, capsys):
     out = ["--out", tmp_path / "out"]
     assert "no run folder" in refusal(["report", tmp_path / "none", *out], capsys)
@@ -204,24 +140,6 @@ def test_no_improvement_is_shown_over_what_is_no_better_than_noise(tmp_path, fou
     assert r"fitnet & 71.00 $\pm$ 2.83 &  \\" in tex
     assert "% The ARI is blank" in tex
     assert float(rows(tmp_path / "out")["fitnet"]["ari"]) == pytest.approx(7.0)
-
-
-@pytest.mark.usefixtures("without_figures")
-def test_a_report_is_made_anew_and_nothing_else_is_overwritten(tmp_path, four):
-    out = tmp_path / "out"
-    other = make_run(tmp_path, "e", "kd", [[0.5], [0.6]], model="mlp")
-    reports.write_comparison([*four, other], out)
-    reports.write_comparison(four, out)
-    assert [path.name for path in out.glob("*.png")] == ["curves-1.png"]
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    reports.write_comparison(four, mine)  # empty
-    for path in mine.iterdir():
-        path.unlink()
-    (mine / "report.md").write_text("my notes")
-    with pytest.raises(ValueError, match="already exists and is not a report"):
-        reports.write_comparison(four, mine)
-    assert (mine / "report.md").read_text() == "my notes"
 
 
 @pytest.mark.slow

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from cli_arguments import refusal, train_arguments
 from page_support import Page
-from run_support import CONFIG, make_run
+from run_support import CONFIG, HISTORY, make_run
 from support import make_dataset
 
 from jaxkd import cli, data, reports, training
+from jaxkd.cli.commands import show
+from jaxkd.reports import _figures, _run_page
+from jaxkd.reports._predictions import Predictions
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -73,6 +76,69 @@ def test_without_its_teacher_a_report_says_so(student, quadrants, tmp_path, teac
     assert "teacher right" not in text
     with pytest.raises(ValueError, match="there is no run folder"):
         reports.rewrite_run_page(run, dataset, teacher=tmp_path / "none")
+
+
+LINKS = ("report.html", "report.tmp", ".report.html.tmp", "curves.png", "curves.tmp")
+
+
+def test_a_page_is_written_through_no_link_and_shows_names_as_text(
+    student, quadrants, tmp_path, monkeypatch
+):
+    """A run folder from somebody else: with links, and tags in place of names."""
+    run, victim = shutil.copytree(student, tmp_path / "run"), tmp_path / "victim"
+    victim.write_text("mine")
+    for name in LINKS:
+        (run / name).unlink(missing_ok=True)
+        (run / name).symlink_to(victim)
+    config = json.loads((run / "config.json").read_text())
+    config["command"] = config["versions"]["jax"] = "<script>x</script>\x1b[2J\udcff"
+    config["options"] |= {"method": "<script>", "teacher": "/<script>", "hkd": None}
+    (run / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(_figures, "curves", lambda *_, **__: "")
+    reports.rewrite_run_page(run, data.load(str(quadrants)))
+    reports.draw_history(run / "curves.png", HISTORY)
+    assert victim.read_text() == "mine"
+    page = Page((run / "report.html").read_text(encoding="utf-8"))
+    assert "script" not in page.tags
+    assert r"<script>x</script>\x1b[2J\udcff" in page.text
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_run_does_not_choose_where_show_caches_images(
+    given, student, tmp_path, monkeypatch, capsys
+):
+    class Reached(Exception):
+        pass
+
+    def load_dataset(_, options):
+        raise Reached(options)
+
+    monkeypatch.setattr(show, "load_dataset", load_dataset)
+    run, chosen = tmp_path / "run", tmp_path / "cache"
+    shutil.copytree(student, run)
+    config = json.loads((run / "config.json").read_text())
+    config["options"]["data"]["cache_dir"] = "/etc/theirs"
+    (run / "config.json").write_text(json.dumps(config))
+    more = ["--cache-dir", str(chosen)] if given else []
+    with pytest.raises(Reached) as caught:
+        cli.main(["show", str(run), *more])
+    assert caught.value.args[0].cache_dir == (chosen if given else None)
+    assert ("/etc/theirs" in capsys.readouterr().err) == (not given)
+
+
+def test_images_for_tensorboard_are_written_into_no_other_folder(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "images").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="images is a link"):
+        reports.write_training_images(tmp_path / "run", make_dataset(), 0)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_one_test_image_has_no_neighbors_to_draw():
+    one = Predictions(np.full((1, 4), 0.25), np.zeros((1, 4)), np.zeros((1, 3)))
+    nodes = np.array([0])
+    assert _run_page._graphs(one, None, nodes, make_dataset(), CONFIG) == ""
 
 
 def test_a_run_without_an_epoch_has_nothing_to_show(student, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import time
 
 from jaxkd import runs, training
+from jaxkd._text import count
 from jaxkd.cli._console import Console
 from jaxkd.cli._datasets import check_fits, load_as_given
 from jaxkd.cli._options import Evaluate
@@ -18,8 +19,9 @@ def run(options: Evaluate, arguments: list[str]) -> None:
     frozen = training.freeze_teacher(loaded.module, loaded.normalization)
     evaluator = training.make_evaluator(frozen.apply, dataset.test)
     Console(stderr=True).tell(
-        f"evaluating {loaded.network.model} on {len(dataset.test.labels):,} images of "
-        f"{dataset.name}, twice: the first pass includes compilation"
+        f"evaluating {loaded.network.model} on "
+        f"{count(len(dataset.test.labels), 'image')} of {dataset.name}, twice: the "
+        "first pass includes compilation"
     )
     evaluator(frozen.variables)  # compiles, so that the time below is the network's
     started = time.perf_counter()
@@ -28,6 +30,6 @@ def run(options: Evaluate, arguments: list[str]) -> None:
     Console().tell(
         f"{loaded.network.model} ({loaded.version}) on {dataset.name}: "
         f"test accuracy {result.accuracy:.2%}, loss {result.loss:.4f} nats, "
-        f"{result.num_examples:,} images, "
+        f"{count(result.num_examples, 'image')}, "
         f"{result.num_examples / seconds:,.0f} images/s"
     )

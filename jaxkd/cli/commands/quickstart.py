@@ -13,6 +13,8 @@ from rich.table import Table
 
 from jaxkd import data, distillers, reports, runs, training
 from jaxkd._checks import check_at_least
+from jaxkd._files import write_whole
+from jaxkd._text import count
 from jaxkd.cli._console import Console
 from jaxkd.cli._options import Quickstart
 
@@ -133,7 +135,7 @@ def _fit(
     """Train with one seed, and print one line when it is done."""
     loop, history = training.fit(program, program.start(seed, seed), epochs=epochs)
     accuracy = history[-1]["test/accuracy"]
-    console.print(f"{name:18} test accuracy {accuracy:.1%}", highlight=False)
+    console.tell(f"{name:18} test accuracy {accuracy:.1%}")
     return _Trained(program, loop, history)
 
 
@@ -174,7 +176,8 @@ def _save(
 
 def _report(console: Console, options: Quickstart, results: dict[str, Any]) -> None:
     """Print the table, and write it to report.md."""
-    title = f"Test accuracy (%) after the last epoch, {options.seeds} seeds"
+    seeds = count(options.seeds, "seed")
+    title = f"Test accuracy (%) after the last epoch, {seeds}"
     table = Table(title=title)
     table.add_column("network")
     table.add_column("accuracy", justify="right")
@@ -208,7 +211,7 @@ def _report(console: Console, options: Quickstart, results: dict[str, Any]) -> N
         f"{student}`, or `jaxkd show {student}`.",
         "",
     ]
-    (options.out / "report.md").write_text("\n".join(lines))
+    write_whole(options.out / "report.md", "\n".join(lines).encode())
     console.tell(
         f"{results['seconds']:.0f} s; report.md, curves.png, teacher and student are "
         f"in {options.out}"

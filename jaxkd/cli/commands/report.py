@@ -1,8 +1,7 @@
 """``jaxkd report``."""
 
-from rich.console import Console
-
 from jaxkd import reports
+from jaxkd.cli._console import Console
 from jaxkd.cli._options import Report
 
 
@@ -13,7 +12,6 @@ def run(options: Report, arguments: list[str]) -> None:
         options.runs, options.out, baseline=options.baseline
     )
     console = Console()
-    console.print(table, highlight=False, soft_wrap=True, markup=False)
-    console.print(
-        f"Table and curves are in {options.out}", highlight=False, soft_wrap=True
-    )
+    for line in table.splitlines():
+        console.tell(line)
+    console.tell(f"Table and curves are in {options.out}")

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from jaxkd import reports, runs
+from jaxkd._messages import say
+from jaxkd.cli._console import Console
 from jaxkd.cli._datasets import load_dataset
 from jaxkd.cli._options import DataOptions, Show
 
@@ -19,13 +19,22 @@ def run(options: Show, arguments: list[str]) -> None:
     path = reports.rewrite_run_page(
         options.run, dataset, trial=options.trial, teacher=options.teacher
     )
-    Console().print(str(path), highlight=False, soft_wrap=True, markup=False)
+    Console().tell(str(path))
 
 
 def _data_options(options: Show, config: dict[str, Any]) -> DataOptions:
-    """Return the run's data options, with the folders of the command line."""
+    """Return the run's data options, with the folders of the command line.
+
+    The run folder may come from somebody else, so it does not choose the folder that
+    decoded images are written to.
+    """
     stored = dict(config["options"].get("data", {}))
-    for name in ("data_dir", "cache_dir"):
-        given = getattr(options, name) or stored.get(name)
-        stored[name] = None if given is None else Path(given)
+    data_dir, recorded = stored.get("data_dir"), stored.get("cache_dir")
+    if recorded is not None and options.cache_dir is None:
+        say(
+            f"{options.run} decoded its images into {recorded}, which `jaxkd show` "
+            "uses only if you pass it as --cache-dir"
+        )
+    stored["data_dir"] = options.data_dir or (data_dir and Path(data_dir))
+    stored["cache_dir"] = options.cache_dir
     return runs.as_options(DataOptions, stored)

@@ -1,0 +1,45 @@
+"""Text for people: names from files made visible, and counted nouns."""
+
+import unicodedata
+
+# Control characters, lone surrogates, and the separators of lines and paragraphs.
+_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")
+# Characters that change the order in which the text around them is shown.
+_BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e") | {
+    chr(code) for code in range(0x2066, 0x206A)
+}
+
+
+def printable(text: str) -> str:
+    r"""Replace what a terminal would obey, or cannot show, with visible escapes.
+
+    File names, class names and names of tensors come from files that somebody else may
+    have written. They can contain escape sequences, line breaks, marks that reverse
+    the reading order, and bytes that are not UTF-8.
+
+    Example:
+        >>> from jaxkd._text import printable
+        >>> print(printable("cat\x1b[2J\n\udcff é"))
+        cat\x1b[2J\n\udcff é
+    """
+    if text.isprintable():  # usual, and quick
+        return text
+    return "".join(map(_visible, text))
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun: ``1 seed``, ``2,000 seeds``.
+
+    Args:
+        number: The number.
+        noun: Its noun in the singular.
+        plural: The plural, if that is not the singular with an ``s``.
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def _visible(character: str) -> str:
+    hidden = unicodedata.category(character) in _CATEGORIES
+    if not hidden and character not in _BIDIRECTIONAL:
+        return character
+    return character.encode("unicode_escape").decode("ascii")
