@@ -1,10 +1,7 @@
 """Load a dataset by name or path."""
 
-import hashlib
 import importlib.resources
 import os
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +9,9 @@ from numpy.lib.npyio import NpzFile
 
 from jaxkd._errors import InvalidInputError
 from jaxkd.data._assemble import Loading
-from jaxkd.data._dataset import (
-    Augmentation,
-    ImageDataset,
-    Split,
-    checked_split,
-    default_augmentation,
-)
+from jaxkd.data._dataset import ImageDataset, Split, default_augmentation
 from jaxkd.data._folder import load_folder
+from jaxkd.data._npz import load_npz
 from jaxkd.data._parquet import find_parquet, load_parquet
 from jaxkd.data._tfds import load_tfds
 
@@ -88,7 +80,7 @@ def load(
     if name == "digits":
         return _in_memory(_digits(), loading)
     if name.endswith(".npz"):
-        return _in_memory(_npz(Path(name).expanduser()), loading)
+        return _in_memory(load_npz(Path(name).expanduser()), loading)
     if name.endswith(".parquet"):
         raise InvalidInputError(
             f"{name} is one part of a dataset; give the folder that contains "
@@ -150,73 +142,3 @@ def _digits() -> ImageDataset:
         num_classes=10,
         augmentation=default_augmentation("digits", images.shape[1:]),
     )
-
-
-def _npz(path: Path) -> ImageDataset:
-    arrays = _read_npz(path)
-    class_names = tuple(map(str, arrays.pop("class_names", ())))
-    for key in ("x_train", "x_test"):
-        if arrays[key].ndim == 3:
-            arrays[key] = arrays[key][..., None]
-    for key in ("y_train", "y_test"):
-        if arrays[key].ndim == 2 and arrays[key].shape[1] == 1:
-            arrays[key] = arrays[key][:, 0]
-    labels = [arrays["y_train"], arrays["y_test"]]
-    num_classes = len(class_names) or 1 + max(int(y.max(initial=0)) for y in labels)
-    train, test = (
-        checked_split(
-            arrays[f"x_{part}"],
-            arrays[f"y_{part}"],
-            num_classes=num_classes,
-            images_name=f"{path}: x_{part}",
-            labels_name=f"{path}: y_{part}",
-        )
-        for part in ("train", "test")
-    )
-    with path.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    image_shape = train.images.shape[1:]
-    return ImageDataset(
-        name=path.stem,
-        train=train,
-        test=test,
-        num_classes=num_classes,
-        class_names=class_names,
-        augmentation=Augmentation(default_augmentation("", image_shape).crop_padding),
-        fingerprint=f"npz:sha256:{checksum}",
-    )
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    required = ("x_train", "y_train", "x_test", "y_test")
-    try:
-        # Unpickling can run code, so pickled arrays are rejected. np.load would return
-        # a bare array for a .npy file with the wrong suffix.
-        with path.open("rb") as raw, NpzFile(raw, allow_pickle=False) as file:
-            missing = [key for key in required if key not in file]
-            if missing:
-                raise InvalidInputError(
-                    f"{path} must contain {', '.join(required)}; {missing[0]} is "
-                    "missing",
-                    argument="name",
-                )
-            return {key: _member(file, key, path) for key in file}
-    except FileNotFoundError:
-        raise InvalidInputError(
-            f"dataset: there is no folder or file {path}", argument="name"
-        ) from None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        if isinstance(error, InvalidInputError):
-            raise
-        raise InvalidInputError(
-            f"cannot read {path}: {error}", argument="name"
-        ) from error
-
-
-def _member(file: NpzFile, key: str, path: Path) -> np.ndarray:
-    try:
-        return file[key]
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise InvalidInputError(
-            f"cannot read {key} of {path}: {error}", argument="name"
-        ) from error
