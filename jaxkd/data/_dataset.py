@@ -2,16 +2,14 @@
 
 import dataclasses
 import hashlib
-import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
-from jaxkd.data._stream import Streamed
+from jaxkd.data._split import Split, checked_split
+from jaxkd.data._stream import Streamed, chunks
 
 # A mirrored character is another character, or none.
 _CHARACTER_DATASETS = frozenset(
@@ -27,19 +25,6 @@ _CHARACTER_DATASETS = frozenset(
         "svhn_cropped",
     }
 )
-
-
-class Split(NamedTuple):
-    """Images and labels of one part of a dataset.
-
-    Attributes:
-        images: uint8 (0 to 255) or float32, [rows, height, width, channels]; an array
-            or :class:`Streamed`.
-        labels: int32 class numbers, [rows].
-    """
-
-    images: np.ndarray | Streamed
-    labels: np.ndarray
 
 
 class RandAugment(NamedTuple):
@@ -80,7 +65,9 @@ _NO_AUGMENTATION = Augmentation()
 class ImageDataset:
     """A validated image-classification dataset.
 
-    Labels are converted to int32, and floating-point images to float32.
+    Labels are converted to int32, and floating-point images to float32. Floating-point
+    images lie in 0 to 1, before normalization, as uint8 images do after a division by
+    255.
 
     Attributes:
         name: Name in messages and reports.
@@ -94,7 +81,8 @@ class ImageDataset:
 
     Raises:
         InvalidInputError: If a split is empty, its arrays have different numbers of
-            rows, an image is not finite, or a label is out of range.
+            rows, the axes are in another order, an image is not finite or not in 0 to
+            1, a label is out of range, or the crop padding exceeds the images' size.
 
     Example:
         >>> import numpy as np
@@ -137,6 +125,7 @@ class ImageDataset:
                 f"{self.train.images.dtype} and {self.test.images.dtype}",
                 argument="test",
             )
+        self._check_augmentation()
         class_names = self.class_names or map(str, range(self.num_classes))
         object.__setattr__(self, "class_names", tuple(class_names))
         if len(self.class_names) != self.num_classes:
@@ -150,90 +139,22 @@ class ImageDataset:
                 self, "fingerprint", fingerprint_of(*self.train, *self.test)
             )
 
+    def _check_augmentation(self):
+        padding, side = self.augmentation.crop_padding, min(self.image_shape[:2])
+        _checks.check_at_least(0, crop_padding=padding)
+        if padding > side:
+            raise InvalidInputError(
+                f"crop_padding must be at most {side}, the size of the images of "
+                f"{self.name}, got {padding}: larger crops would show nothing but "
+                "padding",
+                argument="crop_padding",
+            )
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels."""
         height, width, channels = self.train.images.shape[1:]
         return height, width, channels
-
-
-def checked_split(
-    images: np.ndarray | Streamed,
-    labels: np.ndarray,
-    *,
-    num_classes: int,
-    images_name: str,
-    labels_name: str,
-) -> Split:
-    """Check the arrays of a split and convert them to their final dtypes.
-
-    Args:
-        images: Images of the split.
-        labels: Labels of the split.
-        num_classes: Number of classes.
-        images_name: Name of the images in error messages.
-        labels_name: Name of the labels in error messages.
-
-    Returns:
-        The split; labels are int32, and images uint8, float32 or streamed.
-
-    Raises:
-        InvalidInputError: If an array cannot be used; the message starts with its name.
-    """
-    labels = np.asanyarray(labels)
-    if not isinstance(images, Streamed):
-        images = np.asanyarray(images)
-    if images.ndim != 4 or 0 in images.shape:
-        raise InvalidInputError(
-            f"{images_name} must be a non-empty array [rows, height, width, channels], "
-            f"got shape {images.shape}",
-            argument="images",
-        )
-    if labels.shape != images.shape[:1]:
-        raise InvalidInputError(
-            f"{labels_name} must contain one class number for each of the "
-            f"{images.shape[0]} images, got shape {labels.shape}",
-            argument="labels",
-        )
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise InvalidInputError(
-            f"{labels_name} must be integers, got dtype {labels.dtype}",
-            argument="labels",
-        )
-    low, high = labels.min(), labels.max()
-    if low < 0 or high >= num_classes:
-        raise InvalidInputError(
-            f"{labels_name} must lie in [0, {num_classes - 1}] for {num_classes} "
-            f"classes, got {low} to {high}",
-            argument="labels",
-        )
-    if not isinstance(images, Streamed) and images.dtype != np.uint8:
-        if not jnp.issubdtype(images.dtype, jnp.floating):
-            raise InvalidInputError(
-                f"{images_name} must be uint8 or floating point, "
-                f"got dtype {images.dtype}",
-                argument="images",
-            )
-        # Values beyond the range of float32 become infinite and are rejected below.
-        with np.errstate(over="ignore"):
-            images = images.astype(np.float32, copy=False)
-        start = 0
-        for chunk in chunks(images):
-            if not np.isfinite(chunk).all():
-                row = start + int(np.argmin(np.isfinite(chunk).all(axis=(1, 2, 3))))
-                raise InvalidInputError(
-                    f"{images_name} must be finite, got NaN or infinity in row {row}",
-                    argument="images",
-                )
-            start += len(chunk)
-    return Split(images, labels.astype(np.int32, copy=False))
-
-
-def chunks(images: np.ndarray | Streamed) -> Iterator[np.ndarray]:
-    """Yield consecutive rows, about a million values at a time."""
-    rows = max(1, 2**20 // max(1, math.prod(images.shape[1:])))
-    for start in range(0, len(images), rows):
-        yield images[start : start + rows]
 
 
 def fingerprint_of(*arrays: np.ndarray | Streamed) -> str:

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Float32, Int, Shaped
 
 from jaxkd._errors import InvalidInputError, InvalidTypeError
-from jaxkd.data._dataset import chunks
-from jaxkd.data._stream import Streamed
+from jaxkd.data._range import OVERSHOOT
+from jaxkd.data._stream import Streamed, chunks
 
 # A channel whose standard deviation is below this share of its mean is constant up to
 # the rounding of float32. Dividing by it would only magnify the rounding errors.
@@ -21,6 +21,76 @@ class Normalization(NamedTuple):
 
     mean: Float[ArrayLike, " channels"]
     std: Float[ArrayLike, " channels"]
+
+
+def check_normalization(
+    normalization: Normalization,
+    *,
+    channels: int | None = None,
+    argument: str | None = "normalization",
+) -> None:
+    """Check that a normalization is one of images that are scaled to 0 to 1.
+
+    Args:
+        normalization: The normalization.
+        channels: Number of channels of the images; any if None.
+        argument: Name of the normalization in errors. If None, the errors are about the
+            arguments ``mean`` and ``std``.
+
+    Raises:
+        InvalidInputError: If the numbers of values do not fit, a mean is not in 0 to 1,
+            or a standard deviation is not positive and at most 1.
+    """
+    lengths = []
+    for part, given in zip(("mean", "std"), normalization, strict=True):
+        name = f"{argument}.{part}" if argument else part
+        where = argument or part
+        try:
+            values = np.asarray(given, np.float64)
+        except (TypeError, ValueError):
+            raise InvalidInputError(
+                f"{name} must be numbers, one for each channel, got {given!r}",
+                argument=where,
+            ) from None
+        if values.ndim != 1 or values.size != (channels or max(1, values.size)):
+            count = "each channel" if channels is None else f"each of the {channels}"
+            raise InvalidInputError(
+                f"{name} must have one number for {count}"
+                f"{' channels' if channels else ''}, got shape {values.shape}",
+                argument=where,
+            )
+        _check_scale(part, values, name, where)
+        lengths.append(values.size)
+    if lengths[0] != lengths[1]:
+        raise InvalidInputError(
+            f"{argument or 'mean'} has {lengths[0]} means, but {lengths[1]} standard "
+            "deviations: give one of each for each channel",
+            argument=argument or "mean",
+        )
+
+
+def _check_scale(part: str, values: np.ndarray, name: str, argument: str) -> None:
+    """Raise unless the values can be those of images in 0 to 1."""
+    finite = np.isfinite(values).all()
+    if part == "mean":
+        rule = "must lie in 0 to 1"
+        right = finite and (values >= -OVERSHOOT).all()
+    else:
+        # That of a constant channel is 1.
+        rule = "must be positive and at most 1"
+        right = finite and (values > 0).all()
+    if right and (values <= 1 + OVERSHOOT).all():
+        return
+    words = lambda numbers: " ".join(f"{x:.4g}" for x in numbers)
+    remedy = ""
+    if right:
+        top = 255 if values.max() <= 255 else 65535
+        remedy = f": divide by {top}: {words(values / top)}"
+    raise InvalidInputError(
+        f"{name} {rule}, because images are scaled to 0 to 1, got "
+        f"{' '.join(f'{x:g}' for x in values)}{remedy}",
+        argument=argument,
+    )
 
 
 def channel_statistics(

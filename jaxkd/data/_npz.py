@@ -9,12 +9,8 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from jaxkd._errors import InvalidInputError
-from jaxkd.data._dataset import (
-    Augmentation,
-    ImageDataset,
-    checked_split,
-    default_augmentation,
-)
+from jaxkd.data._dataset import Augmentation, ImageDataset, default_augmentation
+from jaxkd.data._split import checked_split
 
 
 def load_npz(path: Path) -> ImageDataset:

@@ -1,7 +1,8 @@
 """Images that grain reads when they are needed."""
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -60,6 +61,7 @@ class Streamed:
             it must be guarded by ``if __name__ == "__main__"``.
         rows: Row numbers of the source to use, in order; all by default.
         statistics: Mean and standard deviation of each channel, if known.
+        ranges: Smallest and largest value of each channel, if known.
 
     Raises:
         InvalidInputError: If an array does not contain images, or ``workers`` is
@@ -83,12 +85,13 @@ class Streamed:
         workers: int = 0,
         rows: np.ndarray | None = None,
         statistics: tuple[Any, Any] | None = None,
+        ranges: tuple[Any, Any] | None = None,
     ):
         _checks.check_at_least(0, workers=workers)
         if isinstance(source, np.ndarray):
             source = _ArrayRows(source)
         self._source, self._rows = source, rows
-        self.workers, self.statistics = workers, statistics
+        self.workers, self.statistics, self.ranges = workers, statistics, ranges
         count = source.shape[0] if rows is None else len(rows)
         self.shape = (count, *source.shape[1:])
 
@@ -127,6 +130,13 @@ class Streamed:
 
     def _in_source(self, rows: np.ndarray) -> np.ndarray:
         return rows if self._rows is None else self._rows[rows]
+
+
+def chunks(images: np.ndarray | Streamed) -> Iterator[np.ndarray]:
+    """Yield consecutive rows, about a million values at a time."""
+    rows = max(1, 2**20 // max(1, math.prod(images.shape[1:])))
+    for start in range(0, len(images), rows):
+        yield images[start : start + rows]
 
 
 class _Batches:

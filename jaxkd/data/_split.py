@@ -1,0 +1,163 @@
+"""One part of a dataset: its images, its labels, and what both must be."""
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxkd._errors import InvalidInputError
+from jaxkd.data._range import check_unit_range, refused_dtype
+from jaxkd.data._stream import Streamed, chunks
+
+_CHANNELS = (1, 3, 4)
+
+
+class Split(NamedTuple):
+    """Images and labels of one part of a dataset.
+
+    Attributes:
+        images: uint8 (0 to 255) or float32 (0 to 1), [rows, height, width, channels];
+            an array or :class:`Streamed`.
+        labels: int32 class numbers, [rows].
+    """
+
+    images: np.ndarray | Streamed
+    labels: np.ndarray
+
+
+def checked_split(
+    images: np.ndarray | Streamed,
+    labels: np.ndarray,
+    *,
+    num_classes: int,
+    images_name: str,
+    labels_name: str,
+) -> Split:
+    """Check the arrays of a split and convert them to their final dtypes.
+
+    Args:
+        images: Images of the split.
+        labels: Labels of the split.
+        num_classes: Number of classes.
+        images_name: Name of the images in error messages.
+        labels_name: Name of the labels in error messages.
+
+    Returns:
+        The split; labels are int32, and images uint8, float32 or streamed.
+
+    Raises:
+        InvalidInputError: If an array cannot be used; the message starts with its name.
+    """
+    labels = np.asanyarray(labels)
+    if not isinstance(images, Streamed):
+        images = np.asanyarray(images)
+    _check_layout(images.shape, len(labels) if labels.ndim else 0, images_name)
+    labels = _checked_labels(labels, images.shape[0], num_classes, labels_name)
+    if not isinstance(images, Streamed) and images.dtype != np.uint8:
+        images = _checked_floats(images, images_name)
+    return Split(images, labels)
+
+
+def _check_layout(shape: tuple[int, ...], count: int, name: str) -> None:
+    """Raise unless a shape is that of ``count`` images, channels last."""
+    remedy = None
+    if len(shape) == 4 and 0 not in shape:
+        remedy = _remedy_for_axes(shape, count)
+        if remedy is None:
+            return
+    elif len(shape) == 3:
+        remedy = "add the axis of the channels with x[..., None]"
+    elif len(shape) == 2 and shape[0] == count:
+        remedy = _remedy_for_flat_rows(shape[1])
+    more = f": {remedy}" if remedy else ""
+    raise InvalidInputError(
+        f"{name} must be a non-empty array [rows, height, width, channels], "
+        f"got shape {shape}{more}",
+        argument="images",
+    )
+
+
+def _remedy_for_axes(shape: tuple[int, ...], count: int) -> str | None:
+    """Say how to move the axes of images into their places, or None if they are."""
+    first, second, third, last = shape
+    if count not in (0, first, *_CHANNELS) and count == last:  # MATLAB's, as in SVHN.
+        if third in _CHANNELS:
+            return f"the {count} rows are the last axis; use np.moveaxis(x, -1, 0)"
+        if first in _CHANNELS:
+            return (
+                f"the {count} rows are the last axis; use np.transpose(x, (3, 1, 2, 0))"
+            )
+    if count not in (0, first) and count == third and last == 1:
+        return f"the {count} rows are the third axis; use np.moveaxis(x, 2, 0)"
+    if second in _CHANNELS and third not in _CHANNELS and last not in _CHANNELS:
+        return "the channels are the second axis; use np.moveaxis(x, 1, -1)"
+    return None
+
+
+def _remedy_for_flat_rows(size: int) -> str | None:
+    """Say how to give images that are stored as flat rows their axes back."""
+    for channels in (1, 3):
+        side = math.isqrt(size // channels)
+        if side**2 * channels == size:
+            if channels == 1:
+                return f"use x.reshape(-1, {side}, {side}, 1)"
+            return (
+                f"use x.reshape(-1, {side}, {side}, 3), or for rows of planes, as in "
+                f"CIFAR, x.reshape(-1, 3, {side}, {side}) and np.moveaxis(x, 1, -1)"
+            )
+    return None
+
+
+def _checked_labels(
+    labels: np.ndarray, count: int, num_classes: int, name: str
+) -> np.ndarray:
+    if labels.shape != (count,):
+        remedy = ""
+        if labels.ndim == 2 and labels.shape[0] == count:
+            use = "y[:, 0]" if labels.shape[1] == 1 else "np.argmax(y, axis=1)"
+            kind = "a column" if labels.shape[1] == 1 else "one-hot rows"
+            remedy = f": for {kind}, use {use}"
+        raise InvalidInputError(
+            f"{name} must contain one class number for each of the {count} images, "
+            f"got shape {labels.shape}{remedy}",
+            argument="labels",
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        remedy = ""
+        if labels.dtype.kind in "bf" and np.all(labels == np.floor(labels)):
+            remedy = ": convert them with y.astype(np.int32)"
+        raise InvalidInputError(
+            f"{name} must be integers, got dtype {labels.dtype}{remedy}",
+            argument="labels",
+        )
+    low, high = labels.min(), labels.max()
+    if low < 0 or high >= num_classes:
+        raise InvalidInputError(
+            f"{name} must lie in [0, {num_classes - 1}] for {num_classes} "
+            f"classes, got {low} to {high}",
+            argument="labels",
+        )
+    return labels.astype(np.int32, copy=False)
+
+
+def _checked_floats(images: np.ndarray, name: str) -> np.ndarray:
+    """Convert to float32; check that all values are finite and lie in 0 to 1."""
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise refused_dtype(images, name)
+    # Values beyond the range of float32 become infinite and are rejected below.
+    with np.errstate(over="ignore"):
+        images = images.astype(np.float32, copy=False)
+    low, high, start = math.inf, -math.inf, 0
+    for chunk in chunks(images):
+        smallest, largest = chunk.min(), chunk.max()
+        if not (np.isfinite(smallest) and np.isfinite(largest)):
+            row = start + int(np.argmin(np.isfinite(chunk).all(axis=(1, 2, 3))))
+            raise InvalidInputError(
+                f"{name} must be finite, got NaN or infinity in row {row}",
+                argument="images",
+            )
+        low, high = min(low, smallest), max(high, largest)
+        start += len(chunk)
+    check_unit_range(low, high, name)
+    return images
