@@ -15,6 +15,7 @@ from jaxkd import _json
 from jaxkd._errors import InvalidInputError
 from jaxkd.interchange._state_dict import to_state_dict
 from jaxkd.training import CheckpointError, FrozenNetwork
+from jaxkd.training._step import verify_inference_mode
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -39,7 +40,8 @@ def export_stablehlo(
         bytes that ``jax.export.deserialize`` reads.
 
     Raises:
-        InvalidInputError: If the network does not accept such images.
+        InvalidInputError: If the network does not accept such images, or is one of
+            yours and not in inference mode.
 
     Example:
         >>> import jax.numpy as jnp
@@ -51,6 +53,7 @@ def export_stablehlo(
         >>> exported.call(jnp.zeros((3, 8, 8, 1), jnp.uint8)).shape
         (3, 10)
     """
+    verify_inference_mode(network, image_shape, jnp.uint8)
     (batch,) = jax.export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.uint8)
 
