@@ -13,6 +13,7 @@ from flax import nnx
 
 from jaxkd import _json
 from jaxkd._errors import InvalidInputError
+from jaxkd.interchange._layout import variables
 from jaxkd.interchange._state_dict import to_state_dict
 from jaxkd.training import CheckpointError, FrozenNetwork
 from jaxkd.training._step import verify_inference_mode
@@ -129,7 +130,11 @@ def write_stablehlo(
 def write_safetensors(
     path: Path, network: nnx.Module, *, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a network's state dict with PyTorch's names to a safetensors file.
+    """Write a network's arrays to a safetensors file.
+
+    They have their names and layout in PyTorch. Networks without published names in
+    PyTorch, such as :class:`jaxkd.models.MLP`, are written under their names and layout
+    in Flax.
 
     Args:
         path: File to write.
@@ -137,7 +142,7 @@ def write_safetensors(
         metadata: Strings by name for the file's header.
 
     Raises:
-        InvalidInputError: If the file exists or the network has no PyTorch names.
+        InvalidInputError: If the file exists.
     """
     import safetensors.numpy
 
@@ -166,10 +171,9 @@ def write_orbax(path: Path, network: nnx.Module) -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)
     path = Path(path)
     _check_free(path)
-    state = nnx.state(network, nnx.Any(nnx.Param, nnx.BatchStat))
     arrays = {
         ".".join(map(str, name)): variable.get_value()
-        for name, variable in nnx.to_flat_state(state)
+        for name, variable in variables(network)
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
