@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,8 @@ def read_state_dict(
     of its code is run.
 
     Args:
-        path: A ``.pth``, ``.pt``, ``.ckpt``, ``.bin`` or ``.tar`` file (requires PyTorch, the
-            extra ``torch``), or a ``.safetensors`` file.
+        path: A ``.pth``, ``.pt``, ``.ckpt``, ``.bin`` or ``.tar`` file (requires
+            PyTorch, the extra ``torch``), or a ``.safetensors`` file.
         key: The entry to read, such as ``"model_ema"``; with dots, an entry of an
             entry. It may also be the first part of the names of one of several
             networks in a state dict, as in ``"state_dict.student"``.
@@ -130,7 +131,8 @@ def _read_pytorch(
         argparse.Namespace,
     ]
     try:
-        with torch.serialization.safe_globals(allowed):
+        with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about files that are refused anyway
             content = torch.load(path, map_location="cpu", weights_only=True)
     # A file that is not a checkpoint can make the reader fail in any way.
     except Exception as error:
@@ -156,6 +158,8 @@ def _reading_error(path: Path, error: Exception) -> str:
             f"{path} is refused, and nothing in it was run: it contains more than "
             f"tensors and calls {wanted[1]}; save model.state_dict() alone"
         )
+    if "TorchScript" in text:
+        return f"{path} is a TorchScript program; save model.state_dict() instead"
     reason = text.strip().splitlines()[0][:120] if text.strip() else ""
     return (
         f"{path} is damaged or not a PyTorch checkpoint "
@@ -166,11 +170,15 @@ def _reading_error(path: Path, error: Exception) -> str:
 def _as_array(path: Path, name: Any, value: Any) -> np.ndarray:
     import torch
 
-    dense = isinstance(value, torch.Tensor) and value.layout == torch.strided
-    if not isinstance(name, str) or not dense or value.is_quantized:
+    kind = ""
+    if isinstance(value, torch.Tensor) and value.is_quantized:
+        kind = " (quantized)"
+    elif isinstance(value, torch.Tensor) and value.layout != torch.strided:
+        kind = f" ({value.layout})"
+    if kind or not isinstance(name, str) or not isinstance(value, torch.Tensor):
         raise InvalidInputError(
             f"{path} must contain a state dict of plain tensors, but {name!r} is a "
-            f"{type(value).__name__}; save model.state_dict()",
+            f"{type(value).__name__}{kind}; save model.state_dict()",
             argument="path",
         )
     if value.is_meta:

@@ -174,6 +174,17 @@ def test_meta_tensors_are_refused(tmp_path):
         read(state, tmp_path / "t.pt")
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_quantized_tensors_and_torchscript_are_refused(tmp_path):
+    quantized = torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8)
+    with pytest.raises(InvalidInputError, match=r"'w' is a Tensor \(quantized\)"):
+        read({"w": quantized}, tmp_path / "t.pt")
+    program = torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2))
+    torch.jit.save(program, tmp_path / "t.pt")
+    with pytest.raises(InvalidInputError, match=r"TorchScript program; save model\."):
+        interchange.read_state_dict(tmp_path / "t.pt")
+
+
 RENAMED = {"a.x.w": 1, "a.y.w": 2, "a.xy.w": 3}
 
 
