@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 
 from jaxkd._text import printable
+from jaxkd.cli._interchange_options import Convert as Convert
+from jaxkd.cli._interchange_options import Export as Export
 from jaxkd.cli._option_groups import (
     Background,
     NetworkOptions,
@@ -84,66 +86,6 @@ class Evaluate(RowOptions):
     ] = 0
     background: Background = None
     value_range: ValueRange = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Convert:
-    """Convert a PyTorch checkpoint into a run folder, for `distill --teacher`."""
-
-    checkpoint: Positional[Path]
-    """A .pth, .pt, .ckpt, .tar (needs the extra `torch`) or .safetensors file."""
-    out: Path
-    """Run folder to create."""
-    model: Annotated[
-        str | None, option(default="the network with the same names and shapes")
-    ] = None
-    """Name of the network."""
-    width: Annotated[int | None, option(default="published width")] = None
-    """Base number of channels."""
-    image_size: int = 32
-    """Height and width of the network's images; 224 for most ImageNet networks."""
-    mean: Annotated[
-        tuple[float, ...] | None,
-        option(
-            "Mean of each channel during training, for images in [0, 1].",
-            default="that of CIFAR-100, 0.5071 0.4867 0.4408, for 32x32x3 images",
-        ),
-    ] = None
-    std: Annotated[
-        tuple[float, ...] | None,
-        option(
-            "Standard deviation of each channel during training.",
-            default="that of CIFAR-100, 0.2675 0.2565 0.2761, for 32x32x3 images",
-        ),
-    ] = None
-    dataset: Annotated[
-        str | None,
-        option(
-            "Dataset that `distill` and `evaluate` load by default: the name of a TFDS "
-            "dataset, or a .npz file.",
-            default="none",
-        ),
-    ] = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Export:
-    """Write a trained network to a file that other programs can read."""
-
-    run: Positional[Path]
-    """Run folder."""
-    format: Annotated[
-        Literal["safetensors", "stablehlo", "orbax"],
-        option(
-            "safetensors: weights under their PyTorch names. stablehlo: program from "
-            "stored images to logits, which runs in JAX without jaxkd. orbax: weights "
-            "under their Flax names."
-        ),
-    ]
-    out: Path
-    """File to create; for orbax, a folder."""
-    trial: int = 0
-    """Trial of the run to export."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

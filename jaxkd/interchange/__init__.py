@@ -4,8 +4,10 @@ from jaxkd.interchange._export import export_stablehlo as export_stablehlo
 from jaxkd.interchange._export import write_orbax as write_orbax
 from jaxkd.interchange._export import write_safetensors as write_safetensors
 from jaxkd.interchange._export import write_stablehlo as write_stablehlo
+from jaxkd.interchange._read import read_metadata as read_metadata
 from jaxkd.interchange._read import read_state_dict as read_state_dict
 from jaxkd.interchange._recognize import Recognized as Recognized
 from jaxkd.interchange._recognize import recognize as recognize
+from jaxkd.interchange._select import rename as rename
 from jaxkd.interchange._state_dict import load_state_dict as load_state_dict
 from jaxkd.interchange._state_dict import to_state_dict as to_state_dict

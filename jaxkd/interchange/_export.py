@@ -15,8 +15,10 @@ from flax import nnx
 from jaxkd import _json
 from jaxkd._errors import InvalidInputError
 from jaxkd._plain_path import plain_path
+from jaxkd.interchange._layout import variables
 from jaxkd.interchange._state_dict import to_state_dict
 from jaxkd.training import CheckpointError, FrozenNetwork
+from jaxkd.training._step import verify_inference_mode
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -41,7 +43,8 @@ def export_stablehlo(
         bytes that ``jax.export.deserialize`` reads.
 
     Raises:
-        InvalidInputError: If the network does not accept such images.
+        InvalidInputError: If the network does not accept such images, or is one of
+            yours and not in inference mode.
 
     Example:
         >>> import jax.numpy as jnp
@@ -53,6 +56,7 @@ def export_stablehlo(
         >>> exported.call(jnp.zeros((3, 8, 8, 1), jnp.uint8)).shape
         (3, 10)
     """
+    verify_inference_mode(network, image_shape, jnp.uint8)
     (batch,) = jax.export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.uint8)
 
@@ -128,7 +132,11 @@ def write_stablehlo(
 def write_safetensors(
     path: Path, network: nnx.Module, *, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a network's state dict with PyTorch's names to a safetensors file.
+    """Write a network's arrays to a safetensors file.
+
+    They have their names and layout in PyTorch. Networks without published names in
+    PyTorch, such as :class:`jaxkd.models.MLP`, are written under their names and layout
+    in Flax.
 
     Args:
         path: File to write.
@@ -136,7 +144,7 @@ def write_safetensors(
         metadata: Strings by name for the file's header.
 
     Raises:
-        InvalidInputError: If the file exists or the network has no PyTorch names.
+        InvalidInputError: If the file exists.
     """
     import safetensors.numpy
 
@@ -165,10 +173,9 @@ def write_orbax(path: Path, network: nnx.Module) -> None:
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     path = Path(path)
     _check_free(path)
-    state = nnx.state(network, nnx.Any(nnx.Param, nnx.BatchStat))
     arrays = {
         ".".join(map(str, name)): variable.get_value()
-        for name, variable in nnx.to_flat_state(state)
+        for name, variable in variables(network)
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """Mapping between a network's arrays and the tensors of its PyTorch state dict."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flax import nnx
 
@@ -10,6 +10,9 @@ from jaxkd.models import TorchLayer
 
 # PyTorch counts batches for averages without momentum, which jaxkd does not use.
 BATCHES = "num_batches_tracked"
+_VARIANCES = ("running_var", "var")
+# Variables that are not weights: random numbers, and what one call leaves behind.
+_TRANSIENT = (nnx.RngState, nnx.Cache, nnx.Intermediate)
 
 
 class Tensor(NamedTuple):
@@ -33,34 +36,45 @@ class Tensor(NamedTuple):
         shape = self.variable.get_value().shape
         return tuple(shape[axis] for axis in self.axes)
 
+    @property
+    def dtype(self) -> Any:
+        """Dtype of the network's array."""
+        assert self.variable is not None
+        return self.variable.get_value().dtype
 
-def torch_layers(network: nnx.Module) -> list[TorchLayer]:
-    """Return the network's layers with their published names.
+    @property
+    def is_variance(self) -> bool:
+        """Whether this is the running variance of a batch normalization."""
+        last = self.name.rpartition(".")[2]
+        return isinstance(self.variable, nnx.BatchStat) and last in _VARIANCES
 
-    Raises:
-        InvalidInputError: If the network has no method ``torch_layers``.
-    """
+
+def torch_layers(network: nnx.Module) -> list[TorchLayer] | None:
+    """Return the network's layers with their published names; None if it has none."""
     layers = getattr(network, "torch_layers", None)
-    if layers is None:
-        raise InvalidInputError(
-            "network must have a method torch_layers() that returns its layers' names "
-            f"in PyTorch; {type(network).__name__} has none",
-            argument="network",
-        )
-    return list(layers())
+    return None if layers is None else list(layers())
 
 
 def tensors(network: nnx.Module) -> list[Tensor]:
-    """Return the tensors of the network's state dict, in PyTorch's order.
+    """Return the tensors of the network's state dict.
+
+    They have their names, order and layout in PyTorch, or, if the network has no method
+    ``torch_layers``, those in Flax, such as ``layers.0.kernel``.
 
     Raises:
-        InvalidInputError: If the network has no PyTorch names, or not exactly one for
+        InvalidInputError: If the network has PyTorch names, but not exactly one for
             each array.
     """
-    found = [t for layer in torch_layers(network) for t in _layer_tensors(*layer)]
+    layers = torch_layers(network)
+    if layers is None:
+        return [
+            Tensor(".".join(map(str, path)), v, tuple(range(v.get_value().ndim)))
+            for path, v in variables(network)
+        ]
+    found = [t for layer in layers for t in _layer_tensors(*layer)]
     named = [id(t.variable) for t in found if t.variable is not None]
     kinds = (nnx.Param, nnx.BatchStat)
-    held = {id(v) for _, v in nnx.iter_graph(network) if isinstance(v, kinds)}
+    held = {id(v) for _, v in variables(network) if isinstance(v, kinds)}
     if set(named) != held or len(named) != len(held):
         raise InvalidInputError(
             f"torch_layers() of {type(network).__name__} must name each array once; "
@@ -69,6 +83,15 @@ def tensors(network: nnx.Module) -> list[Tensor]:
             argument="network",
         )
     return found
+
+
+def variables(network: nnx.Module) -> list[tuple[tuple[Any, ...], nnx.Variable]]:
+    """Return what a network has learned: all variables but those of one call or run."""
+    return [
+        (path, node)
+        for path, node in nnx.iter_graph(network)
+        if isinstance(node, nnx.Variable) and not isinstance(node, _TRANSIENT)
+    ]
 
 
 def _layer_tensors(name: str, layer: nnx.Module | nnx.Param) -> Iterator[Tensor]:

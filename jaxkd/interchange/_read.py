@@ -1,7 +1,9 @@
 """Read state dicts from files without running code that they may contain."""
 
 import argparse
+import json
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxkd._errors import InvalidInputError
+from jaxkd.interchange._select import select_state_dict, under, unwrapped
 
-_PYTORCH = (".pth", ".pt", ".ckpt", ".tar")
+_PYTORCH = (".pth", ".pt", ".ckpt", ".bin", ".tar")
 _SAFETENSORS = ".safetensors"
-# Entries of the state dict in checkpoints with epoch, accuracy and optimizer.
-_ENTRIES = ("model", "state_dict")
-# Prefixes that torch.nn.DataParallel and torch.compile add to all names.
-_WRAPPERS = ("module.", "_orig_mod.")
 # NumPy has no name for bfloat16.
 _DTYPES: dict[str, Any] = {
     "F64": np.float64,
@@ -32,27 +31,36 @@ _DTYPES: dict[str, Any] = {
 }
 
 
-def read_state_dict(path: Path | str) -> dict[str, np.ndarray]:
+def read_state_dict(
+    path: Path | str, *, key: str | None = None
+) -> dict[str, np.ndarray]:
     """Read a PyTorch checkpoint or a safetensors file.
 
     A PyTorch file (in the zip format or the older one) may contain the state dict
-    itself, or have it in the entry ``model`` or ``state_dict``, as published
-    checkpoints do; other entries are ignored. The prefixes ``module.`` and
-    ``_orig_mod.`` are removed if all names have them. PyTorch files are read by
+    itself, or have it in an entry such as ``model``, ``state_dict``,
+    ``model_state_dict`` or ``net``, or in an entry of an entry. If it contains several,
+    such as the weights and their moving average, ``key`` must name one. Entries of
+    optimizers and of the script are ignored. What DataParallel, AveragedModel,
+    ``torch.compile``, FSDP and activation checkpointing add to the names is removed.
+    PyTorch files are read by
     ``torch.load(weights_only=True)``, which builds only tensors, plain containers and,
     here, NumPy's scalars. A file that requires running other code is rejected, and none
     of its code is run.
 
     Args:
-        path: A ``.pth``, ``.pt``, ``.ckpt`` or ``.tar`` file (requires PyTorch, the
-            extra ``torch``), or a ``.safetensors`` file.
+        path: A ``.pth``, ``.pt``, ``.ckpt``, ``.bin`` or ``.tar`` file (requires
+            PyTorch, the extra ``torch``), or a ``.safetensors`` file.
+        key: The entry to read, such as ``"model_ema"``; with dots, an entry of an
+            entry. It may also be the first part of the names of one of several
+            networks in a state dict, as in ``"state_dict.student"``.
 
     Returns:
         Arrays by name, in the file's order; bfloat16 and float16 as float32.
 
     Raises:
         InvalidInputError: If the file does not exist, has another suffix, is damaged,
-            is not a checkpoint, or is not safe to read, or if PyTorch is not installed.
+            is not a checkpoint, or is not safe to read, if PyTorch is not installed, or
+            if ``key`` is required or not in the file.
     """
     path = Path(path)
     if not path.is_file():
@@ -62,19 +70,48 @@ def read_state_dict(path: Path | str) -> dict[str, np.ndarray]:
         )
     suffix = path.suffix.lower()
     if suffix == _SAFETENSORS:
-        state = _read_safetensors(path)
+        state, beginning = _read_safetensors(path), key
     elif suffix in _PYTORCH:
-        state = _read_pytorch(path)
+        state, beginning = _read_pytorch(path, key)
     else:
         raise InvalidInputError(
             f"{path}: the suffix must be {', '.join(_PYTORCH)} (PyTorch) or "
             f"{_SAFETENSORS}, got {suffix or 'none'!r}",
             argument="path",
         )
-    return _unwrapped(state)
+    if beginning is not None:
+        state = under(state, beginning)
+    return unwrapped(state)
 
 
-def _read_pytorch(path: Path) -> dict[str, np.ndarray]:
+def read_metadata(path: Path | str) -> dict[str, Any]:
+    """Read what :func:`write_safetensors` wrote about a network in a file's header.
+
+    Args:
+        path: A file that :func:`read_state_dict` can read.
+
+    Returns:
+        Facts by name, such as ``model``; empty if jaxkd did not write the file.
+    """
+    import safetensors
+
+    if Path(path).suffix.lower() != _SAFETENSORS:
+        return {}
+    with safetensors.safe_open(path, framework="numpy") as file:
+        header = file.metadata() or {}
+    return {name: _parsed(text) for name, text in header.items() if "jaxkd" in header}
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:  # Strings are written as they are.
+        return text
+
+
+def _read_pytorch(
+    path: Path, key: str | None
+) -> tuple[dict[str, np.ndarray], str | None]:
     try:
         import torch
     except ImportError:
@@ -94,17 +131,14 @@ def _read_pytorch(path: Path) -> dict[str, np.ndarray]:
         argparse.Namespace,
     ]
     try:
-        with torch.serialization.safe_globals(allowed):
+        with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about files that are refused anyway
             content = torch.load(path, map_location="cpu", weights_only=True)
     # A file that is not a checkpoint can make the reader fail in any way.
     except Exception as error:
         message = _reading_error(path, error)
         raise InvalidInputError(message, argument="path") from error
 
-    for entry in _ENTRIES:
-        if isinstance(content, Mapping) and isinstance(content.get(entry), Mapping):
-            content = content[entry]
-            break
     if not isinstance(content, Mapping) or not content:
         raise InvalidInputError(
             f"{path} must contain a state dict, but it contains "
@@ -112,7 +146,8 @@ def _read_pytorch(path: Path) -> dict[str, np.ndarray]:
             "save model.state_dict()",
             argument="path",
         )
-    return {name: _as_array(path, name, value) for name, value in content.items()}
+    state, beginning = select_state_dict(content, key, torch.Tensor)
+    return {n: _as_array(path, n, value) for n, value in state.items()}, beginning
 
 
 def _reading_error(path: Path, error: Exception) -> str:
@@ -123,6 +158,8 @@ def _reading_error(path: Path, error: Exception) -> str:
             f"{path} is refused, and nothing in it was run: it contains more than "
             f"tensors and calls {wanted[1]}; save model.state_dict() alone"
         )
+    if "TorchScript" in text:
+        return f"{path} is a TorchScript program; save model.state_dict() instead"
     reason = text.strip().splitlines()[0][:120] if text.strip() else ""
     return (
         f"{path} is damaged or not a PyTorch checkpoint "
@@ -133,11 +170,21 @@ def _reading_error(path: Path, error: Exception) -> str:
 def _as_array(path: Path, name: Any, value: Any) -> np.ndarray:
     import torch
 
-    dense = isinstance(value, torch.Tensor) and value.layout == torch.strided
-    if not isinstance(name, str) or not dense or value.is_quantized:
+    kind = ""
+    if isinstance(value, torch.Tensor) and value.is_quantized:
+        kind = " (quantized)"
+    elif isinstance(value, torch.Tensor) and value.layout != torch.strided:
+        kind = f" ({value.layout})"
+    if kind or not isinstance(name, str) or not isinstance(value, torch.Tensor):
         raise InvalidInputError(
             f"{path} must contain a state dict of plain tensors, but {name!r} is a "
-            f"{type(value).__name__}; save model.state_dict()",
+            f"{type(value).__name__}{kind}; save model.state_dict()",
+            argument="path",
+        )
+    if value.is_meta:
+        raise InvalidInputError(
+            f"{path} has no values: {name} is a meta tensor, of shape "
+            f"{list(value.shape)}; load the weights into the model before you save it",
             argument="path",
         )
     value = value.detach()
@@ -167,11 +214,4 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         if jnp.issubdtype(array.dtype, jnp.floating) and array.itemsize < 4:
             array = array.astype(np.float32)
         state[name] = array.reshape(tensor["shape"])
-    return state
-
-
-def _unwrapped(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    for prefix in _WRAPPERS * 2:  # They occur in both orders.
-        if state and all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): x for name, x in state.items()}
     return state

@@ -1,7 +1,7 @@
 """Recognize the architecture of a state dict."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,9 +11,17 @@ from flax import nnx
 from jaxkd import models
 from jaxkd._errors import InvalidInputError
 from jaxkd.interchange._layout import tensors, torch_layers
+from jaxkd.interchange._select import aligned, beginnings
 from jaxkd.interchange._state_dict import compare
 
 Shapes = dict[str, tuple[int, ...]]
+
+_CHANNELS = (3, 1)  # of images, for networks whose first layer does not tell
+# First parts of names when a state dict holds several networks.
+_HOLDERS = {
+    *("model", "net", "network", "backbone", "encoder", "module", "student", "teacher"),
+    *("ema", "ema_model", "model_ema", "online_model", "criterion", "loss", "loss_fn"),
+}
 
 
 class Recognized(NamedTuple):
@@ -34,11 +42,13 @@ class _Template(NamedTuple):
     """Shapes of a network's tensors, and names of its first and last layers.
 
     The classifier determines the number of classes, the stem that of the channels.
+    Networks without published names in PyTorch have their names in Flax.
     """
 
     shapes: Shapes
     classifier: str
     stem: str
+    published: bool
 
 
 def recognize(
@@ -85,16 +95,15 @@ def recognize(
             if among is not None:
                 raise
             continue  # The network requires larger images.
-        if template is None:
-            continue
-        found, shapes = _adapted(name, template, state)
-        differences = compare(shapes, state)
-        if not differences:
-            fitting.append(found)
-            continue
-        similarity = _similarity(shapes, state)
-        if nearest is None or similarity > nearest[0]:
-            nearest = similarity, name, differences
+        for found, shapes in _candidates(name, template, state, width, image_size):
+            own = aligned(state, shapes)
+            differences = compare(shapes, own)
+            if not differences:
+                fitting.append(found)
+                break
+            similarity = _similarity(shapes, own)
+            if nearest is None or similarity > nearest[0]:
+                nearest = similarity, name, differences
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
@@ -114,18 +123,58 @@ def recognize(
     _, name, differences = nearest
     if among is not None and len(among) == 1:
         raise InvalidInputError(
-            f"the state dict does not fit {name}: {differences}", argument="state"
+            f"the state dict does not fit {name}: {differences}{_hint(state)}",
+            argument="state",
         )
     raise InvalidInputError(
         "no network has exactly the tensors of this state dict; the nearest is "
-        f"{name}, with {differences}",
+        f"{name}, with {differences}{_hint(state)}",
         argument="state",
     )
 
 
+def _hint(state: Mapping[str, np.ndarray]) -> str:
+    """Say how to choose among several networks, if the names look like some."""
+    firsts = {name.partition(".")[0] for name in state}
+    if not firsts & _HOLDERS or len(firsts) == 1:
+        return ""
+    return (
+        f". Names begin with {beginnings(state)}; choose one network with "
+        "key= (--key on the command line)"
+    )
+
+
+def _candidates(
+    name: str,
+    template: _Template,
+    state: Mapping[str, np.ndarray],
+    width: int | None,
+    image_size: int,
+) -> Iterator[tuple[Recognized, Shapes]]:
+    """List what a network can be, for the classes and channels of a state dict."""
+    if template.published:
+        found, shapes = _adapted(name, template, aligned(state, template.shapes))
+        yield found, shapes
+        return
+    state = aligned(state, template.shapes)
+    kernel = state.get(f"{template.classifier}.kernel")
+    if kernel is None or kernel.ndim != 2:
+        return
+    classes = max(1, kernel.shape[-1])
+    for channels in _CHANNELS:
+        adapted = _template(name, width, image_size, classes, channels)
+        yield Recognized(name, classes, channels), adapted.shapes
+
+
 @functools.cache
-def _template(name: str, width: int | None, image_size: int) -> _Template | None:
-    """Return the template for 10 classes and 3 channels; None if it has no names."""
+def _template(
+    name: str,
+    width: int | None,
+    image_size: int,
+    num_classes: int = 10,
+    in_channels: int = 3,
+) -> _Template:
+    """Return the template of a network for some images and classes."""
     result = []
 
     def build() -> int:
@@ -133,25 +182,26 @@ def _template(name: str, width: int | None, image_size: int) -> _Template | None
         rngs.default = _ConstantStream(0, tag="default")
         network = models.build(
             name,
-            num_classes=10,
-            image_shape=(image_size, image_size, 3),
+            num_classes=num_classes,
+            image_shape=(image_size, image_size, in_channels),
             width=width,
             rngs=rngs,
         )
-        if hasattr(network, "torch_layers"):
-            layers = torch_layers(network)
-            last = getattr(network, "classifier", None)
-            result.append(
-                _Template(
-                    {tensor.name: tensor.shape for tensor in tensors(network)},
-                    next((n for n, x in layers[::-1] if x is last), layers[-1][0]),
-                    next((n for n, x in layers if isinstance(x, nnx.Conv)), ""),
-                )
+        layers = torch_layers(network)
+        names = layers or [("classifier", network)]
+        last = getattr(network, "classifier", None)
+        result.append(
+            _Template(
+                {tensor.name: tensor.shape for tensor in tensors(network)},
+                next((n for n, x in names[::-1] if x is last), names[-1][0]),
+                next((n for n, x in names if isinstance(x, nnx.Conv)), ""),
+                layers is not None,
             )
+        )
         return 0
 
     jax.eval_shape(build)
-    return result[0] if result else None
+    return result[0]
 
 
 class _ConstantStream(nnx.RngStream):

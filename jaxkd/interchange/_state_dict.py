@@ -1,6 +1,6 @@
 """Convert a network's arrays to a PyTorch state dict, and back."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +8,17 @@ import numpy as np
 from flax import nnx
 
 from jaxkd._errors import InvalidInputError
-from jaxkd.interchange._layout import BATCHES, tensors
+from jaxkd.interchange._layout import BATCHES, Tensor, tensors
+from jaxkd.interchange._select import aligned
 
 _MAX_NAMES = 3  # Number of names of each kind in a message.
 
 
 def load_state_dict(network: nnx.Module, state: Mapping[str, np.ndarray]) -> None:
-    """Load a PyTorch state dict into a network, in place.
+    """Load a state dict into a network, in place.
+
+    Names and layout are those of :func:`to_state_dict`. A prefix that all names share,
+    such as ``model.``, is removed if the network's names do not have it.
 
     Each tensor is used exactly once, and all shapes are checked before any array is
     changed. Kernels are transposed from ``[out, in, height, width]`` to
@@ -29,15 +33,14 @@ def load_state_dict(network: nnx.Module, state: Mapping[str, np.ndarray]) -> Non
     serve averages without momentum only. They may be absent.
 
     Args:
-        network: Network with a method ``torch_layers()``, such as those of
-            :mod:`jaxkd.models`. It is updated in place and may be abstract
+        network: A network. It is updated in place and may be abstract
             (``nnx.eval_shape``).
         state: Result of :func:`jaxkd.interchange.read_state_dict`.
 
     Raises:
         InvalidInputError: If a tensor is missing, left over, has another shape, is not
-            floating point or is not finite. One message names the first few of all
-            problems.
+            floating point, is not finite or too large for the network's dtype, or is a
+            negative variance. One message names the first few of all problems.
 
     Example:
         >>> from flax import nnx
@@ -52,6 +55,7 @@ def load_state_dict(network: nnx.Module, state: Mapping[str, np.ndarray]) -> Non
         True
     """
     wanted = tensors(network)
+    state = aligned(state, [tensor.name for tensor in wanted])
     differences = compare({tensor.name: tensor.shape for tensor in wanted}, state)
     if differences:
         raise InvalidInputError(
@@ -59,7 +63,7 @@ def load_state_dict(network: nnx.Module, state: Mapping[str, np.ndarray]) -> Non
             argument="state",
         )
     used = [tensor for tensor in wanted if tensor.variable is not None]
-    _check_values({tensor.name: state[tensor.name] for tensor in used})
+    _check_values(used, state)
     for tensor in used:
         variable = tensor.variable
         assert variable is not None  # For the type checker.
@@ -74,15 +78,19 @@ def to_state_dict(network: nnx.Module) -> dict[str, np.ndarray]:
     ``load_state_dict(strict=True)`` accepts it. The counts ``num_batches_tracked`` are
     zero, because jaxkd's networks do not count batches.
 
+    A network without a method ``torch_layers()`` has no names in PyTorch. Its arrays
+    are returned under their names in Flax, such as ``layers.0.kernel``, and in Flax's
+    layout.
+
     Args:
-        network: Network with a method ``torch_layers()``, such as those of
-            :mod:`jaxkd.models`.
+        network: A network.
 
     Returns:
         Contiguous copies of the arrays, in the network's dtypes.
 
     Raises:
-        InvalidInputError: If the network has no PyTorch names.
+        InvalidInputError: If the network's ``torch_layers()`` do not name each array
+            once.
 
     Example:
         >>> from flax import nnx
@@ -123,22 +131,39 @@ def compare(
     )
 
 
-def _check_values(state: Mapping[str, np.ndarray]) -> None:
-    typed = [
-        f"{name} ({array.dtype})"
-        for name, array in state.items()
-        if not jnp.issubdtype(array.dtype, jnp.floating)
-    ]
-    if typed:
-        raise InvalidInputError(
-            f"weights must be floating point, got {_few(typed)}", argument="state"
-        )
-    broken = [name for name, array in state.items() if not np.isfinite(array).all()]
-    if broken:
-        raise InvalidInputError(
-            f"weights must be finite; {len(broken)} are not: {_few(broken)}",
-            argument="state",
-        )
+def _check_values(used: Sequence[Tensor], state: Mapping[str, np.ndarray]) -> None:
+    """Check that the values can be weights of the network."""
+    wrong: dict[str, list[str]] = {
+        "typed": [],
+        "finite": [],
+        "large": [],
+        "negative": [],
+    }
+    for tensor in used:
+        array, dtype = state[tensor.name], tensor.dtype
+        if not jnp.issubdtype(dtype, jnp.floating):
+            continue
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            wrong["typed"].append(f"{tensor.name} ({array.dtype})")
+        elif not np.isfinite(array).all():
+            wrong["finite"].append(tensor.name)
+        elif np.abs(array).max(initial=0) > float(jnp.finfo(dtype).max):
+            wrong["large"].append(f"{tensor.name} ({np.abs(array).max():.2g})")
+        elif tensor.is_variance and array.min(initial=0) < 0:
+            wrong["negative"].append(f"{tensor.name} ({array.min():.2g})")
+    says = {
+        "typed": "weights must be floating point, got {names}; convert them before you "
+        "save them, for instance by model.float()",
+        "finite": "weights must be finite; {count} are not: {names}",
+        "large": "weights must fit into the network's dtype; {count} do not: {names}",
+        "negative": "variances must not be negative; {count} are: {names}",
+    }
+    for kind, names in wrong.items():
+        if names:
+            raise InvalidInputError(
+                says[kind].format(count=len(names), names=_few(names)),
+                argument="state",
+            )
 
 
 def _few(names: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from jaxkd.models._mobilenet_v2 import MobileNetV2 as MobileNetV2
 from jaxkd.models._output import ModelOutput as ModelOutput
 from jaxkd.models._registry import build as build
 from jaxkd.models._registry import names as names
+from jaxkd.models._registry import published_image_size as published_image_size
 from jaxkd.models._residual import BasicBlock as BasicBlock
 from jaxkd.models._residual import Bottleneck as Bottleneck
 from jaxkd.models._resnet import ResNet as ResNet

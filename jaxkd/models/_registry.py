@@ -175,6 +175,15 @@ _MODELS: dict[str, _Constructor] = {
 }
 
 
+# Networks that were made for ImageNet. All others were made for CIFAR.
+_LARGE_IMAGES = ("resnet18", "resnet34", "resnet50", "vit_ti", "vit_s")
+
+
+def published_image_size(name: str) -> int:
+    """Return the height and width of the images that a network was made for."""
+    return 224 if name in _LARGE_IMAGES else 32
+
+
 def names() -> tuple[str, ...]:
     """Return the names of all networks that :func:`build` can build."""
     return tuple(_MODELS)

@@ -12,6 +12,7 @@ import optax
 from jaxkd.data import Split, Streamed, padded_batches
 from jaxkd.training._devices.placement import ONE_DEVICE, Placement
 from jaxkd.training._step.frozen import Apply, FrozenNetwork
+from jaxkd.training._step.verify import verify_inference_mode
 
 Totals = tuple[np.ndarray, np.ndarray]
 """The number of correct predictions, and the sum of the cross-entropies in nats."""
@@ -34,7 +35,13 @@ class Evaluation(NamedTuple):
 def evaluate(
     network: FrozenNetwork, split: Split, *, batch_size: int = 256
 ) -> Evaluation:
-    """Compute accuracy and cross-entropy of a frozen network on a whole split."""
+    """Compute accuracy and cross-entropy of a frozen network on a whole split.
+
+    Raises:
+        InvalidInputError: If the network is one of yours and not in inference mode.
+    """
+    images = split.images
+    verify_inference_mode(network, tuple(images.shape[1:]), images.dtype)
     return make_evaluator(network.apply, split, batch_size=batch_size)(
         network.variables
     )

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
+from flax import linen, nnx
 
+from jaxkd._errors import InvalidInputError, InvalidTypeError
+from jaxkd._messages import say
 from jaxkd.data import (
     Augmentation,
     ImageDataset,
@@ -18,6 +20,7 @@ from jaxkd.data import (
     steps_per_epoch,
 )
 from jaxkd.distillers import Distiller, Spec
+from jaxkd.models._mode import mode_arguments
 from jaxkd.training._state import (
     LoopState,
     Metrics,
@@ -30,6 +33,7 @@ from jaxkd.training._step import (
     FrozenNetwork,
     check_output,
     freeze,
+    freeze_teacher,
     init_train_state,
     make_learn,
     make_prepare,
@@ -37,6 +41,7 @@ from jaxkd.training._step import (
 )
 from jaxkd.training._step.moving_average import begin_average, with_moving_average
 from jaxkd.training._step.step import Learn
+from jaxkd.training._step.verify import verify_inference_mode
 
 Build = Callable[[nnx.Rngs], nnx.Module]
 
@@ -51,6 +56,7 @@ class Experiment:
         batch_size: Examples in a batch.
         epoch_steps: Batches in an epoch.
         normalization: The normalization of the student's images.
+        teacher: The frozen teacher, or None.
         pretraining_epochs: Length of the pretraining stage; 0 without one.
         max_skipped: How many steps in a row may be skipped.
         frozen: The student in inference mode, for any variables.
@@ -68,20 +74,25 @@ class Experiment:
         optimizer: optax.GradientTransformation,
         pretraining_optimizer: optax.GradientTransformation | None,
         batch_size: int,
-        teacher: FrozenNetwork | None,
+        teacher: FrozenNetwork | nnx.Module | None,
         normalization: Normalization | None,
         augmentation: Augmentation | None,
         max_skipped: int,
         ema_decay: float | None,
     ):
+        self.dataset = dataset
+        build = _checked(build)
         if normalization is None:
             normalization = channel_statistics(dataset.train.images)
+        if teacher is not None:
+            teacher = _frozen(teacher, normalization)
+            self._verify(teacher, "teacher")
         if augmentation is None:
             augmentation = dataset.augmentation
-        self.dataset, self.batch_size = dataset, batch_size
+        self.batch_size = batch_size
         self.epoch_steps = steps_per_epoch(len(dataset.train.labels), batch_size)
         self.normalization, self.max_skipped = normalization, max_skipped
-        self._distiller, self._teacher = distiller, teacher
+        self._distiller, self.teacher = distiller, teacher
         self._ema_decay = ema_decay
         self._build = build
         self._spec = self._describe(build)
@@ -92,6 +103,7 @@ class Experiment:
         module = nnx.eval_shape(lambda: self._build(nnx.Rngs(0)))
         self._graphdef = nnx.graphdef(module)
         self.frozen = freeze(module, normalization)
+        self._verify(self._student_to_verify(), "student")
 
         self.prepare = make_prepare(distiller, teacher, normalization, augmentation)
         self._optimizer = self._first_optimizer = optimizer
@@ -102,15 +114,31 @@ class Experiment:
             self._first_optimizer = pretraining_optimizer or optimizer
             self.learn_first = self._make_learn(self._first_optimizer, pretraining=True)
 
+    def _verify(self, network: FrozenNetwork, role: str) -> None:
+        """Check that a network of the user's is in inference mode."""
+        stored = self.dataset.train.images
+        shape = tuple(stored.shape[1:])
+        verify_inference_mode(network, shape, stored.dtype, role=role)
+
+    def _student_to_verify(self) -> FrozenNetwork:
+        """Return the frozen student; ``apply`` builds it with new variables."""
+
+        def apply(variables, images):
+            del variables
+            return freeze(self._build(nnx.Rngs(0)), self.normalization)(images)
+
+        return self.frozen._replace(apply=apply, variables=None)
+
     def _describe(self, build: Build) -> Spec:
         """Find the abstract outputs of both networks; nothing is computed."""
-        stored, teacher = self.dataset.train.images, self._teacher
+        stored, teacher = self.dataset.train.images, self.teacher
         images = jax.ShapeDtypeStruct(
             (self.batch_size, *stored.shape[1:]), stored.dtype
         )
 
         def student_output(module, images):
-            output = module(normalize(images, self.normalization))
+            arguments = mode_arguments(module, train=True)
+            output = module(normalize(images, self.normalization), **arguments)
             return check_output(output, f"the student ({type(module).__name__})")
 
         module = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
@@ -181,7 +209,7 @@ class Experiment:
         ]
 
         def metrics(train: TrainState, examples: Examples) -> Metrics:
-            variables = None if self._teacher is None else self._teacher.variables
+            variables = None if self.teacher is None else self.teacher.variables
             lesson = self.prepare(train.data_key, train.step, variables, examples)
             return learn(train, lesson)[1]
 
@@ -191,3 +219,66 @@ class Experiment:
         return LoopState(
             train, Monitor(zeros, never, zeros, skipped if self.max_skipped else ())
         )
+
+
+def _checked(build: Build) -> Build:
+    """Return the builder with checks of what it returns.
+
+    Raises:
+        InvalidInputError: If a network is given in place of its builder.
+        InvalidTypeError: If the builder is not a function.
+    """
+    kind = type(build).__name__
+    remedy = "a function of nnx.Rngs that returns a new Flax NNX module, such as "
+    if isinstance(build, nnx.Module | linen.Module | FrozenNetwork):
+        raise InvalidInputError(
+            f"build must be {remedy}lambda rngs: {kind}(..., rngs=rngs), got a "
+            f"{kind} that is built already. The function is called with the seed of "
+            "each run. To begin every run with the weights of this network, pass "
+            "lambda rngs: network.",
+            argument="build",
+        )
+    if not callable(build):
+        raise InvalidTypeError(
+            f"build must be {remedy}lambda rngs: Network(rngs=rngs), got {kind}",
+            argument="build",
+        )
+
+    def checked(rngs: nnx.Rngs) -> nnx.Module:
+        module = build(rngs)
+        if not isinstance(module, nnx.Module):
+            raise InvalidTypeError(
+                f"build must return a Flax NNX module, got {type(module).__name__}; "
+                "wrap a Linen module with models.from_linen",
+                argument="build",
+            )
+        return module
+
+    return checked
+
+
+def _frozen(
+    teacher: FrozenNetwork | nnx.Module, normalization: Normalization
+) -> FrozenNetwork:
+    """Return a frozen teacher; freeze a module with the student's normalization.
+
+    Raises:
+        InvalidTypeError: If it is neither.
+    """
+    if isinstance(teacher, FrozenNetwork):
+        return teacher
+    if not isinstance(teacher, nnx.Module):
+        raise InvalidTypeError(
+            "teacher must be a frozen network or a Flax NNX module, got "
+            f"{type(teacher).__name__}. Pass training.freeze_teacher(network, "
+            "normalization); for a run folder, network and normalization are the "
+            "attributes module and normalization of runs.load_run(folder).",
+            argument="teacher",
+        )
+    mean, std = (" ".join(f"{x:.4g}" for x in np.asarray(y)) for y in normalization)
+    say(
+        f"the teacher ({type(teacher).__name__}) is frozen with the student's "
+        f"normalization: mean {mean}, std {std}. If it was trained with another, pass "
+        "teacher=training.freeze_teacher(network, normalization)."
+    )
+    return freeze_teacher(teacher, normalization)

@@ -13,7 +13,7 @@ from jaxkd.training._program import Program
 from jaxkd.training._progress import FitProgress
 from jaxkd.training._records import Record, add_to, epoch_means
 from jaxkd.training._stage import Stage
-from jaxkd.training._state import LoopState
+from jaxkd.training._state import LoopState, check_not_donated
 from jaxkd.training._storage.checkpoints import Checkpoints
 from jaxkd.training._storage.saver import Saver
 
@@ -74,11 +74,13 @@ def fit(
         count once for each student.
 
     Raises:
+        InvalidInputError: If ``loop`` was given to this function before.
         DivergenceError: If a loss, or a parameter that would be saved, is not finite.
             Checkpoints only hold states before that.
         Interrupted: If ``stop`` returned True before the last step.
     """
     _checks.check_at_least(1, epochs=epochs, evaluate_every=evaluate_every)
+    check_not_donated(loop)
     run = Run(program, loop, epochs, history)
     saver = Saver(checkpoints, run.step)
     run.kept = saver.kept

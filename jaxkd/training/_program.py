@@ -22,7 +22,7 @@ from jaxkd.training._devices.processes import meet
 from jaxkd.training._evaluate import Evaluation
 from jaxkd.training._experiment import Build, Experiment
 from jaxkd.training._stage import Stage, make_steps
-from jaxkd.training._state import LoopState
+from jaxkd.training._state import LoopState, check_not_donated
 from jaxkd.training._step import FrozenNetwork
 from jaxkd.training._step.moving_average import check_decay
 from jaxkd.training._trials import Strategy, choose_strategy
@@ -62,6 +62,7 @@ class Program:
 
     def begin_training(self, loop: LoopState) -> LoopState:
         """Return the state between pretraining and training: a new optimizer state."""
+        check_not_donated(loop)
         return self.strategy.begin(loop)
 
     def stage(self, step: int) -> Stage:
@@ -80,6 +81,7 @@ class Program:
 
     def spread(self, loop: LoopState) -> Any:
         """Return the state as ``advance`` takes it. The given one may be deleted."""
+        check_not_donated(loop)
         return self.strategy.spread(loop)
 
     def gather(self, state: Any) -> LoopState:
@@ -101,10 +103,12 @@ class Program:
         This and :meth:`student` read the student that is trained. Pass them
         :func:`averaged` of the state to read its moving average.
         """
+        check_not_donated(loop)
         return self.strategy.evaluate(loop)
 
     def student(self, loop: LoopState, trial: int = 0) -> nnx.Module:
         """Return the network of a student, with copies of its variables."""
+        check_not_donated(loop)
         return self.experiment.student(self.strategy.take(loop, trial).train)
 
     @property
@@ -146,7 +150,7 @@ def compile_program(
     optimizer: optax.GradientTransformation,
     pretraining_optimizer: optax.GradientTransformation | None = None,
     batch_size: int = 64,
-    teacher: FrozenNetwork | None = None,
+    teacher: FrozenNetwork | nnx.Module | None = None,
     normalization: Normalization | None = None,
     augmentation: Augmentation | None = None,
     steps_per_call: int | None = None,
@@ -172,7 +176,8 @@ def compile_program(
         batch_size: Examples in a batch. The last batch of an epoch is filled up with
             the epoch's first examples.
         teacher: The frozen teacher (:func:`freeze_teacher`), if the distiller needs
-            one.
+            one. A module is frozen with the student's normalization; a message on
+            stderr says so.
         normalization: The normalization of the student's images. By default it is that
             of the training set.
         augmentation: The augmentation of both networks' images. By default it is the
@@ -204,9 +209,12 @@ def compile_program(
         The compiled functions.
 
     Raises:
-        ValueError: If the batch is larger than the dataset, a network's output is not
-            a valid ``ModelOutput``, the mesh does not divide the batch and the trials
-            evenly, or a setting is out of range. Errors of the distiller come later:
+        ValueError: If the batch is larger than the dataset, ``build`` is a network
+            instead of a function, a network's output is not a valid ``ModelOutput``, a
+            network of yours is not in inference mode when it teaches or is evaluated
+            (its answer for an image depends on the others of the batch), the mesh does
+            not divide the batch and the trials evenly, or a setting is out of range.
+            Errors of the distiller come later:
             :meth:`Program.start` raises them if the distiller does not support these
             networks or labels.
     """
@@ -241,7 +249,8 @@ def compile_program(
         batches = StreamedBatches(dataset.train, batch_size, placement, steps_per_call)
     else:
         batches = ResidentBatches(dataset.train, batch_size, placement)
-    teacher_variables = None if teacher is None else placement.put(teacher.variables)
+    frozen = experiment.teacher
+    teacher_variables = None if frozen is None else placement.put(frozen.variables)
 
     def stage(learn) -> Stage:
         steps = make_steps(

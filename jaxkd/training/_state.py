@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
+from jaxkd._errors import InvalidInputError
+
 PyTree = Any
 Metrics = dict[str, Array]
 
@@ -73,6 +75,21 @@ class LoopState(NamedTuple):
 
     train: TrainState
     monitor: Monitor
+
+
+def check_not_donated(loop: LoopState) -> None:
+    """Raise if the state's arrays were given away to training.
+
+    Raises:
+        InvalidInputError: If an array is deleted.
+    """
+    if any(getattr(x, "is_deleted", bool)() for x in jax.tree.leaves(loop)):
+        raise InvalidInputError(
+            "loop has been used up: fit donates the arrays of the state it is given. "
+            "Use the state that fit returned, as in `loop, history = fit(program, "
+            "loop, ...)`, or begin again with program.start(seed).",
+            argument="loop",
+        )
 
 
 def data_key_of(key: PRNGKeyArray) -> PRNGKeyArray:

@@ -6,13 +6,15 @@ import sys
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from cli_arguments import distill_arguments
 from flax import nnx
+from model_support import quickly_built
 from support import assert_bitwise_equal
 from torch_support import as_numpy, logits, resnet8
 
-from jaxkd import cli, interchange, runs, training
+from jaxkd import cli, interchange, models, runs, training
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -99,6 +101,99 @@ def test_color_images_get_the_published_normalization(tmp_path, capsys):
     assert "--dataset" in refusal_of_evaluate(tmp_path / "t", capsys)
 
 
+def test_the_default_normalization_is_said_aloud_for_other_classes(tmp_path, capsys):
+    path = tmp_path / "teacher.pt"
+    torch.save(resnet8(classes=5, channels=3).state_dict(), path)
+    cli.main(["convert", str(path), "--model", "resnet8", "--out", str(tmp_path / "t")])
+    assert "those of CIFAR-100 are used" in capsys.readouterr().err
+
+
+def resnet18_state():
+    """The tensors of a published resnet18 of 4 classes and 8 channels."""
+    facts = {"num_classes": 4, "image_shape": (32, 32, 3), "width": 8}
+    build = lambda rngs: models.build("resnet18", **facts, rngs=rngs)
+    return interchange.to_state_dict(quickly_built(build))
+
+
+IMAGENET = ("--mean", "0.485", "0.456", "0.406", "--std", "0.229", "0.224", "0.225")
+
+
+def test_what_a_network_for_imagenet_was_trained_with_is_asked_for(tmp_path, capsys):
+    path, out = tmp_path / "resnet18.safetensors", tmp_path / "out"
+    safetensors.numpy.save_file(resnet18_state(), path)
+    common = (path, "--model", "resnet18", "--width", "8", "--out", out)
+    line = refusal(capsys, *common)
+    assert "--image-size, --mean and --std are required for images of 3 ch" in line
+    assert "--image-size is required" in refusal(capsys, *common, *IMAGENET)
+    assert "--mean and --std are" in refusal(capsys, *common, "--image-size", "64")
+    assert not out.exists()
+    cli.main(["convert", *map(str, common), *IMAGENET, "--image-size", "64"])
+    assert runs.load_network(out).network.image_shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    "name, text, says",
+    [
+        ("names.txt", "ape\nbee\ncat\ndog\n", None),
+        ("names.json", '["ape", "bee", "cat", "dog"]', None),
+        ("names.txt", "\ufeffape\r\nbee\r\ncat\r\ndog", None),
+        ("names.txt", "ape\nbee\ncat\n", "has 3 names, but the network has 4 classes"),
+        ("names.txt", "ape\nbee\ncat\nape\n", "has the name 'ape' twice"),
+        ("names.txt", "ape\n\ncat\ndog\n", "has an empty name"),
+        ("names.json", '{"ape": 0}', "must contain a list of strings"),
+        ("names.json", "[1, 2, 3, 4]", "must contain a list of strings"),
+        ("names.json", "[", "must be text in UTF-8 or a JSON list"),
+        ("names.txt", b"\xff\xfe", "must be text in UTF-8"),
+        (".", None, "is not a file"),
+    ],
+)
+def test_class_names_come_from_a_file(tmp_path, checkpoint, capsys, name, text, says):
+    path, out = tmp_path / name, tmp_path / "run"
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    arguments = [checkpoint, *CHANNEL, "--class-names", path, "--out", out]
+    if says is not None:
+        assert says in refusal(capsys, *arguments)
+        assert not out.exists()
+        return
+    cli.main(["convert", *map(str, arguments)])
+    assert runs.load_network(out).class_names == ("ape", "bee", "cat", "dog")
+
+
+def test_one_of_two_networks_is_chosen_and_its_names_are_changed(tmp_path, capsys):
+    ours, theirs = resnet8().state_dict(), resnet8(classes=5).state_dict()
+    for state in (ours, theirs):
+        for name in ("weight", "bias"):
+            state[f"head.{name}"] = state.pop(f"fc.{name}")
+        state["stem.weight"] = state.pop("conv1.weight")
+    path, out = tmp_path / "both.pth", tmp_path / "out"
+    torch.save({"model": theirs, "ema": ours, "epoch": 3}, path)
+    assert "contains 2 state dicts: model (" in refusal(capsys, path, "--out", out)
+    names = ["--rename", "head.", "fc.", "--rename", "stem.", "conv1."]
+    key = ["--key", "ema", *CHANNEL, "--model", "resnet8"]
+    cli.main(["convert", str(path), "--out", str(out), *key, *names])
+    back = interchange.to_state_dict(runs.load_network(out).module)
+    np.testing.assert_array_equal(back["fc.weight"], ours["head.weight"].numpy())
+
+
+def test_nothing_is_left_behind_if_the_run_cannot_be_written(
+    tmp_path, checkpoint, capsys, monkeypatch
+):
+    def fail(self, *arguments, **settings):
+        del self, arguments, settings
+        (out / "checkpoints").mkdir()
+        raise OSError("no space left on device")
+
+    out = tmp_path / "run"
+    monkeypatch.setattr(training.Checkpoints, "save_network", fail)
+    line = refusal(capsys, checkpoint, *CHANNEL, "--out", out)
+    assert "no space left" in line
+    assert not out.exists()
+    out.mkdir()
+    refusal(capsys, checkpoint, *CHANNEL, "--out", out)
+    assert not list(out.iterdir())
+
+
 def test_color_images_of_another_size_have_no_normalization_by_default(
     tmp_path, capsys
 ):
@@ -122,18 +217,16 @@ def refusal_of_evaluate(run, capsys):
     [
         ([], "--mean and --std are required for images of 1 channels"),
         (["--mean", "0.5"], "must be given together"),
-        (
-            ["--mean", "0.5", "0.5", "--std", "1"],
-            "--mean must be one finite number per",
-        ),
-        (
-            ["--mean", "nan", "--std", "1"],
-            "--mean must be one finite number per",
-        ),
+        (["--mean", "0.5", "0.5", "--std", "1"], "--mean must have one number for"),
+        (["--mean", "nan", "--std", "1"], "--mean must lie in 0 to 1"),
         (["--mean", "0.5", "--std", "0"], "--std must be positive"),
+        (["--mean", "120", "--std", "60"], "divide by 255: 0.4706"),
+        (["--key", "ema"], "key 'ema' is not a state dict of the file. It contains"),
+        (["--rename", "conv9.", "conv1."], "'conv9.' is not the beginning of any name"),
+        (["--rename", "conv1.", "bn1."], "rename gives two tensors the name 'bn1.w"),
         (["--model", "resnet21"], "unknown model 'resnet21'; did you mean"),
         (["--model", "resnet14"], "does not fit resnet14"),
-        (["--model", "mlp"], "has published names"),
+        (["--model", "mlp"], "none of mlp has"),
         (["--width", "0"], "--width must be at least 1, got 0"),
         (["--image-size", "0"], "--image-size must be at least 1"),
         (["--model", "resnet8", "--image-size", "4"], "at least 8x8 pixels"),

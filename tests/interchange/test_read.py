@@ -52,7 +52,7 @@ def test_a_state_dict_is_read_from_all_known_wrappers(tmp_path, state, zipped, w
     assert_same(interchange.read_state_dict(path), state)
 
 
-@pytest.mark.parametrize("name", ["t.pt", "t.ckpt", "t.pth.tar", "T.PTH"])
+@pytest.mark.parametrize("name", ["t.pt", "t.ckpt", "t.pth.tar", "t.bin", "T.PTH"])
 def test_all_supported_suffixes_are_read(tmp_path, state, name):
     assert_same(interchange.read_state_dict(save(state, tmp_path / name)), state)
 

@@ -174,6 +174,7 @@ def test_the_error_lists_all_differences_and_the_network_is_unchanged():
         (np.full(4, np.nan, np.float32), "finite; 1 are not: fc.bias"),
         (np.array([0, 1, np.inf, 0], np.float32), "finite; 1 are not: fc.bias"),
         (np.zeros(4, np.int64), r"floating point, got fc.bias \(int64\)"),
+        (np.full(4, 1e39), r"dtype; 1 do not: fc.bias \(1e\+39\)"),
     ],
 )
 def test_weights_that_are_not_finite_floats_raise(array, says):
@@ -183,10 +184,43 @@ def test_weights_that_are_not_finite_floats_raise(array, says):
         interchange.load_state_dict(build_resnet8(), state)
 
 
-def test_a_network_without_published_names_raises():
-    network = models.MLP(4, (3,), num_classes=2, rngs=nnx.Rngs(0))
-    with pytest.raises(InvalidInputError, match=r"torch_layers\(\) .*; MLP has none"):
-        interchange.to_state_dict(network)
+def test_a_negative_variance_raises():
+    state = interchange.to_state_dict(build_resnet8())
+    state["bn1.running_var"] = -state["bn1.running_var"]
+    with pytest.raises(InvalidInputError, match=r"negative; 1 are: bn1\.running_var"):
+        interchange.load_state_dict(build_resnet8(), state)
+
+
+class Buffered(nnx.Module):
+    """No names in PyTorch, every kind of variable, and random numbers."""
+
+    def __init__(self, seed=0):
+        rngs = nnx.Rngs(seed)
+        self.parts = nnx.List(
+            [nnx.Linear(2, 3, rngs=rngs), nnx.BatchNorm(3, rngs=rngs)]
+        )
+        self.table = nnx.Variable(rngs.normal((2,)))
+        self.count = nnx.Variable(jnp.array(seed, jnp.int32))
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+
+def test_a_network_without_published_names_has_its_names_in_flax():
+    state = interchange.to_state_dict(Buffered(3))
+    assert set(state) == {
+        *("parts.0.kernel", "parts.0.bias", "table", "count"),
+        *(f"parts.1.{name}" for name in ("scale", "bias", "mean", "var")),
+    }
+    other = Buffered()
+    interchange.load_state_dict(other, state)
+    chex.assert_trees_all_equal(interchange.to_state_dict(other), state, strict=True)
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net.", "backbone.", "model.module.x."])
+def test_a_prefix_that_all_names_share_is_removed_when_loading(prefix):
+    state = interchange.to_state_dict(Buffered(3))
+    other = Buffered()
+    interchange.load_state_dict(other, {prefix + n: x for n, x in state.items()})
+    chex.assert_trees_all_equal(interchange.to_state_dict(other), state, strict=True)
 
 
 class Forgetful(Layers):

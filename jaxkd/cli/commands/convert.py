@@ -1,9 +1,13 @@
 """``jaxkd convert``."""
 
+import contextlib
 import dataclasses
 import hashlib
-import math
+import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,31 +16,34 @@ from flax import nnx
 from jaxkd import interchange, models, runs
 from jaxkd._checks import check_at_least
 from jaxkd._errors import InvalidInputError, unknown_name
+from jaxkd._messages import say
 from jaxkd.cli._console import Console
 from jaxkd.cli._options import Convert
 from jaxkd.data import Normalization
+from jaxkd.data._normalize import check_normalization
 
-# Size and normalization of the images that the published networks train on.
-_CIFAR_SIZE = 32
+# Size, classes and normalization of the images that the published networks train on.
+_CIFAR_SIZE, _CIFAR_CLASSES = 32, 100
 _CIFAR100 = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 
 
 def run(options: Convert, arguments: list[str]) -> None:
     """Convert a checkpoint into a run folder; write nothing before all is checked."""
     runs.check_out(options.out, resume=False)
-    check_at_least(1, image_size=options.image_size)
-    if options.width is not None:
-        check_at_least(1, width=options.width)
-    if options.model is not None and options.model not in models.names():
-        raise unknown_name("model", options.model, models.names())
-    state = interchange.read_state_dict(options.checkpoint)
+    _check_options(options)
     try:
-        network, module = _load(options, state)
+        state = interchange.read_state_dict(options.checkpoint, key=options.key)
+        state = interchange.rename(state, options.rename)
+        header = interchange.read_metadata(options.checkpoint)
+        options = _completed(options, header)
+        network, module = _load(options, state, header)
     except InvalidInputError as error:
-        raise InvalidInputError(
-            f"{options.checkpoint}: {error}", argument=error.argument
-        ) from None
-    normalization = _normalization(options, network.image_shape[-1])
+        name = (
+            "" if str(options.checkpoint) in str(error) else f"{options.checkpoint}: "
+        )
+        raise InvalidInputError(f"{name}{error}", argument=error.argument) from None
+    normalization = _normalization(options, network)
+    names = _class_names(options, network.num_classes, header)
 
     config = runs.make_config(
         dataclasses.asdict(options),
@@ -46,9 +53,11 @@ def run(options: Convert, arguments: list[str]) -> None:
         None,
         normalization,
     )
+    config["class_names"] = names
     digest = _sha256(options.checkpoint)
     config["source"] = {"file": options.checkpoint.name, "sha256": digest}
-    runs.save_network(options.out, config, module, {"history": []})
+    with _removed_on_error(options.out):
+        runs.save_network(options.out, config, module, {"history": []})
     parameters = sum(x.size for x in jax.tree.leaves(nnx.state(module, nnx.Param)))
     mean, std = (" ".join(f"{x:g}" for x in np.asarray(y)) for y in normalization)
     Console().tell(
@@ -59,57 +68,192 @@ def run(options: Convert, arguments: list[str]) -> None:
     )
 
 
+def _check_options(options: Convert) -> None:
+    """Check what can be checked before the file is read."""
+    for name in ("image_size", "width"):
+        value = getattr(options, name)
+        if value is not None:
+            check_at_least(1, **{name: value})
+    if options.model is not None and options.model not in models.names():
+        raise unknown_name("model", options.model, models.names())
+    if (options.mean is None) != (options.std is None):
+        raise InvalidInputError(
+            "--mean and --std must be given together",
+            argument="mean" if options.mean is None else "std",
+        )
+
+
 def _load(
-    options: Convert, state: dict[str, np.ndarray]
+    options: Convert, state: dict[str, np.ndarray], header: dict[str, Any]
 ) -> tuple[runs.NetworkConfig, nnx.Module]:
-    """Recognize the network of a state dict, and load the state dict into it."""
-    found = interchange.recognize(
-        state,
-        among=None if options.model is None else (options.model,),
-        width=options.width,
-        image_size=options.image_size,
-    )
-    network = runs.NetworkConfig(
-        model=found.name,
-        width=options.width,
-        compute_dtype="float32",
-        num_classes=found.num_classes,
-        image_shape=(options.image_size, options.image_size, found.in_channels),
-    )
-    module = nnx.eval_shape(lambda: network.build(nnx.Rngs(0)))
+    """Find the network of a state dict, and load the state dict into it."""
+    given = (options.model, options.width, options.image_size)
+    if header and given == (None, None, None):
+        network = _described(header)
+    else:
+        network = _recognized(options, state)
+    module = network.abstract()
     interchange.load_state_dict(module, state)
     return network, module
 
 
-def _normalization(options: Convert, channels: int) -> Normalization:
+def _completed(options: Convert, header: dict[str, Any]) -> Convert:
+    """Take the normalization from the header of a file of `jaxkd export`."""
+    if options.mean is not None or "normalization" not in header:
+        return options
+    try:
+        mean, std = (header["normalization"][name] for name in ("mean", "std"))
+        mean, std = tuple(map(float, mean)), tuple(map(float, std))
+    except (KeyError, TypeError, ValueError):
+        raise _bad_header("its normalization has no numbers mean and std") from None
+    return dataclasses.replace(options, mean=mean, std=std)
+
+
+def _described(header: dict[str, Any]) -> runs.NetworkConfig:
+    """Return the network that the header of a file of `jaxkd export` describes."""
+    model, shape = header.get("model"), header.get("image_shape")
+    width, features = header.get("width"), header.get("reused_features")
+    classes: Any = header.get("num_classes")
+    if not isinstance(model, str) or model not in models.names():
+        raise _bad_header(f"it names the unknown model {model!r}")
+    if not isinstance(shape, list) or len(shape) != 3:
+        raise _bad_header(f"its image_shape must be three numbers, got {shape!r}")
+    numbers = [classes, *shape, *(x for x in (width, features) if x is not None)]
+    if not all(type(x) is int and x > 0 for x in numbers):
+        raise _bad_header(f"its sizes must be positive integers, got {numbers}")
+    rows, columns, channels = shape
+    return runs.NetworkConfig(
+        model=model,
+        width=width,
+        compute_dtype="float32",
+        num_classes=classes,
+        image_shape=(rows, columns, channels),
+        reused_features=features,
+    )
+
+
+def _bad_header(problem: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"the header of the file is damaged: {problem}; export the network again",
+        argument="checkpoint",
+    )
+
+
+def _recognized(options: Convert, state: dict[str, np.ndarray]) -> runs.NetworkConfig:
+    """Recognize the network by its tensors, and check what its images are."""
+    among = None if options.model is None else (options.model,)
+    size = _CIFAR_SIZE if options.image_size is None else options.image_size
+    found = interchange.recognize(
+        state, among=among, width=options.width, image_size=size
+    )
+    _require_images(options, found)
+    return runs.NetworkConfig(
+        model=found.name,
+        width=options.width,
+        compute_dtype="float32",
+        num_classes=found.num_classes,
+        image_shape=(size, size, found.in_channels),
+    )
+
+
+def _require_images(options: Convert, found: interchange.Recognized) -> None:
+    """Raise if the images of a network are neither given nor those of CIFAR."""
+    small = models.published_image_size(found.name) == _CIFAR_SIZE
+    size = options.image_size or (_CIFAR_SIZE if small else None)
+    missing = [] if size else ["image_size"]
+    cifar = small and size == _CIFAR_SIZE and found.in_channels == 3
+    if options.mean is None and not cifar:
+        missing += ["mean", "std"]
+    if missing:
+        listed = {
+            "image_size": "--image-size is",
+            "mean": "--mean and --std are",
+            "both": "--image-size, --mean and --std are",
+        }["both" if len(missing) == 3 else missing[0]]
+        raise InvalidInputError(
+            f"{listed} required for images of {found.in_channels} channels and size "
+            f"{size or 'unknown'}: give the values that the network ({found.name}) was "
+            "trained with, --mean and --std for images in 0 to 1",
+            argument=missing[0],
+        )
+    if options.mean is None and found.num_classes != _CIFAR_CLASSES:
+        say(
+            "warning: --mean and --std are not given: those of CIFAR-100 are used, for "
+            f"images of {_CIFAR_SIZE}x{_CIFAR_SIZE}. The network has "
+            f"{found.num_classes} classes; if it was trained on other images, convert "
+            "it again with their values"
+        )
+
+
+def _normalization(options: Convert, network: runs.NetworkConfig) -> Normalization:
     """Return the normalization of the options, or the published one of CIFAR-100."""
     mean, std = options.mean, options.std
-    if mean is None and std is None:
-        if channels != 3 or options.image_size != _CIFAR_SIZE:
-            raise InvalidInputError(
-                f"--mean and --std are required for images of {channels} channels and "
-                f"size {options.image_size}: give the values the network was trained "
-                "with, one number per channel",
-                argument="mean",
-            )
-        mean, std = _CIFAR100
     if mean is None or std is None:
+        mean, std = _CIFAR100
+    given = Normalization(np.asarray(mean, np.float32), np.asarray(std, np.float32))
+    check_normalization(given, channels=network.image_shape[-1], argument=None)
+    return given
+
+
+def _class_names(
+    options: Convert, num_classes: int, header: dict[str, Any]
+) -> list[str] | None:
+    """Return the names of the classes from a file or the header; None if not known."""
+    if options.class_names is None:
+        names, where = header.get("class_names"), "the header of the file"
+        if names is None:
+            return None
+    else:
+        names, where = _read_names(options.class_names), f"{options.class_names}"
+    if not isinstance(names, list) or not all(isinstance(x, str) for x in names):
         raise InvalidInputError(
-            "--mean and --std must be given together",
-            argument="mean" if mean is None else "std",
+            f"--class-names: {where} must contain a list of strings",
+            argument="class_names",
         )
-    for name, values in (("mean", mean), ("std", std)):
-        if len(values) != channels or not all(map(math.isfinite, values)):
-            raise InvalidInputError(
-                f"--{name} must be one finite number per channel of the network, which "
-                f"has {channels}, got {' '.join(map(str, values))}",
-                argument=name,
-            )
-    if min(std) <= 0:
+    twice = [name for name in names if names.count(name) > 1]
+    problem = ""
+    if len(names) != num_classes:
+        problem = f"{len(names)} names, but the network has {num_classes} classes"
+    elif twice or not all(name.strip() for name in names):
+        problem = f"the name {twice[0]!r} twice" if twice else "an empty name"
+    if problem:
         raise InvalidInputError(
-            f"--std must be positive, got {min(std)}", argument="std"
+            f"--class-names: {where} has {problem}; give one name for each logit",
+            argument="class_names",
         )
-    return Normalization(np.asarray(mean, np.float32), np.asarray(std, np.float32))
+    return names
+
+
+def _read_names(path: Path) -> Any:
+    if not path.is_file():
+        raise InvalidInputError(
+            f"--class-names {path} is not a file", argument="class_names"
+        )
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix.lower() == ".json":
+            return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(
+            f"--class-names {path} must be text in UTF-8 or a JSON list ({error})",
+            argument="class_names",
+        ) from None
+    return [line.strip() for line in text.strip().splitlines()]
+
+
+@contextlib.contextmanager
+def _removed_on_error(out: Path) -> Iterator[None]:
+    """Remove a new run folder if it cannot be completed."""
+    existed = out.exists()
+    try:
+        yield
+    except BaseException:
+        for path in out.iterdir() if existed else [out]:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        raise
 
 
 def _sha256(path: Path) -> str:

@@ -49,6 +49,7 @@ def _description(loaded: runs.LoadedNetwork) -> dict[str, Any]:
         "num_classes": network.num_classes,
         "class_names": None if names is None else list(names),
         "image_shape": list(network.image_shape),
+        "reused_features": network.reused_features,
         "normalization": {
             name: np.asarray(values, float).tolist()
             for name, values in loaded.normalization._asdict().items()

@@ -14,3 +14,6 @@ from jaxkd.training._step.step import init_train_state as init_train_state
 from jaxkd.training._step.step import make_learn as make_learn
 from jaxkd.training._step.step import make_prepare as make_prepare
 from jaxkd.training._step.step import make_train_step as make_train_step
+from jaxkd.training._step.verify import (
+    verify_inference_mode as verify_inference_mode,
+)

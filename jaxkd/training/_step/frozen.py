@@ -5,13 +5,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
+from flax import linen, nnx
 from jaxtyping import ArrayLike
 
-from jaxkd._errors import InvalidInputError
+from jaxkd._errors import InvalidInputError, InvalidTypeError
 from jaxkd.data import Normalization, normalize
 from jaxkd.distillers import Classifier
-from jaxkd.models import ModelOutput, fold_batch_norms
+from jaxkd.models import LinenNetwork, ModelOutput, ReusedClassifier, fold_batch_norms
+from jaxkd.models._mode import mode_arguments, name_of, set_inference_attributes
 
 # Lengths of the tuple that a function may return instead of a ModelOutput.
 _LENGTHS = range(2, len(ModelOutput._fields) + 1)
@@ -28,16 +29,29 @@ class FrozenNetwork(NamedTuple):
         variables: The network's parameters, statistics and normalization.
         classifier: The linear layer that computes the logits, if the network has one
             in the attribute ``classifier``. Some methods reuse it.
+        unverified: The network's name, if it is not one of jaxkd's. Before it is used,
+            :func:`compile_program` verifies that its answer for an image does not
+            depend on the rest of the batch.
     """
 
     apply: Apply
     variables: Any
     classifier: Classifier | None = None
+    unverified: str | None = None
+
+    def __call__(self, images: ArrayLike) -> ModelOutput:
+        """Apply the network to images as they are stored."""
+        return self.apply(self.variables, jnp.asarray(images))
 
 
 def inference_view(network: nnx.Module) -> nnx.Module:
-    """Return a view of the network with running statistics and without dropout."""
-    return nnx.view(
+    """Return a view of the network with running statistics and without dropout.
+
+    The view sets the attributes of the layers. It does not change the arguments of
+    ``__call__``: if the network's call has a flag such as ``train``, pass it, or call
+    :func:`freeze` instead, which does so.
+    """
+    view = nnx.view(
         network,
         # An Rngs creates a stream for any name, so Flax would take it for a layer with
         # a `set_view` method and draw a key. Abstract networks would have no view.
@@ -46,6 +60,8 @@ def inference_view(network: nnx.Module) -> nnx.Module:
         deterministic=True,
         raise_if_not_found=False,  # a network may have no such layers
     )
+    set_inference_attributes(view)
+    return view
 
 
 def freeze(
@@ -57,6 +73,11 @@ def freeze(
     Use :func:`freeze_teacher` for a teacher. This function is for variables that
     continue to change, such as those of a student in training.
 
+    Layers are switched to inference mode by their attributes, and the network's call by
+    its arguments: a flag such as ``train``, ``training``, ``is_training``,
+    ``deterministic``, ``inference`` or ``use_running_average`` is passed with its
+    value in inference mode.
+
     Args:
         network: A Flax NNX module that returns :class:`jaxkd.models.ModelOutput`, or
             any function ``images -> (logits, embedding)`` for methods that read no
@@ -67,27 +88,64 @@ def freeze(
     Returns:
         The network as an inference function and its variables. The function raises
         ``InvalidInputError`` if the network does not return a valid output.
+
+    Raises:
+        InvalidInputError: If the network requires arguments that are not known.
     """
     if not isinstance(network, nnx.Module):
-
-        def apply_function(variables, images):
-            output = network(network_inputs(images, variables["normalization"]))
-            if isinstance(output, tuple) and len(output) in _LENGTHS:
-                output = ModelOutput(*output)
-            return check_output(output, "the network function")
-
-        return FrozenNetwork(apply_function, {"normalization": normalization})
-
+        return _freeze_function(network, normalization)
+    arguments = mode_arguments(network, train=False)
     graphdef, state = nnx.split(inference_view(network))
 
     def apply(variables, images):
         # Draws of random numbers are counted in this copy alone.
         module = nnx.merge(graphdef, variables["state"], copy=True)
-        output = module(network_inputs(images, variables["normalization"]))
-        return check_output(output, type(network).__name__)
+        inputs = network_inputs(images, variables["normalization"])
+        return check_output(module(inputs, **arguments), type(network).__name__)
 
     variables = {"state": state, "normalization": normalization}
-    return FrozenNetwork(apply, variables, _classifier(network))
+    unverified = None if _is_own(network) else type(network).__name__
+    return FrozenNetwork(apply, variables, _classifier(network), unverified)
+
+
+def _freeze_function(
+    network: Callable[[jax.Array], tuple], normalization: Normalization | None
+) -> FrozenNetwork:
+    """Prepare a function of images; its arrays become constants."""
+    if isinstance(network, linen.Module) and network.scope is None:
+        raise InvalidInputError(
+            f"network {type(network).__name__} is a Linen module without its "
+            "variables. Wrap both with models.from_linen(module, variables=..., "
+            "image_shape=..., rngs=...).",
+            argument="network",
+        )
+    if not callable(network):
+        raise InvalidTypeError(
+            "network must be a Flax NNX module or a function of images, got "
+            f"{type(network).__name__}",
+            argument="network",
+        )
+    arguments = mode_arguments(network, train=False)
+
+    def apply(variables, images):
+        inputs = network_inputs(images, variables["normalization"])
+        output = network(inputs, **arguments)
+        if isinstance(output, tuple) and len(output) in _LENGTHS:
+            output = ModelOutput(*output)
+        return check_output(output, "the network function")
+
+    variables = {"normalization": normalization}
+    return FrozenNetwork(apply, variables, unverified=name_of(network))
+
+
+def _is_own(network: nnx.Module) -> bool:
+    """Tell whether a network consists of jaxkd's and Flax's modules only."""
+    kinds = [type(module) for _, module in nnx.iter_modules(network)]
+    return type(network).__module__.startswith("jaxkd.models.") and all(
+        kind.__module__.startswith(("jaxkd.models.", "flax.nnx."))
+        and not issubclass(kind, LinenNetwork)  # which contains a module of its user
+        for kind in kinds
+    )
 
 
 def freeze_teacher(
@@ -149,6 +207,8 @@ def check_output(output: Any, network: str) -> ModelOutput:
 
 def _classifier(network: nnx.Module) -> Classifier | None:
     """Return the network's linear classifier, or None if it has none."""
+    if isinstance(network, ReusedClassifier):
+        return Classifier(network.kernel.get_value(), network.bias.get_value())
     found = getattr(network, "classifier", None)
     if not isinstance(found, nnx.Linear):
         return None

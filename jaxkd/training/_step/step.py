@@ -19,6 +19,7 @@ from jaxkd.data import Augmentation, Mixed, Normalization, augment, mix
 from jaxkd.distillers import Batch, Distiller, DistillerState, Spec, Views
 from jaxkd.distillers._base import RESERVED_METRICS
 from jaxkd.models import ModelOutput
+from jaxkd.models._mode import mode_arguments
 from jaxkd.training._optimizers import learning_rate_of
 from jaxkd.training._state import (
     Metrics,
@@ -237,7 +238,7 @@ def make_learn(
         if not trains_student:
             trained = jax.lax.stop_gradient(trained)
         student = nnx.merge(graphdef, trained, state.rest, copy=True)
-        output = student(lesson.inputs)
+        output = student(lesson.inputs, **mode_arguments(student, train=True))
         if distiller.views is not None:
             output, student_views = _split(output, len(lesson.images))
             batch = batch._replace(views=Views(student_views, lesson.teacher_views))

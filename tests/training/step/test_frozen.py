@@ -4,6 +4,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from model_support import quickly_built
 from support import build_mlp, build_resnet, make_dataset
 
 from jaxkd import data, distillers, models, training
@@ -43,6 +44,16 @@ def test_a_frozen_teacher_is_folded_and_predicts_what_the_network_does(network):
 def test_a_frozen_teacher_brings_its_classifier(network):
     found = training.freeze_teacher(network).classifier
     np.testing.assert_array_equal(found.kernel, network.classifier.kernel[...])
+
+
+def test_a_student_that_reuses_a_classifier_brings_it_as_a_teacher():
+    kernel, bias = np.arange(24.0, dtype=np.float32).reshape(6, 4), np.ones(4, "f")
+    reused = models.ReusedClassifier(
+        quickly_built(build_resnet()), 16, kernel, bias, rngs=nnx.Rngs(0)
+    )
+    found = training.freeze_teacher(reused).classifier
+    np.testing.assert_array_equal(found.kernel, kernel)
+    np.testing.assert_array_equal(found.bias, bias)
 
 
 def test_a_folded_network_is_refused_as_a_student_before_anything_is_computed(network):

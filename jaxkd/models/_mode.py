@@ -1,0 +1,77 @@
+"""How a network's call and layers are told whether it is in training or inference."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from flax import nnx
+
+from jaxkd._errors import InvalidInputError
+
+# Values in inference mode of the flags that networks commonly have.
+INFERENCE: dict[str, bool] = {
+    **dict.fromkeys(
+        ("train", "training", "is_training", "is_train", "training_mode", "train_mode"),
+        False,
+    ),
+    **dict.fromkeys(
+        ("deterministic", "inference", "use_running_average", "eval", "evaluation"),
+        True,
+    ),
+    **dict.fromkeys(("is_eval", "eval_mode", "inference_mode", "is_inference"), True),
+}
+
+
+def mode_arguments(network: Callable[..., Any], *, train: bool) -> dict[str, bool]:
+    """Return the keyword arguments that put a network's call into a mode.
+
+    They are found by their names in the signature, such as ``train``, ``training``,
+    ``is_training``, ``deterministic``, ``inference`` and ``use_running_average``. In
+    training, an argument whose default is None is left out: the layers' own attributes
+    then decide.
+
+    Args:
+        network: A module, or a function of images.
+        train: Whether the network is in training.
+
+    Raises:
+        InvalidInputError: If the call requires another argument besides the images.
+    """
+    try:
+        parameters = list(inspect.signature(network).parameters.values())
+    except ValueError:  # Functions without a signature, such as those written in C.
+        return {}
+    found = {}
+    for parameter in parameters[1:]:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        default = parameter.default
+        if parameter.name in INFERENCE and parameter.kind != parameter.POSITIONAL_ONLY:
+            if not train or default is not None:
+                found[parameter.name] = INFERENCE[parameter.name] != train
+        elif default is parameter.empty:
+            raise InvalidInputError(
+                f"network is called with images only, but {name_of(network)} also "
+                f"requires {parameter.name!r}. Pass a function of the images that "
+                "gives this argument, in inference mode.",
+                argument="network",
+            )
+    return found
+
+
+def set_inference_attributes(network: nnx.Module) -> None:
+    """Set the flags of inference mode on all modules that have them, in place.
+
+    ``nnx.view`` reaches only modules with a method ``set_view``.
+    """
+    for _, module in nnx.iter_modules(network):
+        for name, value in list(vars(module).items()):
+            if isinstance(value, bool) and value is not INFERENCE.get(name, value):
+                setattr(module, name, INFERENCE[name])
+
+
+def name_of(network: Callable[..., Any]) -> str:
+    """Return a network's name for messages: its class, or the function's name."""
+    if isinstance(network, nnx.Module):
+        return type(network).__name__
+    return getattr(network, "__name__", type(network).__name__)
