@@ -82,6 +82,7 @@ def unknown_name(
         hint = f"did you mean {' or '.join(map(repr, nearest))}?"
     else:
         hint = f"known: {', '.join(known)}{others}"
+    shown = name if len(name) <= 60 else f"{name[:57]}..."
     return InvalidInputError(
-        f"unknown {kind} {name!r}; {hint}", argument=argument or kind
+        f"unknown {kind} {shown!r}; {hint}", argument=argument or kind
     )

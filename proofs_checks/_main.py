@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxkd import InvalidInputError
+from jaxkd import InvalidInputError, _checks
 from proofs_checks import certificate as certificates
 from proofs_checks._evidence import Settings
 
@@ -118,10 +118,7 @@ def _settings(only: Sequence[str], cases: int, dtype: str, seed: int) -> Setting
         raise InvalidInputError(
             f"cases must be at least 1, got {cases}", argument="cases"
         )
-    if seed < 0:
-        raise InvalidInputError(
-            f"seed must not be negative, got {seed}", argument="seed"
-        )
+    _checks.check_at_least(0, seed=seed)
     if dtype not in DTYPES:
         raise InvalidInputError(
             f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}", argument="dtype"

@@ -89,7 +89,8 @@ def _check_weights(options: Distill, mixture: Mapping[str, float]) -> None:
         if not 0 <= weight < math.inf:
             raise InvalidInputError(
                 f"--weights {part} is {weight:g}, but a weight must be a finite number "
-                "of at least 0",
+                "of at least 0: with a negative weight, training would maximize the "
+                "part's loss",
                 argument="weights",
             )
     if not any(mixture.values()):

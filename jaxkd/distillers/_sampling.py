@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Int
+from jaxtyping import Integer, Shaped
 
 from jaxkd import _checks, memory
 from jaxkd._errors import InvalidInputError, InvalidTypeError, unknown_name
@@ -29,8 +29,8 @@ def check_bank_settings(
 ) -> None:
     """Raise unless the settings of a method with a memory bank are in range."""
     _checks.check_at_least(1, dim=dim)
-    _checks.check_finite_positive(temperature=temperature)
-    _checks.check_in_range(0.0, 1.0, bank_momentum=float(bank_momentum))
+    _checks.check_finite_temperature(temperature=temperature)
+    _checks.check_in_range(0.0, 1.0, bank_momentum=bank_momentum)
     if chunk_size is not None:
         _checks.check_at_least(1, chunk_size=chunk_size)
     if not jnp.issubdtype(bank_dtype, jnp.floating):
@@ -58,9 +58,15 @@ def choose_sampler(
 
 
 def check_contrast_labels(
-    labels: Int[np.ndarray, " rows"], num_classes: int, method: str
+    labels: Shaped[np.ndarray, " rows"], num_classes: int, method: str
 ) -> None:
     """Raise unless the labels are the student's classes, and more than one class."""
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise InvalidTypeError(
+            f"spec.labels must be class numbers, which are integers, got dtype "
+            f"{labels.dtype}; convert them with labels.astype(int)",
+            argument="spec",
+        )
     if labels.min() < 0 or labels.max() >= num_classes:
         raise InvalidInputError(
             f"the student has {num_classes} classes, but the training labels range "
@@ -75,7 +81,7 @@ def check_contrast_labels(
         )
 
 
-def count_negatives(labels: Int[np.ndarray, " rows"], requested: int | None) -> int:
+def count_negatives(labels: Integer[np.ndarray, " rows"], requested: int | None) -> int:
     """Return the number of negatives per example that is available to every class."""
     classes, sizes = np.unique(labels, return_counts=True)
     largest = sizes.argmax()

@@ -13,10 +13,10 @@ from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Integer, PRNGKeyArray
 
 from jaxkd import _checks
-from jaxkd._errors import InvalidTypeError
+from jaxkd._errors import InvalidInputError, InvalidTypeError
 
 
 class Window(NamedTuple):
@@ -110,8 +110,8 @@ class Sampler(Protocol):
     def __call__(
         self,
         key: PRNGKeyArray,
-        labels: Int[ArrayLike, " batch"],
-        row_labels: Int[ArrayLike, " rows"],
+        labels: Integer[ArrayLike, " batch"],
+        row_labels: Integer[ArrayLike, " rows"],
         *,
         num_negatives: Int[ArrayLike, ""],
         num_classes: int,
@@ -120,8 +120,24 @@ class Sampler(Protocol):
         ...
 
 
-def _as_int32(*arrays: ArrayLike) -> tuple[Array, ...]:
-    return tuple(jnp.asarray(x, jnp.int32) for x in arrays)
+def _class_numbers(num_classes: int, **labels: ArrayLike) -> tuple[Array, ...]:
+    """Check and convert lists of class numbers."""
+    _checks.check_at_least(1, num_classes=num_classes)
+    numbers = {name: _numbers_of_rows(name, y) for name, y in labels.items()}
+    _checks.check_numbers_below(num_classes, "classes", **numbers)
+    return tuple(y.astype(jnp.int32) for y in numbers.values())
+
+
+def _numbers_of_rows(name: str, labels: ArrayLike) -> Array:
+    """Convert labels, and check that there is one class number per row."""
+    y = _checks.as_class_numbers(labels, name)
+    if y.ndim != 1:
+        raise InvalidInputError(
+            f"{name} must have one class number per row, got shape {y.shape}; convert "
+            f"one-hot labels with {name}.argmax(-1)",
+            argument=name,
+        )
+    return y
 
 
 def _log_ratio(numerator: ArrayLike, denominator: ArrayLike) -> Float[Array, "..."]:
@@ -150,8 +166,8 @@ def _random_order(key: PRNGKeyArray, size: int) -> Int[Array, " size"]:
 
 def all_negatives(
     key: PRNGKeyArray,
-    labels: Int[ArrayLike, " batch"],
-    row_labels: Int[ArrayLike, " rows"],
+    labels: Integer[ArrayLike, " batch"],
+    row_labels: Integer[ArrayLike, " rows"],
     *,
     num_negatives: Int[ArrayLike, ""],
     num_classes: int,
@@ -171,6 +187,11 @@ def all_negatives(
     Returns:
         The negatives.
 
+    Raises:
+        TypeError: If labels are not integers.
+        ValueError: If a concrete label is not one of the classes, or the number of
+            negatives is not positive.
+
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from jaxkd import memory
@@ -182,15 +203,18 @@ def all_negatives(
         [False, True, True, True]
     """
     del key
-    labels, row_labels = _as_int32(labels, row_labels)
+    labels, row_labels = _class_numbers(
+        num_classes, labels=labels, row_labels=row_labels
+    )
+    _checks.check_positive(num_negatives=num_negatives)
     others = row_labels.shape[0] - _class_sizes(row_labels, num_classes)[labels]
     return Negatives(labels, row_labels, _log_ratio(num_negatives, others))
 
 
 def shared_negatives(
     key: PRNGKeyArray,
-    labels: Int[ArrayLike, " batch"],
-    row_labels: Int[ArrayLike, " rows"],
+    labels: Integer[ArrayLike, " batch"],
+    row_labels: Integer[ArrayLike, " rows"],
     *,
     num_negatives: Int[ArrayLike, ""],
     num_classes: int,
@@ -215,8 +239,10 @@ def shared_negatives(
         The negatives.
 
     Raises:
-        TypeError: If the number of rows is not a Python integer.
-        ValueError: If the number of rows is less than 1.
+        TypeError: If labels are not integers, or the number of rows is not a Python
+            integer.
+        ValueError: If a concrete label is not one of the classes, or the number of
+            negatives or rows is less than 1.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -228,7 +254,9 @@ def shared_negatives(
         >>> negatives.mask().shape
         (4, 2)
     """
-    labels, row_labels = _as_int32(labels, row_labels)
+    labels, row_labels = _class_numbers(
+        num_classes, labels=labels, row_labels=row_labels
+    )
     if num_rows is None:
         if not isinstance(num_negatives, int):
             raise InvalidTypeError(
@@ -238,6 +266,7 @@ def shared_negatives(
             )
         num_rows = num_negatives
     _checks.check_at_least(1, num_rows=num_rows)
+    _checks.check_positive(num_negatives=num_negatives)
     total = row_labels.shape[0]
     num_rows = min(num_rows, total)
     rows = _random_order(key, total)[:num_rows]
@@ -252,8 +281,8 @@ def shared_negatives(
 
 def sampled_negatives(
     key: PRNGKeyArray,
-    labels: Int[ArrayLike, " batch"],
-    row_labels: Int[ArrayLike, " rows"],
+    labels: Integer[ArrayLike, " batch"],
+    row_labels: Integer[ArrayLike, " rows"],
     *,
     num_negatives: Int[ArrayLike, ""],
     num_classes: int,
@@ -279,6 +308,11 @@ def sampled_negatives(
     Returns:
         The negatives.
 
+    Raises:
+        TypeError: If labels are not integers.
+        ValueError: If a concrete label is not one of the classes, or the number of
+            negatives is not positive.
+
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from jaxkd import memory
@@ -289,7 +323,10 @@ def sampled_negatives(
         >>> negatives.mask().sum(axis=0).tolist()
         [2, 2, 2, 2, 2]
     """
-    labels, row_labels = _as_int32(labels, row_labels)
+    labels, row_labels = _class_numbers(
+        num_classes, labels=labels, row_labels=row_labels
+    )
+    _checks.check_positive(num_negatives=num_negatives)
     order_key, start_key = jax.random.split(key)
     total = row_labels.shape[0]
     position = _random_order(order_key, total)
@@ -326,7 +363,7 @@ def sampled_negatives(
 
 
 def listed_negatives(
-    labels: Int[ArrayLike, " batch"], rows: Int[ArrayLike, "batch k"]
+    labels: Integer[ArrayLike, " batch"], rows: Integer[ArrayLike, "batch k"]
 ) -> Negatives:
     """Return the bank rows of an explicit list, of any class; repetitions count.
 
@@ -338,6 +375,10 @@ def listed_negatives(
         The negatives. A pass over them reads all ``batch * k`` listed rows for each
         example, so use them for comparisons and not for training.
 
+    Raises:
+        TypeError: If labels or rows are not integers.
+        ValueError: If the shapes do not fit, or a concrete row number is negative.
+
     Example:
         >>> import jax.numpy as jnp
         >>> from jaxkd import memory
@@ -347,7 +388,15 @@ def listed_negatives(
         >>> negatives.rows[negatives.mask()[:, 1]].tolist()
         [2, 2]
     """
-    labels, rows = _as_int32(labels, rows)
+    labels = _numbers_of_rows("labels", labels).astype(jnp.int32)
+    rows = _checks.as_row_numbers(rows).astype(jnp.int32)
+    _checks.check_not_negative(rows=rows)
+    if rows.ndim != 2 or len(rows) != len(labels):
+        raise InvalidInputError(
+            "rows must be [batch, k], with one list per label, got shapes "
+            f"{rows.shape} and {labels.shape}",
+            argument="rows",
+        )
     batch, k = rows.shape
     ends = k * jnp.arange(1, batch + 1, dtype=jnp.int32)
     return Negatives(
