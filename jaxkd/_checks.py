@@ -15,6 +15,10 @@ from jaxkd._errors import InvalidInputError, InvalidTypeError
 # JAX counts in int32. Of a larger seed it drops the higher bits: two seeds become one.
 _MIN_INT32, _MAX_INT32 = -(2**31), 2**31 - 1
 
+# The largest width of a layer. Matrices of wider ones may have more entries than XLA
+# counts: it then ends the process.
+_MOST_FEATURES = 2**16
+
 
 def as_float_array(x: ArrayLike, name: str) -> Array:
     """Convert to a floating-point array of at least 32 bits; float64 stays float64.
@@ -77,8 +81,7 @@ def _as_integers(given: Any, name: str, kind: str, remedy: str) -> Array:
         ) from None
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise InvalidTypeError(
-            f"{name} must be {kind}, which are integers, got dtype {array.dtype}; "
-            f"{remedy}",
+            f"{name} must be integers ({kind}), got dtype {array.dtype}; {remedy}",
             argument=name,
         )
     narrow = jnp.iinfo(array.dtype).bits < 32
@@ -282,6 +285,11 @@ def check_count(most: int, **integers: Any) -> None:
             raise InvalidInputError(
                 f"{name} must be at most {most}, got {value}", argument=name
             )
+
+
+def check_width(**widths: Any) -> None:
+    """Raise unless every width of a layer is an integer from 1 to 65,536."""
+    check_count(_MOST_FEATURES, **widths)
 
 
 def check_at_least(minimum: int, **integers: Any) -> None:

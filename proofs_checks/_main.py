@@ -7,11 +7,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxkd import InvalidInputError, _checks
+from jaxkd import InvalidInputError
 from proofs_checks import certificate as certificates
 from proofs_checks._evidence import Settings
 
 DTYPES = ("float64", "float32", "bfloat16")
+
+# JAX drops the higher bits of a seed.
+_LARGEST_SEED = 2**31 - 1
 
 PIPE_CLOSED = 128 + 13  # as if ended by SIGPIPE
 
@@ -118,7 +121,14 @@ def _settings(only: Sequence[str], cases: int, dtype: str, seed: int) -> Setting
         raise InvalidInputError(
             f"cases must be at least 1, got {cases}", argument="cases"
         )
-    _checks.check_at_least(0, seed=seed)
+    if seed < 0:
+        raise InvalidInputError(
+            f"seed must not be negative, got {seed}", argument="seed"
+        )
+    if seed > _LARGEST_SEED:
+        raise InvalidInputError(
+            f"seed must be at most {_LARGEST_SEED}, got {seed}", argument="seed"
+        )
     if dtype not in DTYPES:
         raise InvalidInputError(
             f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}", argument="dtype"

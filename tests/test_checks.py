@@ -79,3 +79,44 @@ def test_the_error_for_an_unknown_name_suggests_the_closest_names():
 def test_the_error_lists_all_names_if_none_is_close():
     error = unknown_name("model", "zzz", ["resnet20", "mlp"])
     assert str(error) == "unknown model 'zzz'; known: mlp, resnet20"
+
+
+@pytest.mark.parametrize("seed", [2**31, -(2**31) - 1, 2**32, np.int64(2**40)])
+def test_a_seed_of_more_than_32_bits_raises(seed):
+    with pytest.raises(ValueError, match=f"s is {seed}, but a seed must be an integer"):
+        _checks.check_seed(s=seed)
+
+
+@pytest.mark.parametrize("seed", [0.5, "1", None, True])
+def test_a_seed_that_is_not_an_integer_raises(seed):
+    with pytest.raises(TypeError, match="s must be an integer"):
+        _checks.check_seed(s=seed)
+
+
+def test_the_seeds_of_all_trials_must_fit():
+    _checks.check_seed(2, s=2**31 - 2)
+    with pytest.raises(ValueError, match="the last seed would be 2147483648"):
+        _checks.check_seed(2, s=2**31 - 1)
+
+
+@pytest.mark.parametrize("value", ["1", None, [1.0], True, 1j])
+def test_what_is_not_one_number_raises(value):
+    for check in (
+        _checks.check_positive,
+        _checks.check_finite_positive,
+        _checks.check_finite_not_negative,
+        lambda t: _checks.check_in_range(0.0, 1.0, t=t),
+    ):
+        with pytest.raises((TypeError, ValueError), match="t must be a number"):
+            check(t=value)
+
+
+@pytest.mark.parametrize("value", [10**400, 1e39, float("inf")])
+def test_what_float32_cannot_hold_is_not_finite(value):
+    with pytest.raises(ValueError, match="t must be finite in float32"):
+        _checks.check_finite_positive(t=value)
+
+
+def test_a_count_beyond_32_bits_raises():
+    with pytest.raises(ValueError, match="k must be at most 2147483647"):
+        _checks.check_at_least(1, k=2**31)

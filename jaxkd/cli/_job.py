@@ -109,7 +109,7 @@ def _check_network(options: NetworkOptions) -> None:
     if options.model not in models.names():
         raise unknown_name("model", options.model, models.names())
     if options.width is not None:
-        _checks.check_at_least(1, width=options.width)
+        _checks.check_width(width=options.width)
 
 
 def _check_run(options: RunOptions) -> None:

@@ -67,8 +67,10 @@ def _expected(value: Any, parameter: inspect.Parameter) -> str | None:
         return None if fits else f"a list of numbers such as {example}"
     if isinstance(default, str):
         return None if isinstance(value, str) else f"a word such as {default}"
-    if default is None and ("int" in annotation or "float" in annotation):
+    if default is None and "float" in annotation:
         return None if value is None or _is_number(value) else "a number or null"
+    if default is None and "int" in annotation:
+        return None if value is None or _is_integer(value) else "an integer or null"
     return None
 
 

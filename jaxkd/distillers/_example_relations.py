@@ -117,7 +117,7 @@ def correlation_congruence(*, dim: int = 128) -> Distiller:
         After Peng et al., `Correlation Congruence for Knowledge Distillation
         <https://arxiv.org/abs/1904.01802>`_, 2019.
     """
-    _checks.check_at_least(1, dim=dim)
+    _checks.check_width(dim=dim)
     method = "correlation_congruence"
 
     def init(rngs, spec):
@@ -174,7 +174,7 @@ def correlation_congruence_kernel(
         Peng et al., `Correlation Congruence for Knowledge Distillation
         <https://arxiv.org/abs/1904.01802>`_, 2019, Eq. 8-9.
     """
-    _checks.check_at_least(1, dim=dim)
+    _checks.check_width(dim=dim)
     _checks.check_count(MOST_TERMS, order=order)
     _checks.check_finite_positive(gamma=gamma)
 

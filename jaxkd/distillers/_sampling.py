@@ -28,7 +28,7 @@ def check_bank_settings(
     chunk_size: int | None,
 ) -> None:
     """Raise unless the settings of a method with a memory bank are in range."""
-    _checks.check_at_least(1, dim=dim)
+    _checks.check_width(dim=dim)
     _checks.check_finite_temperature(temperature=temperature)
     _checks.check_in_range(0.0, 1.0, bank_momentum=bank_momentum)
     if chunk_size is not None:
@@ -63,8 +63,8 @@ def check_contrast_labels(
     """Raise unless the labels are the student's classes, and more than one class."""
     if not np.issubdtype(labels.dtype, np.integer):
         raise InvalidTypeError(
-            f"spec.labels must be class numbers, which are integers, got dtype "
-            f"{labels.dtype}; convert them with labels.astype(int)",
+            f"spec.labels must be integers (class numbers), got dtype {labels.dtype}; "
+            "convert them with labels.astype(int)",
             argument="spec",
         )
     if labels.min() < 0 or labels.max() >= num_classes:

@@ -17,6 +17,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Integer, PRNGKeyArray
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError, InvalidTypeError
+from jaxkd.memory._labels import class_numbers, class_sizes, numbers_of_rows
 
 
 class Window(NamedTuple):
@@ -120,36 +121,12 @@ class Sampler(Protocol):
         ...
 
 
-def _class_numbers(num_classes: int, **labels: ArrayLike) -> tuple[Array, ...]:
-    """Check and convert lists of class numbers."""
-    _checks.check_at_least(1, num_classes=num_classes)
-    numbers = {name: _numbers_of_rows(name, y) for name, y in labels.items()}
-    _checks.check_numbers_below(num_classes, "classes", **numbers)
-    return tuple(y.astype(jnp.int32) for y in numbers.values())
-
-
-def _numbers_of_rows(name: str, labels: ArrayLike) -> Array:
-    """Convert labels, and check that there is one class number per row."""
-    y = _checks.as_class_numbers(labels, name)
-    if y.ndim != 1:
-        raise InvalidInputError(
-            f"{name} must have one class number per row, got shape {y.shape}; convert "
-            f"one-hot labels with {name}.argmax(-1)",
-            argument=name,
-        )
-    return y
-
-
 def _log_ratio(numerator: ArrayLike, denominator: ArrayLike) -> Float[Array, "..."]:
     """Compute the logarithm of a ratio of counts; a zero denominator counts as one."""
     numerator, denominator = (
         jnp.asarray(x).astype(float) for x in (numerator, denominator)
     )
     return jnp.log(numerator) - jnp.log(jnp.maximum(denominator, 1))
-
-
-def _class_sizes(row_labels: Array, num_classes: int) -> Int[Array, " classes"]:
-    return jnp.bincount(row_labels, length=num_classes).astype(jnp.int32)
 
 
 def _random_order(key: PRNGKeyArray, size: int) -> Int[Array, " size"]:
@@ -203,11 +180,11 @@ def all_negatives(
         [False, True, True, True]
     """
     del key
-    labels, row_labels = _class_numbers(
+    labels, row_labels = class_numbers(
         num_classes, labels=labels, row_labels=row_labels
     )
     _checks.check_positive(num_negatives=num_negatives)
-    others = row_labels.shape[0] - _class_sizes(row_labels, num_classes)[labels]
+    others = row_labels.shape[0] - class_sizes(row_labels, num_classes)[labels]
     return Negatives(labels, row_labels, _log_ratio(num_negatives, others))
 
 
@@ -254,7 +231,7 @@ def shared_negatives(
         >>> negatives.mask().shape
         (4, 2)
     """
-    labels, row_labels = _class_numbers(
+    labels, row_labels = class_numbers(
         num_classes, labels=labels, row_labels=row_labels
     )
     if num_rows is None:
@@ -270,7 +247,7 @@ def shared_negatives(
     total = row_labels.shape[0]
     num_rows = min(num_rows, total)
     rows = _random_order(key, total)[:num_rows]
-    others = row_labels.shape[0] - _class_sizes(row_labels, num_classes)[labels]
+    others = row_labels.shape[0] - class_sizes(row_labels, num_classes)[labels]
     return Negatives(
         labels,
         row_labels[rows],
@@ -323,14 +300,14 @@ def sampled_negatives(
         >>> negatives.mask().sum(axis=0).tolist()
         [2, 2, 2, 2, 2]
     """
-    labels, row_labels = _class_numbers(
+    labels, row_labels = class_numbers(
         num_classes, labels=labels, row_labels=row_labels
     )
     _checks.check_positive(num_negatives=num_negatives)
     order_key, start_key = jax.random.split(key)
     total = row_labels.shape[0]
     position = _random_order(order_key, total)
-    sizes = _class_sizes(row_labels, num_classes)
+    sizes = class_sizes(row_labels, num_classes)
     places = _places_by_class(row_labels, position, num_classes)
     first, count = (jnp.cumsum(sizes) - sizes)[labels], sizes[labels]
     others = total - count
@@ -388,7 +365,7 @@ def listed_negatives(
         >>> negatives.rows[negatives.mask()[:, 1]].tolist()
         [2, 2]
     """
-    labels = _numbers_of_rows("labels", labels).astype(jnp.int32)
+    labels = numbers_of_rows("labels", labels).astype(jnp.int32)
     rows = _checks.as_row_numbers(rows).astype(jnp.int32)
     _checks.check_not_negative(rows=rows)
     if rows.ndim != 2 or len(rows) != len(labels):
