@@ -12,8 +12,8 @@ from jaxtyping import Array, ArrayLike
 
 from jaxkd._errors import InvalidInputError, InvalidTypeError
 
-# JAX counts in int32. Of a larger seed it drops the higher bits: two seeds become one.
-_MIN_INT32, _MAX_INT32 = -(2**31), 2**31 - 1
+# JAX counts in int32.
+_LARGEST_COUNT = 2**31 - 1
 
 # The largest width of a layer. Matrices of wider ones may have more entries than XLA
 # counts: it then ends the process.
@@ -303,35 +303,38 @@ def check_at_least(minimum: int, **integers: Any) -> None:
             raise InvalidInputError(
                 f"{name} must be at least {minimum}, got {value}", argument=name
             )
-        if value > _MAX_INT32:
+        if value > _LARGEST_COUNT:
             raise InvalidInputError(
-                f"{name} must be at most {_MAX_INT32}, got {value}", argument=name
+                f"{name} must be at most {_LARGEST_COUNT}, got {value}", argument=name
             )
 
 
 def check_seed(trials: int = 1, **seeds: Any) -> None:
-    """Raise unless the seeds, and those of all trials, are integers of 32 bits.
+    """Raise unless the seeds, and those of all trials, are integers that JAX can hold.
+
+    Of a larger seed, ``jax.random.key`` drops the higher bits: two seeds become one.
 
     Args:
         trials: Number of students; student ``i`` uses the seed plus ``i``.
         **seeds: Seeds by name.
     """
+    limits = jnp.iinfo(jax.dtypes.canonicalize_dtype(int))
     for name, seed in seeds.items():
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
             raise InvalidTypeError(
                 f"{name} must be an integer, got {seed!r}", argument=name
             )
-        if not _MIN_INT32 <= seed <= _MAX_INT32:
+        if not limits.min <= seed <= limits.max:
             raise InvalidInputError(
-                f"{name} is {seed}, but a seed must be an integer from {_MIN_INT32} "
-                f"to {_MAX_INT32}",
+                f"{name} is {seed}, but a seed must be an integer from {limits.min} to "
+                f"{limits.max}",
                 argument=name,
             )
         last = int(seed) + trials - 1
-        if last > _MAX_INT32:
+        if last > limits.max:
             raise InvalidInputError(
                 f"{name} is {seed}, but with {trials} trials the last seed would be "
-                f"{last}, larger than {_MAX_INT32}",
+                f"{last}, larger than {limits.max}",
                 argument=name,
             )
 

@@ -57,7 +57,7 @@ class Interrupted(Exception):
 
 def unknown_name(
     kind: str,
-    name: str,
+    name: object,
     known: Iterable[str],
     *,
     others: str = "",
@@ -76,7 +76,7 @@ def unknown_name(
         An error that suggests the closest known names, or lists all of them if none
         is close.
     """
-    known = sorted(known)
+    known, name = sorted(known), str(name)
     nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if nearest:
         hint = f"did you mean {' or '.join(map(repr, nearest))}?"

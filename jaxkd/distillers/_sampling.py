@@ -2,10 +2,10 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 from jaxtyping import Integer, Shaped
 
 from jaxkd import _checks, memory
@@ -21,11 +21,11 @@ _SAMPLERS = {
 
 def check_bank_settings(
     *,
-    dim: int,
-    temperature: float | int,
-    bank_momentum: float | int,
-    bank_dtype: DTypeLike,
-    chunk_size: int | None,
+    dim: Any,
+    temperature: Any,
+    bank_momentum: Any,
+    bank_dtype: Any,
+    chunk_size: Any,
 ) -> None:
     """Raise unless the settings of a method with a memory bank are in range."""
     _checks.check_width(dim=dim)
@@ -33,22 +33,29 @@ def check_bank_settings(
     _checks.check_in_range(0.0, 1.0, bank_momentum=bank_momentum)
     if chunk_size is not None:
         _checks.check_at_least(1, chunk_size=chunk_size)
-    if not jnp.issubdtype(bank_dtype, jnp.floating):
+    if not _is_floating(bank_dtype):
         raise InvalidTypeError(
-            f"bank_dtype must be floating point, got {bank_dtype!r}",
+            f"bank_dtype must be floating point, such as bfloat16, got {bank_dtype!r}",
             argument="bank_dtype",
         )
 
 
+def _is_floating(dtype: Any) -> bool:
+    try:
+        return dtype is not None and jnp.issubdtype(dtype, jnp.floating)
+    except (TypeError, ValueError):  # no dtype has this name
+        return False
+
+
 def choose_sampler(
-    negatives: str | Callable[..., memory.Negatives], num_negatives: int | None
+    negatives: str | Callable[..., memory.Negatives], num_negatives: Any
 ) -> Callable[..., memory.Negatives]:
     """Return the sampler of this name, or the given sampler."""
     if num_negatives is not None:
         _checks.check_at_least(1, num_negatives=num_negatives)
     if callable(negatives):
         return negatives
-    if negatives not in _SAMPLERS:
+    if not isinstance(negatives, str) or negatives not in _SAMPLERS:
         raise unknown_name("negatives", negatives, _SAMPLERS)
     sampler = _SAMPLERS[negatives]
     if negatives == "shared":

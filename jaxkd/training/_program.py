@@ -60,7 +60,7 @@ class Program:
 
         Raises:
             TypeError: If a seed is not an integer.
-            ValueError: If a seed does not fit into 32 bits.
+            ValueError: If a seed does not fit into 32 bits (64 with `jax_enable_x64`).
         """
         _checks.check_seed(self.trials or 1, seed=seed)
         _checks.check_seed(data_seed=data_seed)
