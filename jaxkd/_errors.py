@@ -57,7 +57,7 @@ class Interrupted(Exception):
 
 def unknown_name(
     kind: str,
-    name: str,
+    name: object,
     known: Iterable[str],
     *,
     others: str = "",
@@ -76,12 +76,13 @@ def unknown_name(
         An error that suggests the closest known names, or lists all of them if none
         is close.
     """
-    known = sorted(known)
+    known, name = sorted(known), str(name)
     nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if nearest:
         hint = f"did you mean {' or '.join(map(repr, nearest))}?"
     else:
         hint = f"known: {', '.join(known)}{others}"
+    shown = name if len(name) <= 60 else f"{name[:57]}..."
     return InvalidInputError(
-        f"unknown {kind} {name!r}; {hint}", argument=argument or kind
+        f"unknown {kind} {shown!r}; {hint}", argument=argument or kind
     )

@@ -13,6 +13,9 @@ from proofs_checks._evidence import Settings
 
 DTYPES = ("float64", "float32", "bfloat16")
 
+# JAX drops the higher bits of a seed.
+_LARGEST_SEED = 2**31 - 1
+
 PIPE_CLOSED = 128 + 13  # as if ended by SIGPIPE
 
 
@@ -121,6 +124,10 @@ def _settings(only: Sequence[str], cases: int, dtype: str, seed: int) -> Setting
     if seed < 0:
         raise InvalidInputError(
             f"seed must not be negative, got {seed}", argument="seed"
+        )
+    if seed > _LARGEST_SEED:
+        raise InvalidInputError(
+            f"seed must be at most {_LARGEST_SEED}, got {seed}", argument="seed"
         )
     if dtype not in DTYPES:
         raise InvalidInputError(

@@ -3,8 +3,6 @@
 import dataclasses
 from typing import Any
 
-import jax.numpy as jnp
-
 from jaxkd import _checks, data, distillers, models, reports
 from jaxkd._errors import InvalidInputError, unknown_name
 from jaxkd.cli import _devices, _method, _optimizer
@@ -21,8 +19,6 @@ from jaxkd.distillers import Distiller
 
 MAX_SKIPPED = 10
 """Largest number of consecutive steps that ``--on-nonfinite skip`` skips."""
-
-_SMALLEST_SEED, _LARGEST_SEED = jnp.iinfo(jnp.int32).min, jnp.iinfo(jnp.int32).max
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +112,7 @@ def _check_network(options: NetworkOptions) -> None:
     if options.model not in models.names():
         raise unknown_name("model", options.model, models.names())
     if options.width is not None:
-        _checks.check_at_least(1, width=options.width)
+        _checks.check_width(width=options.width)
 
 
 def _check_run(options: RunOptions) -> None:
@@ -126,15 +122,8 @@ def _check_run(options: RunOptions) -> None:
         batch_size=options.batch_size,
         trials=options.trials,
     )
-    _check_seed("seed", options.seed)
-    _check_seed("data_seed", options.data_seed)
-    last = options.seed + options.trials - 1
-    if last > _LARGEST_SEED:
-        raise InvalidInputError(
-            f"--seed is {options.seed}, but with --trials {options.trials} the last "
-            f"seed would be {last}, larger than {_LARGEST_SEED}",
-            argument="seed",
-        )
+    _checks.check_seed(options.trials, seed=options.seed)
+    _checks.check_seed(data_seed=options.data_seed)
     if options.ema is not None and not 0 < options.ema < 1:
         raise InvalidInputError(
             f"--ema must lie between 0 and 1, both excluded, got {options.ema}",
@@ -146,15 +135,6 @@ def _check_run(options: RunOptions) -> None:
             f"{options.trials} trials share. Train them in separate runs, or use "
             "--on-nonfinite skip",
             argument="on_nonfinite",
-        )
-
-
-def _check_seed(name: str, seed: int) -> None:
-    if not _SMALLEST_SEED <= seed <= _LARGEST_SEED:
-        raise InvalidInputError(
-            f"--{name.replace('_', '-')} is {seed}, but a seed must be an integer from "
-            f"{_SMALLEST_SEED} to {_LARGEST_SEED}",
-            argument=name,
         )
 
 

@@ -89,7 +89,8 @@ def _check_weights(options: Distill, mixture: Mapping[str, float]) -> None:
         if not 0 <= weight < math.inf:
             raise InvalidInputError(
                 f"--weights {part} is {weight:g}, but a weight must be a finite number "
-                "of at least 0",
+                "of at least 0: with a negative weight, training would maximize the "
+                "part's loss",
                 argument="weights",
             )
     if not any(mixture.values()):
@@ -111,9 +112,12 @@ def _check_part(
         )
     if not mixture.get(part):
         parts = ", ".join(name for name, weight in mixture.items() if weight)
+        reason = f"--method {options.method} has no part {part!r}"
+        if part in mixture:
+            reason = f"the part {part!r} has the weight 0"
         raise InvalidInputError(
-            f"{next(iter(values))} would have no effect: --method {options.method} has "
-            f"no part {part!r}. Its parts: {parts}",
+            f"{next(iter(values))} would have no effect: {reason}. Parts with a "
+            f"weight: {parts}",
             argument=f"{part}.{next(iter(values))}",
         )
     build = distillers.PARTS[part]

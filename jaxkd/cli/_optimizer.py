@@ -1,6 +1,7 @@
 """From the options of the optimizer to an optax optimizer."""
 
 import inspect
+import math
 from typing import Any
 
 import optax
@@ -11,6 +12,11 @@ from jaxkd.cli._options import OptimizerOptions
 from jaxkd.cli._setting_values import check_values, parse_value
 
 PUBLISHED = "published"
+
+# Decays of moving averages, whose bias corrections divide by one minus a power of them.
+_DECAYS = {"b1", "b2", "b3", "rho"}
+_FRACTIONS = {"decay", "decay_rate", "momentum"}
+_NOT_NEGATIVE = {"eps", "eps_root", "weight_decay", "weight_decay_rate"}
 
 
 def check(options: OptimizerOptions) -> None:
@@ -28,7 +34,8 @@ def check(options: OptimizerOptions) -> None:
     if not all(0 <= milestone <= 1 for milestone in options.milestones):
         given = " ".join(f"{milestone:g}" for milestone in options.milestones)
         raise InvalidInputError(
-            f"--milestones must be fractions of training in [0, 1], got {given}",
+            f"--milestones must be fractions of training in [0, 1], got {given}. "
+            "Divide epochs by the number of epochs",
             argument="milestones",
         )
     if not 0 <= options.weight_decay < float("inf"):
@@ -160,3 +167,28 @@ def _check_settings(options: OptimizerOptions) -> None:
                 argument="optimizer_settings",
             )
     check_values(settings, parameters, "optimizer_settings")
+    for setting, value in settings.items():
+        _check_number(setting, value)
+
+
+def _check_number(setting: str, value: Any) -> None:
+    """Reject a number that would spoil the first update, or turn it around."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    argument = f"optimizer_settings.{setting}"
+    if not math.isfinite(value):
+        raise InvalidInputError(
+            f"{setting} must be finite, got {value}", argument=argument
+        )
+    if setting in _DECAYS and not 0 <= value < 1:
+        raise InvalidInputError(
+            f"{setting} must lie in [0, 1), got {value}", argument=argument
+        )
+    if setting in _FRACTIONS and not 0 <= value <= 1:
+        raise InvalidInputError(
+            f"{setting} must lie in [0, 1], got {value}", argument=argument
+        )
+    if setting in _NOT_NEGATIVE and value < 0:
+        raise InvalidInputError(
+            f"{setting} must not be negative, got {value}", argument=argument
+        )

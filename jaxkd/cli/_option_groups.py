@@ -95,7 +95,8 @@ class MethodOptions:
     weights: Annotated[
         dict[str, float],
         option(
-            "Weights that replace or extend those of the method, such as ce 1 kd 0.5.",
+            "Weights of at least 0 that replace or extend those of the method, such as "
+            "ce 1 kd 0.5.",
             default="those of the method",
         ),
     ] = dataclasses.field(default_factory=dict)
@@ -337,7 +338,7 @@ class HolisticOptions:
     neighbors: int = 8
     """Neighbors of a node in the batch graph, including the node itself."""
     hops: int = 1
-    """Number of hops in the graph encoder."""
+    """Number of hops in the graph encoder, at most 64."""
     dim: int = 128
     """Dimension of the embeddings and of the memory banks."""
     temperature: float = 0.07

@@ -15,8 +15,8 @@ def parse_value(text: str) -> Any:
     """Parse a number, a list, true, false or null as JSON; return other text as is."""
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
-        return float(text) if text in ("inf", "nan") else text
+    except (ValueError, RecursionError):  # not JSON, thousands of digits, or deep lists
+        return float(text) if text in ("inf", "-inf", "nan") else text
 
 
 def check_values(
@@ -42,7 +42,7 @@ def check_values(
         expected = _expected(value, parameters[name])
         if expected is not None:
             raise InvalidInputError(
-                f"{name} must be {expected}, got {_json.dumps(value)}",
+                f"{name} must be {expected}, got {_shortened(_json.dumps(value))}",
                 argument=argument,
             )
 
@@ -53,7 +53,8 @@ def _expected(value: Any, parameter: inspect.Parameter) -> str | None:
     if "mask" in parameter.name:
         return "left out: masks cannot be given on the command line"
     if "dtype" in parameter.name:
-        return None if _is_dtype(value) else "a dtype such as bfloat16"
+        fits = _is_dtype(value) or (value is None and default is None)
+        return None if fits else "a dtype such as bfloat16"
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "true or false"
     if parameter.annotation is int:
@@ -66,8 +67,10 @@ def _expected(value: Any, parameter: inspect.Parameter) -> str | None:
         return None if fits else f"a list of numbers such as {example}"
     if isinstance(default, str):
         return None if isinstance(value, str) else f"a word such as {default}"
-    if default is None and ("int" in annotation or "float" in annotation):
+    if default is None and "float" in annotation:
         return None if value is None or _is_number(value) else "a number or null"
+    if default is None and "int" in annotation:
+        return None if value is None or _is_integer(value) else "an integer or null"
     return None
 
 
@@ -80,10 +83,11 @@ def _is_integer(value: Any) -> bool:
 
 
 def _is_dtype(value: Any) -> bool:
-    if value is None:
-        return True
     try:
-        jnp.dtype(value)
-    except TypeError:
+        return isinstance(value, str) and jnp.dtype(value) is not None
+    except (TypeError, ValueError, SyntaxError):  # NumPy parses it as a literal
         return False
-    return isinstance(value, str)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -194,7 +194,8 @@ def take_subset(dataset: ImageDataset, n: int, seed: int = 0) -> ImageDataset:
         A dataset whose fingerprint identifies the subset.
 
     Raises:
-        InvalidInputError: If ``n`` is less than 1 or exceeds the number of rows.
+        InvalidInputError: If ``n`` is less than 1 or exceeds the number of rows, or the
+            seed is negative.
 
     Example:
         >>> import numpy as np
@@ -206,6 +207,7 @@ def take_subset(dataset: ImageDataset, n: int, seed: int = 0) -> ImageDataset:
     """
     images, labels = dataset.train
     _checks.check_at_least(1, n=n)
+    _checks.check_at_least(0, seed=seed)
     if n > len(labels):
         raise InvalidInputError(
             f"n must be at most {len(labels)}, the number of training rows of "

@@ -81,7 +81,7 @@ def channel_distributions(*, temperature: Real[ArrayLike, ""] = 4.0) -> Distille
         Shu et al., `Channel-wise Knowledge Distillation for Dense Prediction
         <https://arxiv.org/abs/2011.13256>`_, 2021.
     """
-    _checks.check_positive(temperature=temperature)
+    _checks.check_temperature(temperature=temperature)
     return _on_adapted_maps(losses.channel_distributions, temperature=temperature)
 
 

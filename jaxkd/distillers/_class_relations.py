@@ -6,7 +6,6 @@ import jax.numpy as jnp
 from jaxtyping import ArrayLike, Real
 
 from jaxkd import _checks, losses
-from jaxkd._errors import InvalidInputError
 from jaxkd.distillers._base import Distiller
 from jaxkd.distillers._from_loss import from_loss
 from jaxkd.distillers._metadata import method
@@ -56,7 +55,10 @@ def class_relation(
         Huang et al., `Knowledge Distillation from A Stronger Teacher
         <https://arxiv.org/abs/2205.10536>`_, 2022, Eq. 10.
     """
-    _checks.check_finite_positive(temperature=temperature)
+    _checks.check_finite_not_negative(
+        inter_weight=inter_weight, intra_weight=intra_weight
+    )
+    _checks.check_finite_temperature(temperature=temperature)
 
     def loss(student, teacher):
         inter = losses.inter_class_relation(student, teacher, temperature=temperature)
@@ -102,7 +104,7 @@ def standardized_soft_targets(*, temperature: Real[ArrayLike, ""] = 2.0) -> Dist
         Sun et al., `Logit Standardization in Knowledge Distillation
         <https://arxiv.org/abs/2403.01427>`_, 2024, Alg. 1.
     """
-    _checks.check_positive(temperature=temperature)
+    _checks.check_temperature(temperature=temperature)
 
     def loss(student, teacher):
         return losses.soft_target_kl(
@@ -146,11 +148,5 @@ def multi_level(
         <https://openaccess.thecvf.com/content/CVPR2023/html/Jin_Multi-Level_Logit_Distillation_CVPR_2023_paper.html>`_,
         2023, Eq. 4 to 10.
     """
-    if len(temperatures) == 0:
-        raise InvalidInputError(
-            "temperatures must hold at least one temperature, got none",
-            argument="temperatures",
-        )
-    for t in temperatures:
-        _checks.check_finite_positive(temperatures=t)
+    _checks.check_temperatures(temperatures)
     return from_loss(losses.multi_level, reads="logits", temperatures=temperatures)

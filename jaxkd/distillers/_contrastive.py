@@ -142,7 +142,8 @@ def contrastive_representation(
         heads = bind_heads(make_heads(student, teacher), params, {})
         embedded_s = heads.student(student.embedding)
         embedded_t = heads.teacher(teacher.embedding)
-        old = memory.read(extra.bank, batch.rows)
+        numbers = _checks.as_row_numbers(batch.rows, "batch.rows")
+        old = memory.read(extra.bank, numbers)
         chosen = sampler(
             batch.key,
             batch.labels,
@@ -164,7 +165,7 @@ def contrastive_representation(
         # As in the holistic method, an example without a finite loss does not enter the
         # bank. Because the update waits for the loss, XLA writes a donated bank in
         # place.
-        kept = jnp.where(jnp.isfinite(total), batch.rows, len(extra.bank.student))
+        kept = jnp.where(jnp.isfinite(total), numbers, len(extra.bank.student))
         bank = memory.update(
             extra.bank, kept, embedded_s, embedded_t, momentum=bank_momentum
         )

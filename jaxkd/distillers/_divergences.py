@@ -42,7 +42,7 @@ def reverse_kl(
         Gu et al., `MiniLLM: Knowledge Distillation of Large Language Models
         <https://arxiv.org/abs/2306.08543>`_, 2024, Sec. 2.1.
     """
-    _checks.check_positive(temperature=temperature)
+    _checks.check_temperature(temperature=temperature)
     return from_loss(losses.reverse_kl, reads="logits", temperature=temperature)
 
 
@@ -89,7 +89,7 @@ def jensen_shannon(
             "soft_targets or reverse_kl for the limits",
             argument="mixture",
         )
-    _checks.check_positive(temperature=temperature)
+    _checks.check_temperature(temperature=temperature)
     return from_loss(
         losses.jensen_shannon, reads="logits", mixture=mixture, temperature=temperature
     )
@@ -131,7 +131,7 @@ def skewed_kl(
         Models <https://arxiv.org/abs/2402.03898>`_, 2024, Sec. 3.1.
     """
     _checks.check_in_range(0.0, 1.0, skew=skew)
-    _checks.check_positive(temperature=temperature)
+    _checks.check_temperature(temperature=temperature)
     return from_loss(
         losses.skewed_kl, reads="logits", skew=skew, temperature=temperature
     )

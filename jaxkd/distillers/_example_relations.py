@@ -11,6 +11,7 @@ from jaxkd.distillers._base import Distiller, DistillerState, require_output
 from jaxkd.distillers._from_loss import from_loss
 from jaxkd.distillers._metadata import method
 from jaxkd.heads import Embedding, bind_heads, init_heads
+from jaxkd.losses._example_relations import MOST_TERMS
 
 
 @method(
@@ -116,7 +117,7 @@ def correlation_congruence(*, dim: int = 128) -> Distiller:
         After Peng et al., `Correlation Congruence for Knowledge Distillation
         <https://arxiv.org/abs/1904.01802>`_, 2019.
     """
-    _checks.check_at_least(1, dim=dim)
+    _checks.check_width(dim=dim)
     method = "correlation_congruence"
 
     def init(rngs, spec):
@@ -156,7 +157,7 @@ def correlation_congruence_kernel(
     Args:
         dim: Width of the space in which the embeddings are compared.
         gamma: Width of the kernel.
-        order: Order of the kernel's expansion.
+        order: Order of the kernel's expansion, from 1 to 64.
 
     Returns:
         A distiller whose linear maps are trained.
@@ -173,7 +174,8 @@ def correlation_congruence_kernel(
         Peng et al., `Correlation Congruence for Knowledge Distillation
         <https://arxiv.org/abs/1904.01802>`_, 2019, Eq. 8-9.
     """
-    _checks.check_at_least(1, dim=dim, order=order)
+    _checks.check_width(dim=dim)
+    _checks.check_count(MOST_TERMS, order=order)
     _checks.check_finite_positive(gamma=gamma)
 
     def init(rngs, spec):

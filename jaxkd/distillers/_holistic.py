@@ -1,7 +1,6 @@
 """Holistic distillation: individual and relational knowledge in one contrast."""
 
 import functools
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -28,6 +27,9 @@ from jaxkd.distillers._sampling import (
     count_negatives,
 )
 from jaxkd.heads import HolisticHeads, bind_heads, init_heads
+
+# Each hop adds a copy of the embeddings to the input of the encoders.
+_MOST_HOPS = 64
 
 _GRAPHS = {
     "predictions": lambda output, k: graphs.nearest_neighbors(output.logits, k=k),
@@ -94,7 +96,7 @@ def holistic(
     Args:
         neighbors: Number of neighbors of an example, itself included. A smaller batch
             is connected completely.
-        hops: Number of hops of the graph encoders.
+        hops: Number of hops of the graph encoders, at most 64.
         dim: Width of the embeddings and of the bank.
         temperature: Divides the scores, :math:`\tau`.
         bank_momentum: Weight of the old row when an embedding enters the bank.
@@ -143,7 +145,8 @@ def holistic(
         Zhou et al., `Distilling Holistic Knowledge with Graph Neural Networks
         <https://arxiv.org/abs/2108.05507>`_, 2021.
     """
-    _checks.check_at_least(1, neighbors=neighbors, hops=hops)
+    _checks.check_at_least(1, neighbors=neighbors)
+    _checks.check_count(_MOST_HOPS, hops=hops)
     check_bank_settings(
         dim=dim,
         temperature=temperature,
@@ -151,7 +154,7 @@ def holistic(
         bank_dtype=bank_dtype,
         chunk_size=chunk_size,
     )
-    _checks.check_in_range(0.0, 1.0, smoothing=float(smoothing))
+    _checks.check_in_range(0.0, 1.0, smoothing=smoothing)
     _check_weights(embedding_weight=embedding_weight, graph_weight=graph_weight)
     if negatives_from not in ("own", "cross"):
         raise unknown_name("negatives_from", negatives_from, ("own", "cross"))
@@ -215,7 +218,8 @@ def _make_loss(
         heads = bind_heads(make_heads(student, teacher), params, {})
         embedded_s = heads.student_embedding(student.embedding)
         embedded_t = heads.teacher_embedding(teacher.embedding)
-        old = memory.read(extra.bank, batch.rows)
+        numbers = _checks.as_row_numbers(batch.rows, "batch.rows")
+        old = memory.read(extra.bank, numbers)
         terms_s, terms_t = {}, {}
         metrics = memory.bank_statistics(old, embedded_s, embedded_t)
         if embedding_weight:
@@ -249,7 +253,7 @@ def _make_loss(
         total = jnp.sum(jnp.stack(weighted), axis=0)
         # An example without a finite loss does not enter the bank. Because the update
         # waits for the loss, XLA can also write the donated bank in place.
-        rows = jnp.where(jnp.isfinite(total), batch.rows, len(extra.bank.student))
+        rows = jnp.where(jnp.isfinite(total), numbers, len(extra.bank.student))
         bank = memory.update(
             extra.bank, rows, embedded_s, embedded_t, momentum=bank_momentum
         )
@@ -287,11 +291,7 @@ def _neighborhoods(near_s, near_t, labels) -> Metrics:
 
 
 def _check_weights(**weights: float | int) -> None:
-    for name, weight in weights.items():
-        if not (math.isfinite(weight) and weight >= 0):
-            raise InvalidInputError(
-                f"{name} must be finite and not negative, got {weight}", argument=name
-            )
+    _checks.check_finite_not_negative(**weights)
     if not any(weights.values()):
         raise InvalidInputError(
             f"{' and '.join(weights)} are both 0, so nothing would be trained; give "

@@ -34,7 +34,7 @@ def decoupled_kl(
         share of examples on which student and teacher predict the same class.
 
     Raises:
-        ValueError: If the temperature is not positive and finite.
+        ValueError: If a setting is not finite, or out of range.
 
     Example:
         >>> from jaxkd import distillers
@@ -44,7 +44,10 @@ def decoupled_kl(
         Zhao et al., `Decoupled Knowledge Distillation
         <https://arxiv.org/abs/2203.08679>`_, 2022, Eq. 7.
     """
-    _checks.check_finite_positive(temperature=temperature)
+    _checks.check_finite_not_negative(
+        target_weight=target_weight, non_target_weight=non_target_weight
+    )
+    _checks.check_finite_temperature(temperature=temperature)
     return from_loss(
         losses.decoupled_kl,
         reads="labeled_logits",
@@ -78,7 +81,7 @@ def normalized_kl(
         share of examples on which student and teacher predict the same class.
 
     Raises:
-        ValueError: If the temperature is not positive and finite.
+        ValueError: If a setting is not finite, or out of range.
 
     Example:
         >>> from jaxkd import distillers
@@ -89,7 +92,8 @@ def normalized_kl(
         Unified Approach with Normalized Loss and Customized Soft Labels
         <https://arxiv.org/abs/2303.13005>`_, 2023, Sec. 3.1.
     """
-    _checks.check_finite_positive(temperature=temperature)
+    _checks.check_finite_not_negative(non_target_weight=non_target_weight)
+    _checks.check_finite_temperature(temperature=temperature)
     return from_loss(
         losses.normalized_kl,
         reads="labeled_logits",

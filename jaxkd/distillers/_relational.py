@@ -1,10 +1,8 @@
 """Relational distillation: distances and angles among the examples of a batch."""
 
-import math
-
 import jax.numpy as jnp
 
-from jaxkd import losses
+from jaxkd import _checks, losses
 from jaxkd._errors import InvalidInputError
 from jaxkd.distillers._base import Distiller, DistillerState, require_output
 from jaxkd.distillers._metadata import method
@@ -52,11 +50,7 @@ def relational(
         <https://arxiv.org/abs/1904.05068>`_, 2019.
     """
     weights = {"distance_weight": distance_weight, "angle_weight": angle_weight}
-    for name, weight in weights.items():
-        if not (math.isfinite(weight) and weight >= 0):
-            raise InvalidInputError(
-                f"{name} must be finite and not negative, got {weight}", argument=name
-            )
+    _checks.check_finite_not_negative(**weights)
     if not any(weights.values()):
         raise InvalidInputError(
             "distance_weight and angle_weight are both 0, so nothing would be trained; "

@@ -56,7 +56,7 @@ def review(*, mid_channels: int | None = None) -> Distiller:
         <https://arxiv.org/abs/2104.09044>`_, 2021.
     """
     if mid_channels is not None:
-        _checks.check_at_least(1, mid_channels=mid_channels)
+        _checks.check_width(mid_channels=mid_channels)
 
     def make_fusions(student, teacher):
         """Return the builders of each level's fusion, the deepest first."""

@@ -2,11 +2,11 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
-from jaxtyping import Int
+from jaxtyping import Integer, Shaped
 
 from jaxkd import _checks, memory
 from jaxkd._errors import InvalidInputError, InvalidTypeError, unknown_name
@@ -21,34 +21,41 @@ _SAMPLERS = {
 
 def check_bank_settings(
     *,
-    dim: int,
-    temperature: float | int,
-    bank_momentum: float | int,
-    bank_dtype: DTypeLike,
-    chunk_size: int | None,
+    dim: Any,
+    temperature: Any,
+    bank_momentum: Any,
+    bank_dtype: Any,
+    chunk_size: Any,
 ) -> None:
     """Raise unless the settings of a method with a memory bank are in range."""
-    _checks.check_at_least(1, dim=dim)
-    _checks.check_finite_positive(temperature=temperature)
-    _checks.check_in_range(0.0, 1.0, bank_momentum=float(bank_momentum))
+    _checks.check_width(dim=dim)
+    _checks.check_finite_temperature(temperature=temperature)
+    _checks.check_in_range(0.0, 1.0, bank_momentum=bank_momentum)
     if chunk_size is not None:
         _checks.check_at_least(1, chunk_size=chunk_size)
-    if not jnp.issubdtype(bank_dtype, jnp.floating):
+    if not _is_floating(bank_dtype):
         raise InvalidTypeError(
-            f"bank_dtype must be floating point, got {bank_dtype!r}",
+            f"bank_dtype must be floating point, such as bfloat16, got {bank_dtype!r}",
             argument="bank_dtype",
         )
 
 
+def _is_floating(dtype: Any) -> bool:
+    try:
+        return dtype is not None and jnp.issubdtype(dtype, jnp.floating)
+    except (TypeError, ValueError):  # no dtype has this name
+        return False
+
+
 def choose_sampler(
-    negatives: str | Callable[..., memory.Negatives], num_negatives: int | None
+    negatives: str | Callable[..., memory.Negatives], num_negatives: Any
 ) -> Callable[..., memory.Negatives]:
     """Return the sampler of this name, or the given sampler."""
     if num_negatives is not None:
         _checks.check_at_least(1, num_negatives=num_negatives)
     if callable(negatives):
         return negatives
-    if negatives not in _SAMPLERS:
+    if not isinstance(negatives, str) or negatives not in _SAMPLERS:
         raise unknown_name("negatives", negatives, _SAMPLERS)
     sampler = _SAMPLERS[negatives]
     if negatives == "shared":
@@ -58,9 +65,15 @@ def choose_sampler(
 
 
 def check_contrast_labels(
-    labels: Int[np.ndarray, " rows"], num_classes: int, method: str
+    labels: Shaped[np.ndarray, " rows"], num_classes: int, method: str
 ) -> None:
     """Raise unless the labels are the student's classes, and more than one class."""
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise InvalidTypeError(
+            f"spec.labels must be integers (class numbers), got dtype {labels.dtype}; "
+            "convert them with labels.astype(int)",
+            argument="spec",
+        )
     if labels.min() < 0 or labels.max() >= num_classes:
         raise InvalidInputError(
             f"the student has {num_classes} classes, but the training labels range "
@@ -75,7 +88,7 @@ def check_contrast_labels(
         )
 
 
-def count_negatives(labels: Int[np.ndarray, " rows"], requested: int | None) -> int:
+def count_negatives(labels: Integer[np.ndarray, " rows"], requested: int | None) -> int:
     """Return the number of negatives per example that is available to every class."""
     classes, sizes = np.unique(labels, return_counts=True)
     largest = sizes.argmax()

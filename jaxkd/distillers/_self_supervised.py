@@ -140,11 +140,10 @@ def self_supervised(
         Xu et al., `Knowledge Distillation Meets Self-Supervision
         <https://arxiv.org/abs/2006.07114>`_, 2020, Sec. 3.
     """
-    largest = float(np.finfo(np.float64).max)
-    _checks.check_in_range(0.0, largest, tf_weight=tf_weight, ss_weight=ss_weight)
+    _checks.check_finite_not_negative(tf_weight=tf_weight, ss_weight=ss_weight)
     _checks.check_in_range(0.0, 1.0, ratio_tf=ratio_tf, ratio_ss=ratio_ss)
-    _checks.check_positive(temperature=temperature)
-    _checks.check_finite_positive(ss_temperature=ss_temperature)
+    _checks.check_temperature(temperature=temperature)
+    _checks.check_finite_temperature(ss_temperature=ss_temperature)
     _checks.check_at_least(1, pretraining_epochs=pretraining_epochs)
 
     def init(rngs, spec):
@@ -191,7 +190,8 @@ def self_supervised(
         divergence = losses.self_supervised_similarity(
             *projected_student, *projected_teacher, temperature=ss_temperature
         )
-        labels = jnp.tile(batch.labels, _TURNS)
+        labels = _checks.as_class_numbers(batch.labels, "batch.labels")
+        labels = jnp.tile(labels, _TURNS)
         similarities = _cosines(*projected_teacher)
         found = _own_original(similarities)
         transformed = _mean_selected(kl, teacher_views.logits, labels, ratio_tf)

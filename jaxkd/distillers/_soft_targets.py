@@ -43,10 +43,12 @@ def cross_entropy() -> Distiller:
         del params, teacher
         logits = _checks.as_float_array(student.logits, "student.logits")
         nats = optax.losses.softmax_cross_entropy_with_integer_labels
-        per_example = nats(logits, batch.labels)
+        labels = _checks.as_class_numbers(batch.labels, "batch.labels")
+        per_example = nats(logits, labels)
         if batch.mixed is not None:
             partner, share = batch.mixed
             share = share.astype(per_example.dtype)
+            partner = _checks.as_class_numbers(partner, "batch.mixed.labels")
             per_example += share * (nats(logits, partner) - per_example)
         return per_example, extra, {}
 
@@ -86,7 +88,7 @@ def soft_targets(*, temperature: Real[ArrayLike, ""] = 4.0) -> Distiller:
         Hinton et al., `Distilling the Knowledge in a Neural Network
         <https://arxiv.org/abs/1503.02531>`_, 2015, Sec. 2.
     """
-    _checks.check_positive(temperature=temperature)
+    _checks.check_temperature(temperature=temperature)
     return from_loss(
         losses.soft_target_kl,
         reads="logits",
@@ -159,7 +161,7 @@ def transformed_teacher_matching(
         Zheng and Yang, `Knowledge Distillation Based on Transformed Teacher Matching
         <https://arxiv.org/abs/2402.11148>`_, 2024, Sec. 4.
     """
-    _checks.check_finite_positive(temperature=temperature)
+    _checks.check_finite_temperature(temperature=temperature)
     return from_loss(
         losses.transformed_teacher_matching, reads="logits", temperature=temperature
     )
@@ -197,7 +199,7 @@ def weighted_transformed_teacher_matching(
         Zheng and Yang, `Knowledge Distillation Based on Transformed Teacher Matching
         <https://arxiv.org/abs/2402.11148>`_, 2024, Sec. 5.
     """
-    _checks.check_finite_positive(temperature=temperature)
+    _checks.check_finite_temperature(temperature=temperature)
     return from_loss(
         losses.weighted_transformed_teacher_matching,
         reads="logits",

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import numbers
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -38,10 +39,10 @@ def weighted(**parts: tuple[float, Distiller]) -> Distiller:
         part's name, and the part's own metrics as ``name/metric``.
 
     Raises:
-        TypeError: If a part has no weight.
-        ValueError: If a name is reserved, a weight is not finite, all weights are zero,
-            parts differ in their ``pretraining_epochs`` or views, or two parts change
-            the student.
+        TypeError: If a part is not a pair of a weight and a distiller.
+        ValueError: If a name is reserved, a weight is negative or not finite, all
+            weights are zero, parts differ in their ``pretraining_epochs`` or views, or
+            two parts change the student.
 
     Example:
         >>> from jaxkd import distillers
@@ -108,10 +109,28 @@ def _check_part(name: str, part: Any) -> None:
         raise InvalidTypeError(
             f"{name} has no weight; write {name}=(1.0, distiller)", argument=name
         )
-    weight, _ = part
-    if not math.isfinite(weight):
+    if not isinstance(part, tuple | list) or len(part) != 2:
+        raise InvalidTypeError(
+            f"{name} must be a weight and a distiller, such as {name}=(1.0, "
+            f"distillers.cross_entropy()), got {part!r}",
+            argument=name,
+        )
+    weight, distiller = part
+    if not isinstance(distiller, Distiller):
+        hint = "; call it to build one" if callable(distiller) else ""
+        raise InvalidTypeError(
+            f"the second entry of {name} must be a distiller, got {distiller!r}{hint}",
+            argument=name,
+        )
+    if isinstance(weight, bool) or not isinstance(weight, numbers.Real | Array):
+        raise InvalidTypeError(
+            f"the weight of {name} must be a number, got {weight!r}", argument=name
+        )
+    if not 0 <= float(weight) < math.inf:
         raise InvalidInputError(
-            f"the weight of {name} must be finite, got {weight}", argument=name
+            f"the weight of {name} must be finite and not negative, got {weight}; with "
+            "a negative weight, training would maximize the loss",
+            argument=name,
         )
 
 

@@ -1,13 +1,14 @@
 """Statistics of graphs over a batch: agreement of two graphs, purity of one."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Integer
 
+from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
 
 
 def neighbor_agreement(
-    indices_a: Int[ArrayLike, "batch a"], indices_b: Int[ArrayLike, "batch b"]
+    indices_a: Integer[ArrayLike, "batch a"], indices_b: Integer[ArrayLike, "batch b"]
 ) -> Float[Array, " batch"]:
     r"""Compute the share of one graph's neighbors that are neighbors in another graph.
 
@@ -28,6 +29,7 @@ def neighbor_agreement(
         Shares in ``[0, 1]``, one per example.
 
     Raises:
+        TypeError: If row numbers are not integers.
         ValueError: If the graphs have different numbers of examples.
 
     Example:
@@ -38,7 +40,8 @@ def neighbor_agreement(
         >>> print(graphs.neighbor_agreement(a, b).tolist())
         [0.5, 1.0, 0.5, 0.0]
     """
-    indices_a, indices_b = jnp.asarray(indices_a), jnp.asarray(indices_b)
+    indices_a = _checks.as_row_numbers(indices_a, "indices_a").astype(jnp.int32)
+    indices_b = _checks.as_row_numbers(indices_b, "indices_b").astype(jnp.int32)
     if indices_a.shape[0] != indices_b.shape[0]:
         raise InvalidInputError(
             "indices_a and indices_b must have one row per example, "
@@ -50,7 +53,7 @@ def neighbor_agreement(
 
 
 def neighbor_purity(
-    indices: Int[ArrayLike, "batch k"], labels: Int[ArrayLike, " batch"]
+    indices: Integer[ArrayLike, "batch k"], labels: Integer[ArrayLike, " batch"]
 ) -> Float[Array, " batch"]:
     r"""Compute the share of each example's neighbors that have its class.
 
@@ -69,7 +72,9 @@ def neighbor_purity(
         Shares in ``[0, 1]``, one per example.
 
     Raises:
-        ValueError: If neighbors and labels have different numbers of examples.
+        TypeError: If row numbers or labels are not integers.
+        ValueError: If neighbors and labels have different numbers of examples, or a
+            concrete row number is not one of the batch's.
 
     Example:
         >>> import jax.numpy as jnp
@@ -78,18 +83,20 @@ def neighbor_purity(
         >>> print(graphs.neighbor_purity(neighbors, jnp.array([5, 5, 7])).tolist())
         [0.5, 0.5, 0.0]
     """
-    indices, labels = jnp.asarray(indices), jnp.asarray(labels)
-    if indices.shape[0] != labels.shape[0]:
+    indices = _checks.as_row_numbers(indices, "indices")
+    labels = _checks.as_class_numbers(labels)
+    if labels.shape != indices.shape[:1]:
         raise InvalidInputError(
             "indices and labels must have one row per example, "
             f"got {indices.shape} and {labels.shape}",
             argument="labels",
         )
+    _checks.check_numbers_below(len(labels), "examples", indices=indices)
     return _share(labels[indices] == labels[:, None], indices)
 
 
 def _share(
-    property_: Bool[Array, "batch k"], indices: Int[Array, "batch k"]
+    property_: Bool[Array, "batch k"], indices: Integer[Array, "batch k"]
 ) -> Float[Array, " batch"]:
     """Compute the share of the neighbors that have a property, excluding oneself."""
     own = jnp.arange(indices.shape[0], dtype=indices.dtype)[:, None]

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int, Integer
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
@@ -90,7 +90,7 @@ def most_similar(
 
 
 def propagate(
-    features: Float[ArrayLike, "batch dim"], neighbors: Int[ArrayLike, "batch k"]
+    features: Float[ArrayLike, "batch dim"], neighbors: Integer[ArrayLike, "batch k"]
 ) -> Float[Array, "batch dim"]:
     r"""Replace each row by the mean of its neighbors' rows.
 
@@ -108,8 +108,9 @@ def propagate(
         The means, in the dtype of ``features`` but at least float32.
 
     Raises:
-        TypeError: If the features are not floating point.
-        ValueError: If features and neighbors have different numbers of examples.
+        TypeError: If the features are not floating point, or row numbers not integers.
+        ValueError: If features and neighbors have different numbers of examples, or a
+            concrete row number is not one of the batch's.
 
     Example:
         >>> import jax.numpy as jnp
@@ -123,13 +124,14 @@ def propagate(
         <https://arxiv.org/abs/1710.10370>`_, 2017.
     """
     features = _checks.as_float_array(features, "features")
-    neighbors = jnp.asarray(neighbors)
+    neighbors = _checks.as_row_numbers(neighbors, "neighbors")
     if features.shape[0] != neighbors.shape[0]:
         raise InvalidInputError(
             "features and neighbors must have one row per example, "
             f"got {features.shape} and {neighbors.shape}",
             argument="neighbors",
         )
+    _checks.check_numbers_below(len(features), "examples", neighbors=neighbors)
     # On a CPU, a gather is as fast as a [batch, batch] product up to 128 examples and
     # two to three times faster at 512.
     return jnp.mean(features[neighbors], axis=1)

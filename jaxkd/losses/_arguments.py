@@ -203,7 +203,8 @@ def prepare_mask(
 
     Raises:
         TypeError: If the mask is not boolean.
-        ValueError: If the mask does not broadcast to that shape.
+        ValueError: If the mask does not broadcast to that shape, or could be one of
+            rows.
     """
     if where is None:
         return None
@@ -213,14 +214,44 @@ def prepare_mask(
             f"where must be boolean, got dtype {mask.dtype}; convert it with where > 0",
             argument="where",
         )
+    return broadcast_by_class(mask, shape, "where", "the logits")
+
+
+def broadcast_by_class(
+    x: Array, shape: tuple[int, ...], name: str, target: str
+) -> Array:
+    """Broadcast an array to that of ``shape``, by its last axes.
+
+    An array of one value per row broadcasts by accident if there are as many rows as
+    classes, to another result than was meant. So it is refused, as is an array of one
+    value per class of that shape.
+
+    Args:
+        x: The array.
+        shape: The shape to broadcast to: rows, and the axis of classes or negatives.
+        name: Name of the array in errors.
+        target: What has the shape, for errors.
+
+    Raises:
+        ValueError: If the shapes do not fit, or if ``x`` could have one value per row.
+    """
+    missing = len(shape) - x.ndim
     try:
-        return jnp.broadcast_to(mask, shape)
+        broadcast = jnp.broadcast_to(x, shape)
     except ValueError:
         raise InvalidInputError(
-            "where must have a shape that broadcasts to that of the logits, got "
-            f"{mask.shape} and {shape}; a mask of rows is where=mask[..., None]",
-            argument="where",
+            f"{name} must have a shape that broadcasts to that of {target}, got "
+            f"{x.shape} and {shape}; one value per row is {name}[..., None]",
+            argument=name,
         ) from None
+    if missing > 0 and x.size > 1 and x.shape == shape[: x.ndim]:
+        raise InvalidInputError(
+            f"{name} has the shape {x.shape}, which fits both the first and the last "
+            f"axes of {target}, {shape}; write {name}[...{', None' * missing}] for one "
+            f"value per row, or {name}[{'None, ' * missing}...] for one per class",
+            argument=name,
+        )
+    return broadcast
 
 
 def prepare_labels(
@@ -232,20 +263,24 @@ def prepare_labels(
         TypeError: If the labels are not integers.
         ValueError: If there is not one label for every row.
     """
-    y = jnp.asarray(labels)
-    if not jnp.issubdtype(y.dtype, jnp.integer):
-        raise InvalidTypeError(
-            f"labels must be integers, got dtype {y.dtype}", argument="labels"
-        )
+    y = _checks.as_class_numbers(labels)
     if y.shape != logits.shape[:-1]:
         raise InvalidInputError(
             "labels must have the shape of the logits without their last axis, "
-            f"got {y.shape} and {logits.shape}",
+            f"got {y.shape} and {logits.shape}{_remedy_for_labels(y, logits)}",
             argument="labels",
         )
     # Compared on the fly: no one-hot array of floats is ever stored.
     classes = jax.lax.broadcasted_iota(y.dtype, logits.shape, logits.ndim - 1)
     return classes == y[..., None]
+
+
+def _remedy_for_labels(labels: Array, logits: Array) -> str:
+    if labels.shape == logits.shape:
+        return "; convert one-hot labels with labels.argmax(-1)"
+    if labels.shape == (*logits.shape[:-1], 1):
+        return "; drop the last axis with labels[..., 0]"
+    return ""
 
 
 def exclude(

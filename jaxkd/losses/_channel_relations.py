@@ -136,7 +136,7 @@ def channel_distributions(
     student, teacher = _maps_of_equal_channels(
         student_maps, teacher_maps, stop_teacher_gradient
     )
-    _checks.check_positive(temperature=temperature)
+    _checks.check_temperature(temperature=temperature)
     student, teacher = map(_by_channel, pool_to_match(student, teacher))
     divergence = soft_target_divergence(
         student, teacher, jnp.asarray(temperature, student.dtype)

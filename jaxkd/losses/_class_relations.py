@@ -71,7 +71,7 @@ def inter_class_relation(
     logits = prepare_logits(
         student_logits, teacher_logits, where, stop_teacher_gradient
     )
-    _checks.check_finite_positive(temperature=temperature)
+    _checks.check_finite_temperature(temperature=temperature)
     t = jnp.asarray(temperature, logits.student.dtype)
 
     def direction(x):
@@ -148,7 +148,7 @@ def intra_class_relation(
     logits = prepare_logits(
         student_logits, teacher_logits, where, stop_teacher_gradient, rank=2
     )
-    _checks.check_finite_positive(temperature=temperature)
+    _checks.check_finite_temperature(temperature=temperature)
     t = jnp.asarray(temperature, logits.student.dtype)
 
     def direction(x):
@@ -276,13 +276,7 @@ def multi_level(
     logits = prepare_logits(
         student_logits, teacher_logits, where, stop_teacher_gradient, rank=2
     )
-    if len(temperatures) == 0:
-        raise InvalidInputError(
-            "temperatures must hold at least one temperature, got none",
-            argument="temperatures",
-        )
-    for t in temperatures:
-        _checks.check_finite_positive(temperatures=t)
+    _checks.check_temperatures(temperatures)
     student, teacher = logits.masked()
     classes = float(student.shape[1])
     rows = None

@@ -6,6 +6,7 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
+from jaxkd.losses._arguments import broadcast_by_class
 from jaxkd.losses._symmetries import Arguments, Transformation, declare
 
 # As published: keeps the logarithms defined where a probability underflows.
@@ -66,9 +67,11 @@ def info_nce(
         <https://arxiv.org/abs/1807.03748>`_, 2018, Eq. 4.
     """
     anchor_scores, scores = _scores(positive, negatives)
-    _checks.check_finite_positive(temperature=temperature)
+    _checks.check_finite_temperature(temperature=temperature)
     temperature = jnp.asarray(temperature, scores.dtype)
-    weights = _broadcast_to(jnp.asarray(log_weight, scores.dtype), scores.shape)
+    weights = broadcast_by_class(
+        jnp.asarray(log_weight, scores.dtype), scores.shape, "log_weight", "negatives"
+    )
 
     # log(1 + sum_k e^x_k) = m + log(e^-m + sum_k e^(x_k - m)) for any m. With
     # m = max(0, x) nothing overflows, and log1p keeps a small sum to the last digit.
@@ -167,14 +170,3 @@ def _scores(positive: ArrayLike, negatives: ArrayLike) -> tuple[Array, Array]:
             argument="negatives",
         )
     return anchor_scores, scores
-
-
-def _broadcast_to(log_weight: Array, shape: tuple[int, ...]) -> Array:
-    try:
-        return jnp.broadcast_to(log_weight, shape)
-    except ValueError:
-        raise InvalidInputError(
-            "log_weight must have a shape that broadcasts to that of negatives, "
-            f"got {log_weight.shape} and {shape}",
-            argument="log_weight",
-        ) from None

@@ -69,7 +69,7 @@ def reverse_kl(
     student, teacher = prepare_logits(
         student_logits, teacher_logits, where, stop_teacher_gradient
     ).masked()
-    _checks.check_positive(temperature=temperature)
+    _checks.check_temperature(temperature=temperature)
     return soft_target_divergence(
         teacher, student, jnp.asarray(temperature, student.dtype)
     )
@@ -246,7 +246,7 @@ def _pair(
     student, teacher = prepare_logits(
         student_logits, teacher_logits, where, stop_teacher_gradient
     ).masked()
-    _checks.check_positive(temperature=temperature)
+    _checks.check_temperature(temperature=temperature)
     t = jnp.asarray(temperature, student.dtype)
     log_p, log_q = log_softmax(teacher, t), log_softmax(student, t)
     p = jnp.exp(log_p)

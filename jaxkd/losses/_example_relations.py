@@ -24,6 +24,9 @@ from jaxkd.losses._symmetries import (
 # then has a finite loss.
 _PROBABILITY_EPSILON = 1e-7
 
+# The largest order of a kernel's expansion. Each term is an operation of the program.
+MOST_TERMS = 64
+
 
 @declare(
     Arguments.FEATURE_MAPS,
@@ -232,7 +235,7 @@ def correlation_congruence_kernel(
         student_embeddings: One row per example, scaled to unit length here.
         teacher_embeddings: The same examples; the width may differ.
         gamma: Width :math:`\gamma > 0` of the kernel, finite.
-        order: Order :math:`P \ge 1` of the expansion.
+        order: Order :math:`P` of the expansion, from 1 to 64.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
     Returns:
@@ -257,7 +260,7 @@ def correlation_congruence_kernel(
         <https://arxiv.org/abs/1904.01802>`_, 2019, Eq. 8-9.
     """
     _checks.check_finite_positive(gamma=gamma)
-    _checks.check_at_least(1, order=order)
+    _checks.check_count(MOST_TERMS, order=order)
     student, teacher = embedding_pair(
         student_embeddings, teacher_embeddings, stop_teacher_gradient
     )

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
+from jaxtyping import Array, ArrayLike, Bool, Float, Integer, Real
 
 from jaxkd import _checks
 from jaxkd._math import soft_target_divergence
@@ -21,7 +21,7 @@ from jaxkd.losses._symmetries import SHIFT_INVARIANT, Arguments, declare
 def decoupled_kl(
     student_logits: Float[ArrayLike, "*batch classes"],
     teacher_logits: Float[ArrayLike, "*batch classes"],
-    labels: Int[ArrayLike, "*batch"],
+    labels: Integer[ArrayLike, "*batch"],
     *,
     target_weight: Real[ArrayLike, ""] = 1.0,
     non_target_weight: Real[ArrayLike, ""] = 8.0,
@@ -88,7 +88,7 @@ def decoupled_kl(
     logits, is_target = _with_labels(
         student_logits, teacher_logits, labels, where, stop_teacher_gradient
     )
-    _checks.check_finite_positive(temperature=temperature)
+    _checks.check_finite_temperature(temperature=temperature)
     dtype = logits.student.dtype
     t, target_weight, non_target_weight = (
         jnp.asarray(x, dtype) for x in (temperature, target_weight, non_target_weight)
@@ -108,7 +108,7 @@ def decoupled_kl(
 def normalized_kl(
     student_logits: Float[ArrayLike, "*batch classes"],
     teacher_logits: Float[ArrayLike, "*batch classes"],
-    labels: Int[ArrayLike, "*batch"],
+    labels: Integer[ArrayLike, "*batch"],
     *,
     non_target_weight: Real[ArrayLike, ""] = 1.5,
     temperature: Real[ArrayLike, ""] = 1.0,
@@ -165,7 +165,7 @@ def normalized_kl(
     logits, is_target = _with_labels(
         student_logits, teacher_logits, labels, where, stop_teacher_gradient
     )
-    _checks.check_finite_positive(temperature=temperature)
+    _checks.check_finite_temperature(temperature=temperature)
     t, weight = (
         jnp.asarray(x, logits.student.dtype) for x in (temperature, non_target_weight)
     )

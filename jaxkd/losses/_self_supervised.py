@@ -71,7 +71,7 @@ def self_supervised_similarity(
         teacher_originals=teacher_originals,
         stop_teacher_gradient=stop_teacher_gradient,
     )
-    _checks.check_positive(temperature=temperature)
+    _checks.check_temperature(temperature=temperature)
     check_rank(2, "[views, features]", student_views=views_s, teacher_views=views_t)
     check_rank(
         2,

@@ -81,7 +81,7 @@ def soft_target_kl(
     student, teacher = prepare_logits(
         student_logits, teacher_logits, where, stop_teacher_gradient
     ).masked()
-    _checks.check_positive(temperature=temperature)
+    _checks.check_temperature(temperature=temperature)
     return soft_target_divergence(
         student, teacher, jnp.asarray(temperature, student.dtype)
     )
@@ -243,7 +243,7 @@ def transformed_teacher_matching(
     student, teacher = prepare_logits(
         student_logits, teacher_logits, where, stop_teacher_gradient
     ).masked()
-    _checks.check_finite_positive(temperature=temperature)
+    _checks.check_finite_temperature(temperature=temperature)
     t = jnp.asarray(temperature, student.dtype)
     return soft_target_divergence(student, teacher / t, jnp.ones_like(t))
 
@@ -301,7 +301,7 @@ def weighted_transformed_teacher_matching(
     student, teacher = prepare_logits(
         student_logits, teacher_logits, where, stop_teacher_gradient
     ).masked()
-    _checks.check_finite_positive(temperature=temperature)
+    _checks.check_finite_temperature(temperature=temperature)
     t = jnp.asarray(temperature, student.dtype)
     matching = soft_target_divergence(student, teacher / t, jnp.ones_like(t))
     log_p = log_softmax(teacher, jnp.ones_like(t))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, Real
+from jaxtyping import Array, ArrayLike, Float, Integer, PRNGKeyArray, Real
 
 from jaxkd import _checks
 from jaxkd._math import l2_normalize
@@ -63,7 +63,7 @@ def init_bank(
     )
 
 
-def read(bank: Bank, rows: Int[ArrayLike, " batch"]) -> Bank:
+def read(bank: Bank, rows: Integer[ArrayLike, " batch"]) -> Bank:
     """Read the embeddings of some examples, in at least float32.
 
     Args:
@@ -73,6 +73,10 @@ def read(bank: Bank, rows: Int[ArrayLike, " batch"]) -> Bank:
     Returns:
         A bank of ``len(rows)`` rows.
 
+    Raises:
+        TypeError: If the rows are not integers.
+        ValueError: If a concrete row number is not one of the bank's.
+
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from jaxkd import memory
@@ -80,13 +84,18 @@ def read(bank: Bank, rows: Int[ArrayLike, " batch"]) -> Bank:
         >>> memory.read(bank, jnp.array([3, 1])).teacher.shape
         (2, 4)
     """
-    rows = jnp.asarray(rows)
+    rows = _checks.as_row_numbers(rows)
+    _checks.check_numbers_below(len(bank.student), "rows in the bank", rows=rows)
+    return _read(bank, rows)
+
+
+def _read(bank: Bank, rows: Array) -> Bank:
     return Bank(*(_checks.as_float_array(x[rows], "bank") for x in bank))
 
 
 def update(
     bank: Bank,
-    rows: Int[ArrayLike, " batch"],
+    rows: Integer[ArrayLike, " batch"],
     student: Float[ArrayLike, "batch dim"],
     teacher: Float[ArrayLike, "batch dim"],
     *,
@@ -104,7 +113,7 @@ def update(
     Args:
         bank: The bank to update.
         rows: Row numbers of the examples. If a row occurs twice, either of its values
-            may be stored.
+            may be stored. Nothing is stored for a number beyond the last row.
         student: New embeddings of the student.
         teacher: New embeddings of the teacher.
         momentum: Share :math:`\mu` of the old row, in ``[0, 1]``.
@@ -113,8 +122,9 @@ def update(
         The updated bank, in the same dtype.
 
     Raises:
-        TypeError: If the embeddings are not floating point.
-        ValueError: If a Python number ``momentum`` is not in ``[0, 1]``.
+        TypeError: If the embeddings are not floating point, or the rows not integers.
+        ValueError: If a concrete ``momentum`` is not in ``[0, 1]``, or a concrete row
+            number is negative.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -125,16 +135,16 @@ def update(
         >>> bank.student[3].tolist()
         [0.5, 0.5, 0.5, 0.5]
     """
-    if isinstance(momentum, (int, float)):
-        _checks.check_in_range(0.0, 1.0, momentum=float(momentum))
-    rows = jnp.asarray(rows)
+    _checks.check_in_range(0.0, 1.0, momentum=momentum)
+    rows = _checks.as_row_numbers(rows)
+    _checks.check_not_negative(rows=rows)
 
     def move(table, old, new, name):
         new = jax.lax.stop_gradient(_checks.as_float_array(new, name))
         mixed = momentum * old + (1 - momentum) * new.astype(old.dtype)
         return table.at[rows].set(l2_normalize(mixed).astype(table.dtype))
 
-    old = read(bank, rows)
+    old = _read(bank, rows)
     return Bank(
         student=move(bank.student, old.student, student, "student"),
         teacher=move(bank.teacher, old.teacher, teacher, "teacher"),

@@ -167,7 +167,7 @@ def _prepare(anchors, table, negatives, temperature, chunk_size):
             f"got {anchors.shape} and {negatives.labels.shape}",
             argument="negatives",
         )
-    _checks.check_positive(temperature=temperature)
+    _checks.check_temperature(temperature=temperature)
     candidates = negatives.candidate_labels.shape[0]
     if chunk_size is None:
         on_cpu = jax.default_backend() == "cpu"

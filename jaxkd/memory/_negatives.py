@@ -13,11 +13,12 @@ from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Integer, PRNGKeyArray
 
 from jaxkd import _checks
-from jaxkd._errors import InvalidTypeError
+from jaxkd._errors import InvalidInputError, InvalidTypeError
 from jaxkd.memory import _random
+from jaxkd.memory._labels import class_numbers, class_sizes, numbers_of_rows
 
 
 class Window(NamedTuple):
@@ -111,18 +112,14 @@ class Sampler(Protocol):
     def __call__(
         self,
         key: PRNGKeyArray,
-        labels: Int[ArrayLike, " batch"],
-        row_labels: Int[ArrayLike, " rows"],
+        labels: Integer[ArrayLike, " batch"],
+        row_labels: Integer[ArrayLike, " rows"],
         *,
         num_negatives: Int[ArrayLike, ""],
         num_classes: int,
     ) -> Negatives:
         """Choose about ``num_negatives`` rows of other classes for each example."""
         ...
-
-
-def _as_int32(*arrays: ArrayLike) -> tuple[Array, ...]:
-    return tuple(jnp.asarray(x, jnp.int32) for x in arrays)
 
 
 def _log_ratio(numerator: ArrayLike, denominator: ArrayLike) -> Float[Array, "..."]:
@@ -133,14 +130,10 @@ def _log_ratio(numerator: ArrayLike, denominator: ArrayLike) -> Float[Array, "..
     return jnp.log(numerator) - jnp.log(jnp.maximum(denominator, 1))
 
 
-def _class_sizes(row_labels: Array, num_classes: int) -> Int[Array, " classes"]:
-    return jnp.bincount(row_labels, length=num_classes).astype(jnp.int32)
-
-
 def all_negatives(
     key: PRNGKeyArray,
-    labels: Int[ArrayLike, " batch"],
-    row_labels: Int[ArrayLike, " rows"],
+    labels: Integer[ArrayLike, " batch"],
+    row_labels: Integer[ArrayLike, " rows"],
     *,
     num_negatives: Int[ArrayLike, ""],
     num_classes: int,
@@ -160,6 +153,11 @@ def all_negatives(
     Returns:
         The negatives.
 
+    Raises:
+        TypeError: If labels are not integers.
+        ValueError: If a concrete label is not one of the classes, or the number of
+            negatives is not positive.
+
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from jaxkd import memory
@@ -171,15 +169,18 @@ def all_negatives(
         [False, True, True, True]
     """
     del key
-    labels, row_labels = _as_int32(labels, row_labels)
-    others = row_labels.shape[0] - _class_sizes(row_labels, num_classes)[labels]
+    labels, row_labels = class_numbers(
+        num_classes, labels=labels, row_labels=row_labels
+    )
+    _checks.check_positive(num_negatives=num_negatives)
+    others = row_labels.shape[0] - class_sizes(row_labels, num_classes)[labels]
     return Negatives(labels, row_labels, _log_ratio(num_negatives, others))
 
 
 def shared_negatives(
     key: PRNGKeyArray,
-    labels: Int[ArrayLike, " batch"],
-    row_labels: Int[ArrayLike, " rows"],
+    labels: Integer[ArrayLike, " batch"],
+    row_labels: Integer[ArrayLike, " rows"],
     *,
     num_negatives: Int[ArrayLike, ""],
     num_classes: int,
@@ -204,8 +205,10 @@ def shared_negatives(
         The negatives.
 
     Raises:
-        TypeError: If the number of rows is not a Python integer.
-        ValueError: If the number of rows is less than 1.
+        TypeError: If labels are not integers, or the number of rows is not a Python
+            integer.
+        ValueError: If a concrete label is not one of the classes, or the number of
+            negatives or rows is less than 1.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -217,7 +220,9 @@ def shared_negatives(
         >>> negatives.mask().shape
         (4, 2)
     """
-    labels, row_labels = _as_int32(labels, row_labels)
+    labels, row_labels = class_numbers(
+        num_classes, labels=labels, row_labels=row_labels
+    )
     if num_rows is None:
         if not isinstance(num_negatives, int):
             raise InvalidTypeError(
@@ -227,10 +232,11 @@ def shared_negatives(
             )
         num_rows = num_negatives
     _checks.check_at_least(1, num_rows=num_rows)
+    _checks.check_positive(num_negatives=num_negatives)
     total = row_labels.shape[0]
     num_rows = min(num_rows, total)
     rows = _random.distinct_rows(key, num_rows, total)
-    others = row_labels.shape[0] - _class_sizes(row_labels, num_classes)[labels]
+    others = row_labels.shape[0] - class_sizes(row_labels, num_classes)[labels]
     return Negatives(
         labels,
         row_labels[rows],
@@ -241,8 +247,8 @@ def shared_negatives(
 
 def sampled_negatives(
     key: PRNGKeyArray,
-    labels: Int[ArrayLike, " batch"],
-    row_labels: Int[ArrayLike, " rows"],
+    labels: Integer[ArrayLike, " batch"],
+    row_labels: Integer[ArrayLike, " rows"],
     *,
     num_negatives: Int[ArrayLike, ""],
     num_classes: int,
@@ -268,6 +274,11 @@ def sampled_negatives(
     Returns:
         The negatives.
 
+    Raises:
+        TypeError: If labels are not integers.
+        ValueError: If a concrete label is not one of the classes, or the number of
+            negatives is not positive.
+
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from jaxkd import memory
@@ -278,11 +289,14 @@ def sampled_negatives(
         >>> negatives.mask().sum(axis=0).tolist()
         [2, 2, 2, 2, 2]
     """
-    labels, row_labels = _as_int32(labels, row_labels)
+    labels, row_labels = class_numbers(
+        num_classes, labels=labels, row_labels=row_labels
+    )
+    _checks.check_positive(num_negatives=num_negatives)
     order_key, start_key = jax.random.split(key)
     total = row_labels.shape[0]
     position = _random.random_order(order_key, total)
-    sizes = _class_sizes(row_labels, num_classes)
+    sizes = class_sizes(row_labels, num_classes)
     places = _places_by_class(row_labels, position, num_classes)
     first, count = (jnp.cumsum(sizes) - sizes)[labels], sizes[labels]
     others = total - count
@@ -315,7 +329,7 @@ def sampled_negatives(
 
 
 def listed_negatives(
-    labels: Int[ArrayLike, " batch"], rows: Int[ArrayLike, "batch k"]
+    labels: Integer[ArrayLike, " batch"], rows: Integer[ArrayLike, "batch k"]
 ) -> Negatives:
     """Return the bank rows of an explicit list, of any class; repetitions count.
 
@@ -327,6 +341,10 @@ def listed_negatives(
         The negatives. A pass over them reads all ``batch * k`` listed rows for each
         example, so use them for comparisons and not for training.
 
+    Raises:
+        TypeError: If labels or rows are not integers.
+        ValueError: If the shapes do not fit, or a concrete row number is negative.
+
     Example:
         >>> import jax.numpy as jnp
         >>> from jaxkd import memory
@@ -336,7 +354,15 @@ def listed_negatives(
         >>> negatives.rows[negatives.mask()[:, 1]].tolist()
         [2, 2]
     """
-    labels, rows = _as_int32(labels, rows)
+    labels = numbers_of_rows("labels", labels).astype(jnp.int32)
+    rows = _checks.as_row_numbers(rows).astype(jnp.int32)
+    _checks.check_not_negative(rows=rows)
+    if rows.ndim != 2 or len(rows) != len(labels):
+        raise InvalidInputError(
+            "rows must be [batch, k], with one list per label, got shapes "
+            f"{rows.shape} and {labels.shape}",
+            argument="rows",
+        )
     batch, k = rows.shape
     ends = k * jnp.arange(1, batch + 1, dtype=jnp.int32)
     return Negatives(

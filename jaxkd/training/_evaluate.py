@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxkd import _checks
 from jaxkd.data import Split, Streamed, padded_batches
 from jaxkd.training._devices.placement import ONE_DEVICE, Placement
 from jaxkd.training._step.frozen import Apply, FrozenNetwork
@@ -127,7 +128,7 @@ def _add_batch_of(
             images = images[rows]
         images = placement.over_data(images)
         logits = apply(variables, images).logits.astype(jnp.float32)
-        truth = labels[rows]
+        truth = _checks.as_class_numbers(labels)[rows]
         nats = optax.losses.softmax_cross_entropy_with_integer_labels(logits, truth)
         correct = logits.argmax(-1).astype(truth.dtype) == truth
         return (

@@ -78,6 +78,8 @@ def fit(
         DivergenceError: If a loss, or a parameter that would be saved, is not finite.
             Checkpoints only hold states before that.
         Interrupted: If ``stop`` returned True before the last step.
+        ValueError: If an optimizer that accumulates gradients has made no update in a
+            whole stage.
     """
     _checks.check_at_least(1, epochs=epochs, evaluate_every=evaluate_every)
     check_not_donated(loop)
@@ -103,6 +105,7 @@ def fit(
             for hook in hooks:
                 hook.on_epoch(run, record)
             run.records.append(record)
+            run.check_updates()
             if run.step == program.pretraining_steps:  # never 0: an epoch has ended
                 run.begin_training()
             for hook in hooks:

@@ -8,6 +8,7 @@ import jax
 from jaxkd._errors import Interrupted
 from jaxkd.training._devices.batches import Order
 from jaxkd.training._devices.processes import any_of
+from jaxkd.training._optimizers import check_updated
 from jaxkd.training._program import Program
 from jaxkd.training._records import Measured, Record, add_to, healthy_metrics
 from jaxkd.training._stage import Report, Stage
@@ -69,6 +70,13 @@ class Run:
     def end_epoch(self) -> None:
         """Gather the state."""
         self._loop, self._spread = self.loop, None
+
+    def check_updates(self) -> None:
+        """Raise if a stage ends here and its optimizer has made no update."""
+        first = self.program.pretraining_steps
+        if self.step in (first, self.epochs * self.program.steps_per_epoch):
+            steps = self.step if self.step == first else self.step - first
+            check_updated(self.loop.train.opt_state, steps)
 
     def begin_training(self) -> None:
         """Go from pretraining to training."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike
 
@@ -303,7 +304,8 @@ def accumulated(
     The update uses the mean of their gradients (``optax.MultiSteps``), and the
     optimizer's schedule counts updates. A step is still a batch: losses that relate
     examples see those of one batch, and batch statistics and banks change in every
-    step. The last steps of a run are lost if they do not make up an update.
+    step. The last steps of a run are lost if they do not make up an update;
+    :func:`fit` raises an error if no step of a stage did.
 
     Raises:
         TypeError: If the number of steps is not an integer.
@@ -316,3 +318,25 @@ def accumulated(
     return rated_like(
         accumulating, optimizer, lambda state, rate: rate(state.inner_opt_state)
     )
+
+
+def check_updated(opt_state: PyTree, steps: int) -> None:
+    """Raise ``ValueError`` if an optimizer that accumulates has made no update.
+
+    Args:
+        opt_state: State of the optimizer at the end of a stage.
+        steps: Number of steps of the stage.
+    """
+
+    def accumulates(node: Any) -> bool:
+        return isinstance(node, optax.MultiStepsState)
+
+    for node in filter(accumulates, jax.tree.leaves(opt_state, is_leaf=accumulates)):
+        # The count is equal on all devices; with trials, it is an array.
+        if not np.any(np.asarray(node.gradient_step.addressable_data(0))):
+            raise InvalidInputError(
+                f"optimizer accumulates the gradients of more than {steps} steps, but "
+                f"the stage has only {steps}: no update was made. Accumulate fewer "
+                "steps or train longer.",
+                argument="optimizer",
+            )

@@ -57,7 +57,13 @@ class Program:
         Args:
             seed: The seed of the student. Trial ``i`` has the seed ``seed + i``.
             data_seed: The seed of order and augmentation, which trials share.
+
+        Raises:
+            TypeError: If a seed is not an integer.
+            ValueError: If a seed does not fit into 32 bits (64 with `jax_enable_x64`).
         """
+        _checks.check_seed(self.trials or 1, seed=seed)
+        _checks.check_seed(data_seed=data_seed)
         return self.strategy.start(seed, data_seed)
 
     def begin_training(self, loop: LoopState) -> LoopState:

@@ -63,7 +63,7 @@ def test_a_setting_reaches_its_part(tmp_path, teacher, monkeypatch):
         ("kd", ("kd.temperature", "[1,2]"), "--settings kd.temperature must be a num"),
         ("ft", ("ft.normalize_paraphraser", "1"), "must be true or false, got 1"),
         ("crd", ("crd.bank_dtype", "x"), "crd.bank_dtype must be a dtype such as"),
-        ("crd", ("crd.num_negatives", "x"), "must be a number or null, got"),
+        ("crd", ("crd.num_negatives", "x"), "must be an integer or null, got"),
         ("crd", ("crd.negatives", "3"), "must be a word such as sampled, got 3"),
     ],
 )

@@ -124,3 +124,34 @@ def test_refuses_a_part_without_a_weight_and_says_what_to_write():
 def test_refuses_a_mixture_of_nothing():
     with pytest.raises(ValueError, match="needs a part"):
         distillers.weighted(a=(0.0, constant(1.0)))
+
+
+@pytest.mark.parametrize("weight", [-1.0, -1e-9, float("-inf")])
+def test_refuses_a_negative_weight_with_the_reason(weight):
+    with pytest.raises(InvalidInputError, match="training would maximize the loss"):
+        distillers.weighted(a=(weight, constant(1.0)))
+
+
+@pytest.mark.parametrize(
+    "part, says",
+    [
+        (1.0, r"ce must be a weight and a distiller, such as ce=\(1.0, "),
+        ((1.0,), "ce must be a weight and a distiller"),
+        ((1.0, distillers.cross_entropy), "must be a distiller, got .*call it to"),
+        ((1.0, None), "the second entry of ce must be a distiller, got None"),
+        ((constant(1.0), 1.0), "the second entry of ce must be a distiller, got 1.0"),
+        (("1", constant(1.0)), "the weight of ce must be a number, got '1'"),
+        ((True, constant(1.0)), "the weight of ce must be a number, got True"),
+    ],
+)
+def test_refuses_a_part_that_is_no_pair_of_a_weight_and_a_distiller(part, says):
+    with pytest.raises(TypeError, match=says) as error:
+        inspect.unwrap(distillers.weighted)(ce=part)
+    assert error.value.argument == "ce"
+
+
+@pytest.mark.parametrize("weight", [1, np.float32(1.0), jnp.float32(1.0)])
+def test_takes_a_number_of_any_kind_as_a_weight(weight, outputs, batch):
+    unchecked = inspect.unwrap(distillers.weighted)
+    per_example, _, _ = run(unchecked(a=(weight, constant(3.0))), outputs, batch)
+    np.testing.assert_array_equal(per_example, np.full(3, 3.0))

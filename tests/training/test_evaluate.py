@@ -47,3 +47,14 @@ def test_one_evaluator_serves_other_variables_of_the_architecture(network):
     other = jax.tree.map(lambda x: x * 0, network.variables["state"])
     constant = run({**network.variables, "state": other})
     assert constant.loss == pytest.approx(np.log(4), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int32"])
+def test_a_prediction_beyond_the_dtype_of_the_labels_is_wrong(dtype):
+    def always_class_261(images):  # 5, in 8 bits
+        logits = jnp.zeros((len(images), 300)).at[:, 261].set(9.0)
+        return logits, logits
+
+    split = data.Split(make_dataset().test.images[:4], np.array([5, 5, 1, 0], dtype))
+    result = training.evaluate(training.freeze(always_class_261), split)
+    assert result.accuracy == 0.0

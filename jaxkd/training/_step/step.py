@@ -14,6 +14,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Int, PRNGKeyArray, Shaped
 
+from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
 from jaxkd.data import Augmentation, Mixed, Normalization, augment, mix
 from jaxkd.distillers import Batch, Distiller, DistillerState, Spec, Views
@@ -188,12 +189,14 @@ def make_prepare(
         data_key: PRNGKeyArray, step: Array, teacher_variables: PyTree, given: Examples
     ) -> Lesson:
         images, mixed = given.images, None
+        labels = _checks.as_class_numbers(given.labels)
+        rows = _checks.as_row_numbers(given.rows)
         if augmentation is not None:
             key = augmentation_key(data_key, step)
             images = augment(key, images, augmentation)
             # A key that augmentation does not split off.
             mix_key = jax.random.fold_in(key, 2)
-            images, mixed = mix(mix_key, images, given.labels, augmentation)
+            images, mixed = mix(mix_key, images, labels, augmentation)
         seen = images if views_of is None else _with_views(images, views_of)
         output = views = None
         if teacher is not None:
@@ -201,7 +204,7 @@ def make_prepare(
             if views_of is not None:
                 output, views = _split(output, len(images))
         inputs = network_inputs(seen, normalization)
-        return Lesson(images, given.labels, given.rows, inputs, output, views, mixed)
+        return Lesson(images, labels, rows, inputs, output, views, mixed)
 
     return prepare
 
