@@ -1,24 +1,22 @@
 """Datasets of the commands."""
 
 import dataclasses
+import warnings
+from collections.abc import Mapping
+from typing import Any
 
-from jaxkd import data, runs
+from jaxkd import data, runs, training
 from jaxkd._errors import InvalidInputError
+from jaxkd._messages import say
 from jaxkd.cli._options import DataOptions
+
+_LOADING = frozenset({"data_dir", "cache_dir", "stream", "workers", *runs.LOAD_OPTIONS})
+_NO_OPTIONS: Mapping[str, Any] = {}
 
 
 def load_dataset(name: str, options: DataOptions) -> data.ImageDataset:
     """Load a dataset with the subset and the augmentation of the options."""
-    dataset = data.load(
-        name,
-        data_dir=options.data_dir,
-        cache_dir=options.cache_dir,
-        image_size=options.image_size,
-        stream=options.stream,
-        workers=options.workers,
-        background=options.background or "white",
-        value_range=options.value_range,
-    )
+    dataset = load_as_given(name, options)
     if options.subset is not None:
         dataset = data.take_subset(dataset, options.subset, seed=0)
     own = dataset.augmentation
@@ -31,6 +29,48 @@ def load_dataset(name: str, options: DataOptions) -> data.ImageDataset:
         cutmix=options.cutmix,
     )
     return dataclasses.replace(dataset, augmentation=augmentation)
+
+
+def load_as_given(
+    name: str, options: Any, recorded: Mapping[str, Any] = _NO_OPTIONS
+) -> data.ImageDataset:
+    """Load a dataset with the options of a command, and say what is doubtful about it.
+
+    Args:
+        name: Name or path of the dataset.
+        options: The options of a command.
+        recorded: Options of a run, for those that the command line leaves out.
+    """
+    dataset = load_silently(name, options, recorded)
+    if training.is_first():
+        for doubt in dataset.doubts:
+            say(f"warning: {doubt}")
+    return dataset
+
+
+def load_silently(
+    name: str, options: Any, recorded: Mapping[str, Any] = _NO_OPTIONS
+) -> data.ImageDataset:
+    """Load a dataset with the options of a command; its doubts are left to say."""
+    given = {
+        field.name: value
+        for field in dataclasses.fields(options)
+        if field.name in _LOADING
+        and (value := getattr(options, field.name)) is not None
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", data.UnlabeledSplitWarning)
+        return data.load(name, **given | left_out(options, recorded))
+
+
+def left_out(options: Any, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recorded options for which the command line has the default."""
+    defaults = DataOptions()
+    return {
+        name: value
+        for name, value in recorded.items()
+        if getattr(options, name) == getattr(defaults, name)
+    }
 
 
 def check_fits(loaded: runs.LoadedNetwork, dataset: data.ImageDataset) -> None:

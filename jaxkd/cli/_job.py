@@ -1,12 +1,14 @@
 """From the options of ``train`` and ``distill`` to a checked job."""
 
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
 
 from jaxkd import _checks, data, distillers, models, reports
 from jaxkd._errors import InvalidInputError, unknown_name
 from jaxkd.cli import _devices, _method, _optimizer
+from jaxkd.cli._datasets import left_out
 from jaxkd.cli._options import (
     DataOptions,
     Distill,
@@ -54,14 +56,15 @@ class Job:
         """Largest number of consecutive steps to skip."""
         return MAX_SKIPPED if self.options.on_nonfinite == "skip" else 0
 
-    def with_image_size(self, size: int | None) -> "Job":
-        """Return the job with the image size of its teacher.
+    def with_load_options(self, recorded: dict[str, Any]) -> "Job":
+        """Return the job with its teacher's options of loading, where it has none.
 
-        It becomes one of the options, because a student's run folder must say it to
+        They become its options, because a student's run folder must say them to
         whoever loads the student.
         """
-        sized = dataclasses.replace(self.options.data, image_size=size)
-        options = dataclasses.replace(self.options, data=sized)
+        given = self.options.data
+        completed = dataclasses.replace(given, **left_out(given, recorded))
+        options = dataclasses.replace(self.options, data=completed)
         return dataclasses.replace(self, options=options)
 
     def total_steps(self, dataset: data.ImageDataset) -> int:

@@ -183,8 +183,31 @@ class OutputOptions:
     ] = None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RowOptions:
+    """Rows of a dataset."""
+
+    train_split: Annotated[
+        str | None,
+        option(
+            "Rows to train on, in the syntax of TFDS: 'train[:90%]', 'train[1000:]', "
+            "'train+validation'. A slice of a TFDS dataset takes rows in order; of "
+            "other datasets, the same share of each class.",
+            default="train, or that of the run",
+        ),
+    ] = None
+    test_split: Annotated[
+        str | None,
+        option(
+            "Rows to test on, such as 'train[90%:]'. A split test without labels is "
+            "replaced by validation.",
+            default="test or validation, or that of the run",
+        ),
+    ] = None
+
+
 @dataclasses.dataclass(frozen=True)
-class DataOptions:
+class DataOptions(RowOptions):
     """Training data and data augmentation."""
 
     data_dir: Annotated[Path | None, option(default="$TFDS_DATA_DIR")] = None

@@ -11,6 +11,7 @@ from jaxkd.cli._option_groups import (
     Background,
     NetworkOptions,
     OutputOptions,
+    RowOptions,
     RunOptions,
     TeacherOptions,
     ValueRange,
@@ -51,7 +52,7 @@ class Distill(_TrainingOptions, TeacherOptions, MethodOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluate:
+class Evaluate(RowOptions):
     """Evaluate a trained network on its whole test set."""
 
     run: Positional[Path]
@@ -185,7 +186,7 @@ class Show:
 
 
 @dataclasses.dataclass(frozen=True)
-class Data:
+class Data(RowOptions):
     """Read a dataset, decode it into the cache, and describe it."""
 
     name: Annotated[Positional[str], option(_DATASET)]

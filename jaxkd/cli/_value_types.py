@@ -123,27 +123,39 @@ def _spec_of_pairs(kind: type) -> PrimitiveConstructorSpec:
     )
 
 
+_PAIRS: dict[Any, tuple[str, Callable[[str], Any], str]] = {
+    tuple[int, float] | None: (
+        *("INT FLOAT", _integer),
+        "the number of operations and their magnitude, such as 2 9",
+    ),
+    tuple[float, float] | None: (
+        *("FLOAT FLOAT", _number),
+        "the values of black and white, such as 0 65535",
+    ),
+}
+"""Names of the kinds of two numbers, how the first is read, and what they are."""
+
+
 @VALUE_TYPES.primitive_rule
-def _randaugment(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
-    """Read the number of operations and their magnitude."""
-    return _spec_of_randaugment() if info.type == tuple[int, float] | None else None
+def _pair(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Read two numbers, or ``None``."""
+    return _spec_of_pair(info.type) if info.type in _PAIRS else None
 
 
 @functools.cache
-def _spec_of_randaugment() -> PrimitiveConstructorSpec:
-    def from_words(words: list[str]) -> tuple[int, float] | None:
+def _spec_of_pair(kind: Any) -> PrimitiveConstructorSpec:
+    metavar, read_first, expected = _PAIRS[kind]
+
+    def from_words(words: list[str]) -> tuple[float, float] | None:
         if words == ["None"]:
             return None
         if len(words) != 2:
-            raise ValueError(
-                "expected the number of operations and their magnitude, such as 2 9; "
-                f"got {' '.join(words)!r}"
-            )
-        return _integer(words[0]), _number(words[1])
+            raise ValueError(f"expected {expected}; got {' '.join(words)!r}")
+        return read_first(words[0]), _number(words[1])
 
     return PrimitiveConstructorSpec(
         nargs="*",
-        metavar="INT FLOAT",
+        metavar=metavar,
         instance_from_str=from_words,
         is_instance=lambda x: x is None or isinstance(x, tuple),
         str_from_instance=lambda x: [str(x)] if x is None else [str(y) for y in x],

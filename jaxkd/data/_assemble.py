@@ -2,7 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+import os
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,26 +13,24 @@ import numpy as np
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
 from jaxkd.data import _cache
-from jaxkd.data._dataset import Split
-from jaxkd.data._decode import DecodedRows, contents_digest, write_decoded
+from jaxkd.data._broken import all_broken_listed
+from jaxkd.data._dataset import ImageDataset, Split
+from jaxkd.data._decode import (
+    DecodedRows,
+    Encoded,
+    contents_digest,
+    write_decoded,
+)
+from jaxkd.data._description import Description, describe_source, doubts_about
 from jaxkd.data._normalize import histogram, statistics_of_histogram
 from jaxkd.data._picture import DECODING, WHITE, checked_color
+from jaxkd.data._plan import Plan, UnlabeledSplitWarning, make_plan, with_labeled_test
 from jaxkd.data._range import checked_value_range, ranges_of_histogram
+from jaxkd.data._slices import parse
+from jaxkd.data._source import Source
 from jaxkd.data._stream import Streamed, read_ahead
 
 _ROWS_AT_ONCE = 256
-
-
-class Contents(NamedTuple):
-    """Contents of a dataset on disk.
-
-    Attributes:
-        parts: Images of the splits ``train`` and ``test``.
-        class_names: One name per class.
-    """
-
-    parts: dict[str, DecodedRows]
-    class_names: list[str]
 
 
 class Loading(NamedTuple):
@@ -43,6 +43,8 @@ class Loading(NamedTuple):
         workers: Number of processes that read streamed images.
         background: Color behind transparent pixels, ``#rrggbb``.
         value_range: Values of black and white in arrays, or None for the usual ones.
+        train_split: Rows to train on, or None for the split ``train``.
+        test_split: Rows to test on, or None for the default split.
     """
 
     cache_dir: Any = None
@@ -51,36 +53,30 @@ class Loading(NamedTuple):
     workers: int = 0
     background: str = WHITE
     value_range: tuple[float, float] | None = None
+    train_split: str | None = None
+    test_split: str | None = None
 
-    @classmethod
-    def checked(
-        cls,
-        cache_dir: Any,
-        image_size: int | None,
-        stream: bool,
-        workers: int,
-        background: str,
-        value_range: Any,
-    ) -> "Loading":
+    def checked(self) -> "Loading":
         """Check the settings and return them.
 
         Raises:
             InvalidInputError: If a setting is out of range, or ``workers`` is given
                 without ``stream``.
         """
-        if image_size is not None:
-            _checks.check_at_least(1, image_size=image_size)
-        _checks.check_at_least(0, workers=workers)
-        if workers and not stream:
+        if self.image_size is not None:
+            _checks.check_at_least(1, image_size=self.image_size)
+        _checks.check_at_least(0, workers=self.workers)
+        if self.workers and not self.stream:
             raise InvalidInputError(
-                f"workers (--workers) only read streamed images: got {workers} without "
-                "stream (--stream)",
+                f"workers (--workers) only read streamed images: got {self.workers} "
+                "without stream (--stream)",
                 argument="workers",
             )
-        color = checked_color(background)
-        if value_range is not None:
-            value_range = checked_value_range(value_range)
-        return cls(cache_dir, image_size, stream, workers, color, value_range)
+        range_ = self.value_range
+        return self._replace(
+            background=checked_color(self.background),
+            value_range=None if range_ is None else checked_value_range(range_),
+        )
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -95,14 +91,16 @@ class Loading(NamedTuple):
             "" if self.background == WHITE else f", background {self.background}"
         )
 
-    def folder(self, key: str, digest: Any) -> Path:
+    def folder(self, key: str, digest: Any, rows: str) -> Path:
         """Return the cache folder of a dataset.
 
         Args:
             key: Readable beginning of the folder's name.
             digest: Hash of the dataset's contents; updated with the settings.
+            rows: The chosen rows; empty for the default ones.
         """
         digest.update(DECODING.encode())
+        digest.update(rows.encode("utf-8", "surrogateescape"))
         if self.background != WHITE:
             digest.update(f"background {self.background}".encode())
         if self.image_size is not None:
@@ -112,56 +110,97 @@ class Loading(NamedTuple):
         return _cache.cache_root(self.cache_dir) / "datasets" / name
 
 
-class Assembled(NamedTuple):
-    """Both splits and the cached metadata."""
+def load_source(source: Source, loading: Loading) -> ImageDataset:
+    """Load a source: decode its images once into the cache, or stream them.
+
+    Raises:
+        InvalidInputError: If an image or a label cannot be used, or the cache cannot be
+            written.
+    """
+    plan = make_plan(source, loading.train_split, loading.test_split)
+    if not source.labels_are_slow:
+        plan = with_labeled_test(source, plan)
+    stamp, key = source.stamp(plan.parts), source.cache_name()
+    records = loading._replace(image_size=None).folder(
+        key, stamp.copy(), plan.fingerprint
+    )
+    folder = loading.folder(key, stamp, plan.fingerprint)
+    if loading.stream:
+        records = records.with_name(f"{records.name}-records")
+        opened = _streamed(source, plan, folder, records, loading)
+    else:
+        opened = _decoded(source, plan, folder, loading)
+    train, test, metadata, plan = opened
+    class_names = metadata["class_names"]
+    doubts = doubts_about(
+        source.notes(plan.splits), plan, class_names, train.labels, test.labels
+    )
+    if plan.warning is not None:
+        warnings.warn(plan.warning, UnlabeledSplitWarning, stacklevel=3)
+    return ImageDataset(
+        name=source.name,
+        train=train,
+        test=test,
+        num_classes=len(class_names),
+        class_names=tuple(class_names),
+        augmentation=source.augmentation(train.images.shape[1:]),
+        fingerprint=source.fingerprint(metadata["contents"])
+        + loading.fingerprint
+        + plan.fingerprint,
+        doubts=doubts,
+    )
+
+
+class _Opened(NamedTuple):
+    """Both splits, the cached metadata, and the rows that were chosen in the end."""
 
     train: Split
     test: Split
     metadata: dict[str, Any]
+    plan: Plan
 
 
-def assemble(
-    open_contents: Callable[[], Contents],
-    metadata: dict[str, Any],
-    folder: Path,
-    loading: Loading,
-) -> Assembled:
-    """Return both splits from the cache, which is written first if it does not exist.
+def _decoded(source: Source, plan: Plan, folder: Path, loading: Loading) -> _Opened:
+    """Return both splits from the cache, which is written first if there is none."""
+    if not folder.is_dir():
+        settled = with_labeled_test(source, plan)
+        description = describe_source(source, settled, slow_labels=("test",))
+        with all_broken_listed(description):
+            parts = _parts(description, loading)
+            write_decoded(parts, _metadata(description, settled), folder)
+    metadata, arrays = _cache.read_folder(folder)
+    train, test = (
+        Split(arrays[f"{part}-images"], arrays[f"{part}-labels"])
+        for part in ("train", "test")
+    )
+    return _Opened(train, test, metadata, _as_stored(plan, metadata))
 
-    Args:
-        open_contents: Opens the dataset; not called if the cache is complete.
-        metadata: Entries to store in the cache in addition to ``class_names``.
-        folder: Folder of the decoded images. The index for streaming is stored in a
-            folder beside it.
-        loading: Settings.
 
-    Returns:
-        The splits and the cached metadata.
-
-    Raises:
-        InvalidInputError: If an image cannot be used or the cache cannot be written.
-    """
-    if not loading.stream:
-        if not folder.is_dir():
-            contents = open_contents()
-            metadata = {**metadata, "class_names": contents.class_names}
-            write_decoded(contents.parts, metadata, folder)
-        metadata, arrays = _cache.read_folder(folder)
-        train, test = (
-            Split(arrays[f"{part}-images"], arrays[f"{part}-labels"])
-            for part in ("train", "test")
-        )
-        return Assembled(train, test, metadata)
-
-    contents = open_contents()
+def _streamed(
+    source: Source, plan: Plan, folder: Path, records: Path, loading: Loading
+) -> _Opened:
+    """Return streamed splits; their labels and statistics are kept beside the cache."""
     index = folder.with_name(f"{folder.name}-index")
-    if not index.is_dir():
-        metadata = {**metadata, "class_names": contents.class_names}
-        _write_index(contents.parts, metadata, index, loading.workers)
+    if index.is_dir():
+        plan = _as_stored(plan, _cache.read_folder(index)[0])
+        description = describe_source(source, plan)
+    else:
+        plan = with_labeled_test(source, plan)
+        description = describe_source(source, plan, slow_labels=("test",))
+    with all_broken_listed(description):
+        images = {
+            part: selected
+            for part in ("train", "test")
+            if (selected := getattr(description, part).images) is not None
+        }
+        parts = _parts(description, loading, source.for_streaming(images, records))
+        if not index.is_dir():
+            metadata = _metadata(description, plan)
+            _write_index(parts, metadata, index, loading.workers)
     metadata, arrays = _cache.read_folder(index)
 
     def split(part: str) -> Split:
-        rows, values = contents.parts[part], arrays[f"{part}-histogram"]
+        rows, values = parts[part], arrays[f"{part}-histogram"]
         images = Streamed(
             rows,
             workers=loading.workers,
@@ -170,7 +209,41 @@ def assemble(
         )
         return Split(images, np.array(arrays[f"{part}-labels"]))
 
-    return Assembled(split("train"), split("test"), metadata)
+    return _Opened(split("train"), split("test"), metadata, plan)
+
+
+def _parts(
+    description: Description,
+    loading: Loading,
+    images: Mapping[str, Encoded] | None = None,
+) -> dict[str, DecodedRows]:
+    """Return the images of both parts, decoded when they are read."""
+    channels = description.decoded_channels()
+    if images is None:
+        chosen = {"train": description.train, "test": description.test}
+        images = {part: rows.images for part, rows in chosen.items() if rows.images}
+    return {
+        part: DecodedRows(encoded, channels, loading.size, loading.background)
+        for part, encoded in images.items()
+    }
+
+
+def _metadata(description: Description, plan: Plan) -> dict[str, Any]:
+    """Return what the cache records of a dataset, besides its arrays."""
+    return {
+        "name": description.name,
+        "class_names": list(description.class_names),
+        "test": str(plan.test),
+        "warning": plan.warning,
+    }
+
+
+def _as_stored(plan: Plan, metadata: dict[str, Any]) -> Plan:
+    """Return the plan with the test rows that were chosen when the cache was made."""
+    if plan.is_chosen or plan.warning or metadata.get("warning") is None:
+        return plan
+    test = parse(metadata["test"], "test_split")
+    return plan._replace(test=test, warning=metadata["warning"])
 
 
 def _write_index(
@@ -243,6 +316,6 @@ def digest_of(parts: Sequence[bytes | str]) -> Any:
     """Start the hash of a cache key from parts; each part is preceded by its length."""
     digest = hashlib.sha256()
     for part in parts:
-        content = part.encode() if isinstance(part, str) else part
+        content = os.fsencode(part) if isinstance(part, str) else part
         digest.update(f"{len(content)}:".encode() + content)
     return digest

@@ -78,6 +78,8 @@ class ImageDataset:
         augmentation: Augmentation recommended for this dataset.
         fingerprint: Identifies the contents in the files of a run, such as source and
             version; by default a checksum of the arrays.
+        doubts: What is probably not meant, in sentences, such as classes without test
+            images.
 
     Raises:
         InvalidInputError: If a split is empty, its arrays have different numbers of
@@ -100,6 +102,7 @@ class ImageDataset:
     class_names: tuple[str, ...] = ()
     augmentation: Augmentation = _NO_AUGMENTATION
     fingerprint: str = ""
+    doubts: tuple[str, ...] = ()
 
     def __post_init__(self):
         _checks.check_at_least(1, num_classes=self.num_classes)

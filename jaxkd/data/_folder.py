@@ -1,177 +1,372 @@
 """Datasets in image folders, with one folder per class."""
 
+import functools
 import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from jaxkd._errors import InvalidInputError
-from jaxkd.data._assemble import Contents, Loading, assemble, digest_of
+from jaxkd.data._assemble import digest_of
 from jaxkd.data._cache import stamp_of
-from jaxkd.data._dataset import Augmentation, ImageDataset, default_augmentation
-from jaxkd.data._decode import DecodedRows, unreadable
-from jaxkd.data._picture import GRAY_MODES
+from jaxkd.data._dataset import Augmentation, default_augmentation
+from jaxkd.data._files import IMAGE_SUFFIXES, find_images, folders, identity
+from jaxkd.data._labels import UNLABELED, check_class_names, normal_form
+from jaxkd.data._source import Notes, Source, stamped
 
-_TEST_NAMES = ("test", "val", "validation")
-_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
 # Other common names of a test folder, and the name to suggest for each.
 _SUGGESTED_TEST_NAMES = {
     **dict.fromkeys(("valid", "eval", "dev", "val", "validation"), "val"),
     **dict.fromkeys(("testing", "tests", "test"), "test"),
 }
+_SLICES = "--train-split 'train[:90%]' --test-split 'train[90%:]'"
 # Part of the cache key. Change it with the layout, so that old folders are not read.
 _CACHE_FORMAT = "folder 2"
 
 
 class ImageFiles:
-    """Image files and their labels.
+    """Image files.
 
     Args:
         root: Folder that the names are relative to.
         names: File name of each image.
-        labels: Label of each image.
     """
 
-    def __init__(self, root: Path, names: Sequence[str], labels: Sequence[int]):
-        self.root, self.names, self.labels = root, tuple(names), tuple(labels)
+    def __init__(self, root: Path, names: Sequence[str]):
+        self.root, self.names = root, tuple(names)
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def read(self, rows: Sequence[int]) -> list[tuple[bytes, int]]:
-        """Return the encoded images of some rows, and their labels."""
-        return [
-            ((self.root / self.names[row]).read_bytes(), self.labels[row])
-            for row in rows
-        ]
+    def read(self, rows: Sequence[int]) -> list[tuple[bytes, int | None]]:
+        """Return the encoded images of some rows."""
+        return [((self.root / self.names[row]).read_bytes(), None) for row in rows]
 
     def where(self, row: int) -> str:
         """Describe an image in error messages."""
         return str(self.root / self.names[row])
 
 
-def load_folder(root: Path, loading: Loading) -> ImageDataset:
-    """Load ``root/train/CLASS/*.jpg`` and ``root/test/CLASS/*.jpg``.
+class _Listing(NamedTuple):
+    """The files of one split.
 
-    Raises:
-        InvalidInputError: If the folder has another structure, or an image cannot be
-            used.
+    Attributes:
+        files: Its images.
+        classes: Name of each image's class; None if the split has no class folders.
+        notes: What is worth knowing about them.
+        linked: Whether some images have several names.
     """
-    test_root = _test_folder(root)
-    class_names = [folder.name for folder in _folders(root / "train")]
-    files = {
-        part: _list_images(folder, class_names)
-        for part, folder in (("train", root / "train"), ("test", test_root))
-    }
-    digest = digest_of([_CACHE_FORMAT, *_stamps(files)])
-    name = root.resolve().name
-    train, test, metadata = assemble(
-        lambda: Contents(_decoded(files, loading), class_names),
-        {"name": name},
-        loading.folder(f"folder-{name}", digest),
-        loading,
-    )
-    padding = default_augmentation("", train.images.shape[1:]).crop_padding
-    return ImageDataset(
-        name=name,
-        train=train,
-        test=test,
-        num_classes=len(class_names),
-        class_names=tuple(metadata["class_names"]),
-        augmentation=Augmentation(padding),
-        fingerprint=f"folder:{metadata['contents']}{loading.fingerprint}",
-    )
+
+    files: ImageFiles
+    classes: list[str] | None
+    notes: Notes
+    linked: bool = False
 
 
-def _test_folder(root: Path) -> Path:
-    found = [name for name in _TEST_NAMES if (root / name).is_dir()]
-    if (root / "train").is_dir() and found:
-        return root / found[0]
-    names = [folder.name for folder in _folders(root)]
-    similar = [name for name in names if name.lower() in _SUGGESTED_TEST_NAMES]
-    if (root / "train").is_dir() and similar:
-        raise InvalidInputError(
-            f"{root} contains no folder test or val; rename {similar[0]} to "
-            f"{_SUGGESTED_TEST_NAMES[similar[0].lower()]}",
-            argument="name",
-        )
-    found_names = ", ".join(names[:5]) or "no folders"
-    raise InvalidInputError(
-        f"{root} must contain train/CLASS/IMAGE and test/CLASS/IMAGE (or val), but it "
-        f"contains {found_names}; move some images of each class to test/CLASS and the "
-        "others to train/CLASS",
-        argument="name",
-    )
-
-
-def _folders(root: Path) -> list[Path]:
-    """Return the folders in a folder, sorted by name, without hidden ones."""
-    return sorted(
-        path
-        for path in root.iterdir()
-        if path.is_dir() and not path.name.startswith(".")
-    )
-
-
-def _list_images(root: Path, class_names: list[str]) -> ImageFiles:
-    """List all images in the class folders, sorted by name."""
-    names, labels = [], []
-    classes = _folders(root)
-    if not classes:
-        raise InvalidInputError(
-            f"{root} must contain one folder per class, but it contains no folder",
-            argument="name",
-        )
-    for folder in classes:
-        if folder.name not in class_names:
-            raise InvalidInputError(
-                f"{folder} is not a class of the training images, which are "
-                f"{', '.join(class_names[:10])}",
-                argument="name",
-            )
-        own = sorted(
-            str(Path(parent, name).relative_to(root))
-            for parent, _, found in os.walk(folder, followlinks=True)
-            for name in found
-            if Path(name).suffix.lower() in _SUFFIXES and not name.startswith(".")
-        )
-        if not own:
-            raise InvalidInputError(
-                f"the class folder {folder} contains no images "
-                f"({', '.join(sorted(_SUFFIXES))}); fill it or remove it",
-                argument="name",
-            )
-        names += own
-        labels += [class_names.index(folder.name)] * len(own)
-    return ImageFiles(root, names, labels)
-
-
-def files_passed_over(root: str | os.PathLike) -> Counter[str]:
-    """Count the files in an image folder that :func:`load` ignores.
-
-    These are files whose suffix is not that of an image, and images outside the class
-    folders. Hidden files are not counted.
+class FolderSource(Source):
+    """``root/train/CLASS/*.jpg`` and ``root/test/CLASS/*.jpg``, or ``root/CLASS``.
 
     Args:
-        root: A folder that :func:`jaxkd.data.load` can load.
+        root: The folder.
+        requested: Names of the splits that the user asked for. If there is no folder of
+            such a name, and none is called ``train``, the folder itself is ``train``.
+
+    Raises:
+        InvalidInputError: If the folder has another structure.
+    """
+
+    kind = "folder"
+    test_names = ("test", "val", "validation")
+    in_row_order = False
+    labels_are_slow = False
+
+    def __init__(self, root: Path, requested: Sequence[str] = ()):
+        self.name, self.location = root.resolve().name, str(root)
+        self._root = root
+        self._folders = {path.name: path for path in folders(root)}
+        apart = "train" in self._folders or {*requested} & {*self._folders}
+        if requested and not apart:
+            self._folders = {"train": root}
+        self._listing = functools.cache(self._list)
+
+    @property
+    def channels(self) -> int | None:
+        """None: the images tell."""
+        return None
+
+    def splits(self) -> tuple[str, ...]:
+        """Return the names of the folders, which may be splits."""
+        return tuple(self._folders)
+
+    def count(self, split: str) -> int:
+        """Return the number of images of a split."""
+        return len(self._listing(split).files)
+
+    def class_names(self, splits: Sequence[str]) -> list[str]:
+        """Return the names of the class folders, sorted."""
+        names = set()
+        for split in splits:
+            names |= {*(self._listing(split).classes or ())}
+        if not names:
+            raise InvalidInputError(
+                f"{self._folders[splits[0]]} must contain one folder per class, but "
+                "it contains no folder",
+                argument="name",
+            )
+        self._check_depth(splits, names)
+        ordered = sorted(names)
+        check_class_names(ordered, self.location)
+        return ordered
+
+    def _check_depth(self, splits: Sequence[str], names: set[str]) -> None:
+        """Check that the class folders are not one level further down."""
+        inner = {
+            parts[1]
+            for split in splits
+            for name in self._listing(split).files.names
+            if len(parts := Path(name).parts) > 2
+        }
+        if len(names) == 1 and len(inner) > 1:
+            (only,), shown = names, ", ".join(sorted(inner)[:5])
+            raise InvalidInputError(
+                f"{self._folders[splits[0]]} contains one folder {only!r}, whose "
+                f"images are in the folders {shown}; if these are the classes, move "
+                f"them up to {self._folders[splits[0]]}",
+                argument="name",
+            )
+
+    def labels(self, split: str, class_names: Sequence[str]) -> np.ndarray:
+        """Return the class number of each image."""
+        files, classes, *_ = self._listing(split)
+        numbers = {name: i for i, name in enumerate(class_names)}
+        unknown = sorted({*(classes or ())} - {*numbers})
+        if classes is None or (len(unknown) == 1 and {*classes} == {*unknown}):
+            return np.full(len(files), UNLABELED)
+        if unknown:
+            raise InvalidInputError(
+                f"{self._folders[split]} contains "
+                f"{', '.join(map(repr, unknown[:5]))}, which "
+                f"{'is not a class' if len(unknown) == 1 else 'are not classes'} of "
+                f"the training images, which are {', '.join(class_names[:10])}; "
+                "rename or remove what does not belong to them",
+                argument="name",
+            )
+        return np.array([numbers[name] for name in classes])
+
+    def is_unlabeled(self, split: str, class_names: Sequence[str]) -> bool:
+        """Return whether a split has no folder of a class."""
+        return bool((self.labels(split, class_names) == UNLABELED).all())
+
+    def images(self, split: str) -> ImageFiles:
+        """Return the images of a split."""
+        return self._listing(split).files
+
+    def notes(self, splits: Sequence[str]) -> Notes:
+        """Return what was left out, what is broken, and what is probably not meant."""
+        every = [self._listing(split).notes for split in splits]
+        doubts = [doubt for notes in every for doubt in notes.doubts]
+        return Notes(
+            sum((Counter(notes.skipped) for notes in every), Counter()),
+            tuple(link for notes in every for link in notes.repeated),
+            tuple(file for notes in every for file in notes.broken),
+            (*doubts, *self._doubts_between(splits)),
+        )
+
+    def _doubts_between(self, splits: Sequence[str]) -> list[str]:
+        """Return a doubt if links make an image part of several splits."""
+        if len(splits) < 2 or not any(
+            self._listing(split).notes.repeated or self._listing(split).linked
+            for split in splits
+        ):
+            return []
+        seen: dict[Any, str] = {}
+        shared = []
+        for split in splits:
+            files = self._listing(split).files
+            for row in range(len(files)):
+                path = files.where(row)
+                first = seen.setdefault(identity(path), path)
+                if first != path and first not in shared:
+                    shared.append(first)
+        if not shared:
+            return []
+        return [
+            f"{len(shared):,} image{'s are' if len(shared) > 1 else ' is'} linked into "
+            f"several of the splits {' and '.join(splits)}, such as {shared[0]}; test "
+            "images should not be trained on"
+        ]
+
+    def missing(self, split: str) -> InvalidInputError:
+        """Build the error for a split that is needed and does not exist."""
+        del split
+        return _missing(self._root, [*self._folders])
+
+    def stamp(self, parts: dict[str, tuple[str, ...]]) -> Any:
+        """Start the hash of the cache key."""
+        files = {
+            key: self._listing(split).files for key, split in stamped(parts).items()
+        }
+        return digest_of([_CACHE_FORMAT, *_stamps(files)])
+
+    def cache_name(self) -> str:
+        """Return the readable beginning of the cache folder's name."""
+        return f"folder-{self.name}"
+
+    def fingerprint(self, contents: str) -> str:
+        """Return the beginning of the dataset's fingerprint."""
+        return f"folder:{contents}"
+
+    def augmentation(self, image_shape: tuple[int, ...]) -> Augmentation:
+        """Return a crop without mirroring, which may change the class."""
+        return Augmentation(default_augmentation("", image_shape).crop_padding)
+
+    def _list(self, split: str) -> _Listing:
+        root = self._folders[split]
+        outer = {identity(self._root): self._root, identity(root): root}
+        inside = folders(root)
+        classes = [path for path in inside if identity(path) not in outer]
+        if not classes:
+            loose = find_images(root, outer)
+            if not loose.names:
+                raise InvalidInputError(
+                    f"{root} must contain one folder per class, but it contains no "
+                    "folder",
+                    argument="name",
+                )
+            notes = Notes(loose.skipped, (), tuple(loose.broken))
+            return _Listing(ImageFiles(root, loose.names), None, notes, loose.linked)
+        loops = [str(path) for path in inside if path not in classes]
+        return _list_classes(root, classes, outer, loops)
+
+
+def _list_classes(
+    root: Path, classes: list[Path], outer: dict[Any, Path], repeated: list[str]
+) -> _Listing:
+    """List the images of each class folder.
+
+    Args:
+        root: Folder of the split.
+        classes: Its class folders.
+        outer: The folders around them, by identity.
+        repeated: Links that are known to be left out.
+    """
+    names, labels, broken, linked = [], [], [], False
+    skipped = _beside(root)
+    by_name: dict[str, list[Path]] = {}
+    taken = _different_folders(classes) | outer.keys()
+    for folder in classes:
+        found = find_images(folder, taken)
+        if not found.names and not found.broken:
+            raise InvalidInputError(
+                f"the class folder {folder} contains no images "
+                f"({', '.join(sorted(IMAGE_SUFFIXES))}); fill it or remove it",
+                argument="name",
+            )
+        by_name.setdefault(normal_form(folder.name), []).append(folder)
+        names += [os.path.join(folder.name, name) for name in found.names]
+        labels += [normal_form(folder.name)] * len(found.names)
+        repeated += found.repeated
+        broken += found.broken
+        skipped.update(found.skipped)
+        linked |= found.linked
+    if linked:
+        names, labels, again = _each_once(root, names, labels)
+        repeated += again
+    doubts = [
+        f"{len(twins)} folders in {root} are called {name!r}, in different Unicode "
+        "forms; they are one class"
+        for name, twins in by_name.items()
+        if len(twins) > 1
+    ]
+    deep = sum(len(Path(name).parts) > 2 for name in names)
+    if deep:
+        doubts.append(
+            f"{deep:,} of {len(names):,} images in {root} are in folders inside of "
+            "class folders; their class is that of the outer folder"
+        )
+    notes = Notes(skipped, tuple(repeated), tuple(broken), tuple(doubts))
+    return _Listing(ImageFiles(root, names), labels, notes, linked)
+
+
+def _different_folders(classes: list[Path]) -> set[Any]:
+    """Return the identities of the class folders.
+
+    Raises:
+        InvalidInputError: If one is a link to another: its images had two classes.
+    """
+    by_identity: dict[Any, Path] = {}
+    for folder in classes:
+        twin = by_identity.setdefault(identity(folder), folder)
+        if twin != folder:
+            raise InvalidInputError(
+                f"the class folders {twin} and {folder} are one folder, by a link; "
+                "remove the link, so that each image has one class",
+                argument="name",
+            )
+    return {*by_identity}
+
+
+def _each_once(
+    root: Path, names: list[str], labels: list[str]
+) -> tuple[list[str], list[str], list[str]]:
+    """Leave out links to images that are there already.
 
     Returns:
-        The number of ignored files of each suffix in the splits that are loaded.
+        The names and labels that remain, and the links that were left out.
+
+    Raises:
+        InvalidInputError: If an image has two classes.
     """
-    found: Counter[str] = Counter()
-    for part in (Path(root) / "train", _test_folder(Path(root))):
-        for parent, _, names in os.walk(part, followlinks=True):
-            shown = (Path(name) for name in names if not name.startswith("."))
-            # An image outside the class folders has no class.
-            loose = Path(parent) == part
-            found.update(
-                path.suffix.lower()
-                for path in shown
-                if loose or path.suffix.lower() not in _SUFFIXES
+    seen: dict[Any, int] = {}
+    kept, repeated = [], []
+    for row, name in enumerate(names):
+        first = seen.setdefault(identity(root / name), row)
+        if first == row:
+            kept.append(row)
+        elif labels[first] == labels[row]:
+            repeated.append(str(root / name))
+        else:
+            raise InvalidInputError(
+                f"{root / name} and {root / names[first]} are links to one image, with "
+                "two classes; remove one of them",
+                argument="name",
             )
-    return found
+    return [names[i] for i in kept], [labels[i] for i in kept], repeated
+
+
+def _beside(root: Path) -> Counter[str]:
+    """Count the files beside the class folders; images there have no class."""
+    shown = (path for path in root.iterdir() if not path.name.startswith("."))
+    return Counter(path.suffix.lower() for path in shown if not path.is_dir())
+
+
+def _missing(root: Path, names: list[str]) -> InvalidInputError:
+    """Build the error for a folder without training or test images."""
+    similar = [name for name in names if name.lower() in _SUGGESTED_TEST_NAMES]
+    if "train" in names and similar:
+        return InvalidInputError(
+            f"{root} contains no folder test or val; rename {similar[0]} to "
+            f"{_SUGGESTED_TEST_NAMES[similar[0].lower()]}, or use it with --test-split "
+            f"{similar[0]}",
+            argument="name",
+        )
+    inside = [name for name in names if (root / name / "train").is_dir()]
+    if inside:
+        return InvalidInputError(
+            f"{root} contains no folder train, but {inside[0]} does; give "
+            f"{root / inside[0]}",
+            argument="name",
+        )
+    found = ", ".join(names[:5]) or "no folders"
+    return InvalidInputError(
+        f"{root} must contain train/CLASS/IMAGE and test/CLASS/IMAGE (or val), but it "
+        f"contains {found}; move some images of each class to test/CLASS and the "
+        f"others to train/CLASS, or split its images with {_SLICES}",
+        argument="name",
+    )
 
 
 def _stamps(files: dict[str, ImageFiles]) -> list[str]:
@@ -184,26 +379,3 @@ def _stamps(files: dict[str, ImageFiles]) -> list[str]:
             f"{name} {stamp_of(f'{images.root}/{name}')}" for name in images.names
         ]
     return stamps
-
-
-def _decoded(files: dict[str, ImageFiles], loading: Loading) -> dict[str, DecodedRows]:
-    channels = 1 if all(map(_are_gray, files.values())) else 3
-    parts = {
-        part: DecodedRows(images, channels, loading.size, loading.background)
-        for part, images in files.items()
-    }
-    return parts
-
-
-def _are_gray(files: ImageFiles) -> bool:
-    """Return whether all images are gray, according to their headers."""
-    from PIL import Image
-
-    for row, name in enumerate(files.names):
-        try:
-            with Image.open(files.root / name) as image:
-                if image.mode not in GRAY_MODES:
-                    return False
-        except Exception as error:  # Pillow raises many types for broken images.
-            raise unreadable(files.where(row), error) from error
-    return True

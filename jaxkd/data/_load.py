@@ -1,5 +1,6 @@
 """Load a dataset by name or path."""
 
+import dataclasses
 import importlib.resources
 import os
 from pathlib import Path
@@ -8,13 +9,18 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from jaxkd._errors import InvalidInputError
-from jaxkd.data._assemble import Loading
+from jaxkd.data._assemble import Loading, load_source
 from jaxkd.data._dataset import ImageDataset, Split, default_augmentation
-from jaxkd.data._folder import load_folder
+from jaxkd.data._description import Description, Part, count_splits, describe_source
+from jaxkd.data._folder import FolderSource
+from jaxkd.data._in_memory import select_rows
 from jaxkd.data._npz import load_npz
-from jaxkd.data._parquet import find_parquet, load_parquet
+from jaxkd.data._parquet import find_parquet
 from jaxkd.data._picture import WHITE
-from jaxkd.data._tfds import load_tfds
+from jaxkd.data._plan import make_plan, with_labeled_test
+from jaxkd.data._slices import parse
+from jaxkd.data._source import Source
+from jaxkd.data._tfds import open_tfds
 
 _DIGITS_TRAIN_ROWS = 1437
 
@@ -25,6 +31,8 @@ def load(
     data_dir: str | os.PathLike | None = None,
     cache_dir: str | os.PathLike | None = None,
     image_size: int | None = None,
+    train_split: str | None = None,
+    test_split: str | None = None,
     stream: bool = False,
     workers: int = 0,
     background: str = "white",
@@ -45,12 +53,14 @@ def load(
     A folder contains images in ``train/CLASS/`` and ``test/CLASS/`` (or
     ``val/CLASS/``), or ``train-*.parquet`` and ``test-*.parquet`` (or ``validation-``)
     with the columns ``image`` and ``label``, as Hugging Face publishes them. If all
-    images are gray, they are loaded with one channel, otherwise in color. In parquet
-    files, the first image decides. By default, they are not flipped.
+    images are gray, they are loaded with one channel, otherwise in color. By default,
+    they are not flipped.
 
     Any other name is a TFDS dataset, ``name[/config][:version]``, that was prepared as
     array_record. Its images are decoded once into a memory-mapped cache. TensorFlow is
     not needed. If there is no split ``"test"``, the split ``"validation"`` is used.
+
+    If the split ``"test"`` has no labels, the validation split is used, with a warning.
 
     Args:
         name: Name or path of the dataset.
@@ -61,6 +71,12 @@ def load(
         image_size: Height and width to resize encoded images to. They are scaled until
             they cover the square, with their aspect ratio unchanged, and cropped at the
             center. Required if the images have different sizes.
+        train_split: Rows to train on, in the syntax of TFDS: ``"train[:90%]"``,
+            ``"train[1000:]"``, ``"train+validation"``. A slice of a TFDS dataset takes
+            rows in their order, which TFDS has shuffled. A slice of other datasets
+            takes the same share of each class, each in the order of its files or rows.
+            With ``"train[...]"``, a folder may contain the class folders themselves.
+        test_split: Rows to test on, in the same syntax.
         stream: Whether to read and decode images whenever they are needed, instead of
             once into the cache. The first load still reads each image once, to find
             labels, sizes and statistics.
@@ -85,35 +101,96 @@ def load(
         >>> digits = data.load("digits")
         >>> digits.train.images.shape, digits.test.images.shape
         ((1437, 8, 8, 1), (360, 8, 8, 1))
+        >>> halves = {"train_split": "train[:50%]", "test_split": "train[50%:]"}
+        >>> data.load("digits", **halves).test.images.shape
+        (719, 8, 8, 1)
     """
-    loading = Loading.checked(
-        cache_dir, image_size, stream, workers, background, value_range
-    )
+    loading = Loading(
+        cache_dir,
+        image_size,
+        stream,
+        workers,
+        background,
+        value_range,
+        train_split,
+        test_split,
+    ).checked()
     if value_range is not None and not name.endswith(".npz"):
         raise InvalidInputError(
             f"value_range is {value_range}, but it applies to the arrays of .npz files "
             f"only (--value-range), and {name} is none",
             argument="value_range",
         )
-    if name == "digits":
-        return _in_memory(_digits(), loading)
-    if name.endswith(".npz"):
-        return _in_memory(
-            load_npz(Path(name).expanduser(), loading.value_range), loading
+    if _is_in_memory(name):
+        return _in_memory(_arrays(name, loading.value_range), loading)
+    source = _open_source(name, data_dir, train_split, test_split)
+    return load_source(source, loading)
+
+
+def describe(
+    name: str,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    train_split: str | None = None,
+    test_split: str | None = None,
+    value_range: tuple[float | int, float | int] | None = None,
+) -> Description:
+    """Say what a dataset is, before its images are decoded.
+
+    Args:
+        name: Name or path of the dataset, as for :func:`load`.
+        data_dir: Folder of prepared TFDS datasets.
+        train_split: Rows to train on.
+        test_split: Rows to test on.
+        value_range: Values of black and white in a .npz file.
+
+    Returns:
+        The splits, classes and labels, what was left out, and what is doubtful. Its
+        ``headers`` tell the modes and sizes of the encoded images.
+
+    Raises:
+        InvalidInputError: If :func:`load` would refuse the splits or the labels.
+
+    Example:
+        >>> from jaxkd import data
+        >>> description = data.describe("digits", train_split="train[:10%]")
+        >>> description.train.rows, description.splits
+        (144, {'train': 1437, 'test': 360})
+    """
+    if _is_in_memory(name):
+        return _describe_arrays(
+            name, _arrays(name, value_range), train_split, test_split
         )
+    source = _open_source(name, data_dir, train_split, test_split)
+    plan = with_labeled_test(source, make_plan(source, train_split, test_split))
+    description = describe_source(source, plan, slow_labels=("train", "test"))
+    return dataclasses.replace(description, splits=count_splits(source))
+
+
+def _open_source(
+    name: str,
+    data_dir: str | os.PathLike | None,
+    train_split: str | None,
+    test_split: str | None,
+) -> Source:
+    """Open a dataset of encoded images."""
     if name.endswith(".parquet"):
         raise InvalidInputError(
             f"{name} is one part of a dataset; give the folder that contains "
             "train-*.parquet and test-*.parquet",
             argument="name",
         )
-    if is_path(name):
-        root = Path(name).expanduser()
-        files = find_parquet(root)
-        if files is not None:
-            return load_parquet(root, files, loading)
-        return load_folder(root, loading)
-    return load_tfds(name, data_dir=data_dir, loading=loading)
+    if not is_path(name):
+        return open_tfds(name, data_dir)
+    root = Path(name).expanduser()
+    given = {"train_split": train_split, "test_split": test_split}
+    requested = [
+        split
+        for argument, text in given.items()
+        if text is not None
+        for split in parse(text, argument).splits
+    ]
+    return find_parquet(root) or FolderSource(root, requested)
 
 
 def is_path(name: str) -> bool:
@@ -128,8 +205,18 @@ def is_path(name: str) -> bool:
     return looks and Path(name).expanduser().is_dir()
 
 
+def _is_in_memory(name: str) -> bool:
+    return name == "digits" or name.endswith(".npz")
+
+
+def _arrays(name: str, value_range: tuple[float, float] | None) -> ImageDataset:
+    if name == "digits":
+        return _digits()
+    return load_npz(Path(name).expanduser(), value_range)
+
+
 def _in_memory(dataset: ImageDataset, loading: Loading) -> ImageDataset:
-    """Return the dataset; raise if a setting applies to encoded images only."""
+    """Select rows; raise if a setting applies to encoded images only."""
     if loading.stream:
         raise InvalidInputError(
             f"stream is set, but {dataset.name} is held in memory; only TFDS datasets, "
@@ -149,7 +236,28 @@ def _in_memory(dataset: ImageDataset, loading: Loading) -> ImageDataset:
             "arrays; background (--background) applies to encoded images only",
             argument="background",
         )
-    return dataset
+    return select_rows(dataset, loading.train_split, loading.test_split)
+
+
+def _describe_arrays(
+    name: str,
+    dataset: ImageDataset,
+    train_split: str | None,
+    test_split: str | None,
+) -> Description:
+    """Describe a dataset in memory."""
+    chosen = select_rows(dataset, train_split, test_split)
+    train, test = chosen.train.labels, chosen.test.labels
+    return Description(
+        dataset.name,
+        "arrays",
+        name,
+        {"train": len(dataset.train.labels), "test": len(dataset.test.labels)},
+        dataset.class_names,
+        Part(train_split or "train", len(train), train),
+        Part(test_split or "test", len(test), test),
+        doubts=chosen.doubts,
+    )
 
 
 def _digits() -> ImageDataset:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxkd._errors import InvalidInputError
 from jaxkd.data._archive import read_arrays
 from jaxkd.data._dataset import Augmentation, ImageDataset, default_augmentation
+from jaxkd.data._labels import count_numbered_classes
 from jaxkd.data._range import scale_to_unit
 from jaxkd.data._split import checked_split
 
@@ -52,7 +53,8 @@ def load_npz(
         name=path.stem,
         train=train,
         test=test,
-        num_classes=len(class_names) or _count_classes(arrays),
+        num_classes=len(class_names)
+        or count_numbered_classes([train.labels, test.labels], str(path)),
         class_names=class_names,
         augmentation=Augmentation(default_augmentation("", image_shape).crop_padding),
         fingerprint=_fingerprint(path, value_range),

@@ -1,9 +1,9 @@
 """Datasets in parquet files of encoded images, the format of Hugging Face."""
 
+import contextlib
 import functools
-import io
-import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +11,34 @@ import numpy as np
 
 from jaxkd._errors import InvalidInputError
 from jaxkd.data import _cache
-from jaxkd.data._assemble import Contents, Loading, assemble, digest_of
-from jaxkd.data._dataset import Augmentation, ImageDataset, default_augmentation
-from jaxkd.data._decode import DecodedRows, unreadable
-from jaxkd.data._picture import GRAY_MODES
+from jaxkd.data._assemble import digest_of
+from jaxkd.data._dataset import Augmentation, default_augmentation
+from jaxkd.data._files import check_regular
+from jaxkd.data._parquet_labels import (
+    FileLabels,
+    class_names_of,
+    doubts_about_files,
+    numbers_in,
+    read_labels,
+)
+from jaxkd.data._source import Notes, Selected, Source, stamped
 
-_PARTS = {"train": ("train",), "test": ("test", "validation", "val")}
 _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "fine_label")
+# The beginning of a file's name tells its split; longer names come first.
+_SPLIT_NAMES = ("train", "test", "validation", "val")
 # Part of the cache key. Change it with the layout, so that old folders are not read.
 _CACHE_FORMAT = "parquet 2"
 
 
 class ParquetImages:
-    """Encoded images and labels of one split. Only sequential reads are fast.
+    """Encoded images of one split. Only sequential reads are fast.
 
     Args:
         paths: Files of the split, in order.
 
     Raises:
-        InvalidInputError: If a file has no images or labels.
+        InvalidInputError: If a file has no images.
     """
 
     def __init__(self, paths: Sequence[Path]):
@@ -40,8 +48,7 @@ class ParquetImages:
         self._groups, counts = [], []
         for path in self._paths:
             file = _open(path)
-            self._image_column = _column(path, file, _IMAGE_COLUMNS)
-            self._label_column = _column(path, file, _LABEL_COLUMNS)
+            self._column = _column(path, file, _IMAGE_COLUMNS)
             for group in range(file.metadata.num_row_groups):
                 self._groups.append((path, group))
                 counts.append(file.metadata.row_group(group).num_rows)
@@ -58,50 +65,32 @@ class ParquetImages:
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def read(self, rows: Sequence[int]) -> list[tuple[bytes, int]]:
-        """Return the encoded images of some rows, and their labels."""
+    def read(self, rows: Sequence[int]) -> list[tuple[bytes, int | None]]:
+        """Return the encoded images of some rows."""
         found = []
         for row in rows:
             group = int(np.searchsorted(self._ends, row, side="right"))
             start = int(self._ends[group - 1]) if group else 0
-            images, labels = self._group(group)
-            image, label = images[row - start].as_py(), labels[row - start].as_py()
+            image = self._group(group)[row - start].as_py()
             encoded = image.get("bytes") if isinstance(image, dict) else image
-            if not isinstance(encoded, bytes) or not isinstance(label, int):
+            if not isinstance(encoded, bytes):
                 raise InvalidInputError(
-                    f"{self.where(row)} must contain the bytes of an image and an "
-                    f"integer label, got {type(encoded).__name__} and {label!r}",
+                    f"{self.where(row)} must contain the bytes of an image, got "
+                    f"{type(encoded).__name__}",
                     argument="name",
                 )
-            found.append((encoded, label))
+            found.append((encoded, None))
         return found
 
     def where(self, row: int) -> str:
         """Describe an image in error messages."""
         return f"row {row} of {self.name}"
 
-    def class_names(self) -> list[str]:
-        """Return the names in the files' metadata; else the numbers up to the largest.
-
-        The largest number is that of this split's labels.
-        """
-        metadata = _open(self._paths[0]).schema_arrow.metadata or {}
-        try:
-            features = json.loads(metadata[b"huggingface"])["info"]["features"]
-            return list(map(str, features[self._label_column]["names"]))
-        except (KeyError, TypeError, ValueError):
-            columns = [self._label_column]
-            largest = max(
-                max(_open(path).read(columns=columns)[0].to_pylist())
-                for path in self._paths
-            )
-            return list(map(str, range(largest + 1)))
-
-    def _read_group(self, group: int) -> tuple[Any, Any]:
+    def _read_group(self, group: int) -> Any:
         path, number = self._groups[group]
-        columns = [self._image_column, self._label_column]
-        table = _open(path).read_row_group(number, columns=columns)
-        return table[self._image_column], table[self._label_column]
+        with _reading(path):
+            table = _open(path).read_row_group(number, columns=[self._column])
+        return table[self._column]
 
 
 class RecordFile:
@@ -110,14 +99,14 @@ class RecordFile:
     Args:
         path: The file.
         labels: Label of each image.
-        name: Name of the split in error messages.
+        images: The images that were copied; describes them in error messages.
     """
 
-    def __init__(self, path: Path, labels: np.ndarray, name: str):
-        self._path, self._labels, self._name = path, labels, name
+    def __init__(self, path: Path, labels: np.ndarray, images: Selected):
+        self._path, self._labels, self._images = path, labels, images
 
     def __reduce__(self):
-        return RecordFile, (self._path, self._labels, self._name)
+        return RecordFile, (self._path, self._labels, self._images)
 
     @functools.cached_property
     def _reader(self) -> Any:
@@ -135,81 +124,133 @@ class RecordFile:
 
     def where(self, row: int) -> str:
         """Describe an image in error messages."""
-        return f"row {row} of {self._name}"
+        return self._images.where(row)
 
 
-def find_parquet(root: Path) -> dict[str, list[Path]] | None:
-    """Find the parquet files of both splits in a folder or its subfolder ``data``.
+class ParquetSource(Source):
+    """The columns ``image`` (bytes, or a struct that contains them) and ``label``.
+
+    Args:
+        root: The dataset's folder.
+        files: Its parquet files.
+    """
+
+    kind = "parquet"
+    test_names = ("test", "validation", "val")
+    in_row_order = False
+    labels_are_slow = False
+
+    def __init__(self, root: Path, files: Sequence[Path]):
+        self.name, self.location = root.resolve().name, str(root)
+        self._folder = files[0].parent
+        self._files: dict[str, list[Path]] = {}
+        for path in files:
+            self._files.setdefault(_split_of(path), []).append(path)
+        self._images = functools.cache(self._open_images)
+        self._labels = functools.cache(self._read_labels)
+
+    @property
+    def channels(self) -> int | None:
+        """None: the images tell."""
+        return None
+
+    def splits(self) -> tuple[str, ...]:
+        """Return the names of the splits, from the names of the files."""
+        return tuple(self._files)
+
+    def count(self, split: str) -> int:
+        """Return the number of rows of a split."""
+        rows = sum(_open(path).metadata.num_rows for path in self._files[split])
+        if not rows:
+            raise InvalidInputError(
+                f"{self._files[split][0]} contains no rows", argument="name"
+            )
+        return rows
+
+    def class_names(self, splits: Sequence[str]) -> list[str]:
+        """Return the names of the classes of some splits."""
+        return class_names_of([file for name in splits for file in self._labels(name)])
+
+    def labels(self, split: str, class_names: Sequence[str]) -> np.ndarray:
+        """Return the class number of each row."""
+        return numbers_in(self._labels(split), class_names)
+
+    def is_unlabeled(self, split: str, class_names: Sequence[str]) -> bool:
+        """Return whether no row of a split has a label."""
+        return all(file.is_empty for file in self._labels(split))
+
+    def notes(self, splits: Sequence[str]) -> Notes:
+        """Return doubts about the lists of classes."""
+        files = [file for split in splits for file in self._labels(split)]
+        return Notes(doubts=tuple(doubts_about_files(files)))
+
+    def missing(self, split: str) -> InvalidInputError:
+        """Build the error for a split that is needed and does not exist."""
+        return InvalidInputError(
+            f"{self._folder} must contain train-*.parquet and test-*.parquet (or "
+            f"validation-*.parquet), but it contains none for {split}, only "
+            f"{', '.join(self._files)}; select rows with --train-split 'train[:90%]' "
+            "--test-split 'train[90%:]'",
+            argument="name",
+        )
+
+    def stamp(self, parts: dict[str, tuple[str, ...]]) -> Any:
+        """Start the hash of the cache key."""
+        files = {key: self._files[split] for key, split in stamped(parts).items()}
+        return digest_of([_CACHE_FORMAT, *_stamps(files)])
+
+    def cache_name(self) -> str:
+        """Return the readable beginning of the cache folder's name."""
+        return f"parquet-{self.name}"
+
+    def fingerprint(self, contents: str) -> str:
+        """Return the beginning of the dataset's fingerprint."""
+        return f"parquet:{contents}"
+
+    def for_streaming(
+        self, images: dict[str, Selected], records: Path
+    ) -> dict[str, RecordFile]:
+        """Copy the images once to files that have fast random access."""
+        return in_records(images, records)
+
+    def augmentation(self, image_shape: tuple[int, ...]) -> Augmentation:
+        """Return a crop without mirroring, which may change the class."""
+        return Augmentation(default_augmentation("", image_shape).crop_padding)
+
+    def images(self, split: str) -> ParquetImages:
+        """Return the images of a split."""
+        return self._images(split)
+
+    def _open_images(self, split: str) -> ParquetImages:
+        return ParquetImages(self._files[split])
+
+    def _read_labels(self, split: str) -> tuple[FileLabels, ...]:
+        found = []
+        for path in self._files[split]:
+            file = _open(path)
+            names = file.schema_arrow.names
+            column = next((name for name in _LABEL_COLUMNS if name in names), None)
+            if column is None and split == "train":
+                column = _column(path, file, _LABEL_COLUMNS)
+            with _reading(path):
+                found.append(read_labels(path, file, column))
+        return tuple(found)
+
+
+def find_parquet(root: Path) -> ParquetSource | None:
+    """Find the parquet files in a folder or its subfolder ``data``.
 
     Returns:
-        The files of ``train`` and ``test``, or None if there are no parquet files.
-
-    Raises:
-        InvalidInputError: If a split is missing.
+        The dataset, or None if there are no parquet files.
     """
     for folder in (root, root / "data"):
-        if not any(folder.glob("*.parquet")):
-            continue
-        found = {}
-        for part, names in _PARTS.items():
-            globbed = (sorted(folder.glob(f"{name}*.parquet")) for name in names)
-            found[part] = next(filter(None, globbed), [])
-            if not found[part]:
-                raise InvalidInputError(
-                    f"{folder} must contain train-*.parquet and test-*.parquet (or "
-                    f"validation-*.parquet), but it contains none for {part}",
-                    argument="name",
-                )
-        return found
+        if files := sorted(folder.glob("*.parquet")):
+            return ParquetSource(root, files)
     return None
 
 
-def load_parquet(
-    root: Path, files: dict[str, list[Path]], loading: Loading
-) -> ImageDataset:
-    """Load the columns ``image`` (bytes, or a struct that contains them) and ``label``.
-
-    Raises:
-        InvalidInputError: If a file cannot be used.
-    """
-    stamps = [_CACHE_FORMAT]
-    for part, paths in files.items():
-        for path in paths:
-            stamps.append(f"{part} {path.name} {_cache.stamp_of(path)}")
-    digest = digest_of(stamps)
-    name = root.resolve().name
-    records = loading._replace(image_size=None).folder(f"parquet-{name}", digest.copy())
-    records = records.with_name(f"{records.name}-records")
-
-    def contents() -> Contents:
-        images = {part: ParquetImages(paths) for part, paths in files.items()}
-        class_names = images["train"].class_names()
-        source = _in_records(images, records) if loading.stream else images
-        channels = 1 if all(map(_first_is_gray, images.values())) else 3
-        parts = {
-            part: DecodedRows(encoded, channels, loading.size, loading.background)
-            for part, encoded in source.items()
-        }
-        return Contents(parts, class_names)
-
-    folder = loading.folder(f"parquet-{name}", digest)
-    train, test, metadata = assemble(contents, {"name": name}, folder, loading)
-    padding = default_augmentation("", train.images.shape[1:]).crop_padding
-    return ImageDataset(
-        name=name,
-        train=train,
-        test=test,
-        num_classes=len(metadata["class_names"]),
-        class_names=tuple(metadata["class_names"]),
-        augmentation=Augmentation(padding),
-        fingerprint=f"parquet:{metadata['contents']}{loading.fingerprint}",
-    )
-
-
-def _in_records(
-    images: dict[str, ParquetImages], target: Path
-) -> dict[str, RecordFile]:
-    """Copy the encoded images to array_record files, which have fast random access."""
+def in_records(images: dict[str, Selected], target: Path) -> dict[str, RecordFile]:
+    """Copy encoded images to array_record files, which have fast random access."""
     if not target.is_dir():
         entries = {}
         with _cache.new_folder(target) as folder:
@@ -227,29 +268,43 @@ def _in_records(
             _cache.write_metadata(folder, {"files": entries})
     _, labels = _cache.read_folder(target)
     return {
-        part: RecordFile(target / part, np.array(labels[part]), encoded.name)
+        part: RecordFile(target / part, np.array(labels[part]), encoded)
         for part, encoded in images.items()
     }
 
 
-def _first_is_gray(images: ParquetImages) -> bool:
-    """Return whether the first image is gray, according to its header."""
-    from PIL import Image
+def _stamps(files: dict[str, list[Path]]) -> list[str]:
+    """Return strings that change if a file changes, without reading it."""
+    stamps = []
+    for part, paths in files.items():
+        for path in paths:
+            stamps.append(f"{part} {path.name} {_cache.stamp_of(path)}")
+    return stamps
 
-    ((encoded, _),) = images.read([0])
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            return image.mode in GRAY_MODES
-    except Exception as error:  # Pillow raises many types for broken images.
-        raise unreadable(images.where(0), error) from error
+
+def _split_of(path: Path) -> str:
+    """Return the split of a file such as ``train-00000-of-00002.parquet``."""
+    for name in _SPLIT_NAMES:
+        if path.name.startswith(name):
+            return name
+    return re.sub(r"[-_.]\d.*", "", path.stem)
 
 
 def _open(path: Path) -> Any:
-    import pyarrow
     import pyarrow.parquet
 
-    try:
+    check_regular(path)
+    with _reading(path):
         return pyarrow.parquet.ParquetFile(path)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Raise InvalidInputError if a file is damaged."""
+    import pyarrow
+
+    try:
+        yield
     except (pyarrow.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise InvalidInputError(

@@ -1,19 +1,23 @@
 """Load and prepare datasets of TensorFlow Datasets; loading needs no TensorFlow."""
 
 import difflib
+import functools
 import hashlib
 import importlib.util
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxkd._errors import InvalidInputError, unknown_name
-from jaxkd.data._assemble import Contents, Loading, assemble
 from jaxkd.data._cache import stamp_of
-from jaxkd.data._dataset import ImageDataset, default_augmentation
-from jaxkd.data._records import open_records
+from jaxkd.data._dataset import Augmentation, default_augmentation
+from jaxkd.data._records import Features, TfdsImages, read_features
+from jaxkd.data._source import Notes, Source
 
 _NAME = re.compile(
     r"(?P<base>\w+)(?:/(?P<config>[\w.\-]+))?(?::(?P<version>\d+\.\d+\.\d+))?"
@@ -23,10 +27,137 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _CACHE_FORMAT = 2
 
 
-def load_tfds(
-    name: str, *, data_dir: str | os.PathLike | None, loading: Loading
-) -> ImageDataset:
-    """Load ``name[/config][:version]``, decoded into the cache or streamed."""
+class TfdsSource(Source):
+    """A TFDS dataset that is prepared as array_record.
+
+    Args:
+        prepared: Folder of the prepared version.
+        info: Contents of its ``dataset_info.json``.
+    """
+
+    kind = "tfds"
+    test_names = ("test", "validation")
+    in_row_order = True
+    labels_are_slow = True
+
+    def __init__(self, prepared: Path, info: dict[str, Any]):
+        self.location = str(prepared)
+        self._prepared, self._info = prepared, info
+        self.name = "/".join(filter(None, [info["name"], info.get("configName")]))
+        self._images = functools.cache(self._open_images)
+
+    @functools.cached_property
+    def _features(self) -> Features:
+        return read_features(self._prepared)
+
+    @functools.cached_property
+    def _counts(self) -> dict[str, int]:
+        try:
+            return {
+                split["name"]: sum(map(int, split.get("shardLengths", ())))
+                for split in self._info["splits"]
+            }
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise InvalidInputError(
+                f"{self._prepared / 'dataset_info.json'} does not list the splits; "
+                "prepare the dataset again",
+                argument="data_dir",
+            ) from None
+
+    @property
+    def channels(self) -> int | None:
+        """Number of channels that the dataset declares."""
+        return self._features.channels
+
+    def splits(self) -> tuple[str, ...]:
+        """Return the names of all splits."""
+        return tuple(self._counts)
+
+    def count(self, split: str) -> int:
+        """Return the number of rows of a split."""
+        if not self._counts[split]:
+            raise InvalidInputError(
+                f"the split {split!r} of {self._prepared} is empty", argument="name"
+            )
+        return self._counts[split]
+
+    def class_names(self, splits: Sequence[str]) -> list[str]:
+        """Return the names of the classes, which are those of all splits."""
+        del splits
+        return self._features.class_names
+
+    def labels(self, split: str, class_names: Sequence[str]) -> np.ndarray:
+        """Return the class number of each row."""
+        del class_names
+        images = self.images(split)
+        return np.concatenate([images.labels(rows) for rows in images.chunks()])
+
+    def is_unlabeled(self, split: str, class_names: Sequence[str]) -> bool:
+        """Return whether no row of a split has a label. The first label decides."""
+        del class_names
+        images = self.images(split)
+        return all((images.labels(rows) < 0).all() for rows in images.chunks())
+
+    def notes(self, splits: Sequence[str]) -> Notes:
+        """Return nothing, because TFDS has checked the files."""
+        del splits
+        return Notes()
+
+    def missing(self, split: str) -> InvalidInputError:
+        """Build the error for a split that is needed and does not exist."""
+        message = (
+            f"{self._prepared} must have the splits 'train' and 'test' or "
+            f"'validation', but its splits are {', '.join(self._counts)}"
+        )
+        if split == "test" and "train" in self._counts:
+            message += (
+                "; select rows with --train-split 'train[:90%]' --test-split "
+                "'train[90%:]'"
+            )
+        return InvalidInputError(message, argument="name")
+
+    def stamp(self, parts: dict[str, tuple[str, ...]]) -> Any:
+        """Start the hash of the cache key from all files of the prepared version.
+
+        Reading all records would take too long, so their stamps stand for them.
+        """
+        del parts
+        digest = hashlib.sha256(str(_CACHE_FORMAT).encode())
+        for path in sorted(self._prepared.iterdir()):
+            if path.suffix in (".json", ".txt"):
+                digest.update(path.read_bytes())
+            elif path.is_file():
+                digest.update(f"{path.name} {stamp_of(path)}".encode())
+        return digest
+
+    def cache_name(self) -> str:
+        """Return the readable beginning of the cache folder's name."""
+        names = [self._info["name"], self._info.get("configName"), self._prepared.name]
+        return "-".join(filter(None, names))
+
+    def fingerprint(self, contents: str) -> str:
+        """Return the beginning of the dataset's fingerprint."""
+        del contents
+        return f"tfds:{self.name}:{self._prepared.name}"
+
+    def augmentation(self, image_shape: tuple[int, ...]) -> Augmentation:
+        """Return the default augmentation of the dataset."""
+        return default_augmentation(self.name, image_shape)
+
+    def images(self, split: str) -> TfdsImages:
+        """Return the images of a split."""
+        return self._images(split)
+
+    def _open_images(self, split: str) -> TfdsImages:
+        return TfdsImages(self._prepared, split, self._features)
+
+
+def open_tfds(name: str, data_dir: str | os.PathLike | None) -> TfdsSource:
+    """Open ``name[/config][:version]``.
+
+    Raises:
+        InvalidInputError: If the dataset is not prepared as array_record.
+    """
     prepared = find_prepared(name, data_dir)
     if prepared is None:
         raise _not_prepared(name, data_dir)
@@ -38,23 +169,7 @@ def load_tfds(
             f"jaxkd data {name} --prepare --data-dir FOLDER",
             argument="data_dir",
         )
-    full_name = "/".join(filter(None, [info["name"], info.get("configName")]))
-    train, test, metadata = assemble(
-        lambda: Contents(*open_records(prepared, loading.size, loading.background)),
-        {"name": full_name, "version": prepared.name},
-        _cache_folder(prepared, info, loading),
-        loading,
-    )
-    return ImageDataset(
-        name=metadata["name"],
-        train=train,
-        test=test,
-        num_classes=len(metadata["class_names"]),
-        class_names=tuple(metadata["class_names"]),
-        augmentation=default_augmentation(metadata["name"], train.images.shape[1:]),
-        fingerprint=f"tfds:{metadata['name']}:{metadata['version']}"
-        + loading.fingerprint,
-    )
+    return TfdsSource(prepared, info)
 
 
 def prepare(name: str, data_dir: str | os.PathLike | None = None) -> Path:
@@ -149,27 +264,15 @@ def _versions(root: Path) -> list[Path]:
 def _info(prepared: Path) -> dict[str, Any]:
     path = prepared / "dataset_info.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        info = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(info, dict) or not isinstance(info.get("name"), str):
+            raise ValueError("it does not name a dataset")
+        return info
     except (OSError, ValueError) as error:
         raise InvalidInputError(
             f"cannot read {path} ({error}); prepare the dataset again",
             argument="data_dir",
         ) from error
-
-
-def _cache_folder(prepared: Path, info: dict[str, Any], loading: Loading) -> Path:
-    """Return the cache folder for this dataset, version and prepared contents.
-
-    Reading all records would take too long, so their stamps stand for them.
-    """
-    digest = hashlib.sha256(str(_CACHE_FORMAT).encode())
-    for path in sorted(prepared.iterdir()):
-        if path.suffix in (".json", ".txt"):
-            digest.update(path.read_bytes())
-        elif path.is_file():
-            digest.update(f"{path.name} {stamp_of(path)}".encode())
-    names = [info["name"], info.get("configName"), prepared.name]
-    return loading.folder("-".join(filter(None, names)), digest)
 
 
 def _catalog() -> list[str]:

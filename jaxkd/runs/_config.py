@@ -21,6 +21,12 @@ from jaxkd.runs._fingerprint import fingerprint
 from jaxkd.runs._folder import RunFolder, read_json
 from jaxkd.runs._summary import read_summary
 
+LOAD_OPTIONS = (
+    *("image_size", "train_split", "test_split"),
+    *("background", "value_range"),
+)
+"""Arguments of :func:`jaxkd.data.load` that decide what a dataset contains."""
+
 Options = TypeVar("Options")
 Config = dict[str, Any]
 
@@ -132,6 +138,7 @@ def make_config(
     if source is not None and is_path(source):
         # An absolute path can be loaded from any working directory.
         source = str(Path(source).expanduser().absolute())
+    loaded_with = options.get("data", {})
     return {
         "command": shlex.join(["jaxkd", *arguments]),
         "options": json.loads(_json.dumps(options, default=str)),
@@ -143,7 +150,7 @@ def make_config(
         "dataset": {
             "source": source,
             "fingerprint": None if dataset is None else dataset.fingerprint,
-            "image_size": options.get("data", {}).get("image_size"),
+            **{name: loaded_with.get(name) for name in LOAD_OPTIONS},
         },
         "class_names": None if dataset is None else list(dataset.class_names),
         **({} if teacher is None else {"teacher": teacher}),

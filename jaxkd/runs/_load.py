@@ -13,7 +13,7 @@ from jaxkd import training
 from jaxkd._errors import InvalidInputError
 from jaxkd._messages import say
 from jaxkd.data import Normalization
-from jaxkd.runs._config import Config, NetworkConfig, read_config
+from jaxkd.runs._config import LOAD_OPTIONS, Config, NetworkConfig, read_config
 from jaxkd.runs._folder import RunFolder, write_json
 
 
@@ -29,8 +29,8 @@ class LoadedNetwork(NamedTuple):
         class_names: Names of the classes, in the order of the logits; None if the run
             does not record them.
         step: Step of the checkpoint that was loaded.
-        image_size: Height and width, in pixels, that the dataset's images were resized
-            to; None if they were not resized.
+        load_options: Other arguments of :func:`jaxkd.data.load` that decide what the
+            dataset contains, such as ``image_size`` and ``train_split``.
         averaged: Whether the variables are the moving average of the trained ones.
         trial: Index of this trial in the run.
         trials: Number of trials in the run.
@@ -43,11 +43,16 @@ class LoadedNetwork(NamedTuple):
     dataset: str | None
     class_names: tuple[str, ...] | None
     step: int
-    image_size: int | None = None
+    load_options: dict[str, Any]
     averaged: bool = False
     trial: int = 0
     trials: int = 1
     seed: int | None = None
+
+    @property
+    def image_size(self) -> int | None:
+        """Height and width that images were resized to; None if they were not."""
+        return self.load_options.get("image_size")
 
     @property
     def version(self) -> str:
@@ -116,12 +121,22 @@ def load_run(
         dataset=config["dataset"]["source"],
         class_names=None if names is None else tuple(names),
         step=step,
-        image_size=config["dataset"]["image_size"],
+        load_options=_load_options(config),
         averaged=record.get("averaged", False),
         trial=trial,
         trials=options.get("trials", 1),
         seed=None if seed is None else seed + trial,
     )
+
+
+def _load_options(config: Config) -> dict[str, Any]:
+    """Return the arguments of :func:`jaxkd.data.load` that were given."""
+    stored = {name: config["dataset"].get(name) for name in LOAD_OPTIONS}
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in stored.items()
+        if value is not None
+    }
 
 
 def _normalization(config: Config) -> Normalization:

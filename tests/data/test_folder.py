@@ -104,7 +104,8 @@ def test_ignored_files_are_counted_by_suffix(root):
     (root / "test" / "cat" / "more" / "photo.JFIF").touch()
     (root / "train" / "beside.png").touch()
     (root / "readme.md").touch()  # in no part
-    assert data.files_passed_over(root) == {".txt": 1, ".jfif": 1, ".png": 1}
+    skipped = data.describe(str(root)).skipped
+    assert skipped == {".txt": 1, ".jfif": 1, ".png": 1}
 
 
 def test_val_is_used_if_there_is_no_test_folder(root, load):
@@ -156,7 +157,7 @@ def unknown_class(root):
         (empty_class, r"emu contains no images"),
         (
             unknown_class,
-            r"bat is not a class of the training images, which are cat, owl",
+            r"'bat', which is not a class of the training images, which are cat, owl",
         ),
     ],
 )

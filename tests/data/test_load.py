@@ -184,3 +184,37 @@ def test_importing_the_package_imports_nothing_heavy():
     result = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert result.returncode == 0
     assert result.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    "labels, says",
+    [
+        (lambda y: y + 1, "are 1 to 3, so class 0 has no image; subtract 1"),
+        (lambda y: y * 2**27, "classes for 11 images"),
+    ],
+)
+def test_npz_labels_that_are_no_class_numbers_are_refused(
+    tmp_path, arrays, labels, says
+):
+    arrays |= {key: labels(arrays[key]) for key in ("y_train", "y_test")}
+    with pytest.raises(InvalidInputError, match=says):
+        data.load(save(tmp_path, arrays))
+    names = np.array(["none", "cat", "dog", "owl"])
+    if labels(1) == 2:  # With names, class 0 may be empty; that is said.
+        said = data.load(save(tmp_path, arrays | {"class_names": names})).doubts
+        assert "1 of 4 classes have no training images: class 'none'" in said
+
+
+def test_npz_rows_are_sliced_with_the_share_of_each_class(tmp_path, arrays):
+    path = save(tmp_path, arrays)
+    dataset = data.load(path, train_split="train[:3]+test", test_split="train[3:]")
+    assert len(dataset.train.labels) == 3 + 4
+    np.testing.assert_array_equal(np.sort(dataset.train.labels[:3]), [0, 1, 2])
+    whole = data.load(path)
+    assert dataset.fingerprint == (
+        f"{whole.fingerprint}, train train[:3]+test, test train[3:]"
+    )
+    with pytest.raises(InvalidInputError, match="share 4 rows of 'test'"):
+        data.load(path, train_split="train+test")
+    with pytest.raises(InvalidInputError, match="no split 'val'"):
+        data.load(path, test_split="val")

@@ -155,7 +155,7 @@ def test_images_of_different_sizes_raise(root, load, prepare_tiny, splits):
 def test_labels_out_of_range_raise(root, load, prepare_tiny, splits):
     images, labels = splits["test"]
     prepare_tiny(root, splits | {"test": (images, labels - 1)})
-    with pytest.raises(InvalidInputError, match=r"test\.labels must lie in \[0, 2\]"):
+    with pytest.raises(InvalidInputError, match=r"2 of 4 rows have no label.*'test'"):
         load()
 
 
@@ -253,3 +253,84 @@ def test_fashion_mnist_is_the_published_dataset(tmp_path):
     statistics = data.channel_statistics(dataset.train.images)
     assert statistics.mean == pytest.approx(0.2860, abs=1e-4)  # Widely quoted.
     assert statistics.std == pytest.approx(0.3530, abs=1e-4)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "train, test",
+    [
+        ("train[:50%]", "train[50%:]"),
+        ("train[2:5]", "train[-2:]"),
+        ("train+test[:1]", "test[1:]"),
+    ],
+)
+def test_slices_have_the_rows_that_tfds_gives(
+    tmp_path, root, prepare_tiny, splits, train, test, stream
+):
+    import tensorflow_datasets as tfds
+
+    folder = prepare_tiny(root, splits)
+    dataset = data.load(
+        "tiny",
+        data_dir=root,
+        cache_dir=tmp_path / "cache",
+        train_split=train,
+        test_split=test,
+        stream=stream,
+    )
+    builder = tfds.builder_from_directory(folder)
+    for split, specification in ((dataset.train, train), (dataset.test, test)):
+        # TFDS joins splits only in its tf.data pipelines.
+        examples = [
+            example
+            for part in specification.split("+")
+            for example in builder.as_data_source(part)
+        ]
+        np.testing.assert_array_equal(split.images[:], [x["image"] for x in examples])
+        np.testing.assert_array_equal(split.labels, [x["label"] for x in examples])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_validation_replaces_a_test_split_without_labels(
+    root, tmp_path, prepare_tiny, splits, make_split, stream, monkeypatch
+):
+    splits["validation"] = splits["test"]
+    images, labels = make_split(5, seed=2)
+    prepare_tiny(root, splits | {"test": (images, np.full_like(labels, -1))})
+    for _ in range(2):  # the second load reads the cache
+        with pytest.warns(data.UnlabeledSplitWarning, match="'validation' is used"):
+            dataset = data.load(
+                "tiny", data_dir=root, cache_dir=tmp_path / "cache", stream=stream
+            )
+        np.testing.assert_array_equal(dataset.test.images[:], splits["test"].images)
+        np.testing.assert_array_equal(dataset.test.labels, splits["test"].labels)
+        assert dataset.fingerprint == "tfds:tiny:1.0.0, test validation"
+        # Labels are looked at before the first image is decoded.
+        monkeypatch.setattr("jaxkd.data._records.TfdsImages.labels", None)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_missing_labels_are_refused_before_images_are_decoded(
+    root, load, prepare_tiny, splits, part, monkeypatch
+):
+    images, labels = splits[part]
+    prepare_tiny(root, splits | {part: (images, np.where(labels == 1, -1, labels))})
+    monkeypatch.setattr("jaxkd.data._decode.flattened", None)
+    with pytest.raises(InvalidInputError, match="rows have no label"):
+        load()
+
+
+def test_a_set_with_training_rows_only_names_the_remedy(
+    tmp_path, root, load, prepare_tiny, splits
+):
+    prepare_tiny(root, {"train": splits["train"]})
+    with pytest.raises(InvalidInputError, match=r"--test-split 'train\[90%:\]'"):
+        load()
+
+
+def test_a_tfds_set_is_described_with_all_splits(root, prepare_tiny, splits):
+    prepare_tiny(root, splits | {"extra": splits["test"]})
+    description = data.describe("tiny", data_dir=root)
+    assert description.splits == {"train": 7, "test": 4, "extra": 4}
+    np.testing.assert_array_equal(description.train.labels, splits["train"].labels)
+    assert description.headers.modes == {"RGB": 11}

@@ -32,15 +32,15 @@ def run(options: Distill, arguments: list[str]) -> None:
 def _load(
     job: Job, options: Distill
 ) -> tuple[runs.LoadedNetwork, Job, str, data.ImageDataset]:
-    """Load the teacher, and the dataset at the image size of the teacher.
+    """Load the teacher, and the rows of the dataset at the teacher's image size.
 
     Returns:
-        The teacher, the job with the image size, the dataset's name, and the dataset.
+        The teacher, the job, the dataset's name, and the dataset.
     """
     teacher = runs.load_network(options.teacher, trial=options.teacher_trial)
     source = runs.source_of(teacher, options.dataset)
-    if options.dataset is None and options.data.image_size is None:
-        job = job.with_image_size(teacher.image_size)
+    if options.dataset is None:
+        job = job.with_load_options(teacher.load_options)
     dataset = load_dataset(source, job.options.data)
     check_fits(teacher, dataset)
     return teacher, job, source, dataset

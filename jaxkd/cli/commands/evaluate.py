@@ -2,9 +2,9 @@
 
 import time
 
-from jaxkd import data, runs, training
+from jaxkd import runs, training
 from jaxkd.cli._console import Console
-from jaxkd.cli._datasets import check_fits
+from jaxkd.cli._datasets import check_fits, load_as_given
 from jaxkd.cli._options import Evaluate
 
 
@@ -12,19 +12,8 @@ def run(options: Evaluate, arguments: list[str]) -> None:
     """Evaluate a trained network on its whole test set."""
     del arguments
     loaded = runs.load_network(options.run, trial=options.trial)
-    image_size = options.image_size
-    if image_size is None and options.dataset is None:
-        image_size = loaded.image_size
-    dataset = data.load(
-        runs.source_of(loaded, options.dataset),
-        data_dir=options.data_dir,
-        cache_dir=options.cache_dir,
-        image_size=image_size,
-        stream=options.stream,
-        workers=options.workers,
-        background=options.background or "white",
-        value_range=options.value_range,
-    )
+    recorded = loaded.load_options if options.dataset is None else {}
+    dataset = load_as_given(runs.source_of(loaded, options.dataset), options, recorded)
     check_fits(loaded, dataset)
     frozen = training.freeze_teacher(loaded.module, loaded.normalization)
     evaluator = training.make_evaluator(frozen.apply, dataset.test)

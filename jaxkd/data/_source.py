@@ -1,0 +1,216 @@
+"""What every source of encoded images offers, and the rows that are taken from it."""
+
+import abc
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from jaxkd._errors import InvalidInputError
+from jaxkd.data._dataset import Augmentation
+from jaxkd.data._decode import Encoded
+from jaxkd.data._labels import UNLABELED, check_labels
+
+
+@runtime_checkable
+class Images(Protocol):
+    """Encoded images of one split, read by row number."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        ...
+
+    def read(self, rows: Sequence[int]) -> list[tuple[bytes, int | None]]:
+        """Return encoded images, and their labels if they are stored beside them."""
+        ...
+
+    def where(self, row: int) -> str:
+        """Describe an image in error messages."""
+        ...
+
+
+class Notes(NamedTuple):
+    """What is worth knowing about the files of some splits.
+
+    Attributes:
+        skipped: Number of ignored files of each suffix.
+        repeated: Links that were left out because they lead to counted files.
+        broken: Files that cannot be read, with the reason.
+        doubts: What is probably not meant, in sentences.
+    """
+
+    skipped: Mapping[str, int] = types.MappingProxyType({})
+    repeated: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+
+class Source(abc.ABC):
+    """A dataset on disk. Nothing is decoded.
+
+    Attributes:
+        kind: Kind of the source, such as ``"folder"``.
+        name: Name in messages and reports.
+        location: Where it is.
+        test_names: Splits to test on, best first.
+        in_row_order: Whether slices take rows in order, because the rows are shuffled;
+            otherwise each slice takes the same share of each class.
+        labels_are_slow: Whether labels are read from the same records as images.
+    """
+
+    kind: ClassVar[str]
+    test_names: ClassVar[tuple[str, ...]]
+    in_row_order: ClassVar[bool]
+    labels_are_slow: ClassVar[bool]
+    name: str
+    location: str
+
+    @property
+    @abc.abstractmethod
+    def channels(self) -> int | None:
+        """Number of channels that the source declares; None if it does not."""
+
+    @abc.abstractmethod
+    def splits(self) -> tuple[str, ...]:
+        """Return the names of all splits."""
+
+    @abc.abstractmethod
+    def count(self, split: str) -> int:
+        """Return the number of rows of a split."""
+
+    @abc.abstractmethod
+    def class_names(self, splits: Sequence[str]) -> list[str]:
+        """Return the names of the classes of some splits."""
+
+    @abc.abstractmethod
+    def labels(self, split: str, class_names: Sequence[str]) -> np.ndarray:
+        """Return the class number of each row; UNLABELED where there is none."""
+
+    @abc.abstractmethod
+    def is_unlabeled(self, split: str, class_names: Sequence[str]) -> bool:
+        """Return whether no row of a split has a label."""
+
+    @abc.abstractmethod
+    def images(self, split: str) -> Images:
+        """Return the images of a split."""
+
+    @abc.abstractmethod
+    def notes(self, splits: Sequence[str]) -> Notes:
+        """Return what is worth knowing about the files of some splits."""
+
+    @abc.abstractmethod
+    def missing(self, split: str) -> InvalidInputError:
+        """Build the error for a dataset without the split ``train`` or ``test``."""
+
+    @abc.abstractmethod
+    def stamp(self, parts: dict[str, tuple[str, ...]]) -> Any:
+        """Start the hash of a cache key from the contents of some splits.
+
+        Args:
+            parts: The splits used for ``train`` and ``test``.
+        """
+
+    @abc.abstractmethod
+    def cache_name(self) -> str:
+        """Return the readable beginning of the cache folder's name."""
+
+    @abc.abstractmethod
+    def fingerprint(self, contents: str) -> str:
+        """Return the beginning of the dataset's fingerprint.
+
+        Args:
+            contents: Hash of the encoded images, labels and classes.
+        """
+
+    def for_streaming(
+        self, images: dict[str, "Selected"], records: Path
+    ) -> Mapping[str, Encoded]:
+        """Return the images of both parts with fast random access.
+
+        Args:
+            images: The images.
+            records: Folder for a copy, if one is needed.
+        """
+        del records
+        return images
+
+    @abc.abstractmethod
+    def augmentation(self, image_shape: tuple[int, ...]) -> Augmentation:
+        """Return the default augmentation."""
+
+
+def stamped(parts: dict[str, tuple[str, ...]]) -> dict[str, str]:
+    """Return each used split once, by the key under which its contents are stamped."""
+    keys: dict[str, str] = {}
+    for part, splits in parts.items():
+        for split in splits:
+            if split not in keys.values():
+                keys[part if len(splits) == 1 else f"{part} {split}"] = split
+    return keys
+
+
+class Selected:
+    """Chosen rows of the splits of a source, with their labels.
+
+    Args:
+        pieces: Images of a split and the chosen rows, in order.
+        num_classes: Number of classes.
+        labels: Label of each chosen row; None if they are stored beside the images.
+    """
+
+    def __init__(
+        self,
+        pieces: Sequence[tuple[Images, np.ndarray]],
+        num_classes: int,
+        labels: np.ndarray | None = None,
+    ):
+        self._pieces, self._num_classes = tuple(pieces), num_classes
+        self._labels = labels
+        self._ends = np.cumsum([len(rows) for _, rows in self._pieces])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def read(self, rows: Sequence[int]) -> list[tuple[bytes, int]]:
+        """Return the encoded images of some rows, and their labels.
+
+        Raises:
+            InvalidInputError: If a label is missing or out of range.
+        """
+        chosen = np.asarray(rows, np.int64)
+        found: list[tuple[bytes, int]] = [(b"", UNLABELED)] * len(chosen)
+        piece_of = np.searchsorted(self._ends, chosen, side="right")
+        for number in np.unique(piece_of):
+            images, own = self._pieces[number]
+            places = np.flatnonzero(piece_of == number)
+            inside = own[chosen[places] - (self._ends[number] - len(own))]
+            examples = _read(images, inside.tolist())
+            for place, (image, label) in zip(places, examples, strict=True):
+                if self._labels is not None:
+                    label = int(self._labels[chosen[place]])
+                found[place] = (image, UNLABELED if label is None else label)
+        labels = np.array([label for _, label in found])
+        check_labels(labels, self._num_classes, lambda i: self.where(int(chosen[i])))
+        return found
+
+    def with_labels(self, labels: np.ndarray) -> "Selected":
+        """Return the same rows with these labels, which are known to be right."""
+        return Selected(self._pieces, self._num_classes, labels)
+
+    def where(self, row: int) -> str:
+        """Describe an image in error messages."""
+        number = int(np.searchsorted(self._ends, row, side="right"))
+        images, own = self._pieces[number]
+        return images.where(int(own[row - (self._ends[number] - len(own))]))
+
+
+def _read(images: Images, rows: list[int]) -> list[tuple[bytes, int | None]]:
+    try:
+        return images.read(rows)
+    except OSError as error:
+        where = error.filename or images.where(rows[0])
+        raise InvalidInputError(
+            f"cannot read {where}: {error.strerror or error}", argument="name"
+        ) from error
