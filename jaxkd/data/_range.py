@@ -108,9 +108,10 @@ def check_unit_range(low: Any, high: Any, name: str) -> None:
         InvalidInputError: If it does not; the message says what the range looks like.
     """
     if low < -OVERSHOOT or high > 1 + OVERSHOOT:
+        low, high = float(low), float(high)
         raise InvalidInputError(
             f"{name} must lie in 0 to 1 if they are floating point, but they lie in "
-            f"{low:g} to {high:g}{_reading(float(low), float(high))}",
+            f"{low:g} to {high:g}{_reading(low, high)}",
             argument="images",
         )
 
