@@ -91,7 +91,7 @@ def _likely_cause(high: Any, top: int) -> str:
         return ""
     white = 1 if high <= 1 else 16 if high <= 16 else int(high)
     return (
-        f". If {white} is white, load them with value_range=(0, {white}) "
+        f". If {white} is white, load their .npz file with value_range=(0, {white}) "
         f"(--value-range 0 {white})"
     )
 
