@@ -43,7 +43,7 @@ def load_as_given(
     """
     dataset = load_silently(name, options, recorded)
     if training.is_first():
-        for doubt in dataset.doubts:
+        for doubt in (*dataset.doubts, *data.doubts_about(dataset.train.images)):
             say(f"warning: {doubt}")
     return dataset
 

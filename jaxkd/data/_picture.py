@@ -73,14 +73,12 @@ def flattened(image: Any, mode: str, background: str) -> Any:
 def _in_8_bits(image: Any) -> Any:
     if image.mode in _DEEP_MODES:
         return _scaled(image)
-    if image.mode == "LAB":
-        return _lab_in_rgb(image)
     tags = getattr(image, "tag_v2", None)
     if tags and 2 in np.atleast_1d(tags.get(_SAMPLE_FORMAT, 1)):
         raise UnusablePicture("it has signed integers, whose black is not known")
     if image.mode == "La":
         return image.convert("LA")
-    if image.mode in ("CMYK", "YCbCr", "HSV", "RGBX"):
+    if image.mode in ("CMYK", "LAB", "YCbCr", "HSV", "RGBX"):
         return image.convert("RGB")
     return image
 
@@ -129,13 +127,6 @@ def _black_and_white(image: Any, values: np.ndarray) -> tuple[float, float]:
         )
     # 0 means that the smallest value is white.
     return (high, low) if tags.get(_PHOTOMETRIC) == 0 else (low, high)
-
-
-def _lab_in_rgb(image: Any) -> Any:
-    from PIL import ImageCms
-
-    profiles = (ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"))
-    return ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
 
 
 def _orientation(image: Any) -> int:

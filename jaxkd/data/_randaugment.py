@@ -4,11 +4,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, Shaped, UInt8
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
 from jaxkd.data._dataset import RandAugment
+from jaxkd.data._range import check_unit_range
 
 _MAX_MAGNITUDE = 10.0  # As in the paper.
 # Values of AutoAugment at the largest magnitude.
@@ -46,8 +48,8 @@ def randaugment(
         Images of the same shape and dtype. Pixels from outside an image are black.
 
     Raises:
-        InvalidInputError: If the number of channels is not 1 or 3, or a setting is out
-            of range.
+        InvalidInputError: If the number of channels is not 1 or 3, a setting is out
+            of range, or concrete floats are not in ``[0, 1]``.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -70,6 +72,8 @@ def randaugment(
             f"images must have 1 or 3 channels for RandAugment, got {channels}",
             argument="images",
         )
+    if images.dtype != jnp.uint8 and not isinstance(images, Tracer):
+        check_unit_range(images.min(), images.max(), "images")
     levels = jnp.full((batch,), magnitude / _MAX_MAGNITUDE, jnp.float32)
 
     def apply(pixels, key):

@@ -87,11 +87,11 @@ def doubts_about(images: np.ndarray | Streamed) -> tuple[str, ...]:
 def _likely_cause(high: Any, top: int) -> str:
     if top == 1 and high <= (1 + OVERSHOOT) / 255:
         return ". If they were divided by 255 twice, multiply them by 255"
-    if top == 1:
+    if top == 1 or high > _USUAL_MAXIMA[0]:
         return ""
-    white = 1 if high <= 1 else 16 if high <= 16 else int(high)
+    white = 1 if high <= 1 else _USUAL_MAXIMA[0]
     return (
-        f". If {white} is white, load them with value_range=(0, {white}) "
+        f". If {white} is white, load their .npz file with value_range=(0, {white}) "
         f"(--value-range 0 {white})"
     )
 
@@ -108,9 +108,10 @@ def check_unit_range(low: Any, high: Any, name: str) -> None:
         InvalidInputError: If it does not; the message says what the range looks like.
     """
     if low < -OVERSHOOT or high > 1 + OVERSHOOT:
+        low, high = float(low), float(high)
         raise InvalidInputError(
             f"{name} must lie in 0 to 1 if they are floating point, but they lie in "
-            f"{low:g} to {high:g}{_reading(float(low), float(high))}",
+            f"{low:g} to {high:g}{_reading(low, high)}",
             argument="images",
         )
 

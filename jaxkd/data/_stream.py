@@ -102,7 +102,7 @@ class Streamed:
         """Read some rows in this thread."""
         if isinstance(rows, slice):
             rows = np.arange(*rows.indices(len(self)))
-        return self._source.read(self._in_source(rows))[0]
+        return _read(self._source, self._in_source(rows))
 
     def take(self, rows: np.ndarray) -> "Streamed":
         """Select rows without reading them."""
@@ -139,6 +139,21 @@ def chunks(images: np.ndarray | Streamed) -> Iterator[np.ndarray]:
         yield images[start : start + rows]
 
 
+def _read(source: ImageSource, rows: Any) -> np.ndarray:
+    """Read rows; raise if the source does not return what its shape says."""
+    images, _ = source.read(rows)
+    images = np.asarray(images)
+    expected = (len(rows), *source.shape[1:])
+    if images.dtype != np.uint8 or images.shape != expected:
+        raise InvalidInputError(
+            f"the source of streamed images must return uint8 {expected}, got "
+            f"{images.dtype} {images.shape}: scale images to 0 to 255, and convert "
+            "them with astype(np.uint8)",
+            argument="source",
+        )
+    return images
+
+
 class _Batches:
     """Batches of images, as a sequence that grain reads."""
 
@@ -149,7 +164,7 @@ class _Batches:
         return len(self._rows)
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        images, _ = self._source.read(self._in_source[number])
+        images = _read(self._source, self._in_source[number])
         return images, np.asarray(self._rows[number], np.int32)
 
 

@@ -10,6 +10,8 @@ from PIL import Image
 from support import make_dataset
 
 from jaxkd import cli, runs
+from jaxkd.cli._datasets import load_dataset
+from jaxkd.cli._options import DataOptions
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -162,3 +164,21 @@ def test_data_says_what_it_passed_over(tmp_path, folder, cached, capsys):
 def test_what_is_in_memory_is_not_streamed(tmp_path, quadrants, capsys):
     line = refusal(train_arguments(quadrants, tmp_path / "run", "--stream"), capsys)
     assert "held in memory" in line
+
+
+@pytest.mark.parametrize(
+    "scale, says",
+    [(0, "all pixels of all images are 0"), (1 / 255, "divided by 255 twice")],
+)
+def test_a_command_says_what_is_doubtful_about_the_pixels(
+    tmp_path, capsys, scale, says
+):
+    dataset = make_dataset()
+    images = (scale / 255 * dataset.train.images).astype(np.float32)
+    labels = dataset.train.labels
+    path = tmp_path / "doubtful.npz"
+    np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
+    load_dataset(str(path), DataOptions())
+    error = capsys.readouterr().err
+    assert error.count("warning:") == 1
+    assert says in error

@@ -63,6 +63,15 @@ def test_a_gray_image_among_color_images_is_loaded_in_color(root, load):
     np.testing.assert_array_equal(images[2, ..., 0], pixels(0, channels=1))
 
 
+def test_gray_images_of_16_bits_have_one_channel_of_8_bits(root, load):
+    write(root, channels=1)
+    for path in root.rglob("*.png"):
+        Image.fromarray(np.full((5, 6), 128 * 257, np.uint16)).save(path)
+    images = load().train.images
+    assert images.shape[-1] == 1
+    assert (images == 128).all()
+
+
 def test_image_size_scales_to_cover_and_crops_at_the_center(root, load):
     write(root, size=(8, 16))
     step = np.zeros((8, 16, 3), np.uint8)

@@ -172,3 +172,10 @@ def test_unsupported_images_and_settings_raise(settings, channels, says):
     images = jnp.zeros((2, 4, 4, channels), jnp.uint8)
     with pytest.raises(InvalidInputError, match=says):
         data.randaugment(jax.random.key(0), images, settings)
+
+
+@pytest.mark.parametrize("scale, shift", [(1.0, 0.0), (1 / 128, -1.0)])
+def test_floats_of_another_range_are_refused(scale, shift):
+    images = (np.asarray(IMAGES) * np.float32(scale) + shift).astype(np.float32)
+    with pytest.raises(InvalidInputError, match="images must lie in 0 to 1"):
+        data.randaugment(jax.random.key(0), images, data.RandAugment(1, 9))

@@ -121,11 +121,16 @@ def test_value_range_is_refused_for_other_sources(name):
         data.load(name, value_range=(0, 255))
 
 
-@pytest.mark.parametrize("images", [BYTES, UNIT, data.Streamed(BYTES)])
+TWO_CHANNELS = np.concatenate([BYTES // 2 + 9, BYTES // 3], -1)
+
+
+@pytest.mark.parametrize(
+    "images", [BYTES, UNIT, TWO_CHANNELS, data.Streamed(TWO_CHANNELS)]
+)
 def test_value_range_is_the_minimum_and_the_maximum(images):
     rows = images[1:]
     assert data.value_range(rows) == (rows.min(), rows.max())
-    assert data.value_range(images) == ((0, 1) if images is UNIT else (0, 255))
+    assert data.value_range(images) == (images[:].min(), images[:].max())
 
 
 def test_the_range_of_many_rows_is_that_of_all_chunks():

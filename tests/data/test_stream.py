@@ -157,3 +157,32 @@ def test_streaming_a_dataset_in_memory_raises():
 def test_streaming_other_dtypes_raises(array):
     with pytest.raises(InvalidInputError, match="source must be"):
         data.Streamed(array)
+
+
+class OtherSource:
+    """A source that does not return what it must."""
+
+    shape = (10, 4, 3, 1)
+
+    def __init__(self, change):
+        self._change = change
+
+    def read(self, rows):
+        return self._change(IMAGES[np.asarray(rows)]), None
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (lambda x: (x / 255).astype(np.float32), r"got float32 \(4, 4, 3, 1\)"),
+        (lambda x: x.astype(np.int64), "got int64"),
+        (lambda x: x.transpose(0, 3, 1, 2), r"got uint8 \(4, 1, 4, 3\)"),
+        (lambda x: x[1:], r"got uint8 \(3, 4, 3, 1\)"),
+    ],
+)
+def test_sources_must_return_images_of_their_shape(change, says):
+    images = data.Streamed(OtherSource(change))
+    with pytest.raises(InvalidInputError, match=rf"must return uint8 .*{says}"):
+        images[:4]
+    with pytest.raises(InvalidInputError, match=rf"must return uint8 .*{says}"):
+        list(images.batches(ROWS))
