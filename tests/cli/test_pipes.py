@@ -1,6 +1,5 @@
 """Output whose reader has ended, and disks that are full."""
 
-import contextlib
 import errno
 import os
 import resource
@@ -83,6 +82,13 @@ def start(arguments, **settings):
     return subprocess.Popen([sys.executable, "-c", MAIN, *arguments], **settings)
 
 
+def ended(process):
+    """Waits for a process; returns its exit code and the lines on its stderr."""
+    with process.stderr:
+        lines = process.stderr.read().splitlines()
+    return process.wait(), lines
+
+
 @pytest.mark.slow
 def test_a_run_whose_reader_has_ended_trains_to_its_end(tmp_path, quadrants):
     out = tmp_path / "run"
@@ -93,8 +99,8 @@ def test_a_run_whose_reader_has_ended_trains_to_its_end(tmp_path, quadrants):
         text=True,
     )
     process.stdout.close()
-    (line,) = process.stderr.read().splitlines()
-    assert process.wait() == 0
+    code, (line,) = ended(process)
+    assert code == 0
     assert "stdout cannot be written (Broken pipe)" in line
     assert runs.read_summary(out)["epochs"] == 3
 
@@ -118,7 +124,7 @@ def test_without_a_reader_of_stderr_a_signal_still_saves(tmp_path, quadrants):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kilobytes", [1, 4, 8, 40])
+@pytest.mark.parametrize("kilobytes", [4, 8, 40])
 def test_a_full_disk_is_one_line_that_names_a_path(tmp_path, quadrants, kilobytes):
     out = tmp_path / "run"
     limit = kilobytes * 1024
@@ -130,10 +136,10 @@ def test_a_full_disk_is_one_line_that_names_a_path(tmp_path, quadrants, kilobyte
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
         env=os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "0"},
     )
-    (line,) = process.stderr.read().splitlines()
-    assert process.wait() == 2
+    code, (line,) = ended(process)
+    assert code == 2
     assert str(out) in line
     assert "File too large" in line
-    with contextlib.suppress(FileNotFoundError):
-        assert training.Checkpoints(out / "checkpoints").steps()
-        assert not [path for path in out.rglob("*") if "tmp" in path.name]
+    # What is left is a run that can be resumed.
+    assert not out.exists() or training.Checkpoints(out / "checkpoints").steps()
+    assert not [path for path in out.rglob("*") if "tmp" in path.name]
