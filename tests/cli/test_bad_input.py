@@ -271,3 +271,40 @@ def test_a_full_disk_keeps_what_was_finished(tiny_disk, quadrants, capsys):
     assert "is kept" in line
     leftovers = [p for p in out.rglob("*") if "tmp" in p.name]
     assert leftovers == []
+
+
+@pytest.mark.parametrize(
+    "path, says",
+    [
+        ("x/" * 2000, "has more than"),
+        ("file/run", "which is not a folder"),
+        ("y" * 300, "has a name of more than 255 bytes"),
+    ],
+)
+def test_an_out_that_cannot_be_made_is_refused_before_the_data_are_read(
+    tmp_path, capsys, path, says
+):
+    (tmp_path / "file").touch()
+    line = refusal(train_arguments("nowhere.npz", tmp_path / path), capsys)
+    assert says in line
+    assert line.endswith("Choose another --out.")
+
+
+def test_an_out_in_the_home_of_no_user_is_refused(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(train_arguments("digits", "~nosuchuser/run"))
+    assert caught.value.code == 2
+    assert "there is no user 'nosuchuser'" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lr=[0.1]", "[red]x[/b]", "~name", "a*b?", "new\nli"])
+def test_a_run_in_a_folder_of_any_name_is_evaluated(
+    tmp_path, quadrants, capsys, monkeypatch, name
+):
+    monkeypatch.chdir(tmp_path)
+    cli.main(train_arguments(quadrants, f"./{name}"))
+    cli.main(train_arguments(quadrants, f"./{name}", "--resume"))
+    (tmp_path / name).rename(tmp_path / "moved")
+    cli.main(["evaluate", "moved"])
+    assert "test accuracy" in capsys.readouterr().out.splitlines()[-1]

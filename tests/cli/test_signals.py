@@ -1,5 +1,6 @@
 """Requests to end."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -74,6 +75,58 @@ def test_a_second_signal_ends_at_once_even_amid_a_long_call():
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGTERM
+
+
+# Python ignores an exception of a garbage-collection callback or of a destructor.
+SWALLOWED = """
+import gc, os, signal, sys
+from jaxkd.cli import _signals
+number = int(sys.argv[1])
+signal.signal(number, signal.default_int_handler)
+gc.callbacks.append(lambda phase, info: os.kill(os.getpid(), number))
+with _signals.ending_at_once(os._exit):
+    gc.collect()
+print("still here")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_amid_a_callback_that_swallows_exceptions_ends_the_command(number):
+    process = subprocess.run(
+        [sys.executable, "-c", SWALLOWED, str(int(number))],
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 128 + number
+    assert (process.stdout, process.stderr) == ("", "jaxkd: interrupted\n")
+
+
+@needs_main_thread
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_before_it_ends_a_command_cleans_up_and_handlers_come_back(number):
+    def end(code):
+        raise Ended(code)
+
+    def fail():
+        raise OSError
+
+    started_with = signal.signal(number, signal.default_int_handler)
+    before = [signal.getsignal(n) for n in _signals.SIGNALS]
+    done = []
+    with (
+        contextlib.suppress(Ended),
+        _signals.ending_at_once(end),
+        _signals.before_ending(lambda: done.append("first")),
+        _signals.before_ending(fail),
+    ):
+        with _signals.before_ending(lambda: done.append("no more")):
+            pass
+        os.kill(os.getpid(), number)
+        done.append("not ended")
+    after = [signal.getsignal(n) for n in _signals.SIGNALS]
+    signal.signal(number, started_with)
+    assert after == before
+    assert done == ["first"]
 
 
 # What is taken apart at the end of a process crashes, as XLA's threads may.

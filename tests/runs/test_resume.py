@@ -157,6 +157,62 @@ def test_a_run_without_a_checkpoint_has_nothing_to_restore(tmp_path, program):
     assert restore(tmp_path, program) is None
 
 
+def lines(run):
+    return (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+
+
+DAMAGES = {
+    "cut": lambda run: "".join(lines(run))[: len("".join(lines(run))) // 2],
+    "less": lambda run: lines(run)[0],
+    "empty": lambda run: "",
+    "no records": lambda run: "[1]\n",
+    "of another run": lambda run: json.dumps({"step": 3, "test/accuracy": 7}) + "\n",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_metrics_that_are_lost_come_back_from_the_checkpoint(
+    trained, program, capsys, damage
+):
+    before = runs.read_metrics(trained)
+    (trained / "metrics.jsonl").write_text(DAMAGES[damage](trained))
+    _, history = restore(trained, program)
+    assert history == before
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "of 3 epochs; the others are restored from the checkpoint of step 9" in line
+    runs.MetricsWriter(trained, resumed_at=9, history=history).close()
+    assert runs.read_metrics(trained) == before
+    # Nothing is left that belonged to the metrics before.
+    assert runs.read_summary(trained) is None
+
+
+def test_metrics_that_the_checkpoint_lacks_are_those_of_the_file(
+    trained, program, monkeypatch, capsys
+):
+    restore_all = training.Checkpoints.restore
+
+    def without_history(self, like):
+        loop, record = restore_all(self, like)
+        return loop, record | {"history": record["history"][:1]}
+
+    monkeypatch.setattr(training.Checkpoints, "restore", without_history)
+    before = runs.read_metrics(trained)
+    assert restore(trained, program)[1] == before
+    assert capsys.readouterr().err == ""
+    (trained / "metrics.jsonl").write_text(lines(trained)[0])
+    assert restore(trained, program)[1] == before[:1]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "has the metrics of only 1 of 3 epochs: neither metrics.jsonl nor" in line
+
+
+def test_a_run_that_has_lost_its_checkpoints_says_that_it_starts_again(
+    trained, program, capsys
+):
+    shutil.rmtree(trained / "checkpoints")
+    assert restore(trained, program) is None
+    assert "starts again at step 0" in capsys.readouterr().err
+
+
 def test_a_run_with_only_damaged_checkpoints_is_refused(trained, program):
     for step in ("6", "9"):
         flip_a_bit(trained / "checkpoints" / step)
