@@ -13,7 +13,6 @@ import contextlib
 import importlib
 import multiprocessing
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from jaxkd._errors import (
     InvalidTypeError,
 )
 from jaxkd._messages import say
+from jaxkd._text import shell_line
 from jaxkd.cli._options import COMMANDS, parse
 
 RESUMABLE = 75
@@ -74,7 +74,7 @@ def _run(arguments: list[str]) -> None:
         _fail(error, options)
     except Interrupted as interruption:
         resume = [] if "--resume" in arguments else ["--resume"]
-        command = shlex.join(["jaxkd", *arguments, *resume])
+        command = shell_line(["jaxkd", *arguments, *resume])
         say(f"{interruption}; continue with: {command}")
         sys.exit(RESUMABLE)
     except KeyboardInterrupt:
