@@ -25,7 +25,7 @@ from jaxkd._errors import (
     InvalidInputError,
     InvalidTypeError,
 )
-from jaxkd._messages import say
+from jaxkd._messages import accept_any_text, say
 from jaxkd._text import shell_line
 from jaxkd.cli._options import COMMANDS, parse
 
@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> None:
     """Parse a command line and run its command; exit with its code if that is not 0."""
+    accept_any_text(sys.stdout)
     if arguments == ["--version"]:
         print(f"jaxkd {__version__}")
         return
