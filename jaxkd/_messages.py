@@ -1,8 +1,10 @@
-"""Messages on stderr, beside a command's own output."""
+"""Messages on stderr, and output in any encoding."""
 
 import contextlib
+import io
 import re
 import sys
+from typing import Any
 
 from jaxkd._text import printable
 
@@ -15,3 +17,12 @@ def say(message: str) -> None:
     line = printable(_LINE_BREAK.sub(" ", message.strip()))
     with contextlib.suppress(OSError, ValueError):  # its reader has ended
         print(f"jaxkd: {line}", file=sys.stderr, flush=True)
+
+
+def accept_any_text(stream: Any) -> None:
+    """Let a stream write escapes in place of characters that its encoding lacks.
+
+    Otherwise ± in an ASCII log file is a ``UnicodeEncodeError``.
+    """
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        stream.reconfigure(errors="backslashreplace")

@@ -1,6 +1,9 @@
 """Text for people: names from files made visible, and counted nouns."""
 
+import os
+import shlex
 import unicodedata
+from collections.abc import Iterable
 
 # Control characters, lone surrogates, and the separators of lines and paragraphs.
 _CATEGORIES = ("Cc", "Cs", "Zl", "Zp")
@@ -27,6 +30,15 @@ def printable(text: str) -> str:
     return "".join(map(_visible, text))
 
 
+def shell_line(words: Iterable[str]) -> str:
+    """Quote words for a shell, as a line that can be printed and copied.
+
+    Bash, zsh and ksh read the escapes in ``$'...'``, which only words with control
+    characters need.
+    """
+    return " ".join(map(_quoted, words))
+
+
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """Return a number with its noun: ``1 seed``, ``2,000 seeds``.
 
@@ -36,6 +48,18 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
         plural: The plural, if that is not the singular with an ``s``.
     """
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def _quoted(word: str) -> str:
+    if printable(word) == word:
+        return shlex.quote(word)
+    escaped = (
+        x
+        if printable(x) == x and x not in "\\'"
+        else "".join(f"\\x{byte:02x}" for byte in os.fsencode(x))
+        for x in word
+    )
+    return f"$'{''.join(escaped)}'"
 
 
 def _visible(character: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console as _Console
 from rich.table import Table
 
+from jaxkd._text import printable
 from proofs_checks import certificate as certificates
 from proofs_checks._evidence import Settings
 from proofs_checks.t14_invariance import invariance_table
@@ -19,8 +20,9 @@ class Console(_Console):
 
 
 def say(line: str) -> None:
-    """Print a line as it is: without markup, colors or line breaks."""
-    Console().print(line, highlight=False, soft_wrap=True, markup=False)
+    """Print a line as it is: without markup, colors, line breaks or escape codes."""
+    text = printable(line)
+    Console().print(text, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def verify(settings: Settings, only: Sequence[str]) -> certificates.Certificate:

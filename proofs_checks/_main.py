@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxkd import InvalidInputError
+from jaxkd._text import count
 from proofs_checks import certificate as certificates
 from proofs_checks._evidence import Settings
 
@@ -107,7 +108,8 @@ def main_from_options(
         plots = _write(found, out)
         if plots is None:
             _console.say("No plots: matplotlib is not installed.")
-        _console.say(f"Wrote the certificate and {len(plots or ())} plots to {out}.")
+        drawn = count(len(plots or ()), "plot")
+        _console.say(f"Wrote the certificate and {drawn} to {out}.")
     _console.conclude(found)
     return 0 if found.holds else 1
 

@@ -1,13 +1,16 @@
 """Text that is safe to print."""
 
 import io
+import os
+import shutil
+import subprocess
 import sys
 
 import pytest
 from rich.table import Table
 
 from jaxkd import _messages
-from jaxkd._text import count, printable
+from jaxkd._text import count, printable, shell_line
 from jaxkd.cli._console import Console
 
 HOSTILE = {
@@ -32,6 +35,18 @@ HARMLESS = (
 @pytest.mark.parametrize("text, shown", HOSTILE.values(), ids=HOSTILE)
 def test_what_a_terminal_obeys_is_shown_as_an_escape(text, shown):
     assert printable(text) == shown
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_a_shell_reads_a_printed_line_as_it_was():
+    words = [text for text, _ in HOSTILE.values() if "\x00" not in text]
+    words = [word.replace("\ud800", "") for word in words]  # no name of a file
+    words += ["it's", "a\\b", "a'\\\n", "$x", "*", "", *HARMLESS]
+    line = shell_line(words)
+    assert printable(line) == line
+    program = f"printf '%s\\0' {line}".encode()
+    output = subprocess.run(["bash", "-c", program], capture_output=True).stdout
+    assert output.split(b"\0")[:-1] == [os.fsencode(word) for word in words]
 
 
 @pytest.mark.parametrize("text", HARMLESS)

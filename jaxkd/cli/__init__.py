@@ -13,7 +13,6 @@ import contextlib
 import importlib
 import multiprocessing
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -26,7 +25,8 @@ from jaxkd._errors import (
     InvalidInputError,
     InvalidTypeError,
 )
-from jaxkd._messages import say
+from jaxkd._messages import accept_any_text, say
+from jaxkd._text import shell_line
 from jaxkd.cli import _pipes, _signals
 from jaxkd.cli._options import COMMANDS, parse
 
@@ -60,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> None:
     """Parse a command line and run its command; exit with its code if that is not 0."""
+    accept_any_text(sys.stdout)
     if arguments == ["--version"]:
         print(f"jaxkd {__version__}")
         return
@@ -76,7 +77,7 @@ def _run(arguments: list[str]) -> None:
         _fail(error, options)
     except Interrupted as interruption:
         resume = [] if "--resume" in arguments else ["--resume"]
-        command = shlex.join(["jaxkd", *arguments, *resume])
+        command = shell_line(["jaxkd", *arguments, *resume])
         say(f"{interruption}; continue with: {command}")
         sys.exit(RESUMABLE)
     except KeyboardInterrupt:

@@ -1,11 +1,11 @@
 """Output of the commands on stdout."""
 
-import io
 from typing import Any
 
 from rich.console import Console as _Console
 from rich.text import Text
 
+from jaxkd._messages import accept_any_text
 from jaxkd._text import printable
 
 
@@ -20,9 +20,7 @@ class Console(_Console):
 
     def __init__(self, **settings: Any):
         super().__init__(markup=False, emoji=False, highlight=False, **settings)
-        if isinstance(self.file, io.TextIOWrapper) and self.file.errors == "strict":
-            # On an ASCII terminal, ± becomes an escape, not a UnicodeEncodeError.
-            self.file.reconfigure(errors="backslashreplace")
+        accept_any_text(self.file)
 
     def on_broken_pipe(self) -> None:
         """Let :func:`jaxkd.cli.main` handle the error."""

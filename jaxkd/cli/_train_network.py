@@ -6,7 +6,6 @@ From top to bottom: compile the program, open the folder, train, write the resul
 import contextlib
 import dataclasses
 import functools
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from jax.sharding import Mesh
 from jaxkd import data, models, reports, runs, training
 from jaxkd._errors import InvalidInputError
 from jaxkd._messages import say
+from jaxkd._text import shell_line
 from jaxkd.cli import _devices, _optimizer, _pipes, _profile, _signals
 from jaxkd.cli._console import Console
 from jaxkd.cli._job import Job
@@ -295,7 +295,7 @@ def _write_results(run: _Run, history: list[Record]) -> None:
     if jax.process_count() > 1:  # a single process cannot run the networks
         console.tell(
             "no report.html, because there are several processes; make it with: "
-            f"jaxkd show {shlex.quote(str(options.out))}"
+            f"jaxkd show {shell_line([str(options.out)])}"
         )
         return
     _write_page(run, step=history[-1]["step"])

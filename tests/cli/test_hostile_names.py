@@ -13,6 +13,7 @@ from support import make_dataset
 from jaxkd import cli
 from jaxkd._text import printable
 from jaxkd.reports import _figures
+from proofs_checks import _console
 
 # Each may be in a path: it has no null.
 NAMES = {
@@ -95,6 +96,13 @@ def test_tensor_names_of_a_checkpoint(name, tmp_path, shown):
     save_file({name: np.zeros((2, 3), np.float32)}, tmp_path / "x.safetensors")
     arguments = ["convert", tmp_path / "x.safetensors", "--out", tmp_path / "out"]
     shown([*arguments, "--model", "mlp"], fails=True)
+
+
+@hostile
+def test_lines_of_the_certificate(name, capsys):
+    _console.say(f"Wrote the certificate to {name}.")
+    line = f"Wrote the certificate to {printable(name)}.\n"
+    assert capsys.readouterr().out == line
 
 
 @hostile

@@ -40,6 +40,17 @@ def test_parsing_help_and_the_version_import_no_jax():
     assert not HEAVY & modules_after(code)
 
 
+def test_the_help_is_printed_in_any_encoding():
+    process = subprocess.run(
+        [sys.executable, "-c", MAIN.format(["--help"])],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+    )
+    assert process.returncode == 0
+    assert process.stderr == b""
+    assert b"quickstart" in process.stdout
+
+
 def test_the_version_is_printed(capsys):
     cli.main(["--version"])
     assert capsys.readouterr().out == f"jaxkd {jaxkd.__version__}\n"

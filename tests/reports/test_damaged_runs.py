@@ -91,7 +91,6 @@ DAMAGES = {
     "seeds are a number": change("summary.json", trials__seeds=5),
     "seeds are words": change("summary.json", trials__seeds=["x"]),
     "too many seeds": change("summary.json", trials__seeds=[1, 2]),
-    "no data seed": change("summary.json", data_seed=None),
     "data seed is a word": change("summary.json", data_seed="x"),
     "trials are a word": change("summary.json", trials="three"),
     "values are a word": change(

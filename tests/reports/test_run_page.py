@@ -92,7 +92,7 @@ def test_a_page_is_written_through_no_link_and_shows_names_as_text(
         (run / name).symlink_to(victim)
     config = json.loads((run / "config.json").read_text())
     config["command"] = config["versions"]["jax"] = "<script>x</script>\x1b[2J\udcff"
-    config["options"] |= {"method": "<script>", "teacher": "/<script>", "hkd": None}
+    config["options"] |= {"method": "<script>", "teacher": "/<script>"}
     (run / "config.json").write_text(json.dumps(config))
     monkeypatch.setattr(_figures, "curves", lambda *_, **__: "")
     reports.rewrite_run_page(run, data.load(str(quadrants)))

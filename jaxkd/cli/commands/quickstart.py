@@ -1,7 +1,6 @@
 """``jaxkd quickstart``: knowledge distillation of handwritten digits in a minute."""
 
 import contextlib
-import shlex
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.table import Table
 from jaxkd import data, distillers, reports, runs, training
 from jaxkd._checks import check_at_least
 from jaxkd._files import write_whole
-from jaxkd._text import count
+from jaxkd._text import count, shell_line
 from jaxkd.cli._console import Console
 from jaxkd.cli._options import Quickstart
 
@@ -192,7 +191,7 @@ def _report(console: Console, options: Quickstart, results: dict[str, Any]) -> N
     for row in rows:
         table.add_row(*row)
     console.print(table)
-    student = shlex.quote(str(options.out / "student"))
+    student = shell_line([str(options.out / "student")])
     lines = [
         "# Quickstart",
         "",

@@ -32,8 +32,8 @@ def _data_options(options: Show, config: dict[str, Any]) -> DataOptions:
     data_dir, recorded = stored.get("data_dir"), stored.get("cache_dir")
     if recorded is not None and options.cache_dir is None:
         say(
-            f"{options.run} decoded its images into {recorded}, which `jaxkd show` "
-            "uses only if you pass it as --cache-dir"
+            f"{options.run} names the cache folder {recorded}, which `jaxkd show` uses "
+            "only if you pass it as --cache-dir"
         )
     stored["data_dir"] = options.data_dir or (data_dir and Path(data_dir))
     stored["cache_dir"] = options.cache_dir
