@@ -25,7 +25,7 @@ from jaxkd import models, training
 from jaxkd._errors import InvalidInputError
 
 # Made for ImageNet: 224x224 pixels and 1,000 classes instead of 32x32 and 100.
-LARGE = ("resnet18", "resnet34", "resnet50", "vit_ti", "vit_s")
+LARGE = tuple(n for n in models.names() if models.published_image_size(n) == 224)
 BATCH = 64
 
 

@@ -46,7 +46,7 @@ def mode_arguments(network: Callable[..., Any], *, train: bool) -> dict[str, boo
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         default = parameter.default
-        if parameter.name in INFERENCE and parameter.kind != parameter.POSITIONAL_ONLY:
+        if _is_flag(parameter):
             if not train or default is not None:
                 found[parameter.name] = INFERENCE[parameter.name] != train
         elif default is parameter.empty:
@@ -57,6 +57,16 @@ def mode_arguments(network: Callable[..., Any], *, train: bool) -> dict[str, boo
                 argument="network",
             )
     return found
+
+
+def _is_flag(parameter: inspect.Parameter) -> bool:
+    """Tell whether a parameter is a flag of the mode that can be given by its name."""
+    default = parameter.default
+    return (
+        parameter.name in INFERENCE
+        and parameter.kind != parameter.POSITIONAL_ONLY
+        and (default is None or default is parameter.empty or isinstance(default, bool))
+    )
 
 
 def set_inference_attributes(network: nnx.Module) -> None:

@@ -110,6 +110,7 @@ def test_the_header_is_not_needed_to_recognize_an_mlp(tmp_path, teacher):
         ({"num_classes": "-4"}, "sizes must be positive integers"),
         ({"width": '"big"'}, "sizes must be positive integers"),
         ({"width": "7"}, "does not fit MLP"),
+        ({"image_shape": "[9, 9, 1]"}, "does not fit MLP"),
         ({"normalization": "{}"}, "normalization has no numbers mean and std"),
         ({"normalization": '{"mean": [NaN], "std": [1]}'}, "--mean must lie in 0 to 1"),
         ({"class_names": '["a"]'}, "has 1 names, but the network has 4 classes"),

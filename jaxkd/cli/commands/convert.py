@@ -87,9 +87,13 @@ def _load(
     options: Convert, state: dict[str, np.ndarray], header: dict[str, Any]
 ) -> tuple[runs.NetworkConfig, nnx.Module]:
     """Find the network of a state dict, and load the state dict into it."""
-    given = (options.model, options.width, options.image_size)
-    if header and given == (None, None, None):
+    if header and options.model is None:
         network = _described(header)
+        if options.image_size is not None:
+            shape = (options.image_size, options.image_size, network.image_shape[-1])
+            network = dataclasses.replace(network, image_shape=shape)
+        if options.width is not None:
+            network = dataclasses.replace(network, width=options.width)
     else:
         network = _recognized(options, state)
     module = network.abstract()

@@ -1,5 +1,6 @@
 """Networks in inference mode, as functions of their variables."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -117,6 +118,20 @@ def _freeze_function(
             f"network {type(network).__name__} is a Linen module without its "
             "variables. Wrap both with models.from_linen(module, variables=..., "
             "image_shape=..., rngs=...).",
+            argument="network",
+        )
+    if isinstance(network, FrozenNetwork):
+        raise InvalidInputError(
+            "network is frozen already. Use it as it is; its images would be "
+            "normalized twice.",
+            argument="network",
+        )
+    if any(
+        kind.__module__.startswith("torch.") for kind in inspect.getmro(type(network))
+    ):
+        raise InvalidTypeError(
+            f"network must be a JAX network, got a PyTorch {type(network).__name__}. "
+            "Save its state_dict(), and use `jaxkd convert`.",
             argument="network",
         )
     if not callable(network):

@@ -2,7 +2,7 @@
 
 import jax
 import numpy as np
-from flax.errors import ModifyScopeVariableError, TraceContextError
+from flax.errors import InvalidRngError, ModifyScopeVariableError, TraceContextError
 
 from jaxkd._errors import InvalidInputError
 from jaxkd.models import ModelOutput
@@ -54,10 +54,12 @@ def verify_inference_mode(
         first, second = (
             jax.device_get(run(network.variables, images[rows])) for rows in _BATCHES
         )
-    except (TraceContextError, ModifyScopeVariableError) as error:
+    except (TraceContextError, ModifyScopeVariableError, InvalidRngError) as error:
+        random = isinstance(error, InvalidRngError)
+        does = "draws random numbers" if random else "changes its variables"
         raise InvalidInputError(
-            f"{what} its call changes its variables. {_REMEDY} For a module inside of "
-            "a function, use training.inference_view(module).",
+            f"{what} its call {does}. {_REMEDY} For a module inside of a function, use "
+            "training.inference_view(module).",
             argument=role,
         ) from error
     for field, a, b in zip(ModelOutput._fields, first, second, strict=False):

@@ -6,6 +6,7 @@ import jaxtyping
 import numpy as np
 import optax
 import pytest
+import torch
 from flax import linen, nnx
 from support import build_mlp, make_dataset
 
@@ -14,6 +15,13 @@ from jaxkd._errors import InvalidInputError, InvalidTypeError
 from jaxkd.training._step import verify_inference_mode
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """Do not check annotations, as outside of the tests."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
 
 SHAPE = (2, 2, 1)
 IMAGES = np.random.default_rng(0).random((3, *SHAPE), np.float32)
@@ -164,12 +172,25 @@ class LinenNorm(linen.Module):
         return models.ModelOutput(x.reshape(len(x), -1), x.reshape(len(x), -1))
 
 
+class LinenDropout(linen.Module):
+    @linen.compact
+    def __call__(self, images, train: bool = True):
+        x = linen.Dropout(0.5, deterministic=False)(images.reshape(len(images), -1))
+        return models.ModelOutput(x, x)
+
+
+def random_linen():
+    arguments = {"arguments": lambda train: {"train": train}}
+    return models.LinenNetwork(LinenDropout(), {}, **arguments, rngs=nnx.Rngs(0))
+
+
 def wrapped_linen():
     return models.from_linen(LinenNorm(), image_shape=SHAPE, rngs=nnx.Rngs(0))
 
 
 STUCK = [
-    *(HardCoded, ByWord, NoState, OnlyEmbedding, Dropping, closed_over, wrapped_linen)
+    *(HardCoded, ByWord, NoState, OnlyEmbedding, Dropping, closed_over, wrapped_linen),
+    random_linen,
 ]
 
 
@@ -258,6 +279,26 @@ def test_another_argument_that_a_network_needs_is_named():
         training.freeze(network)
 
 
+def test_an_argument_with_the_name_of_a_flag_and_another_meaning_is_left_alone():
+    def network(images, evaluation="full"):
+        x = images.reshape(len(images), -1)
+        return (x, x) if evaluation == "full" else (-x, x)
+
+    logits = training.freeze(network)(IMAGES).logits
+    np.testing.assert_array_equal(logits, IMAGES.reshape(3, 4))
+
+
+def test_a_network_is_not_frozen_twice():
+    with pytest.raises(InvalidInputError, match="is frozen already"):
+        training.freeze_teacher(training.freeze(ByLayers()))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_pytorch_module_is_referred_to_convert():
+    with pytest.raises(InvalidTypeError, match=r"a PyTorch Linear.*convert"):
+        training.freeze_teacher(torch.nn.Linear(2, 3))
+
+
 def test_a_linen_module_without_variables_is_referred_to_from_linen():
     with pytest.raises(InvalidInputError, match=r"models\.from_linen"):
         training.freeze(LinenNorm())
@@ -274,12 +315,6 @@ def test_a_module_as_the_teacher_is_frozen_with_the_normalization_of_the_run(cap
         jax.tree.leaves(got.variables), jax.tree.leaves(expected.variables), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
-
-
-@pytest.fixture
-def unchecked(monkeypatch):
-    """Do not check annotations, as outside of the tests."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.mark.usefixtures("unchecked")
