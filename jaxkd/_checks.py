@@ -218,7 +218,7 @@ def check_finite_not_negative(**scalars: Any) -> None:
             continue
         if number < 0:
             raise InvalidInputError(
-                f"{name} must not be negative, got {value}", argument=name
+                f"{name} must be finite and not negative, got {value}", argument=name
             )
         _check_held(name, value, number)
         _check_finite(name, value, number)
