@@ -66,6 +66,7 @@ def test_every_setting_takes_a_value_or_says_why_not(text):
         ("mlkd.temperatures", "[4,0]", "mlkd.temperatures must be positive, got 0"),
         ("crd.bank_dtype", "null", "bank_dtype must be a dtype such as bfloat16"),
         ("crd.bank_dtype", "1_0", "bank_dtype must be a dtype such as bfloat16"),
+        ("js.mixture", "1e-46", "js.mixture is 1e-46, which is too small for float32"),
         ("cck.order", "1000000000", "order must be at most 64, got 1000000000"),
         ("crd.dim", "1000000000", "dim must be at most 65536, got 1000000000"),
     ],
