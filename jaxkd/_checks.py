@@ -218,7 +218,7 @@ def check_finite_not_negative(**scalars: Any) -> None:
             continue
         if number < 0:
             raise InvalidInputError(
-                f"{name} must not be negative, got {value}", argument=name
+                f"{name} must be finite and not negative, got {value}", argument=name
             )
         _check_held(name, value, number)
         _check_finite(name, value, number)
@@ -230,16 +230,16 @@ def check_temperature(**temperatures: Any) -> None:
     With a temperature of the dtype's squared epsilon, all predictions are one-hot.
     Much below it, the squares of scaled logits overflow.
     """
-    check_positive(**temperatures)
     for name, value in temperatures.items():
         number, limits = _number(name, value), _limits()
         least = float(limits.eps) ** 2
-        if number is not None and number < least:
+        if number is not None and 0 < number < least:
             raise InvalidInputError(
                 f"{name} is {value}, which is too small for {limits.dtype}; use at "
                 f"least {least:.2g}, at which every prediction is one-hot",
                 argument=name,
             )
+    check_positive(**temperatures)
 
 
 def check_finite_temperature(**temperatures: Any) -> None:
@@ -247,8 +247,8 @@ def check_finite_temperature(**temperatures: Any) -> None:
 
     The limits are those of :func:`check_temperature` and their reciprocals.
     """
-    check_finite_positive(**temperatures)
     check_temperature(**temperatures)
+    check_finite_positive(**temperatures)
     for name, value in temperatures.items():
         number, limits = _number(name, value), _limits()
         most = float(limits.eps) ** -2

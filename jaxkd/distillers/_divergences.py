@@ -89,6 +89,7 @@ def jensen_shannon(
             "soft_targets or reverse_kl for the limits",
             argument="mixture",
         )
+    _checks.check_positive(mixture=mixture)
     _checks.check_temperature(temperature=temperature)
     return from_loss(
         losses.jensen_shannon, reads="logits", mixture=mixture, temperature=temperature

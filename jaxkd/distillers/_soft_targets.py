@@ -66,8 +66,8 @@ def cross_entropy() -> Distiller:
 def soft_targets(*, temperature: Real[ArrayLike, ""] = 4.0) -> Distiller:
     """Match softened predictions (knowledge distillation, KD).
 
-    The loss is :func:`jaxkd.losses.soft_target_kl`, exact for every temperature in
-    ``(0, inf]``; at infinity it is half the variance of the logit differences.
+    The loss is :func:`jaxkd.losses.soft_target_kl`, exact for every temperature from
+    1.4e-14 to infinity; at infinity it is half the variance of the logit differences.
 
     Args:
         temperature: Softening temperature; ``inf`` is allowed.
@@ -78,7 +78,7 @@ def soft_targets(*, temperature: Real[ArrayLike, ""] = 4.0) -> Distiller:
         means.
 
     Raises:
-        ValueError: If the temperature is not positive.
+        ValueError: If the temperature is not positive, or too small for the dtype.
 
     Example:
         >>> from jaxkd import distillers

@@ -140,6 +140,7 @@ def jensen_shannon(
             "are soft_target_kl and reverse_kl",
             argument="mixture",
         )
+    _checks.check_positive(mixture=mixture)
     pair = _pair(
         student_logits, teacher_logits, temperature, where, stop_teacher_gradient
     )

@@ -44,7 +44,7 @@ def init_bank(
 
     Raises:
         TypeError: If ``rows`` or ``dim`` is not an integer.
-        ValueError: If ``rows`` or ``dim`` is less than 1.
+        ValueError: If ``rows`` or ``dim`` is less than 1, or too large.
 
     Example:
         >>> import jax
@@ -52,7 +52,8 @@ def init_bank(
         >>> memory.init_bank(jax.random.key(0), rows=10, dim=4).student.shape
         (10, 4)
     """
-    _checks.check_at_least(1, rows=rows, dim=dim)
+    _checks.check_at_least(1, rows=rows)
+    _checks.check_width(dim=dim)
     limit = 1 / math.sqrt(dim / 3)
     fill = ((0, _devices.padded(rows) - rows), (0, 0))
     return Bank(

@@ -178,6 +178,8 @@ def decayed_sgd(
     learning_rate: optax.ScalarOrSchedule, *, momentum: float, weight_decay: float
 ) -> optax.GradientTransformation:
     """Build the optimizer of :func:`published_sgd` with any learning rate."""
+    if not callable(learning_rate):
+        _checks.check_finite_positive(learning_rate=learning_rate)
     _checks.check_in_range(0.0, 1.0, momentum=momentum)
     if not 0 <= weight_decay < float("inf"):
         raise InvalidInputError(
@@ -253,8 +255,8 @@ def make_optimizer(
         settings: Its other arguments.
 
     Raises:
-        ValueError: If there is no such optimizer, it has no such setting, or it rejects
-            a value.
+        ValueError: If there is no such optimizer, it has no such setting, it rejects a
+            value, or the learning rate is a number that is not positive and finite.
 
     Example:
         >>> from jaxkd import training
@@ -262,6 +264,8 @@ def make_optimizer(
     """
     if name not in OPTIMIZERS:
         raise unknown_name("optimizer", name, OPTIMIZERS, argument="name")
+    if not callable(learning_rate):
+        _checks.check_finite_positive(learning_rate=learning_rate)
     build = OPTIMIZERS[name]
     known = [n for n in inspect.signature(build).parameters if n != "learning_rate"]
     for setting in settings:

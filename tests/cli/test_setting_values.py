@@ -55,7 +55,7 @@ def test_every_setting_takes_a_value_or_says_why_not(text):
 @pytest.mark.parametrize(
     "setting, text, says",
     [
-        ("dkd.target_weight", "-1", "target_weight must not be negative, got -1"),
+        ("dkd.target_weight", "-1", "target_weight must be finite and not negative"),
         ("nkd.non_target_weight", "inf", "non_target_weight must be finite in float32"),
         ("dist.inter_weight", "nan", "inter_weight must be finite in float32, got nan"),
         ("sskd.tf_weight", "1e39", "tf_weight must be finite in float32, got 1e+39"),
@@ -66,6 +66,7 @@ def test_every_setting_takes_a_value_or_says_why_not(text):
         ("mlkd.temperatures", "[4,0]", "mlkd.temperatures must be positive, got 0"),
         ("crd.bank_dtype", "null", "bank_dtype must be a dtype such as bfloat16"),
         ("crd.bank_dtype", "1_0", "bank_dtype must be a dtype such as bfloat16"),
+        ("js.mixture", "1e-46", "js.mixture is 1e-46, which is too small for float32"),
         ("cck.order", "1000000000", "order must be at most 64, got 1000000000"),
         ("crd.dim", "1000000000", "dim must be at most 65536, got 1000000000"),
     ],
@@ -88,7 +89,7 @@ def test_the_line_names_the_setting_and_the_limit(setting, text, says):
         ({"num_negatives": 0}, "--hkd.num-negatives must be at least 1, got 0"),
         ({"temperature": 1e-40}, "--hkd.temperature is 1e-40, which is too small"),
         ({"temperature": float("inf")}, "--hkd.temperature must be finite"),
-        ({"embedding_weight": -1.0}, "--hkd.embedding-weight must not be negative"),
+        ({"embedding_weight": -1.0}, "--hkd.embedding-weight must be finite and not"),
         ({"graph_weight": 1e39}, "--hkd.graph-weight must be finite in float32"),
     ],
 )

@@ -94,6 +94,7 @@ def test_jaxkd_verify_runs_the_same_checks(tmp_path, capsys, small):
         (["--only", "T99"], "T99"),
         (["--cases", "0"], "cases must be at least 1, got 0"),
         (["--seed", "-1"], "seed must not be negative, got -1"),
+        (["--seed", "4294967296"], "seed must be at most 2147483647, got 42949"),
     ],
 )
 @pytest.mark.parametrize("command", [_main.main, lambda a: cli.main(["verify", *a])])

@@ -1,3 +1,5 @@
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,6 +67,16 @@ def test_milestones_that_meet_in_a_short_run_multiply():
 def test_refuses_settings_out_of_range(name, value):
     with pytest.raises(ValueError, match=name):
         training.published_sgd(10, **{name: value})
+
+
+@pytest.mark.parametrize("rate", [0.0, -0.1, float("nan"), float("inf"), 1e39, "fast"])
+def test_refuses_a_learning_rate_that_makes_no_sense(rate):
+    for build in (
+        lambda: training.make_optimizer("adamw", rate, {}),
+        lambda: inspect.unwrap(training.decayed_sgd)(rate, momentum=0, weight_decay=0),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"learning_rate|Type-check"):
+            build()
 
 
 @pytest.mark.parametrize("name", training.OPTIMIZERS)
