@@ -76,8 +76,9 @@ def left_out(options: Any, recorded: Mapping[str, Any]) -> dict[str, Any]:
 def check_fits(loaded: runs.LoadedNetwork, dataset: data.ImageDataset) -> None:
     """Check that a trained network and a dataset have the same images and classes.
 
-    Classes are compared by name if both have names. Numbers are the names of classes
-    that have none.
+    Classes are compared by name if both have names. The numbers in their order are the
+    names of classes that have none. Folders that are named by numbers are in another
+    order: 10 precedes 2.
 
     Raises:
         InvalidInputError: If the images or the classes differ.
@@ -96,8 +97,10 @@ def check_fits(loaded: runs.LoadedNetwork, dataset: data.ImageDataset) -> None:
         )
     numbers = tuple(map(str, range(dataset.num_classes)))
     ours, theirs = loaded.class_names, dataset.class_names
-    if ours is None or numbers in (ours, theirs):
+    if ours is None:
         return
+    if numbers in (ours, theirs) and set(ours) != set(theirs):
+        return  # One of them has no names.
     others = [i for i in range(len(numbers)) if ours[i] != theirs[i]]
     if others:
         i = others[0]

@@ -18,8 +18,8 @@ from jaxkd.data._dataset import ImageDataset, Split
 from jaxkd.data._decode import (
     DecodedRows,
     Encoded,
-    contents_digest,
     write_decoded,
+    write_metadata,
 )
 from jaxkd.data._description import Description, describe_source, doubts_about
 from jaxkd.data._normalize import histogram, statistics_of_histogram
@@ -147,7 +147,7 @@ def load_source(source: Source, loading: Loading) -> ImageDataset:
         fingerprint=source.fingerprint(metadata["contents"])
         + loading.fingerprint
         + plan.fingerprint,
-        doubts=doubts,
+        doubts=(*doubts, *metadata.get("repeated", ())),
     )
 
 
@@ -253,19 +253,16 @@ def _write_index(
     workers: int,
 ) -> None:
     """Read every image once; write the labels and histograms that streaming needs."""
-    files, digests = {}, {}
+    files, hashes, classes = {}, {}, {}
     with _cache.new_folder(target) as folder:
         for part, rows in parts.items():
-            labels, total, own = _labels_and_histogram(rows, part, workers)
-            digests[part] = own + labels.tobytes()
+            labels, total, hashes[part] = _labels_and_histogram(rows, part, workers)
+            classes[part] = labels
             for name, array in (("labels", labels), ("histogram", total)):
                 files[f"{part}-{name}"] = _cache.write_array(
                     folder / f"{part}-{name}.npy", array.shape, array.dtype, [array]
                 )
-        contents = contents_digest(metadata["class_names"], digests)
-        _cache.write_metadata(
-            folder, {**metadata, "contents": contents, "files": files}
-        )
+        write_metadata(folder, metadata, files, hashes, classes)
 
 
 def _labels_and_histogram(

@@ -13,6 +13,7 @@ from jaxkd._messages import say
 from jaxkd._watch import Watch
 from jaxkd.data import _cache
 from jaxkd.data._picture import WHITE, UnusablePicture, flattened, has_frames
+from jaxkd.data._repeated import doubts_about_repeated
 
 PILLOW_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _ROWS_AT_ONCE = 512
@@ -166,7 +167,7 @@ def write_decoded(
     Raises:
         InvalidInputError: If an image cannot be used or the folder cannot be written.
     """
-    files, digests = {}, {}
+    files, hashes, classes = {}, {}, {}
     with _cache.new_folder(target) as folder:
         for part, rows in parts.items():
             labels: list[np.ndarray] = []
@@ -180,25 +181,43 @@ def write_decoded(
             files[f"{part}-labels"] = _cache.write_array(
                 folder / f"{part}-labels.npy", rows.shape[:1], np.int32, labels
             )
-            digests[part] = b"".join([*own, *(x.tobytes() for x in labels)])
-        contents = contents_digest(metadata["class_names"], digests)
-        _cache.write_metadata(
-            folder, {**metadata, "contents": contents, "files": files}
-        )
+            hashes[part], classes[part] = b"".join(own), np.concatenate(labels)
+        write_metadata(folder, metadata, files, hashes, classes)
 
 
-def contents_digest(class_names: Sequence[str], digests: dict[str, bytes]) -> str:
+def write_metadata(
+    folder: Path,
+    metadata: dict[str, Any],
+    files: dict[str, Any],
+    hashes: dict[str, bytes],
+    labels: dict[str, np.ndarray],
+) -> None:
+    """Write the metadata, with a hash of the contents and what is doubtful about them.
+
+    Args:
+        folder: The new cache folder.
+        metadata: Entries to write, ``class_names`` among them.
+        files: Properties of the arrays.
+        hashes: Hashes of the encoded images of each part, joined.
+        labels: Their labels, int32.
+    """
+    contents = _contents_digest(metadata["class_names"], hashes, labels)
+    doubts = doubts_about_repeated(hashes, labels)
+    entries = {"contents": contents, "repeated": doubts, "files": files}
+    _cache.write_metadata(folder, {**metadata, **entries})
+
+
+def _contents_digest(
+    class_names: Sequence[str], hashes: dict[str, bytes], labels: dict[str, np.ndarray]
+) -> str:
     """Return the hash of a dataset's contents.
 
     It depends on the encoded images, their labels and order, and the names of the
     classes, but not on paths or times, so that a copy has the same.
-
-    Args:
-        class_names: Names of the classes.
-        digests: Hashes of the rows of each part, followed by their int32 labels.
     """
     digest = hashlib.sha256(repr(list(class_names)).encode("utf-8", "replace"))
-    for part, own in digests.items():
+    for part in hashes:
+        own = hashes[part] + labels[part].tobytes()
         digest.update(f"{part} {len(own)}:".encode() + own)
     return digest.hexdigest()[:16]
 
