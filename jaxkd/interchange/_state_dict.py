@@ -40,7 +40,8 @@ def load_state_dict(network: nnx.Module, state: Mapping[str, np.ndarray]) -> Non
     Raises:
         InvalidInputError: If a tensor is missing, left over, has another shape, is not
             floating point, is not finite or too large for the network's dtype, or is a
-            negative variance. One message names the first few of all problems.
+            negative variance, or if all weights are constant. One message names the
+            first few of all problems.
 
     Example:
         >>> from flax import nnx
@@ -164,6 +165,14 @@ def _check_values(used: Sequence[Tensor], state: Mapping[str, np.ndarray]) -> No
                 says[kind].format(count=len(names), names=_few(names)),
                 argument="state",
             )
+    matrices = [state[x.name] for x in used if state[x.name].ndim > 1]
+    if matrices and not any(np.ptp(matrix) for matrix in matrices):
+        raise InvalidInputError(
+            f"each of the {len(matrices)} weight arrays has one value only, such as "
+            f"{matrices[0].flat[0]:g}: the network was saved before its weights were "
+            "loaded, or without them",
+            argument="state",
+        )
 
 
 def _few(names: Iterable[str]) -> str:

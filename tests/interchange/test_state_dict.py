@@ -191,6 +191,16 @@ def test_a_negative_variance_raises():
         interchange.load_state_dict(build_resnet8(), state)
 
 
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_weights_that_were_never_loaded_raise(value):
+    state = interchange.to_state_dict(build_resnet8())
+    for name, array in state.items():
+        if array.ndim > 1:
+            state[name] = np.full_like(array, value)
+    with pytest.raises(InvalidInputError, match=f"one value only, such as {value:g}:"):
+        interchange.load_state_dict(build_resnet8(), state)
+
+
 class Buffered(nnx.Module):
     """No names in PyTorch, every kind of variable, and random numbers."""
 
