@@ -57,7 +57,7 @@ def find_images(root: Path, taken: Collection[Identity]) -> Found:
     """
     found = Found([], Counter(), [], [], False)
     entered = {*taken, identity(root)}
-    waiting, linked = [root], False
+    waiting, linked, start = [os.fspath(root)], False, len(os.path.join(root, ""))
     while waiting:
         folder = waiting.pop()
         try:
@@ -66,40 +66,51 @@ def find_images(root: Path, taken: Collection[Identity]) -> Found:
             found.broken.append(f"{folder} cannot be listed: {error.strerror}")
             continue
         for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            linked |= _visit(Path(entry.path), root, found, entered, waiting)
+            if not entry.name.startswith("."):
+                linked |= _visit(entry, start, found, entered, waiting)
     found.names.sort()
     return found._replace(linked=linked)
 
 
 def _visit(
-    path: Path, root: Path, found: Found, entered: set[Identity], waiting: list[Path]
+    entry: os.DirEntry[str],
+    start: int,
+    found: Found,
+    entered: set[Identity],
+    waiting: list[str],
 ) -> bool:
-    """Sort one file or folder; return whether it is an image that has other names."""
-    suffix = path.suffix.lower()
+    """Sort one file or folder; return whether it is an image that has other names.
+
+    Args:
+        entry: The file or folder.
+        start: Length of the part of its path that names have not.
+        found: Files so far.
+        entered: Folders that are not entered again.
+        waiting: Folders to enter.
+    """
+    suffix = os.path.splitext(entry.name)[1].lower()
     is_image = suffix in IMAGE_SUFFIXES
     try:
-        status = path.stat()
+        status = entry.stat()
     except OSError as error:
         if is_image:
-            found.broken.append(f"{path} cannot be opened: {error.strerror}")
+            found.broken.append(f"{entry.path} cannot be opened: {error.strerror}")
         else:
             found.skipped[suffix] += 1
         return False
     if stat.S_ISDIR(status.st_mode):
         if (own := (status.st_dev, status.st_ino)) in entered:
-            found.repeated.append(str(path))
+            found.repeated.append(entry.path)
         else:
             entered.add(own)
-            waiting.append(path)
+            waiting.append(entry.path)
     elif not is_image:
         found.skipped[suffix] += 1
     elif not stat.S_ISREG(status.st_mode):
-        found.broken.append(f"{path} is not a regular file")
+        found.broken.append(f"{entry.path} is not a regular file")
     else:
-        found.names.append(str(path.relative_to(root)))
-        return status.st_nlink > 1 or path.is_symlink()
+        found.names.append(entry.path[start:])
+        return status.st_nlink > 1 or entry.is_symlink()
     return False
 
 

@@ -124,10 +124,10 @@ class FolderSource(Source):
     def _check_depth(self, splits: Sequence[str], names: set[str]) -> None:
         """Check that the class folders are not one level further down."""
         inner = {
-            parts[1]
+            name.split(os.sep)[1]
             for split in splits
             for name in self._listing(split).files.names
-            if len(parts := Path(name).parts) > 2
+            if name.count(os.sep) > 1
         }
         if len(names) == 1 and len(inner) > 1:
             (only,), shown = names, ", ".join(sorted(inner)[:5])
@@ -281,7 +281,7 @@ def _list_classes(
         for name, twins in by_name.items()
         if len(twins) > 1
     ]
-    deep = sum(len(Path(name).parts) > 2 for name in names)
+    deep = sum(name.count(os.sep) > 1 for name in names)
     if deep:
         doubts.append(
             f"{deep:,} of {len(names):,} images in {root} are in folders inside of "

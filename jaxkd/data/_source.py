@@ -180,24 +180,23 @@ class Selected:
             InvalidInputError: If a label is missing or out of range.
         """
         chosen = np.asarray(rows, np.int64)
-        found: list[tuple[bytes, int]] = [(b"", UNLABELED)] * len(chosen)
+        found: list[tuple[bytes, int | None]] = [(b"", None)] * len(chosen)
         piece_of = np.searchsorted(self._ends, chosen, side="right")
         for number in np.unique(piece_of):
             images, own = self._pieces[number]
             places = np.flatnonzero(piece_of == number)
             inside = own[chosen[places] - (self._ends[number] - len(own))]
             examples = _read(images, inside.tolist())
-            for place, (image, label) in zip(places, examples, strict=True):
-                if self._labels is not None:
-                    label = int(self._labels[chosen[place]])
-                found[place] = (image, UNLABELED if label is None else label)
-        labels = np.array([label for _, label in found])
-        check_labels(labels, self._num_classes, lambda i: self.where(int(chosen[i])))
-        return found
-
-    def with_labels(self, labels: np.ndarray) -> "Selected":
-        """Return the same rows with these labels, which are known to be right."""
-        return Selected(self._pieces, self._num_classes, labels)
+            for place, example in zip(places.tolist(), examples, strict=True):
+                found[place] = example
+        if self._labels is None:
+            stored = [UNLABELED if label is None else label for _, label in found]
+        else:
+            stored = self._labels[chosen].tolist()
+        check_labels(
+            np.array(stored), self._num_classes, lambda i: self.where(int(chosen[i]))
+        )
+        return [(x, label) for (x, _), label in zip(found, stored, strict=True)]
 
     def where(self, row: int) -> str:
         """Describe an image in error messages."""
