@@ -63,6 +63,7 @@ def write_comparison(
         )
     check_folder(out)
     finished, left_out = _finished(runs)
+    left_out += [run.remark for run in finished if run.remark]
     table = Table(collect(finished), baseline)
     left_out += [
         f"left out: no run with a teacher has the network and dataset of {group.folder}"

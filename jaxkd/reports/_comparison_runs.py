@@ -1,6 +1,7 @@
 """Finished runs as the comparison reads them."""
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -70,6 +71,7 @@ class Run(NamedTuple):
         last: Test accuracy of each trial after the last epoch.
         best: Test accuracy of each trial's best epoch.
         curves: Test accuracies, by epoch and trial.
+        remark: A sentence on what of the run cannot be compared; empty if all can.
     """
 
     folder: Path
@@ -82,6 +84,7 @@ class Run(NamedTuple):
     last: list[float]
     best: list[float]
     curves: list[list[float]]
+    remark: str = ""
 
 
 class UnfinishedError(InvalidInputError):
@@ -161,9 +164,15 @@ def _run(folder: Path, config: dict[str, Any], summary: dict[str, Any]) -> Run:
     options, trials = config["options"], summary["trials"]
     data_seed = _is(int, summary["data_seed"])
     dataset = _dataset(config["dataset"])
-    student, pair = _network(config["network"]), None
+    student, pair, remark = _network(config["network"]), None, ""
     if (teacher := config.get("teacher")) is not None:
         accuracy = teacher.get("test_accuracy")
+        if accuracy is not None and (others := _other_test_set(config)):
+            accuracy = None
+            remark = (
+                f"the teacher's accuracy is left out: it was tested on {others}, and "
+                f"its student in {folder} on {dataset.identity}"
+            )
         pair = Pair(
             _teacher(teacher, options),
             student,
@@ -185,6 +194,7 @@ def _run(folder: Path, config: dict[str, Any], summary: dict[str, Any]) -> Run:
         last=list(map(_accuracy, trials["test_accuracy_last"]["values"])),
         best=list(map(_accuracy, trials["test_accuracy_best"]["values"])),
         curves=[list(map(_accuracy, epoch)) for epoch in records],
+        remark=remark,
     )
 
 
@@ -213,6 +223,29 @@ def _teacher(teacher: dict[str, Any], options: dict[str, Any]) -> Named:
         trial = options.get("teacher_trial", 0)
         identity = f"{name}, accuracy {teacher.get('test_accuracy')}, trial {trial}"
     return Named(name, str(identity))
+
+
+def _other_test_set(config: dict[str, Any]) -> str:
+    """Return the dataset of the teacher's run if its test set is known to be another.
+
+    A student records no more than its teacher's accuracy. The test set is known if the
+    teacher's run folder still contains that network.
+    """
+    own = config["dataset"].get("fingerprint")
+    try:
+        teacher = runs.read_config(_is(str, config["options"].get("teacher")))
+    except (ValueError, TypeError, OSError, RuntimeError):  # it has moved
+        return ""
+    theirs = teacher["dataset"].get("fingerprint")
+    same_network = teacher["network"] == config["teacher"]["network"]
+    if not (own and theirs and same_network):
+        return ""
+    return "" if _test_set(own) == _test_set(theirs) else theirs
+
+
+def _test_set(fingerprint: str) -> str:
+    """Return a fingerprint without a subset, which leaves the test set as it is."""
+    return re.sub(r", \d+ of \d+ rows, seed \d+$", "", fingerprint)
 
 
 def _dataset(dataset: dict[str, Any]) -> Named:

@@ -117,7 +117,7 @@ def rewrite_run_page(
         try:
             loaded = runs.load_network(folder, trial=teacher_trial)
             frozen = training.freeze_teacher(loaded.module, loaded.normalization)
-        except InvalidInputError as error:
+        except (InvalidInputError, OSError) as error:
             if teacher is not None:
                 raise
             note = (

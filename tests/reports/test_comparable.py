@@ -1,5 +1,7 @@
 """Which runs a comparison puts side by side: the same in all but what it compares."""
 
+import json
+
 import pytest
 from comparison_support import cells, make_run, rows
 
@@ -288,6 +290,44 @@ def test_a_student_alone_of_another_dataset_is_left_out_aloud(tmp_path, capsys):
     assert "student alone" not in cells(table)
     assert "left out: no run with a teacher" in (
         (tmp_path / "out" / "report.md").read_text()
+    )
+
+
+OWN = "npz:sha256:0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    "theirs, known",
+    [
+        ("npz:sha256:ffff456789abcdef", False),
+        (OWN, True),
+        (f"{OWN}, 9 of 90 rows, seed 0", True),  # of the training images
+        (None, True),  # not recorded
+    ],
+)
+@pytest.mark.parametrize("moved", [True, False])
+def test_the_accuracy_of_a_teacher_is_of_the_same_test_set(
+    theirs, known, moved, tmp_path, capsys
+):
+    teacher = make_run(
+        tmp_path, "t", "student", [[0.9]], dataset={"fingerprint": theirs}
+    )
+    config = json.loads((teacher / "config.json").read_text())
+    options = {"teacher": str(teacher), "method": "kd", "seed": 0, "trials": 1}
+    student = make_run(
+        tmp_path,
+        *("s", "kd", [[0.6], [0.7]]),
+        dataset={"fingerprint": f"{OWN}, 5 of 90 rows, seed 0"},
+        teacher={"network": config["network"]},
+        config={"options": options},
+    )
+    if moved:
+        teacher.rename(tmp_path / "elsewhere")
+    table = reports.write_comparison([student], tmp_path / "out")
+    assert ("teacher" in cells(table)) == (known or moved)
+    assert ("the teacher's accuracy is left out" in table) == (not (known or moved))
+    assert ("the teacher's accuracy is left out" in capsys.readouterr().err) == (
+        not (known or moved)
     )
 
 
