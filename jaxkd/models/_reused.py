@@ -7,6 +7,7 @@ from jaxtyping import Array, ArrayLike, DTypeLike, Float
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
 from jaxkd.models._layers import ConvNorm, parameter_dtype
+from jaxkd.models._mode import mode_arguments
 from jaxkd.models._output import ModelOutput
 
 _REDUCTION = 2  # Of the channels inside the projector, as published.
@@ -66,6 +67,7 @@ class ReusedClassifier(nnx.Module):
         hidden = max(1, features // _REDUCTION)
         self.features = features
         self.network = network
+        self.inference = False  # Set on views for inference.
         self.projector = nnx.List(
             [
                 ConvNorm(in_channels, hidden, 1, dtype=dtype, rngs=rngs),
@@ -79,7 +81,8 @@ class ReusedClassifier(nnx.Module):
 
     def __call__(self, images: Float[Array, "b h w c"]) -> ModelOutput:
         """Classify normalized channels-last images."""
-        output = self.network(images)
+        arguments = mode_arguments(self.network, train=not self.inference)
+        output = self.network(images, **arguments)
         if not output.stages:
             raise InvalidInputError(
                 "network must return feature maps in 'stages', since the last one is "

@@ -142,3 +142,21 @@ def test_two_parts_that_change_the_student_are_refused():
     part = (1.0, distillers.reused_classifier())
     with pytest.raises(InvalidInputError, match="but a and b do"):
         distillers.weighted(a=part, b=part)
+
+
+class Flagged(nnx.Module):
+    """A network of its user's that is told by an argument whether it is in training."""
+
+    def __call__(self, images, train=True):
+        x = images * (2.0 if train else 1.0)
+        return models.ModelOutput(x[:, 0, 0], x[:, 0, 0], stages=(x, x))
+
+
+def test_the_mode_reaches_the_network_inside():
+    network = models.ReusedClassifier(
+        Flagged(), 1, jnp.ones((2, CLASSES)), jnp.ones(CLASSES), rngs=nnx.Rngs(0)
+    )
+    images = jnp.ones((1, 2, 2, 1))
+    assert network(images).stages[0].max() == 2
+    assert training.inference_view(network)(images).stages[0].max() == 1
+    assert network(images).stages[0].max() == 2
