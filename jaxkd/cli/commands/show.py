@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from jaxkd import reports, runs
+from jaxkd._errors import InvalidInputError
 from jaxkd.cli._datasets import load_dataset
 from jaxkd.cli._options import DataOptions, Show
 
@@ -15,7 +16,14 @@ def run(options: Show, arguments: list[str]) -> None:
     del arguments
     config = runs.read_config(options.run)
     runs.read_history(options.run)  # fail before the dataset is loaded
-    dataset = load_dataset(config["dataset"]["source"], _data_options(options, config))
+    source = config["dataset"]["source"]
+    if source is None:
+        raise InvalidInputError(
+            f"{options.run} does not record the dataset of its network, which its page "
+            "needs",
+            argument="run",
+        )
+    dataset = load_dataset(source, _data_options(options, config))
     path = reports.rewrite_run_page(
         options.run, dataset, trial=options.trial, teacher=options.teacher
     )
