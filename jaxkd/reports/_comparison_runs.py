@@ -250,7 +250,9 @@ def _test_set(fingerprint: str) -> str:
 
 def _dataset(dataset: dict[str, Any]) -> Named:
     """Identify a dataset by its contents; old runs record only where it was."""
-    source = _is(str, dataset["source"] or "")
+    source = dataset["source"] or ""
+    if not source and not dataset.get("fingerprint"):
+        raise ValueError("the dataset is not recorded")
     return Named(Path(source).stem, str(dataset.get("fingerprint") or source))
 
 

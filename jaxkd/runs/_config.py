@@ -231,6 +231,10 @@ def effective_options(config: Config) -> dict[str, Any]:
 
 
 def as_options(kind: type[Options], stored: dict[str, Any]) -> Options:
-    """Build an options object from its JSON form, with tuples in place of lists."""
+    """Build an options object from its JSON form, with tuples in place of lists.
+
+    Options that this version does not have are ignored.
+    """
+    names = {field.name for field in dataclasses.fields(kind)}  # pyright: ignore
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
-    return kind(**values)
+    return kind(**{name: values[name] for name in names & values.keys()})

@@ -98,7 +98,7 @@ def test_lists_of_json_become_tuples_of_options():
         milestones: tuple[float, ...]
         warmup: float
 
-    stored = {"milestones": [0.5, 0.75], "warmup": 0.1}
+    stored = {"milestones": [0.5, 0.75], "warmup": 0.1, "of_a_newer_version": 1}
     assert runs.as_options(Options, stored) == Options((0.5, 0.75), 0.1)
 
 

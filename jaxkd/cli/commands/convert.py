@@ -1,11 +1,8 @@
 """``jaxkd convert``."""
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +53,7 @@ def run(options: Convert, arguments: list[str]) -> None:
     config["class_names"] = names
     digest = _sha256(options.checkpoint)
     config["source"] = {"file": options.checkpoint.name, "sha256": digest}
-    with _removed_on_error(options.out):
-        runs.save_network(options.out, config, module, {"history": []})
+    runs.save_network(options.out, config, module, {"history": []})
     parameters = sum(x.size for x in jax.tree.leaves(nnx.state(module, nnx.Param)))
     mean, std = (" ".join(f"{x:g}" for x in np.asarray(y)) for y in normalization)
     Console().tell(
@@ -243,21 +239,6 @@ def _read_names(path: Path) -> Any:
             argument="class_names",
         ) from None
     return [line.strip() for line in text.strip().splitlines()]
-
-
-@contextlib.contextmanager
-def _removed_on_error(out: Path) -> Iterator[None]:
-    """Remove a new run folder if it cannot be completed."""
-    existed = out.exists()
-    try:
-        yield
-    except BaseException:
-        for path in out.iterdir() if existed else [out]:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-        raise
 
 
 def _sha256(path: Path) -> str:

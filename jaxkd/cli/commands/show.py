@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxkd import reports, runs
+from jaxkd._errors import InvalidInputError
 from jaxkd._messages import say
 from jaxkd.cli._console import Console
 from jaxkd.cli._datasets import load_dataset
@@ -15,7 +16,14 @@ def run(options: Show, arguments: list[str]) -> None:
     del arguments
     config = runs.read_config(options.run)
     runs.read_history(options.run)  # fail before the dataset is loaded
-    dataset = load_dataset(config["dataset"]["source"], _data_options(options, config))
+    source = config["dataset"]["source"]
+    if source is None:
+        raise InvalidInputError(
+            f"{options.run} does not record the dataset of its network, which its page "
+            "needs",
+            argument="run",
+        )
+    dataset = load_dataset(source, _data_options(options, config))
     path = reports.rewrite_run_page(
         options.run, dataset, trial=options.trial, teacher=options.teacher
     )
