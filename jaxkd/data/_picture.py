@@ -16,7 +16,7 @@ GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B"
 _TRANSPARENT_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 _DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 # Where Pillow may keep the orientation of images that are no TIFF.
-_METADATA = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
+_METADATA = frozenset({"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})
 # Tags of TIFF files.
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT, _SMALLEST, _LARGEST = 258, 262, 339, 340, 341
 _ORIENTATION = 274
@@ -132,7 +132,7 @@ def _black_and_white(image: Any, values: np.ndarray) -> tuple[float, float]:
 def _orientation(image: Any) -> int:
     """Return the orientation that the metadata give, 1 to 8; 1 if they are broken."""
     # Reading them takes longer than this look, and most images have none.
-    if not any(key in image.info for key in _METADATA):
+    if _METADATA.isdisjoint(image.info):
         return 1  # Pillow turns TIFF images itself.
     try:
         return image.getexif().get(_ORIENTATION, 1)
