@@ -146,7 +146,7 @@ def _pair(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
 def _spec_of_pair(kind: Any) -> PrimitiveConstructorSpec:
     metavar, read_first, expected = _PAIRS[kind]
 
-    def from_words(words: list[str]) -> tuple[float | int, float] | None:
+    def from_words(words: list[str]) -> tuple[Any, float] | None:
         if words == ["None"]:
             return None
         if len(words) != 2:
