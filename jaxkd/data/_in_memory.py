@@ -9,6 +9,8 @@ from jaxkd.data._dataset import ImageDataset, Split
 from jaxkd.data._labels import doubts_about_counts, doubts_about_names
 from jaxkd.data._slices import Specification, check_disjoint, in_even_shares, parse
 
+_SPLITS = ("train", "test")
+
 
 def select_rows(
     dataset: ImageDataset, train_split: str | None, test_split: str | None
@@ -40,25 +42,22 @@ def select_rows(
             )
     check_disjoint(train, test, lambda split: len(getattr(dataset, split).labels))
     chosen = [_take(dataset, part) for part in (train, test)]
-    fingerprint = dataset.fingerprint
-    if str(train) != "train":
-        fingerprint += f", train {train}"
-    if str(test) != "test":
-        fingerprint += f", test {test}"
+    rows = "" if str(train) == "train" else f", train {train}"
+    rows += "" if str(test) == "test" else f", test {test}"
     names = list(dataset.class_names)
+    doubts = (
+        *doubts_about_names(names),
+        *doubts_about_counts(chosen[0].labels, chosen[1].labels, names),
+    )
+    if not rows and not doubts:
+        return dataset  # a copy would check all images again
     return dataclasses.replace(
         dataset,
         train=chosen[0],
         test=chosen[1],
-        fingerprint=fingerprint,
-        doubts=(
-            *doubts_about_names(names),
-            *doubts_about_counts(chosen[0].labels, chosen[1].labels, names),
-        ),
+        fingerprint=dataset.fingerprint + rows,
+        doubts=doubts,
     )
-
-
-_SPLITS = ("train", "test")
 
 
 def _take(dataset: ImageDataset, specification: Specification) -> Split:

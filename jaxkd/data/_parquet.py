@@ -317,7 +317,7 @@ def _column(path: Path, file: Any, names: Sequence[str]) -> str:
     if not found:
         raise InvalidInputError(
             f"{path} must have a column {' or '.join(names)}, but its columns are "
-            f"{', '.join(file.schema_arrow.names)}",
+            f"{', '.join(file.schema_arrow.names)}; rename one of them or add it",
             argument="name",
         )
     return found[0]
