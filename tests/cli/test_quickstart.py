@@ -1,9 +1,27 @@
+import io
 import json
 
 import pytest
 from PIL import Image
 
 from jaxkd import cli
+from jaxkd.cli._console import Console
+from jaxkd.cli._options import Quickstart
+from jaxkd.cli.commands import quickstart
+
+
+@pytest.mark.parametrize("seeds, says", [(1, "1 seed."), (2, "2 seeds.")])
+def test_the_title_counts_the_seeds(seeds, says, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    log = io.StringIO()
+    kd = {"mean": 0.8, "std": None if seeds == 1 else 0.01}
+    results = {"teacher": {"accuracy": 0.9}, "seconds": 1.0, "students": {"KD": kd}}
+    options = Quickstart(out=tmp_path / "[/b]", seeds=seeds)
+    options.out.mkdir(parents=True)
+    quickstart._report(Console(file=log), options, results)
+    assert f"after the last epoch, {says}" in (options.out / "report.md").read_text()
+    assert ("±" in log.getvalue()) == (seeds > 1)
+    assert str(options.out) in log.getvalue()
 
 
 @pytest.mark.slow
