@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from rich.console import Console as _Console
 from rich.table import Table
 
-from jaxkd._text import printable
 from proofs_checks import certificate as certificates
 from proofs_checks._evidence import Settings
 from proofs_checks.t14_invariance import invariance_table
@@ -21,7 +20,7 @@ class Console(_Console):
 
 def say(line: str) -> None:
     """Print a line as it is: without markup, colors, line breaks or escape codes."""
-    text = printable(line)
+    text = "".join(x if x.isprintable() else ascii(x)[1:-1] for x in line)
     Console().print(text, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxkd import InvalidInputError
-from jaxkd._text import count
 from proofs_checks import certificate as certificates
 from proofs_checks._evidence import Settings
 
@@ -108,7 +107,8 @@ def main_from_options(
         plots = _write(found, out)
         if plots is None:
             _console.say("No plots: matplotlib is not installed.")
-        drawn = count(len(plots or ()), "plot")
+        number = len(plots or ())
+        drawn = f"{number} plot{'' if number == 1 else 's'}"
         _console.say(f"Wrote the certificate and {drawn} to {out}.")
     _console.conclude(found)
     return 0 if found.holds else 1
