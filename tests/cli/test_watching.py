@@ -97,6 +97,7 @@ class FakeWandb(types.ModuleType):
         self.finished += 1
 
 
+@pytest.mark.slow
 def test_weights_and_biases_gets_every_epoch_and_the_trace_is_written(
     tmp_path, quadrants, monkeypatch, capsys
 ):

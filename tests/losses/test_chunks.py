@@ -28,7 +28,10 @@ def logits():
     "loss, others, settings",
     [
         (losses.skewed_kl, (), {"skew": 0.4}),
-        (losses.decoupled_kl, (LABELS,), {"temperature": 2.0, "where": MASK}),
+        pytest.param(
+            *(losses.decoupled_kl, (LABELS,), {"temperature": 2.0, "where": MASK}),
+            marks=pytest.mark.slow,
+        ),
         (losses.reverse_kl, (), {"where": BY_CLASS}),
     ],
     ids=["settings", "labels and a mask of rows", "a mask of classes"],
