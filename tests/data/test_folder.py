@@ -94,7 +94,7 @@ def test_a_changed_image_is_decoded_again(root, load):
 def test_an_unchanged_folder_is_decoded_once(root, load, monkeypatch):
     write(root)
     load()
-    monkeypatch.setattr("jaxkd.data._decode.DecodedRows.read", None)
+    monkeypatch.setattr("jaxkd.data._decode.DecodedRows.__init__", None)
     load()
 
 
