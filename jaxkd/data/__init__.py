@@ -1,4 +1,24 @@
-"""Datasets, augmentation and batching."""
+"""Datasets, augmentation and batching.
+
+To read how a dataset is loaded, start at ``_load``, and follow the images:
+
+1. ``_load`` chooses between arrays and encoded images. Arrays come from ``_npz`` (which
+   reads them with ``_archive``) and are selected in ``_in_memory``.
+2. ``_source`` is the interface of encoded images. ``_folder`` (which finds files with
+   ``_files``), ``_parquet`` (with ``_parquet_labels``) and ``_tfds`` (with
+   ``_records``) implement it.
+3. ``_slices`` parses rows such as ``train[:90%]``, and ``_plan`` chooses those for
+   training and testing.
+4. ``_description`` describes these rows before they are decoded.
+5. ``_assemble`` builds the dataset: it decodes the images (``_decode``, ``_picture``)
+   into the cache (``_cache``) or streams them (``_stream``). If one image is broken,
+   ``_broken`` finds all of them.
+6. ``_dataset`` validates the result with ``_split``, ``_labels`` and ``_range``.
+   ``_repeated`` looks for leaked test images.
+
+``_normalize``, ``_augment``, ``_randaugment``, ``_mix`` and ``_batching`` are the
+functions that training applies to the images.
+"""
 
 from jaxkd.data._augment import augment as augment
 from jaxkd.data._batching import PaddedBatches as PaddedBatches

@@ -1,4 +1,4 @@
-"""Read arrays from .npz files that may be damaged or hostile."""
+"""Read arrays from .npz files that may be damaged or hostile; ``_npz`` uses them."""
 
 import math
 import os
@@ -19,7 +19,7 @@ _RATIO_MATTERS_FROM = 2**30
 
 
 def check_regular_file(path: Path) -> None:
-    """Raise unless a path is that of a file, which is not opened.
+    """Raise unless a path is that of a regular file. The file is not opened.
 
     Opening a FIFO would wait for a writer, and a device may never end.
 
@@ -104,7 +104,7 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 
 def _check_sizes(path: Path, members: dict[str, zipfile.ZipInfo]) -> None:
-    """Raise if arrays would not fit in memory, or unpack to suspiciously much."""
+    """Raise if arrays would not fit in memory, or compress implausibly well."""
     unpacked = sum(info.file_size for info in members.values())
     size = path.stat().st_size
     largest = max(members, key=lambda key: members[key].file_size)
@@ -160,7 +160,7 @@ def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
     except (zipfile.BadZipFile, zlib.error):
         raise
     except Exception:  # NumPy evaluates the header, which fails in many ways.
-        raise ValueError("it is no array, or its header is damaged") from None
+        raise ValueError("it is not an array, or its header is damaged") from None
     if min(shape, default=0) < 0:
         raise ValueError(f"its header is damaged: the shape is {shape}")
     return shape, dtype

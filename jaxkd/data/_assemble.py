@@ -21,7 +21,7 @@ from jaxkd.data._decode import (
     write_decoded,
     write_metadata,
 )
-from jaxkd.data._description import Description, describe_source, doubts_about
+from jaxkd.data._description import Description, describe_source, doubts_about_rows
 from jaxkd.data._normalize import histogram, statistics_of_histogram
 from jaxkd.data._picture import DECODING, WHITE, checked_color
 from jaxkd.data._plan import Plan, UnlabeledSplitWarning, make_plan, with_labeled_test
@@ -132,7 +132,7 @@ def load_source(source: Source, loading: Loading) -> ImageDataset:
         opened = _decoded(source, plan, folder, loading)
     train, test, metadata, plan = opened
     class_names = metadata["class_names"]
-    doubts = doubts_about(
+    doubts = doubts_about_rows(
         source.notes(plan.splits), plan, class_names, train.labels, test.labels
     )
     if plan.warning is not None:
@@ -152,7 +152,7 @@ def load_source(source: Source, loading: Loading) -> ImageDataset:
 
 
 class _Opened(NamedTuple):
-    """Both splits, the cached metadata, and the rows that were chosen in the end."""
+    """Both splits, the cached metadata, and the plan with the final test rows."""
 
     train: Split
     test: Split
@@ -229,7 +229,7 @@ def _parts(
 
 
 def _metadata(description: Description, plan: Plan) -> dict[str, Any]:
-    """Return what the cache records of a dataset, besides its arrays."""
+    """Return the entries of the cache's metadata that describe the dataset."""
     return {
         "name": description.name,
         "class_names": list(description.class_names),
@@ -268,7 +268,7 @@ def _write_index(
 def _labels_and_histogram(
     rows: DecodedRows, part: str, workers: int
 ) -> tuple[np.ndarray, np.ndarray, bytes]:
-    """Read all rows; return labels, the histogram of each channel, and hashes."""
+    """Read all rows; return their labels, histogram of each channel, and hashes."""
     from rich.console import Console
     from rich.progress import Progress
 

@@ -1,4 +1,4 @@
-"""Find all broken images of a dataset when one of them was found."""
+"""List all broken images of a dataset once a first one has been found."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -16,8 +16,8 @@ class BrokenImagesError(InvalidInputError):
     """Some images of a dataset cannot be read.
 
     Attributes:
-        broken: Each of them, with the reason.
-        count: Number of all images.
+        broken: Each broken image, with the reason.
+        count: Number of images in the dataset.
     """
 
     def __init__(self, broken: Sequence[str], count: int, name: str):
@@ -41,7 +41,7 @@ def all_broken_listed(description: Description) -> Iterator[None]:
 
     Raises:
         BrokenImagesError: If the body raises because an image cannot be decoded, or if
-            it is known already that files cannot be opened.
+            the description lists files that cannot be opened.
     """
     count = description.train.rows + description.test.rows
     name = description.name if description.kind == "tfds" else description.location
@@ -61,7 +61,7 @@ def all_broken_listed(description: Description) -> Iterator[None]:
 
 
 def broken_images(description: Description) -> list[str]:
-    """Decode every image alone; return those that cannot be, with the reason."""
+    """Decode every image; return those that cannot be decoded, with the reason."""
     channels = description.channels or 3
     found = []
     for name in ("train", "test"):
@@ -77,7 +77,7 @@ def broken_images(description: Description) -> list[str]:
 
 
 class _OneRow:
-    """One of several encoded images, as if there were no others."""
+    """A sequence of encoded images that has one row of another."""
 
     def __init__(self, images: Selected, row: int):
         self._images, self._row = images, row

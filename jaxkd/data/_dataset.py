@@ -78,7 +78,7 @@ class ImageDataset:
         augmentation: Augmentation recommended for this dataset.
         fingerprint: Identifies the contents in the files of a run, such as source and
             version; by default a checksum of the arrays.
-        doubts: What is probably not meant, in sentences, such as classes without test
+        doubts: Probable mistakes, one sentence each, such as classes without test
             images.
 
     Raises:

@@ -134,7 +134,7 @@ class DecodedRows:
         return pixels.reshape(*pixels.shape[:2], -1)  # Gray images have two axes.
 
     def _say_frames(self, row: int) -> None:
-        """Say once that the first of several frames is used."""
+        """Print once that the first of several frames is used."""
         self._said_frames = True
         say(
             f"{self._encoded.where(row)} has several frames or pages; the first is "
@@ -192,7 +192,7 @@ def write_metadata(
     hashes: dict[str, bytes],
     labels: dict[str, np.ndarray],
 ) -> None:
-    """Write the metadata, with a hash of the contents and what is doubtful about them.
+    """Write the metadata, with a hash of the contents and warnings about copies.
 
     Args:
         folder: The new cache folder.

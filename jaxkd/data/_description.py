@@ -1,4 +1,4 @@
-"""Say what a dataset is, before anything is decoded."""
+"""Describe the rows of a dataset before any image is decoded."""
 
 import dataclasses
 import functools
@@ -21,7 +21,7 @@ _ROWS_AT_ONCE = 64
 
 
 class Headers(NamedTuple):
-    """What the headers of encoded images say.
+    """Modes and sizes of encoded images, read from their headers.
 
     Attributes:
         modes: Number of images of each Pillow mode, such as ``"RGB"``.
@@ -52,7 +52,7 @@ class Part(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Description:
-    """What a dataset is. Nothing has been decoded.
+    """A description of a dataset, made without decoding its images.
 
     Attributes:
         name: Name in messages and reports.
@@ -65,7 +65,7 @@ class Description:
         skipped: Number of ignored files of each suffix.
         repeated: Links that were left out because they lead to counted files.
         broken_files: Files that cannot be opened, with the reason.
-        doubts: What is probably not meant, in sentences.
+        doubts: Probable mistakes, one sentence each.
         channels: Number of channels that the source declares; None if it does not.
     """
 
@@ -84,7 +84,7 @@ class Description:
 
     @functools.cached_property
     def headers(self) -> Headers | None:
-        """What the headers of all images say; None for images in memory.
+        """Modes and sizes of all images; None for images in memory.
 
         Every image is opened once, when this is first read.
         """
@@ -108,7 +108,7 @@ class Description:
         return self.broken_files + (() if headers is None else headers.broken)
 
     def decoded_channels(self) -> int:
-        """Return 1 if all images are gray, else 3; or what the source declares."""
+        """Return the declared number; else 1 if all images are gray, and 3 if not."""
         if self.channels is not None:
             return self.channels
         for part in (self.train, self.test):
@@ -150,22 +150,22 @@ def describe_source(
         skipped=Counter(notes.skipped),
         repeated=notes.repeated,
         broken_files=notes.broken,
-        doubts=doubts_about(notes, plan, class_names, train.labels, test.labels),
+        doubts=doubts_about_rows(notes, plan, class_names, train.labels, test.labels),
         channels=source.channels,
     )
 
 
-def doubts_about(
+def doubts_about_rows(
     notes: Notes,
     plan: Plan,
     class_names: list[str],
     train: np.ndarray | None,
     test: np.ndarray | None,
 ) -> tuple[str, ...]:
-    """Return what is probably not meant.
+    """Return probable mistakes in the chosen rows, one sentence each.
 
     Args:
-        notes: What the source says.
+        notes: Notes of the source about the files.
         plan: The chosen rows.
         class_names: Names of the classes.
         train: Labels of the training rows, if they are known.
@@ -192,10 +192,11 @@ def _select(
     *,
     read_labels: bool,
 ) -> Part:
-    """Select rows; in whole splits and shuffled ones, in their order.
+    """Select the rows of a specification.
 
-    Other slices take the same share of each class, so that a listing that is sorted by
-    class does not put whole classes into one slice.
+    Whole splits and shuffled sources keep the order of their rows. Other slices take
+    the same share of each class, because a listing that is sorted by class would put
+    whole classes into one slice.
     """
     pieces, labels = [], []
     for split, rows in specification.rows(source.count):
@@ -218,7 +219,7 @@ def _select(
 
 
 def count_splits(source: Source) -> dict[str, int]:
-    """Count the rows of each split; leave out what is none."""
+    """Count the rows of each split; leave out folders that are not splits."""
     counts = {}
     for split in source.splits():
         try:

@@ -22,8 +22,8 @@ class Found(NamedTuple):
         names: Image files, relative to the folder, sorted.
         skipped: Number of other files of each suffix.
         repeated: Links to folders that are counted elsewhere.
-        broken: What looks like an image and cannot be one, with the reason.
-        linked: Whether some images are links, so that one may be found twice.
+        broken: Files with the suffix of an image that cannot be read, with the reason.
+        linked: Whether an image may have been found under several names, by links.
     """
 
     names: list[str]
@@ -43,7 +43,7 @@ def folders(root: Path) -> list[Path]:
 
 
 def identity(path: str | os.PathLike) -> Identity:
-    """Return what two paths of one file have in common."""
+    """Return a file's device and inode, which are equal for all its paths."""
     status = os.stat(path)
     return status.st_dev, status.st_ino
 
@@ -79,11 +79,11 @@ def _visit(
     entered: set[Identity],
     waiting: list[str],
 ) -> bool:
-    """Sort one file or folder; return whether it is an image that has other names.
+    """Add one file or folder to the lists; return whether it is a linked image.
 
     Args:
         entry: The file or folder.
-        start: Length of the part of its path that names have not.
+        start: Length of the root's path, which names leave out.
         found: Files so far.
         entered: Folders that are not entered again.
         waiting: Folders to enter.

@@ -56,7 +56,7 @@ class _Listing(NamedTuple):
     Attributes:
         files: Its images.
         classes: Name of each image's class; None if the split has no class folders.
-        notes: What is worth knowing about them.
+        notes: Remarks about them.
         linked: Whether some images have several names.
     """
 
@@ -94,7 +94,7 @@ class FolderSource(Source):
 
     @property
     def channels(self) -> int | None:
-        """None: the images tell."""
+        """None, because the images determine it."""
         return None
 
     def splits(self) -> tuple[str, ...]:
@@ -165,7 +165,7 @@ class FolderSource(Source):
         return self._listing(split).files
 
     def notes(self, splits: Sequence[str]) -> Notes:
-        """Return what was left out, what is broken, and what is probably not meant."""
+        """Return ignored files, links and broken files, and probable mistakes."""
         every = [self._listing(split).notes for split in splits]
         doubts = [doubt for notes in every for doubt in notes.doubts]
         return Notes(
@@ -295,7 +295,7 @@ def _different_folders(classes: list[Path]) -> set[Any]:
     """Return the identities of the class folders.
 
     Raises:
-        InvalidInputError: If one is a link to another: its images had two classes.
+        InvalidInputError: If one is a link to another, so that images have two classes.
     """
     by_identity: dict[Any, Path] = {}
     for folder in classes:
@@ -312,7 +312,7 @@ def _different_folders(classes: list[Path]) -> set[Any]:
 def _each_once(
     root: Path, names: list[str], labels: list[str]
 ) -> tuple[list[str], list[str], list[str]]:
-    """Leave out links to images that are there already.
+    """Leave out links to images that are listed already.
 
     Returns:
         The names and labels that remain, and the links that were left out.

@@ -1,4 +1,4 @@
-"""Select rows of datasets whose images are arrays."""
+"""Select rows of datasets in memory; sources of encoded images use a plan instead."""
 
 import dataclasses
 

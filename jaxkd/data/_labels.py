@@ -1,4 +1,4 @@
-"""Checks of class numbers and class names."""
+"""Check class numbers and class names; every kind of dataset uses these checks."""
 
 import unicodedata
 from collections import Counter
@@ -45,7 +45,7 @@ def check_labels(
 
 
 def count_numbered_classes(labels: Sequence[np.ndarray], where: str) -> int:
-    """Count classes that have only numbers, from 0 to the largest.
+    """Count classes without names: those numbered from 0 to the largest label.
 
     Args:
         labels: Integer labels of each split; negative ones are ignored.

@@ -135,7 +135,7 @@ def describe(
     test_split: str | None = None,
     value_range: tuple[float | int, float | int] | None = None,
 ) -> Description:
-    """Say what a dataset is, before its images are decoded.
+    """Describe a dataset before its images are decoded.
 
     Args:
         name: Name or path of the dataset, as for :func:`load`.
@@ -145,8 +145,8 @@ def describe(
         value_range: Values of black and white in a .npz file.
 
     Returns:
-        The splits, classes and labels, what was left out, and what is doubtful. Its
-        ``headers`` tell the modes and sizes of the encoded images.
+        The splits, classes and labels, the files that were left out, and probable
+        mistakes. Its ``headers`` has the modes and sizes of the encoded images.
 
     Raises:
         InvalidInputError: If :func:`load` would refuse the splits or the labels.

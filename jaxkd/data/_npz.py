@@ -1,4 +1,4 @@
-"""Datasets in .npz files."""
+"""Build datasets from the arrays of .npz files."""
 
 import hashlib
 from pathlib import Path

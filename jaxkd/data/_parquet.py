@@ -151,7 +151,7 @@ class ParquetSource(Source):
 
     @property
     def channels(self) -> int | None:
-        """None: the images tell."""
+        """None, because the images determine it."""
         return None
 
     def splits(self) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ def _values(path: Path, column: str, found: Any) -> np.ndarray:
         except pa.ArrowException as error:
             reason = " ".join(str(error).split())
             raise InvalidInputError(
-                f"the column {column} of {path} has labels that are no class numbers: "
+                f"the column {column} of {path} has labels that are not class numbers: "
                 f"{reason}",
                 argument="name",
             ) from error

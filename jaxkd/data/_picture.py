@@ -1,4 +1,4 @@
-"""Pictures as people see them: upright, opaque, and in 8 bits."""
+"""Convert an opened image to upright, opaque pixels of 8 bits."""
 
 import re
 from typing import Any
@@ -15,7 +15,7 @@ _COLORS = {"white": WHITE, "black": "#000000", "gray": "#808080"}
 GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B"})
 _TRANSPARENT_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 _DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
-# Where Pillow may keep the orientation of images that are no TIFF.
+# Where Pillow may keep the orientation of images that are not TIFF.
 _METADATA = frozenset({"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})
 # Tags of TIFF files.
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT, _SMALLEST, _LARGEST = 258, 262, 339, 340, 341
@@ -46,8 +46,7 @@ def checked_color(color: Any) -> str:
 def has_frames(image: Any) -> bool:
     """Return whether an opened image has several frames or pages.
 
-    The second picture of a telephone's JPEG is a preview or a depth map, and does not
-    count.
+    The second picture in a phone's JPEG does not count: it is a preview or a depth map.
     """
     return image.format != "MPO" and getattr(image, "is_animated", False)
 
@@ -101,9 +100,9 @@ def _scaled(image: Any) -> Any:
 def _black_and_white(image: Any, values: np.ndarray) -> tuple[float, float]:
     """Return the values of black and white that a file declares.
 
-    The values of integers of up to 16 bits mean what their number of bits says. Of
-    others, files may declare the range. Without it, only floating-point values in 0 to
-    1 have a usual meaning.
+    The number of bits determines them for integers of up to 16 bits. For other types,
+    the file may declare them. If it does not, only floating-point values in 0 to 1 have
+    a usual meaning.
     """
     tags = getattr(image, "tag_v2", {})
     if image.mode.startswith("I;16"):

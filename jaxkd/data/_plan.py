@@ -1,4 +1,4 @@
-"""Which rows of a source are trained on, and which are tested on."""
+"""Choose the rows of a source to train on and to test on."""
 
 from typing import NamedTuple
 
@@ -17,10 +17,10 @@ class Plan(NamedTuple):
     Attributes:
         train: Training rows.
         test: Test rows.
-        default_test: Split that is tested on if the user names none; None if there is
-            no such split.
+        default_test: Test split if the user does not choose one; None if the source has
+            none.
         is_chosen: Whether the user named the test rows.
-        warning: What is used instead of an unlabeled split; None if nothing is.
+        warning: Sentence about the split that replaces an unlabeled one, or None.
     """
 
     train: Specification

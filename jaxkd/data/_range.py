@@ -1,4 +1,4 @@
-"""Ranges of image values: what arrays hold, and what they are meant to hold."""
+"""Find the range of image values, check it, and map other ranges to 0 to 1."""
 
 import math
 from typing import Any
@@ -59,18 +59,24 @@ def ranges_of_histogram(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def doubts_about(images: np.ndarray | Streamed) -> tuple[str, ...]:
-    """Describe what is doubtful, but not wrong, about the values of images.
+    """Return probable mistakes in the values of images: constant or nearly black ones.
 
     Args:
         images: Images of a validated dataset.
 
     Returns:
-        One sentence for each doubt, with the option that decides.
+        One sentence for each, with the option that corrects it.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxkd import data
+        >>> data.doubts_about(np.zeros((2, 4, 4, 1), np.uint8))
+        ('all pixels of all images are 0: the images are blank',)
     """
     lows, highs = channel_ranges(images)
     low, high = lows.min(), highs.max()
     if low == high:
-        return (f"all pixels of all images are {low:g}: the images show nothing",)
+        return (f"all pixels of all images are {low:g}: the images are blank",)
     doubts = [
         f"channel {i} is {lows[i]:g} in all pixels of all images"
         for i in np.flatnonzero(lows == highs)
@@ -105,18 +111,18 @@ def check_unit_range(low: Any, high: Any, name: str) -> None:
         name: Name of the images in the error message.
 
     Raises:
-        InvalidInputError: If it does not; the message says what the range looks like.
+        InvalidInputError: If it does not. The message guesses the intended range.
     """
     if low < -OVERSHOOT or high > 1 + OVERSHOOT:
         low, high = float(low), float(high)
         raise InvalidInputError(
             f"{name} must lie in 0 to 1 if they are floating point, but they lie in "
-            f"{low:g} to {high:g}{_reading(low, high)}",
+            f"{low:g} to {high:g}{_guess(low, high)}",
             argument="images",
         )
 
 
-def refused_dtype(images: np.ndarray, name: str) -> InvalidInputError:
+def dtype_error(images: np.ndarray, name: str) -> InvalidInputError:
     """Build the error for images that are neither uint8 nor floating point."""
     problem = f"{name} must be uint8 or floating point, got dtype {images.dtype}"
     if images.dtype.kind not in "iub":
@@ -128,14 +134,14 @@ def refused_dtype(images: np.ndarray, name: str) -> InvalidInputError:
             "file with value_range=(0, 255) (--value-range 0 255)"
         )
     else:
-        remedy = _reading(low, high)
+        remedy = _guess(low, high)
     return InvalidInputError(
         f"{problem}, values {low} to {high}{remedy}", argument="images"
     )
 
 
-def _reading(low: float | int, high: float | int) -> str:
-    """Say what a range looks like, and how to map it to 0 to 1."""
+def _guess(low: float | int, high: float | int) -> str:
+    """Return a guess of the intended range, and how to map it to 0 to 1."""
     near = lambda bottom, top: low >= bottom - OVERSHOOT and high <= top + OVERSHOOT
     if low >= 0:
         top = next((top for top in (1, *_USUAL_MAXIMA) if high <= top), None)
@@ -201,7 +207,7 @@ def scale_to_unit(
         name: Name of the images in error messages.
 
     Raises:
-        InvalidInputError: If a value lies outside of the range.
+        InvalidInputError: If a value lies outside the range.
     """
     if images.dtype.kind not in "iubf":
         raise InvalidInputError(

@@ -1,4 +1,4 @@
-"""Images that occur more than once in a dataset, by their contents."""
+"""Find images that occur more than once in a dataset, by hashes of their contents."""
 
 import hashlib
 
@@ -12,7 +12,7 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 def doubts_about_repeated(
     digests: dict[str, bytes], labels: dict[str, np.ndarray]
 ) -> list[str]:
-    """Describe images that are in both parts, or in a part with two labels.
+    """Describe images that are in both splits, or that have two labels.
 
     Args:
         digests: The hashes of the images of ``train`` and ``test``, joined.
@@ -37,7 +37,7 @@ def doubts_about_repeated(
     if leaked:
         doubts.append(
             f"{leaked:,} of {len(hashes['test']):,} test images are also training "
-            "images, byte for byte: the test accuracy says less than it seems to"
+            "images, byte for byte, so the test accuracy may be too high"
         )
     if contradictory:
         number = count(len(contradictory), "image has", "images have")

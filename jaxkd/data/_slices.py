@@ -50,7 +50,7 @@ class Slice(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Rows of one split, in the order in which the split is sliced."""
+    """Numbers of consecutive rows of one split."""
 
     split: str
     rows: range
@@ -119,7 +119,7 @@ def parse(text: str, argument: str) -> Specification:
         argument: Name of the argument in error messages.
 
     Raises:
-        InvalidInputError: If it is written differently.
+        InvalidInputError: If the text has another form.
     """
     slices = []
     for part in text.split("+"):

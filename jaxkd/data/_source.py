@@ -1,4 +1,4 @@
-"""What every source of encoded images offers, and the rows that are taken from it."""
+"""The interface of sources of encoded images, and rows selected from a source."""
 
 import abc
 import types
@@ -32,13 +32,13 @@ class Images(Protocol):
 
 
 class Notes(NamedTuple):
-    """What is worth knowing about the files of some splits.
+    """Remarks about the files of some splits.
 
     Attributes:
         skipped: Number of ignored files of each suffix.
         repeated: Links that were left out because they lead to counted files.
         broken: Files that cannot be read, with the reason.
-        doubts: What is probably not meant, in sentences.
+        doubts: Probable mistakes, one sentence each.
     """
 
     skipped: Mapping[str, int] = types.MappingProxyType({})
@@ -98,7 +98,7 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def notes(self, splits: Sequence[str]) -> Notes:
-        """Return what is worth knowing about the files of some splits."""
+        """Return remarks about the files of some splits."""
 
     @abc.abstractmethod
     def missing(self, split: str) -> InvalidInputError:

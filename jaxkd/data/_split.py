@@ -1,4 +1,4 @@
-"""One part of a dataset: its images, its labels, and what both must be."""
+"""One split of a dataset, and the checks of its images and labels."""
 
 import math
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxkd._errors import InvalidInputError
-from jaxkd.data._range import check_unit_range, refused_dtype
+from jaxkd.data._range import check_unit_range, dtype_error
 from jaxkd.data._stream import Streamed, chunks
 
 _CHANNELS = (1, 3, 4)
@@ -79,7 +79,7 @@ def _check_layout(shape: tuple[int, ...], count: int, name: str) -> None:
 
 
 def _remedy_for_axes(shape: tuple[int, ...], count: int) -> str | None:
-    """Say how to move the axes of images into their places, or None if they are."""
+    """Return how to reorder the axes of images; None if their order is right."""
     first, second, third, last = shape
     if count not in (0, first, *_CHANNELS) and count == last:  # MATLAB's, as in SVHN.
         if third in _CHANNELS:
@@ -96,7 +96,7 @@ def _remedy_for_axes(shape: tuple[int, ...], count: int) -> str | None:
 
 
 def _remedy_for_flat_rows(size: int) -> str | None:
-    """Say how to give images that are stored as flat rows their axes back."""
+    """Return how to reshape images that are stored as flat rows."""
     for channels in (1, 3):
         side = math.isqrt(size // channels)
         if side**2 * channels == size:
@@ -144,7 +144,7 @@ def _checked_labels(
 def _checked_floats(images: np.ndarray, name: str) -> np.ndarray:
     """Convert to float32; check that all values are finite and lie in 0 to 1."""
     if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise refused_dtype(images, name)
+        raise dtype_error(images, name)
     # Values beyond the range of float32 become infinite and are rejected below.
     with np.errstate(over="ignore"):
         images = images.astype(np.float32, copy=False)

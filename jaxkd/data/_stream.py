@@ -140,7 +140,7 @@ def chunks(images: np.ndarray | Streamed) -> Iterator[np.ndarray]:
 
 
 def _read(source: ImageSource, rows: Any) -> np.ndarray:
-    """Read rows; raise if the source does not return what its shape says."""
+    """Read rows; raise if their shape or dtype is not that of the source."""
     images, _ = source.read(rows)
     images = np.asarray(images)
     expected = (len(rows), *source.shape[1:])

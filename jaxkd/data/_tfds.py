@@ -93,7 +93,7 @@ class TfdsSource(Source):
         return np.concatenate([images.labels(rows) for rows in images.chunks()])
 
     def is_unlabeled(self, split: str, class_names: Sequence[str]) -> bool:
-        """Return whether no row of a split has a label. The first label decides."""
+        """Return whether no row of a split has a label; stop at the first label."""
         del class_names
         images = self.images(split)
         return all((images.labels(rows) < 0).all() for rows in images.chunks())

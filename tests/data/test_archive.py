@@ -56,7 +56,7 @@ def pickled():
     return file.getvalue()
 
 
-NO_ARRAY = "it is no array, or its header is damaged"
+NO_ARRAY = "it is not an array, or its header is damaged"
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_whole_numbers_of_all_widths_are_labels(load, write, kind):
         ([True, False, True], None, None, r"type bool"),
         ([[0], [1], [2]], None, None, r"type list.*whole numbers or names"),
         ([0, 1, 3], None, NAMES, r"has the label 3, but names only the 3 classes"),
-        ([0, 1, 2**64 - 1], pa.uint64(), None, r"no class numbers"),
+        ([0, 1, 2**64 - 1], pa.uint64(), None, r"not class numbers"),
         ([0, 1, 1], None, ["cat", "cat"], r"names the class 'cat' twice"),
     ],
 )
