@@ -2,7 +2,6 @@
 
 import math
 import os
-import stat
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -12,41 +11,11 @@ from typing import Any
 import numpy as np
 
 from jaxkd._errors import InvalidInputError
+from jaxkd.data._files import check_regular
 
 # Photographs and drawings compress far less. Smaller arrays may be constant.
 _LARGEST_RATIO = 250
 _RATIO_MATTERS_FROM = 2**30
-
-
-def check_regular_file(path: Path) -> None:
-    """Raise unless a path is that of a regular file. The file is not opened.
-
-    Opening a FIFO would wait for a writer, and a device may never end.
-
-    Raises:
-        InvalidInputError: If there is no file, or something else has this path.
-    """
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError) as error:  # ValueError: a null character.
-        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-            raise InvalidInputError(
-                f"dataset: there is no folder or file {path}", argument="name"
-            ) from None
-        raise InvalidInputError(
-            f"cannot read {path}: {getattr(error, 'strerror', None) or error}",
-            argument="name",
-        ) from error
-    if not stat.S_ISREG(mode):
-        kinds = {
-            stat.S_IFDIR: "a folder",
-            stat.S_IFIFO: "a FIFO",
-            stat.S_IFSOCK: "a socket",
-        }
-        kind = kinds.get(stat.S_IFMT(mode), "a device")
-        raise InvalidInputError(
-            f"cannot read {path}: it is {kind}; give a regular file", argument="name"
-        )
 
 
 def read_arrays(
@@ -65,7 +34,7 @@ def read_arrays(
     Raises:
         InvalidInputError: If an array is missing or cannot be read.
     """
-    check_regular_file(path)
+    check_regular(path)
     where = str(path)
     try:
         with zipfile.ZipFile(path) as archive:

@@ -12,7 +12,7 @@ from jaxkd._errors import InvalidInputError
 from jaxkd._messages import say
 from jaxkd._watch import Watch
 from jaxkd.data import _cache
-from jaxkd.data._picture import WHITE, UnusablePicture, flattened, has_frames
+from jaxkd.data._picture import WHITE, UnusablePictureError, flattened, has_frames
 from jaxkd.data._repeated import doubts_about_repeated
 
 PILLOW_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -110,10 +110,7 @@ class DecodedRows:
         try:
             return self._encoded.read(rows)
         except OSError as error:
-            where = error.filename or self._encoded.where(rows[0])
-            raise InvalidInputError(
-                f"cannot read {where}: {error.strerror or error}", argument="name"
-            ) from error
+            raise failed_read(self._encoded.where(rows[0]), error) from error
 
     def _pixels(self, row: int, encoded: bytes) -> np.ndarray:
         from PIL import Image, ImageOps
@@ -142,6 +139,19 @@ class DecodedRows:
         )
 
 
+def failed_read(where: str, error: OSError) -> InvalidInputError:
+    """Build the error for a file that the operating system cannot read.
+
+    Args:
+        where: Description of the image, if the error does not name a file.
+        error: The error of the operating system.
+    """
+    return InvalidInputError(
+        f"cannot read {error.filename or where}: {error.strerror or error}",
+        argument="name",
+    )
+
+
 def unreadable(where: str, error: Exception) -> InvalidInputError:
     """Build the error for an image that cannot be read or used."""
     from PIL import UnidentifiedImageError
@@ -151,7 +161,7 @@ def unreadable(where: str, error: Exception) -> InvalidInputError:
             f"{where} is not an image, despite its name", argument="name"
         )
     reason = " ".join(str(error).split()) or type(error).__name__
-    kind = "usable" if isinstance(error, UnusablePicture) else "readable"
+    kind = "usable" if isinstance(error, UnusablePictureError) else "readable"
     return InvalidInputError(
         f"{where} is not a {kind} image: {reason}", argument="name"
     )

@@ -115,18 +115,31 @@ def _visit(
 
 
 def check_regular(path: Path) -> None:
-    """Check that a file can be read without waiting for another program.
+    """Raise unless a path is that of a regular file. The file is not opened.
+
+    Opening a FIFO would wait for a writer, and a device may never end.
 
     Raises:
-        InvalidInputError: If it is missing, a folder, a pipe or a device.
+        InvalidInputError: If there is no file, or something else has this path.
     """
     try:
-        is_regular = stat.S_ISREG(path.stat().st_mode)
-    except OSError as error:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: a null character.
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            raise InvalidInputError(
+                f"dataset: there is no folder or file {path}", argument="name"
+            ) from None
         raise InvalidInputError(
-            f"cannot read {path}: {error.strerror}", argument="name"
-        ) from None
-    if not is_regular:
+            f"cannot read {path}: {getattr(error, 'strerror', None) or error}",
+            argument="name",
+        ) from error
+    if not stat.S_ISREG(mode):
+        kinds = {
+            stat.S_IFDIR: "a folder",
+            stat.S_IFIFO: "a FIFO",
+            stat.S_IFSOCK: "a socket",
+        }
+        kind = kinds.get(stat.S_IFMT(mode), "a device")
         raise InvalidInputError(
-            f"{path} is not a regular file; give a file with contents", argument="name"
+            f"cannot read {path}: it is {kind}; give a regular file", argument="name"
         )

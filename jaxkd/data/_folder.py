@@ -15,14 +15,14 @@ from jaxkd.data._cache import stamp_of
 from jaxkd.data._dataset import Augmentation, default_augmentation
 from jaxkd.data._files import IMAGE_SUFFIXES, find_images, folders, identity
 from jaxkd.data._labels import UNLABELED, check_class_names, normal_form
-from jaxkd.data._source import Notes, Source, stamped
+from jaxkd.data._slices import SPLIT_OPTIONS
+from jaxkd.data._source import Notes, Source, splits_by_stamp
 
 # Other common names of a test folder, and the name to suggest for each.
 _SUGGESTED_TEST_NAMES = {
     **dict.fromkeys(("valid", "eval", "dev", "val", "validation"), "val"),
     **dict.fromkeys(("testing", "tests", "test"), "test"),
 }
-_SLICES = "--train-split 'train[:90%]' --test-split 'train[90%:]'"
 # Part of the cache key. Change it with the layout, so that old folders are not read.
 _CACHE_FORMAT = "folder 2"
 
@@ -207,7 +207,8 @@ class FolderSource(Source):
     def stamp(self, parts: dict[str, tuple[str, ...]]) -> Any:
         """Start the hash of the cache key."""
         files = {
-            key: self._listing(split).files for key, split in stamped(parts).items()
+            key: self._listing(split).files
+            for key, split in splits_by_stamp(parts).items()
         }
         return digest_of([_CACHE_FORMAT, *_stamps(files)])
 
@@ -364,7 +365,7 @@ def _missing(root: Path, names: list[str]) -> InvalidInputError:
     return InvalidInputError(
         f"{root} must contain train/CLASS/IMAGE and test/CLASS/IMAGE (or val), but it "
         f"contains {found}; move some images of each class to test/CLASS and the "
-        f"others to train/CLASS, or split its images with {_SLICES}",
+        f"others to train/CLASS, or split its images with {SPLIT_OPTIONS}",
         argument="name",
     )
 

@@ -4,10 +4,15 @@ import dataclasses
 
 import numpy as np
 
-from jaxkd._errors import InvalidInputError
 from jaxkd.data._dataset import ImageDataset, Split
 from jaxkd.data._labels import doubts_about_counts, doubts_about_names
-from jaxkd.data._slices import Specification, check_disjoint, in_even_shares, parse
+from jaxkd.data._slices import (
+    Specification,
+    check_disjoint,
+    fingerprint_of_rows,
+    in_even_shares,
+    parse,
+)
 
 _SPLITS = ("train", "test")
 
@@ -33,17 +38,10 @@ def select_rows(
     train = parse("train" if train_split is None else train_split, "train_split")
     test = parse("test" if test_split is None else test_split, "test_split")
     for specification in (train, test):
-        unknown = [name for name in specification.splits if name not in _SPLITS]
-        if unknown:
-            raise InvalidInputError(
-                f"{specification.argument} is '{specification}', but {dataset.name} "
-                f"has no split {unknown[0]!r}; its splits are train, test",
-                argument=specification.argument,
-            )
+        specification.check_known(_SPLITS, dataset.name)
     check_disjoint(train, test, lambda split: len(getattr(dataset, split).labels))
     chosen = [_take(dataset, part) for part in (train, test)]
-    rows = "" if str(train) == "train" else f", train {train}"
-    rows += "" if str(test) == "test" else f", test {test}"
+    rows = fingerprint_of_rows(train, test, "test")
     names = list(dataset.class_names)
     doubts = (
         *doubts_about_names(names),

@@ -21,7 +21,8 @@ from jaxkd.data._parquet_labels import (
     numbers_in,
     read_labels,
 )
-from jaxkd.data._source import Notes, Selected, Source, stamped
+from jaxkd.data._slices import SPLIT_OPTIONS
+from jaxkd.data._source import Notes, Selected, Source, splits_by_stamp
 
 _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "fine_label")
@@ -189,14 +190,15 @@ class ParquetSource(Source):
         return InvalidInputError(
             f"{self._folder} must contain train-*.parquet and test-*.parquet (or "
             f"validation-*.parquet), but it contains none for {split}, only "
-            f"{', '.join(self._files)}; select rows with --train-split 'train[:90%]' "
-            "--test-split 'train[90%:]'",
+            f"{', '.join(self._files)}; select rows with {SPLIT_OPTIONS}",
             argument="name",
         )
 
     def stamp(self, parts: dict[str, tuple[str, ...]]) -> Any:
         """Start the hash of the cache key."""
-        files = {key: self._files[split] for key, split in stamped(parts).items()}
+        files = {
+            key: self._files[split] for key, split in splits_by_stamp(parts).items()
+        }
         return digest_of([_CACHE_FORMAT, *_stamps(files)])
 
     def cache_name(self) -> str:

@@ -22,7 +22,7 @@ _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT, _SMALLEST, _LARGEST = 258, 262, 339, 340, 3
 _ORIENTATION = 274
 
 
-class UnusablePicture(ValueError):
+class UnusablePictureError(ValueError):
     """A picture is intact, but its values have no known meaning."""
 
 
@@ -60,7 +60,7 @@ def flattened(image: Any, mode: str, background: str) -> Any:
         background: Color behind transparent pixels, ``#rrggbb``.
 
     Raises:
-        UnusablePicture: If the file does not say which values are black and white.
+        UnusablePictureError: If the file does not say which values are black and white.
     """
     image.load()
     upright = _upright(_in_8_bits(image), _orientation(image))
@@ -74,7 +74,7 @@ def _in_8_bits(image: Any) -> Any:
         return _scaled(image)
     tags = getattr(image, "tag_v2", None)
     if tags and 2 in np.atleast_1d(tags.get(_SAMPLE_FORMAT, 1)):
-        raise UnusablePicture("it has signed integers, whose black is not known")
+        raise UnusablePictureError("it has signed integers, whose black is not known")
     if image.mode == "La":
         return image.convert("LA")
     if image.mode in ("CMYK", "LAB", "YCbCr", "HSV", "RGBX"):
@@ -120,7 +120,7 @@ def _black_and_white(image: Any, values: np.ndarray) -> tuple[float, float]:
     is_within = low <= smallest and largest <= high and low < high
     if not is_within or (image.mode == "I" and high == 1.0):
         kind = "floating-point" if image.mode == "F" else "32-bit or signed"
-        raise UnusablePicture(
+        raise UnusablePictureError(
             f"it has {kind} values from {smallest:g} to {largest:g}, and does not "
             "declare which are black and white; convert it to 8 or 16 bits"
         )

@@ -3,7 +3,13 @@
 from typing import NamedTuple
 
 from jaxkd._errors import InvalidInputError
-from jaxkd.data._slices import Specification, check_disjoint, parse
+from jaxkd.data._slices import (
+    SPLIT_OPTIONS,
+    Specification,
+    check_disjoint,
+    fingerprint_of_rows,
+    parse,
+)
 from jaxkd.data._source import Source
 
 
@@ -42,9 +48,7 @@ class Plan(NamedTuple):
     @property
     def fingerprint(self) -> str:
         """Part of the dataset's fingerprint; empty for the default rows."""
-        train = "" if str(self.train) == "train" else f", train {self.train}"
-        test = "" if str(self.test) == self.default_test else f", test {self.test}"
-        return train + test
+        return fingerprint_of_rows(self.train, self.test, self.default_test)
 
 
 def make_plan(source: Source, train_split: str | None, test_split: str | None) -> Plan:
@@ -68,7 +72,7 @@ def make_plan(source: Source, train_split: str | None, test_split: str | None) -
         raise source.missing("test")
     test = parse(str(default) if test_split is None else test_split, "test_split")
     for specification in (train, test):
-        _check_known(specification, source)
+        specification.check_known(source.splits(), source.location)
     plan = Plan(train, test, default, test_split is not None)
     if {*train.splits} & {*test.splits}:
         check_disjoint(train, test, source.count)
@@ -90,8 +94,7 @@ def with_labeled_test(source: Source, plan: Plan) -> Plan:
             return plan if name == names[0] else _moved(source, plan, name)
     raise InvalidInputError(
         f"the split {names[0]!r} of {source.location} has no labels to test with; "
-        "select labeled rows, such as --train-split 'train[:90%]' --test-split "
-        "'train[90%:]'",
+        f"select labeled rows, such as {SPLIT_OPTIONS}",
         argument="test_split",
     )
 
@@ -104,14 +107,3 @@ def _moved(source: Source, plan: Plan, name: str) -> Plan:
     moved = plan._replace(test=parse(name, "test_split"), warning=warning)
     check_disjoint(moved.train, moved.test, source.count)
     return moved
-
-
-def _check_known(specification: Specification, source: Source) -> None:
-    names = source.splits()
-    unknown = [name for name in specification.splits if name not in names]
-    if unknown:
-        raise InvalidInputError(
-            f"{specification.argument} is '{specification}', but {source.location} has "
-            f"no split {unknown[0]!r}; its splits are {', '.join(names)}",
-            argument=specification.argument,
-        )

@@ -8,6 +8,9 @@ import numpy as np
 
 from jaxkd._errors import InvalidInputError
 
+SPLIT_OPTIONS = "--train-split 'train[:90%]' --test-split 'train[90%:]'"
+"""Options that divide the split ``train``, for error messages."""
+
 _BOUND = r"-?\d[\d_]*(?:\.\d+)?%|-?\d[\d_]*"
 _SLICE = re.compile(
     rf"(?P<split>[^\[\]]+)(?:\[(?P<start>{_BOUND})?:(?P<stop>{_BOUND})?\])?"
@@ -74,6 +77,23 @@ class Specification(NamedTuple):
     def splits(self) -> tuple[str, ...]:
         """Names of the splits, each once."""
         return tuple(dict.fromkeys(part.split for part in self.slices))
+
+    def check_known(self, names: Sequence[str], where: object) -> None:
+        """Check that all splits exist.
+
+        Args:
+            names: Names of the splits that exist.
+            where: The dataset, in error messages.
+
+        Raises:
+            InvalidInputError: If there is no split of some name.
+        """
+        unknown = [name for name in self.splits if name not in names]
+        if unknown:
+            raise self._error(
+                f"{where} has no split {unknown[0]!r}; its splits are "
+                f"{', '.join(names)}"
+            )
 
     def rows(self, count: Callable[[str], int]) -> list[Rows]:
         """Return the rows of each slice.
@@ -165,6 +185,20 @@ def check_disjoint(
             "and train[90%:] (--test-split)",
             argument="test_split",
         )
+
+
+def fingerprint_of_rows(
+    train: Specification, test: Specification, default_test: str | None
+) -> str:
+    """Return the part of a dataset's fingerprint for its rows; empty for the default.
+
+    Args:
+        train: Training rows.
+        test: Test rows.
+        default_test: The split to test on by default.
+    """
+    chosen = "" if str(train) == "train" else f", train {train}"
+    return chosen + ("" if str(test) == default_test else f", test {test}")
 
 
 def in_even_shares(labels: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxkd._errors import InvalidInputError
 from jaxkd.data._dataset import Augmentation
-from jaxkd.data._decode import Encoded
+from jaxkd.data._decode import Encoded, failed_read
 from jaxkd.data._labels import UNLABELED, check_labels
 
 
@@ -141,8 +141,8 @@ class Source(abc.ABC):
         """Return the default augmentation."""
 
 
-def stamped(parts: dict[str, tuple[str, ...]]) -> dict[str, str]:
-    """Return each used split once, by the key under which its contents are stamped."""
+def splits_by_stamp(parts: dict[str, tuple[str, ...]]) -> dict[str, str]:
+    """Return each used split once, by the key of its contents in the cache key."""
     keys: dict[str, str] = {}
     for part, splits in parts.items():
         for split in splits:
@@ -209,7 +209,4 @@ def _read(images: Images, rows: list[int]) -> list[tuple[bytes, int | None]]:
     try:
         return images.read(rows)
     except OSError as error:
-        where = error.filename or images.where(rows[0])
-        raise InvalidInputError(
-            f"cannot read {where}: {error.strerror or error}", argument="name"
-        ) from error
+        raise failed_read(images.where(rows[0]), error) from error

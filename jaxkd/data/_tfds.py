@@ -17,6 +17,7 @@ from jaxkd._errors import InvalidInputError, unknown_name
 from jaxkd.data._cache import stamp_of
 from jaxkd.data._dataset import Augmentation, default_augmentation
 from jaxkd.data._records import Features, TfdsImages, read_features
+from jaxkd.data._slices import SPLIT_OPTIONS
 from jaxkd.data._source import Notes, Source
 
 _NAME = re.compile(
@@ -110,10 +111,7 @@ class TfdsSource(Source):
             f"'validation', but its splits are {', '.join(self._counts)}"
         )
         if split == "test" and "train" in self._counts:
-            message += (
-                "; select rows with --train-split 'train[:90%]' --test-split "
-                "'train[90%:]'"
-            )
+            message += f"; select rows with {SPLIT_OPTIONS}"
         return InvalidInputError(message, argument="name")
 
     def stamp(self, parts: dict[str, tuple[str, ...]]) -> Any:

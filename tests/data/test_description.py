@@ -285,7 +285,7 @@ def test_a_pipe_named_parquet_is_refused(root, load):
     root.mkdir()
     for name in ("train", "test"):
         os.mkfifo(root / f"{name}.parquet")
-    with pytest.raises(InvalidInputError, match="is not a regular file"):
+    with pytest.raises(InvalidInputError, match="give a regular file"):
         load()
 
 
