@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+from jaxkd._text import shortened
+
 
 class InvalidInputError(ValueError):
     """An argument, file or setting cannot be used.
@@ -82,7 +84,6 @@ def unknown_name(
         hint = f"did you mean {' or '.join(map(repr, nearest))}?"
     else:
         hint = f"known: {', '.join(known)}{others}"
-    shown = name if len(name) <= 60 else f"{name[:57]}..."
     return InvalidInputError(
-        f"unknown {kind} {shown!r}; {hint}", argument=argument or kind
+        f"unknown {kind} {shortened(name)!r}; {hint}", argument=argument or kind
     )

@@ -1,4 +1,4 @@
-"""Write files whole, and nowhere else."""
+"""Write a file atomically, and never through a link."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from secrets import token_hex
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file at once: whatever happens, it is complete or as it was before.
+    """Write a file atomically: after a crash, it is complete or as it was.
 
     The content goes to a new file with an unpredictable name in the same folder, which
     then takes the place of the old file. If ``path`` is a link, the link is replaced,

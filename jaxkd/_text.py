@@ -1,4 +1,4 @@
-"""Text for people: names from files made visible, and counted nouns."""
+"""Text for people: visible names from files, counted nouns, and short values."""
 
 import os
 import shlex
@@ -48,6 +48,11 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
         plural: The plural, if that is not the singular with an ``s``.
     """
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def shortened(text: str, longest: int = 60) -> str:
+    """Return text of at most this many characters; an ellipsis marks the rest."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def _quoted(word: str) -> str:

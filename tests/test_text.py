@@ -10,7 +10,7 @@ import pytest
 from rich.table import Table
 
 from jaxkd import _messages
-from jaxkd._text import count, printable, shell_line
+from jaxkd._text import count, printable, shell_line, shortened
 from jaxkd.cli._console import Console
 
 HOSTILE = {
@@ -114,3 +114,10 @@ def test_a_message_of_several_lines_becomes_one_and_keeps_its_spaces(capsys):
 )
 def test_nouns_are_counted(text, number, words):
     assert count(number, *words) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "short"), [("a" * 9, "a" * 9), ("a" * 10, "aaaaaa...")]
+)
+def test_long_text_is_shortened(text, short):
+    assert shortened(text, 9) == short

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxkd import _json
 from jaxkd._errors import InvalidInputError
+from jaxkd._text import shortened
 
 
 def parse_value(text: str) -> Any:
@@ -42,7 +43,7 @@ def check_values(
         expected = _expected(value, parameters[name])
         if expected is not None:
             raise InvalidInputError(
-                f"{name} must be {expected}, got {_shortened(_json.dumps(value))}",
+                f"{name} must be {expected}, got {shortened(_json.dumps(value))}",
                 argument=argument,
             )
 
@@ -87,7 +88,3 @@ def _is_dtype(value: Any) -> bool:
         return isinstance(value, str) and jnp.dtype(value) is not None
     except (TypeError, ValueError, SyntaxError):  # NumPy parses it as a literal
         return False
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -17,7 +17,9 @@ _DEEPEST = 50
 _TRAIN_AGAIN = "Restore the file, or train the run again."
 
 
-def damaged(path: Path | str, problem: str, *, remedy: str = _TRAIN_AGAIN) -> Exception:
+def damaged(
+    path: Path | str, problem: str, *, remedy: str = _TRAIN_AGAIN
+) -> InvalidInputError:
     """Build the error for a file whose contents cannot be used."""
     return InvalidInputError(f"{path} is damaged: {problem}. {remedy}", argument="path")
 
@@ -46,7 +48,7 @@ def parse_json(text: str, path: Path | str) -> dict[str, Any]:
 
     Args:
         text: The JSON text.
-        path: Where it is from, for messages.
+        path: The file, for messages.
 
     Raises:
         InvalidInputError: If it is not valid JSON, not an object, too deeply nested, or
@@ -128,11 +130,11 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object; a file with a key twice was not written by this library."""
+    """Build an object; raise if a key occurs twice, which jaxkd never writes."""
     found = dict(pairs)
     if len(found) < len(pairs):
         counts = collections.Counter(name for name, _ in pairs)
-        raise ValueError(f"the key {counts.most_common(1)[0][0]!r} is there twice")
+        raise ValueError(f"the key {counts.most_common(1)[0][0]!r} occurs twice")
     return found
 
 

@@ -35,8 +35,8 @@ class LoadedNetwork(NamedTuple):
         class_names: Names of the classes, in the order of the logits; None if the run
             does not record them.
         step: Step of the checkpoint that was loaded.
-        load_options: Other arguments of :func:`jaxkd.data.load` that decide what the
-            dataset contains, such as ``image_size`` and ``train_split``.
+        load_options: Arguments of :func:`jaxkd.data.load`, apart from the name, that
+            decide what the dataset contains, such as ``image_size``.
         averaged: Whether the variables are the moving average of the trained ones.
         trial: Index of this trial in the run.
         trials: Number of trials in the run.

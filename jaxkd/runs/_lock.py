@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxkd._errors import InvalidInputError
+from jaxkd._text import shortened
 from jaxkd.runs._files import naming
 from jaxkd.runs._folder import RunFolder
 
@@ -59,7 +60,7 @@ def check_out(out: Path, *, resume: bool, held: bool = False) -> None:
 
 
 def _is_empty(out: Path) -> bool:
-    """Return whether nothing is in a folder, besides the lock of an ended run."""
+    """Return whether a folder is empty, apart from the lock of an ended run."""
     if not out.is_dir():
         return False
     lock = RunFolder(out).lock
@@ -78,9 +79,9 @@ def _check_path(out: Path) -> None:
     """Refuse a path at which no folder can be made."""
 
     def refuse(problem: str) -> InvalidInputError:
-        text = str(out) if len(str(out)) <= 100 else f"{str(out)[:97]}..."
         return InvalidInputError(
-            f"{text} {problem}. Choose another --out.", argument="out"
+            f"{shortened(str(out), 100)} {problem}. Choose another --out.",
+            argument="out",
         )
 
     if "\0" in str(out):
@@ -90,7 +91,7 @@ def _check_path(out: Path) -> None:
     while not _is_there(parent, refuse):
         parent = parent.parent
     if parent == path and not path.is_dir():
-        return  # said by the caller
+        return  # the caller reports that it is not a folder
     if not parent.is_dir():
         raise refuse(f"lies below {parent}, which is not a folder")
     if not os.access(parent, os.W_OK | os.X_OK):
@@ -161,7 +162,7 @@ def check_free(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _opened(path: Path, flags: int) -> Iterator[int]:
-    """Open a lock file, but no link, pipe or folder in its place."""
+    """Open a lock file; refuse a link, a pipe or a folder in its place."""
     # A pipe would wait for its other end.
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:

@@ -1,4 +1,4 @@
-"""What the files of a run folder must contain.
+"""The schema of the files of a run folder.
 
 A run folder may come from anywhere, and may have been edited. Each file is checked when
 it is read. Entries that are not listed here are ignored, because a newer version may
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxkd import _json, models
-from jaxkd._errors import unknown_name
+from jaxkd._errors import InvalidInputError, unknown_name
+from jaxkd._text import shortened
 from jaxkd.runs._files import damaged
 
 _INT32 = 2**31 - 1
@@ -40,7 +41,7 @@ def _is_integer(value: Any, low: int = -_INT32 - 1, high: int = _INT32) -> bool:
 
 def _is_number(value: Any) -> bool:
     if isinstance(value, int) and not isinstance(value, bool):
-        return abs(value) < 2**1000  # larger integers are no floats
+        return abs(value) < 2**1000  # larger integers do not fit into floats
     return isinstance(value, float) or value in ("nan", "inf", "-inf")
 
 
@@ -150,7 +151,7 @@ CONFIG = (
     Entry("versions", OBJECT),
 )
 
-# What it takes to build a network; a comparison does without.
+# Entries that are required to build the network, but not to compare runs.
 TO_BUILD = (
     *("network.compute_dtype", "network.num_classes", "network.image_shape"),
     *("normalization", "normalization.mean", "normalization.std"),
@@ -210,15 +211,14 @@ def check(file: Path | str, content: dict[str, Any], entries: Sequence[Entry]) -
             raise wrong(file, entry.path, inner[name], entry.kind.wanted)
 
 
-def wrong(file: Path | str, path: str, value: Any, wanted: str) -> Exception:
+def wrong(file: Path | str, path: str, value: Any, wanted: str) -> InvalidInputError:
     """Build the error for an entry with a value that cannot be right."""
     return damaged(file, f"{path} is {shown(value)}, but it must be {wanted}")
 
 
 def shown(value: Any) -> str:
     """Show a value as its file does, shortened."""
-    text = _json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shortened(_json.dumps(value))
 
 
 def require(file: Path | str, content: dict[str, Any], paths: Sequence[str]) -> None:

@@ -67,7 +67,7 @@ def test_a_record_that_cannot_be_right_is_named_by_its_line(tmp_path, record, sa
         (b'{"step": 1}\n{"st\n{"step": 3}\n', "line 2, is damaged"),
         (b'{"step": 3}\n{"step": 3}\n', "larger than in the line before, 3"),
         (b'{"step": 3}\n{"step": 2}\n', "larger than in the line before, 3"),
-        (b'{"step": 3, "step": 4}\n', "there twice"),
+        (b'{"step": 3, "step": 4}\n', "occurs twice"),
     ],
 )
 def test_metrics_that_are_no_records_in_order_are_refused(tmp_path, content, says):

@@ -125,7 +125,7 @@ VALID = json.dumps(CONFIG)
         (b"[" * 100_000, "too deeply nested"),
         (b'{"a":' * 200 + b"1" + b"}" * 200, "too deeply nested"),
         (b'{"a": ' + b"9" * 5000 + b"}", "limit"),
-        (VALID[:-1].encode() + b', "options": {}}', "key 'options' is there twice"),
+        (VALID[:-1].encode() + b', "options": {}}', "key 'options' occurs twice"),
     ],
 )
 def test_what_is_no_json_is_refused(tmp_path, content, says):
