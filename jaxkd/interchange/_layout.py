@@ -11,7 +11,7 @@ from jaxkd.models import TorchLayer
 # PyTorch counts batches for averages without momentum, which jaxkd does not use.
 BATCHES = "num_batches_tracked"
 _VARIANCES = ("running_var", "var")
-# Variables that are not weights: random numbers, and what one call leaves behind.
+# Variables that are not learned: random states, and results of a single call.
 _TRANSIENT = (nnx.RngState, nnx.Cache, nnx.Intermediate)
 
 
@@ -86,7 +86,7 @@ def tensors(network: nnx.Module) -> list[Tensor]:
 
 
 def variables(network: nnx.Module) -> list[tuple[tuple[Any, ...], nnx.Variable]]:
-    """Return what a network has learned: all variables but those of one call or run."""
+    """Return a network's variables and their paths, without transient ones."""
     return [
         (path, node)
         for path, node in nnx.iter_graph(network)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxkd._errors import InvalidInputError
-from jaxkd.interchange._select import select_state_dict, under, unwrapped
+from jaxkd.interchange._select import below_prefix, select_state_dict, unwrapped
 
 _PYTORCH = (".pth", ".pt", ".ckpt", ".bin", ".tar")
 _SAFETENSORS = ".safetensors"
@@ -42,10 +42,10 @@ def read_state_dict(
     such as the weights and their moving average, ``key`` must name one. Entries of
     optimizers and of the script are ignored. What DataParallel, AveragedModel,
     ``torch.compile``, FSDP and activation checkpointing add to the names is removed.
-    PyTorch files are read by
-    ``torch.load(weights_only=True)``, which builds only tensors, plain containers and,
-    here, NumPy's scalars. A file that requires running other code is rejected, and none
-    of its code is run.
+
+    PyTorch files are read by ``torch.load(weights_only=True)``, which builds only
+    tensors, plain containers and, here, NumPy's scalars. A file that requires running
+    other code is rejected, and none of its code is run.
 
     Args:
         path: A ``.pth``, ``.pt``, ``.ckpt``, ``.bin`` or ``.tar`` file (requires
@@ -70,28 +70,28 @@ def read_state_dict(
         )
     suffix = path.suffix.lower()
     if suffix == _SAFETENSORS:
-        state, beginning = _read_safetensors(path), key
+        state, prefix = _read_safetensors(path), key
     elif suffix in _PYTORCH:
-        state, beginning = _read_pytorch(path, key)
+        state, prefix = _read_pytorch(path, key)
     else:
         raise InvalidInputError(
             f"{path}: the suffix must be {', '.join(_PYTORCH)} (PyTorch) or "
             f"{_SAFETENSORS}, got {suffix or 'none'!r}",
             argument="path",
         )
-    if beginning is not None:
-        state = under(state, beginning)
+    if prefix is not None:
+        state = below_prefix(state, prefix)
     return unwrapped(state)
 
 
 def read_metadata(path: Path | str) -> dict[str, Any]:
-    """Read what :func:`write_safetensors` wrote about a network in a file's header.
+    """Read the metadata that :func:`write_safetensors` wrote to a file's header.
 
     Args:
         path: A file that :func:`read_state_dict` can read.
 
     Returns:
-        Facts by name, such as ``model``; empty if jaxkd did not write the file.
+        The metadata, such as ``model``; empty if jaxkd did not write the file.
     """
     import safetensors
 
@@ -146,8 +146,8 @@ def _read_pytorch(
             "save model.state_dict()",
             argument="path",
         )
-    state, beginning = select_state_dict(content, key, torch.Tensor)
-    return {n: _as_array(path, n, value) for n, value in state.items()}, beginning
+    state, prefix = select_state_dict(content, key, torch.Tensor)
+    return {n: _as_array(path, n, value) for n, value in state.items()}, prefix
 
 
 def _reading_error(path: Path, error: Exception) -> str:

@@ -11,12 +11,12 @@ from flax import nnx
 from jaxkd import models
 from jaxkd._errors import InvalidInputError
 from jaxkd.interchange._layout import tensors, torch_layers
-from jaxkd.interchange._select import aligned, beginnings
+from jaxkd.interchange._select import aligned, describe_prefixes
 from jaxkd.interchange._state_dict import compare
 
 Shapes = dict[str, tuple[int, ...]]
 
-_CHANNELS = (3, 1)  # of images, for networks whose first layer does not tell
+_CHANNELS = (3, 1)  # of images, for networks whose stem does not determine them
 # First parts of names when a state dict holds several networks.
 _HOLDERS = {
     *("model", "net", "network", "backbone", "encoder", "module", "student", "teacher"),
@@ -116,30 +116,27 @@ def recognize(
     if nearest is None:
         which = "no network" if among is None else f"none of {', '.join(among)}"
         raise InvalidInputError(
-            f"{which} has published names and accepts images of "
+            f"{which} has such tensors and accepts images of "
             f"{image_size}x{image_size} pixels",
             argument="image_size",
         )
     _, name, differences = nearest
-    if among is not None and len(among) == 1:
-        raise InvalidInputError(
-            f"the state dict does not fit {name}: {differences}{_hint(state)}",
-            argument="state",
-        )
-    raise InvalidInputError(
-        "no network has exactly the tensors of this state dict; the nearest is "
-        f"{name}, with {differences}{_hint(state)}",
-        argument="state",
+    problem = (
+        f"the state dict does not fit {name}: {differences}"
+        if among is not None and len(among) == 1
+        else "no network has exactly the tensors of this state dict; the nearest is "
+        f"{name}, with {differences}"
     )
+    raise InvalidInputError(f"{problem}{_hint(state)}", argument="state")
 
 
 def _hint(state: Mapping[str, np.ndarray]) -> str:
-    """Say how to choose among several networks, if the names look like some."""
+    """Return how to choose one of several networks, if the names look like several."""
     firsts = {name.partition(".")[0] for name in state}
     if not firsts & _HOLDERS or len(firsts) == 1:
         return ""
     return (
-        f". Names begin with {beginnings(state)}; choose one network with "
+        f". Names begin with {describe_prefixes(state)}; choose one network with "
         "key= (--key on the command line)"
     )
 
@@ -151,7 +148,7 @@ def _candidates(
     width: int | None,
     image_size: int,
 ) -> Iterator[tuple[Recognized, Shapes]]:
-    """List what a network can be, for the classes and channels of a state dict."""
+    """Yield variants of a network with the classes and channels of a state dict."""
     if template.published:
         found, shapes = _adapted(name, template, aligned(state, template.shapes))
         yield found, shapes

@@ -11,13 +11,20 @@ from jaxkd._errors import InvalidInputError
 Value = TypeVar("Value")
 
 # What torch.compile, FSDP and activation checkpointing insert anywhere in a name.
-_INSERTED = {
-    *("_orig_mod", "_fsdp_wrapped_module", "_fpw_module", "_checkpoint_wrapped_module")
-}
+_INSERTED = frozenset(
+    {
+        "_orig_mod",
+        "_fsdp_wrapped_module",
+        "_fpw_module",
+        "_checkpoint_wrapped_module",
+    }
+)
 # DataParallel and AveragedModel hold the network in this attribute; the latter counts.
 _PARALLEL, _COUNT = "module", "n_averaged"
 # Entries whose tensors are not weights.
-_OTHER = re.compile("optim|sched|scaler|callback|loop|rng|hyper|metric|momentum|grad")
+_NOT_WEIGHTS = re.compile(
+    "optim|sched|scaler|callback|loop|rng|hyper|metric|momentum|grad"
+)
 _DEPTH = 4  # of entries in entries
 _SHOWN = 6  # choices in a message
 
@@ -28,7 +35,7 @@ def select_state_dict(
     """Find the state dict in the content of a checkpoint.
 
     A state dict is a mapping from strings to tensors. Entries of optimizers, schedules
-    and the like are passed over.
+    and the like are ignored.
 
     Args:
         content: The content of the file.
@@ -46,6 +53,7 @@ def select_state_dict(
     found = dict(_state_dicts(content, tensor))
     if key is None:
         if len(found) > 1:
+            # Entries of scalars and vectors only are hardly those of a network.
             with_matrices = {
                 name: state
                 for name, state in found.items()
@@ -89,7 +97,7 @@ def _state_dicts(
     inner = [
         found
         for name, value in content.items()
-        if isinstance(name, str) and not _OTHER.search(name.lower())
+        if isinstance(name, str) and not _NOT_WEIGHTS.search(name.lower())
         for found in _state_dicts(value, tensor, (*path, name))
     ]
     beside = {
@@ -103,31 +111,31 @@ def _state_dicts(
 
 
 def _likely(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """Return what was probably meant as the state dict, to say what is wrong in it."""
+    """Return the entry most likely meant as the state dict, for its error message."""
     for entry in ("model", "state_dict", "model_state_dict", "net", "params"):
         if isinstance(content.get(entry), Mapping):
             return content[entry]
     return content
 
 
-def under(state: dict[str, np.ndarray], beginning: str) -> dict[str, np.ndarray]:
-    """Return the tensors whose names begin with some components, without these.
+def below_prefix(state: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """Return the tensors below a prefix of names, without the prefix.
 
     Raises:
         InvalidInputError: If there are none.
     """
-    found = _inside(state, beginning.removesuffix("."))
+    found = _inside(state, prefix.removesuffix("."))
     if not found:
         raise InvalidInputError(
-            f"key {beginning!r} is not the beginning of any name; names begin with "
-            f"{beginnings(state)}.",
+            f"key {prefix!r} is not the beginning of any name; names begin with "
+            f"{describe_prefixes(state)}.",
             argument="key",
         )
     return found
 
 
-def beginnings(names: Collection[str]) -> str:
-    """Describe the first components of names, with their counts."""
+def describe_prefixes(names: Collection[str]) -> str:
+    """List the first components of names with their counts, for messages."""
     counts: dict[str, int] = {}
     for name in names:
         first = name.partition(".")[0]
@@ -173,7 +181,7 @@ def without_shared_prefix(state: Mapping[str, Value]) -> tuple[dict[str, Value],
 
 
 def _shared(names: Collection[str]) -> str | None:
-    """Return the first component that all names share, and are longer than."""
+    """Return the first component that all names share; None if a name has no other."""
     firsts = {name.partition(".")[:2] for name in names}
     if firsts == {(_PARALLEL, "."), (_COUNT, "")}:
         return _PARALLEL
@@ -188,7 +196,7 @@ def _inside(state: Mapping[str, Value], first: str) -> dict[str, Value]:
 
 
 def aligned(state: Mapping[str, Value], wanted: Collection[str]) -> dict[str, Value]:
-    """Return the state dict with or without a shared prefix, as fits the names better.
+    """Remove a shared prefix if this makes more names match.
 
     Training scripts and Lightning put networks into attributes such as ``model``,
     which their state dicts name first.
@@ -203,18 +211,24 @@ def aligned(state: Mapping[str, Value], wanted: Collection[str]) -> dict[str, Va
 def rename(
     state: Mapping[str, Value], pairs: Sequence[tuple[str, str]]
 ) -> dict[str, Value]:
-    """Replace beginnings of names.
+    """Replace prefixes of the names in a state dict.
 
     Args:
         state: A state dict.
-        pairs: Beginnings of names and their replacements, applied one after the other.
-            A component that all names begin with may be left out or given.
+        pairs: Prefixes and their replacements, applied one after the other. Components
+            that all names share may be left out.
 
     Returns:
-        The state dict with the new names, without such a component.
+        The state dict with the new names, without shared components.
 
     Raises:
-        InvalidInputError: If no name begins so, or two names become the same.
+        InvalidInputError: If no name has a prefix, or two names become the same.
+
+    Example:
+        >>> from jaxkd import interchange
+        >>> state = {"stem.weight": 0.0, "head.weight": 1.0}
+        >>> interchange.rename(state, [("stem.", "conv1."), ("head.", "fc.")])
+        {'conv1.weight': 0.0, 'fc.weight': 1.0}
     """
     if not pairs:
         return dict(state)
@@ -228,7 +242,7 @@ def rename(
         if not any(name.startswith(old) for name in result):
             raise InvalidInputError(
                 f"rename {pair[0]!r} is not the beginning of any name; names begin "
-                f"with {beginnings(result)}.",
+                f"with {describe_prefixes(result)}.",
                 argument="rename",
             )
         result = _renamed(result, names, argument="rename")
@@ -238,7 +252,7 @@ def rename(
 def _renamed(
     state: Mapping[str, Value], names: Mapping[str, str], argument: str = "path"
 ) -> dict[str, Value]:
-    """Give new names to those tensors that have one."""
+    """Return the tensors that have a new name, under this name."""
     result: dict[str, Value] = {}
     for name, new in names.items():
         if new in result:

@@ -12,6 +12,14 @@ from jaxkd.interchange._layout import BATCHES, Tensor, tensors
 from jaxkd.interchange._select import aligned
 
 _MAX_NAMES = 3  # Number of names of each kind in a message.
+# Messages about values that cannot be weights.
+_PROBLEMS = {
+    "dtype": "weights must be floating point, got {names}; convert them before you "
+    "save them, for instance by model.float()",
+    "not finite": "weights must be finite; {count} are not: {names}",
+    "too large": "weights must fit into the network's dtype; {count} do not: {names}",
+    "negative": "variances must not be negative; {count} are: {names}",
+}
 
 
 def load_state_dict(network: nnx.Module, state: Mapping[str, np.ndarray]) -> None:
@@ -134,35 +142,23 @@ def compare(
 
 def _check_values(used: Sequence[Tensor], state: Mapping[str, np.ndarray]) -> None:
     """Check that the values can be weights of the network."""
-    wrong: dict[str, list[str]] = {
-        "typed": [],
-        "finite": [],
-        "large": [],
-        "negative": [],
-    }
+    wrong: dict[str, list[str]] = {kind: [] for kind in _PROBLEMS}
     for tensor in used:
         array, dtype = state[tensor.name], tensor.dtype
         if not jnp.issubdtype(dtype, jnp.floating):
             continue
         if not jnp.issubdtype(array.dtype, jnp.floating):
-            wrong["typed"].append(f"{tensor.name} ({array.dtype})")
+            wrong["dtype"].append(f"{tensor.name} ({array.dtype})")
         elif not np.isfinite(array).all():
-            wrong["finite"].append(tensor.name)
+            wrong["not finite"].append(tensor.name)
         elif np.abs(array).max(initial=0) > float(jnp.finfo(dtype).max):
-            wrong["large"].append(f"{tensor.name} ({np.abs(array).max():.2g})")
+            wrong["too large"].append(f"{tensor.name} ({np.abs(array).max():.2g})")
         elif tensor.is_variance and array.min(initial=0) < 0:
             wrong["negative"].append(f"{tensor.name} ({array.min():.2g})")
-    says = {
-        "typed": "weights must be floating point, got {names}; convert them before you "
-        "save them, for instance by model.float()",
-        "finite": "weights must be finite; {count} are not: {names}",
-        "large": "weights must fit into the network's dtype; {count} do not: {names}",
-        "negative": "variances must not be negative; {count} are: {names}",
-    }
     for kind, names in wrong.items():
         if names:
             raise InvalidInputError(
-                says[kind].format(count=len(names), names=_few(names)),
+                _PROBLEMS[kind].format(count=len(names), names=_few(names)),
                 argument="state",
             )
     matrices = [state[x.name] for x in used if state[x.name].ndim > 1]
