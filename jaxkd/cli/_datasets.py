@@ -16,7 +16,7 @@ _NO_OPTIONS: Mapping[str, Any] = {}
 
 def load_dataset(name: str, options: DataOptions) -> data.ImageDataset:
     """Load a dataset with the subset and the augmentation of the options."""
-    dataset = load_as_given(name, options)
+    dataset = load_and_warn(name, options)
     if options.subset is not None:
         dataset = data.take_subset(dataset, options.subset, seed=0)
     own = dataset.augmentation
@@ -31,10 +31,10 @@ def load_dataset(name: str, options: DataOptions) -> data.ImageDataset:
     return dataclasses.replace(dataset, augmentation=augmentation)
 
 
-def load_as_given(
+def load_and_warn(
     name: str, options: Any, recorded: Mapping[str, Any] = _NO_OPTIONS
 ) -> data.ImageDataset:
-    """Load a dataset with the options of a command, and say what is doubtful about it.
+    """Load a dataset with the options of a command, and print warnings about it.
 
     Args:
         name: Name or path of the dataset.
@@ -51,7 +51,7 @@ def load_as_given(
 def load_silently(
     name: str, options: Any, recorded: Mapping[str, Any] = _NO_OPTIONS
 ) -> data.ImageDataset:
-    """Load a dataset with the options of a command; its doubts are left to say."""
+    """Load a dataset with the options of a command, without printing warnings."""
     given = {
         field.name: value
         for field in dataclasses.fields(options)
@@ -60,11 +60,11 @@ def load_silently(
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", data.UnlabeledSplitWarning)
-        return data.load(name, **given | left_out(options, recorded))
+        return data.load(name, **given | options_not_given(options, recorded))
 
 
-def left_out(options: Any, recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the recorded options for which the command line has the default."""
+def options_not_given(options: Any, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those recorded options that have the default on the command line."""
     defaults = DataOptions()
     return {
         name: value
@@ -76,9 +76,9 @@ def left_out(options: Any, recorded: Mapping[str, Any]) -> dict[str, Any]:
 def check_fits(loaded: runs.LoadedNetwork, dataset: data.ImageDataset) -> None:
     """Check that a trained network and a dataset have the same images and classes.
 
-    Classes are compared by name if both have names. The numbers in their order are the
-    names of classes that have none. Folders that are named by numbers are in another
-    order: 10 precedes 2.
+    Classes are compared by name if both have names. The names of unnamed classes are
+    their numbers in order. Folders that are named by numbers have another order: 10
+    precedes 2.
 
     Raises:
         InvalidInputError: If the images or the classes differ.

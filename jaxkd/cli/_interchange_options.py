@@ -31,17 +31,17 @@ class Convert:
     key: Annotated[
         str | None,
         option(
-            "Which state dict of the file to read, if it contains several: the entry, "
-            "such as model_ema, and with dots an entry of it or the beginning of its "
-            "tensors' names, such as state_dict.student.",
+            "State dict to read, if the file contains several: an entry such as "
+            "model_ema. Dots lead to inner entries, or to the tensors whose names have "
+            "a prefix, such as state_dict.student.",
             default="the only one",
         ),
     ] = None
     rename: Annotated[
         tuple[tuple[str, str], ...],
         tyro.conf.arg(
-            help="Replace the beginning OLD of tensors' names by NEW. Repeat the "
-            "option for several.",
+            help="Replace the prefix OLD of tensors' names by NEW. Repeat the option "
+            "for several.",
             metavar="OLD NEW",
         ),
         tyro.conf.UseAppendAction,
@@ -66,7 +66,7 @@ class Convert:
         tuple[float, ...] | None,
         option(
             "Standard deviation of each channel during training.",
-            default="that of CIFAR-100, 0.2675 0.2565 0.2761, likewise",
+            default="that of CIFAR-100, 0.2675 0.2565 0.2761, for the same images",
         ),
     ] = None
     class_names: Annotated[

@@ -6,7 +6,7 @@ from typing import Any
 from jaxkd import _checks, data, distillers, models, reports
 from jaxkd._errors import InvalidInputError, unknown_name
 from jaxkd.cli import _devices, _method, _optimizer
-from jaxkd.cli._datasets import left_out
+from jaxkd.cli._datasets import options_not_given
 from jaxkd.cli._options import (
     DataOptions,
     Distill,
@@ -53,13 +53,13 @@ class Job:
         return MAX_SKIPPED if self.options.on_nonfinite == "skip" else 0
 
     def with_load_options(self, recorded: dict[str, Any]) -> "Job":
-        """Return the job with its teacher's options of loading, where it has none.
+        """Return the job with its teacher's loading options where it has defaults.
 
-        They become its options, because a student's run folder must say them to
-        whoever loads the student.
+        They become options of the job, because they are needed to load the dataset of
+        the student's run folder.
         """
         given = self.options.data
-        completed = dataclasses.replace(given, **left_out(given, recorded))
+        completed = dataclasses.replace(given, **options_not_given(given, recorded))
         options = dataclasses.replace(self.options, data=completed)
         return dataclasses.replace(self, options=options)
 

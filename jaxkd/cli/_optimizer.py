@@ -172,7 +172,7 @@ def _check_settings(options: OptimizerOptions) -> None:
 
 
 def _check_number(setting: str, value: Any) -> None:
-    """Reject a number that would spoil the first update, or turn it around."""
+    """Reject a number that makes updates non-finite, or reverses their direction."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     argument = f"optimizer_settings.{setting}"

@@ -200,8 +200,8 @@ class RowOptions:
     test_split: Annotated[
         str | None,
         option(
-            "Rows to test on, such as 'train[90%:]'. A split test without labels is "
-            "replaced by validation.",
+            "Rows to test on, such as 'train[90%:]'. If the split test has no labels, "
+            "validation is used.",
             default="test or validation, or that of the run",
         ),
     ] = None

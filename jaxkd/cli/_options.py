@@ -321,7 +321,8 @@ def parse(arguments: Sequence[str]) -> Any:
     Returns:
         An instance of one of the classes in ``COMMANDS``.
     """
-    # An error repeats arguments: it must be about their escapes if they need any.
+    # Errors of tyro quote arguments. The escaped ones are parsed first, so that these
+    # errors contain no control characters.
     escaped = tuple(map(printable, arguments))
     parsed = [
         tyro.cli(

@@ -21,7 +21,7 @@ def discard_stdout() -> None:
 
 
 class UntilClosed:
-    """A stream that is silent once it cannot be written, which is said once.
+    """A stream that drops its output, after one warning, once it cannot be written.
 
     Args:
         stream: The stream, such as ``sys.stdout``; None if the process has none.

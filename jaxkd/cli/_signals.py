@@ -36,9 +36,10 @@ def ending_at_once(end: Callable[[int], NoReturn]) -> Iterator[None]:
     def handle(number: int, frame: FrameType | None) -> None:
         if os.getpid() != process:
             os._exit(128 + number)
-        for number_again in SIGNALS:  # nothing interrupts the cleaning
-            signal.signal(number_again, signal.SIG_IGN)
+        for other in SIGNALS:  # nothing interrupts the cleanup
+            signal.signal(other, signal.SIG_IGN)
         for clean in reversed(_before_ending):
+            # A failure to clean up must not keep the process from ending.
             with contextlib.suppress(Exception):
                 clean()
         # The signal may have come amid a write to the buffer of stderr.

@@ -10,7 +10,7 @@ from run_support import CONFIG, make_run
 from support import make_dataset
 
 from jaxkd import cli, data, runs
-from jaxkd.cli._datasets import load_as_given
+from jaxkd.cli._datasets import load_and_warn
 from jaxkd.cli._job import resolve
 from jaxkd.cli._options import parse
 
@@ -63,7 +63,7 @@ def test_a_student_reads_the_rows_of_its_teacher(
 
 def test_the_options_of_a_run_are_its_load_options(quadrants, tmp_path):
     options = parse(train_arguments(quadrants, tmp_path, *SPLITS))
-    assert len(load_as_given(str(quadrants), options.data).test.labels) == 20
+    assert len(load_and_warn(str(quadrants), options.data).test.labels) == 20
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_data_lists_all_broken_images(tmp_path, photos, capsys):
 
 def test_training_says_each_doubt_once(photos, tmp_path, capsys):
     options = parse(train_arguments(photos, tmp_path, "--cache-dir", str(tmp_path)))
-    load_as_given(str(photos), options.data)
+    load_and_warn(str(photos), options.data)
     lines = capsys.readouterr().err.splitlines()
     beginning = "jaxkd: warning: the split 'test' of photos has no labels"
     assert [line.startswith(beginning) for line in lines].count(True) == 1

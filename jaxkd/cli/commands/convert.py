@@ -32,13 +32,13 @@ def run(options: Convert, arguments: list[str]) -> None:
         state = interchange.read_state_dict(options.checkpoint, key=options.key)
         state = interchange.rename(state, options.rename)
         header = interchange.read_metadata(options.checkpoint)
-        options = _completed(options, header)
+        options = _with_normalization(options, header)
         network, module = _load(options, state, header)
     except InvalidInputError as error:
-        name = (
-            "" if str(options.checkpoint) in str(error) else f"{options.checkpoint}: "
-        )
-        raise InvalidInputError(f"{name}{error}", argument=error.argument) from None
+        message = str(error)
+        if str(options.checkpoint) not in message:
+            message = f"{options.checkpoint}: {message}"
+        raise InvalidInputError(message, argument=error.argument) from None
     normalization = _normalization(options, network)
     names = _class_names(options, network.num_classes, header)
 
@@ -65,7 +65,7 @@ def run(options: Convert, arguments: list[str]) -> None:
 
 
 def _check_options(options: Convert) -> None:
-    """Check what can be checked before the file is read."""
+    """Check the options that do not depend on the file."""
     for name in ("image_size", "width"):
         value = getattr(options, name)
         if value is not None:
@@ -84,20 +84,20 @@ def _load(
 ) -> tuple[runs.NetworkConfig, nnx.Module]:
     """Find the network of a state dict, and load the state dict into it."""
     if header and options.model is None:
-        network = _described(header)
+        network = _network_of_header(header)
         if options.image_size is not None:
             shape = (options.image_size, options.image_size, network.image_shape[-1])
             network = dataclasses.replace(network, image_shape=shape)
         if options.width is not None:
             network = dataclasses.replace(network, width=options.width)
     else:
-        network = _recognized(options, state)
+        network = _network_of_tensors(options, state)
     module = network.abstract()
     interchange.load_state_dict(module, state)
     return network, module
 
 
-def _completed(options: Convert, header: dict[str, Any]) -> Convert:
+def _with_normalization(options: Convert, header: dict[str, Any]) -> Convert:
     """Take the normalization from the header of a file of `jaxkd export`."""
     if options.mean is not None or "normalization" not in header:
         return options
@@ -105,22 +105,22 @@ def _completed(options: Convert, header: dict[str, Any]) -> Convert:
         mean, std = (header["normalization"][name] for name in ("mean", "std"))
         mean, std = tuple(map(float, mean)), tuple(map(float, std))
     except (KeyError, TypeError, ValueError):
-        raise _bad_header("its normalization has no numbers mean and std") from None
+        raise _header_error("its normalization has no numbers mean and std") from None
     return dataclasses.replace(options, mean=mean, std=std)
 
 
-def _described(header: dict[str, Any]) -> runs.NetworkConfig:
+def _network_of_header(header: dict[str, Any]) -> runs.NetworkConfig:
     """Return the network that the header of a file of `jaxkd export` describes."""
     model, shape = header.get("model"), header.get("image_shape")
     width, features = header.get("width"), header.get("reused_features")
     classes: Any = header.get("num_classes")
     if not isinstance(model, str) or model not in models.names():
-        raise _bad_header(f"it names the unknown model {model!r}")
+        raise _header_error(f"it names the unknown model {model!r}")
     if not isinstance(shape, list) or len(shape) != 3:
-        raise _bad_header(f"its image_shape must be three numbers, got {shape!r}")
+        raise _header_error(f"its image_shape must be three numbers, got {shape!r}")
     numbers = [classes, *shape, *(x for x in (width, features) if x is not None)]
     if not all(type(x) is int and x > 0 for x in numbers):
-        raise _bad_header(f"its sizes must be positive integers, got {numbers}")
+        raise _header_error(f"its sizes must be positive integers, got {numbers}")
     rows, columns, channels = shape
     return runs.NetworkConfig(
         model=model,
@@ -132,15 +132,17 @@ def _described(header: dict[str, Any]) -> runs.NetworkConfig:
     )
 
 
-def _bad_header(problem: str) -> InvalidInputError:
+def _header_error(problem: str) -> InvalidInputError:
     return InvalidInputError(
         f"the header of the file is damaged: {problem}; export the network again",
         argument="checkpoint",
     )
 
 
-def _recognized(options: Convert, state: dict[str, np.ndarray]) -> runs.NetworkConfig:
-    """Recognize the network by its tensors, and check what its images are."""
+def _network_of_tensors(
+    options: Convert, state: dict[str, np.ndarray]
+) -> runs.NetworkConfig:
+    """Recognize the network by its tensors, and check that its images are known."""
     among = None if options.model is None else (options.model,)
     size = _CIFAR_SIZE if options.image_size is None else options.image_size
     found = interchange.recognize(

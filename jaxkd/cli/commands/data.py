@@ -47,7 +47,7 @@ def run(options: Data, arguments: list[str]) -> None:
 
 
 def _rows(description: data.Description) -> Iterator[tuple[str, str]]:
-    """Yield what is known before anything is decoded."""
+    """Yield the rows of the table that are known before images are decoded."""
     yield "source", f"{description.kind}, {description.location}"
     splits = (f"{name} {rows:,}" for name, rows in description.splits.items())
     yield "splits", ", ".join(splits)
@@ -69,7 +69,7 @@ def _rows(description: data.Description) -> Iterator[tuple[str, str]]:
 
 
 def _add_pixels(table: Table, description: data.Description, options: Data) -> None:
-    """Load the images, and add what their pixels are."""
+    """Load the images, and add rows about their pixels."""
     started = time.perf_counter()
     dataset = load_silently(options.name, options)
     seconds = time.perf_counter() - started

@@ -5,7 +5,7 @@ import time
 from jaxkd import runs, training
 from jaxkd._text import count
 from jaxkd.cli._console import Console
-from jaxkd.cli._datasets import check_fits, load_as_given
+from jaxkd.cli._datasets import check_fits, load_and_warn
 from jaxkd.cli._options import Evaluate
 
 
@@ -14,7 +14,7 @@ def run(options: Evaluate, arguments: list[str]) -> None:
     del arguments
     loaded = runs.load_network(options.run, trial=options.trial)
     recorded = loaded.load_options if options.dataset is None else {}
-    dataset = load_as_given(runs.source_of(loaded, options.dataset), options, recorded)
+    dataset = load_and_warn(runs.source_of(loaded, options.dataset), options, recorded)
     check_fits(loaded, dataset)
     frozen = training.freeze_teacher(loaded.module, loaded.normalization)
     evaluator = training.make_evaluator(frozen.apply, dataset.test)
