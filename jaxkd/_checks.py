@@ -12,11 +12,11 @@ from jaxtyping import Array, ArrayLike
 
 from jaxkd._errors import InvalidInputError, InvalidTypeError
 
-# JAX counts in int32.
+# JAX indexes with int32.
 _LARGEST_COUNT = 2**31 - 1
 
-# The largest width of a layer. Matrices of wider ones may have more entries than XLA
-# counts: it then ends the process.
+# The largest width of a layer. Matrices of wider layers may have more entries than XLA
+# can index, which ends the process.
 _MOST_FEATURES = 2**16
 
 
@@ -46,8 +46,8 @@ def common_float_arrays(**arrays: ArrayLike) -> tuple[Array, ...]:
 def as_class_numbers(labels: Any, name: str = "labels") -> Array:
     """Convert class numbers to integers of at least 32 bits.
 
-    Narrower integers cannot count the classes, or the rows of a set: numbers that are
-    compared with theirs would wrap around.
+    Numbers of classes or rows may not fit into narrower integers, and would wrap
+    around in comparisons.
 
     Raises:
         TypeError: If the labels are not integers.
@@ -163,14 +163,14 @@ def _number(name: str, value: Any) -> float | None:
         ) from None
 
 
-def _limits() -> Any:
-    """Return the limits of the dtype that Python's numbers become."""
+def _float_limits() -> Any:
+    """Return the limits of JAX's default floating-point dtype."""
     return jnp.finfo(jax.dtypes.canonicalize_dtype(float))
 
 
-def _check_held(name: str, value: Any, number: float) -> None:
+def _check_not_underflowing(name: str, value: Any, number: float) -> None:
     """Raise if JAX would round a number that is not zero to zero."""
-    limits = _limits()
+    limits = _float_limits()
     if 0 < abs(number) < float(limits.tiny):
         raise InvalidInputError(
             f"{name} is {value}, which is too small for {limits.dtype}; use at least "
@@ -180,7 +180,7 @@ def _check_held(name: str, value: Any, number: float) -> None:
 
 
 def _check_finite(name: str, value: Any, number: float) -> None:
-    limits = _limits()
+    limits = _float_limits()
     if not abs(number) <= float(limits.max):
         raise InvalidInputError(
             f"{name} must be finite in {limits.dtype}, got {value}", argument=name
@@ -200,7 +200,7 @@ def check_positive(**scalars: Any) -> None:
             raise InvalidInputError(
                 f"{name} must be positive, got {value}", argument=name
             )
-        _check_held(name, value, number)
+        _check_not_underflowing(name, value, number)
 
 
 def check_finite_positive(**scalars: Any) -> None:
@@ -220,7 +220,7 @@ def check_finite_not_negative(**scalars: Any) -> None:
             raise InvalidInputError(
                 f"{name} must be finite and not negative, got {value}", argument=name
             )
-        _check_held(name, value, number)
+        _check_not_underflowing(name, value, number)
         _check_finite(name, value, number)
 
 
@@ -231,7 +231,7 @@ def check_temperature(**temperatures: Any) -> None:
     Much below it, the squares of scaled logits overflow.
     """
     for name, value in temperatures.items():
-        number, limits = _number(name, value), _limits()
+        number, limits = _number(name, value), _float_limits()
         least = float(limits.eps) ** 2
         if number is not None and 0 < number < least:
             raise InvalidInputError(
@@ -250,7 +250,7 @@ def check_finite_temperature(**temperatures: Any) -> None:
     check_temperature(**temperatures)
     check_finite_positive(**temperatures)
     for name, value in temperatures.items():
-        number, limits = _number(name, value), _limits()
+        number, limits = _number(name, value), _float_limits()
         most = float(limits.eps) ** -2
         if number is not None and number > most:
             raise InvalidInputError(
@@ -312,7 +312,8 @@ def check_at_least(minimum: int, **integers: Any) -> None:
 def check_seed(trials: int = 1, **seeds: Any) -> None:
     """Raise unless the seeds, and those of all trials, are integers that JAX can hold.
 
-    Of a larger seed, ``jax.random.key`` drops the higher bits: two seeds become one.
+    ``jax.random.key`` drops the higher bits of a larger seed, so that two seeds could
+    give the same run.
 
     Args:
         trials: Number of students; student ``i`` uses the seed plus ``i``.

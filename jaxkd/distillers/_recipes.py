@@ -101,13 +101,11 @@ def recipe(
             raise unknown_name("part of a recipe", part, PARTS)
     for part, own in settings.items():
         if not mixture.get(part):
-            lacks = (
-                f"gives {part!r} the weight 0"
-                if part in mixture
-                else (f"has no part {part!r}")
-            )
+            reason = f"has no part {part!r}"
+            if part in mixture:
+                reason = f"gives {part!r} the weight 0"
             raise InvalidInputError(
-                f"recipe {name!r} {lacks}, so the settings {dict(own)} "
+                f"recipe {name!r} {reason}, so the settings {dict(own)} "
                 "would have no effect; parts with a weight: "
                 f"{', '.join(key for key, weight in mixture.items() if weight)}",
                 argument="settings",

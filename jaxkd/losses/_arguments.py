@@ -203,8 +203,7 @@ def prepare_mask(
 
     Raises:
         TypeError: If the mask is not boolean.
-        ValueError: If the mask does not broadcast to that shape, or could be one of
-            rows.
+        ValueError: If the mask does not broadcast to that shape, or is ambiguous.
     """
     if where is None:
         return None
@@ -220,20 +219,19 @@ def prepare_mask(
 def broadcast_by_class(
     x: Array, shape: tuple[int, ...], name: str, target: str
 ) -> Array:
-    """Broadcast an array to that of ``shape``, by its last axes.
+    """Broadcast an array to a shape, aligned at the last axes.
 
-    An array of one value per row broadcasts by accident if there are as many rows as
-    classes, to another result than was meant. So it is refused, as is an array of one
-    value per class of that shape.
+    If there are as many rows as classes, an array of one value per row would broadcast
+    as if it had one value per class. Such an ambiguous array is refused.
 
     Args:
         x: The array.
         shape: The shape to broadcast to: rows, and the axis of classes or negatives.
         name: Name of the array in errors.
-        target: What has the shape, for errors.
+        target: Name of the arrays that have the shape, for errors.
 
     Raises:
-        ValueError: If the shapes do not fit, or if ``x`` could have one value per row.
+        ValueError: If the shapes do not fit, or if ``x`` is ambiguous.
     """
     missing = len(shape) - x.ndim
     try:

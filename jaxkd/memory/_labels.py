@@ -1,4 +1,4 @@
-"""Class numbers of a batch and of the rows of a bank: checked, and counted."""
+"""Check and count the class numbers of a batch and of the rows of a bank."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Int
@@ -8,14 +8,14 @@ from jaxkd._errors import InvalidInputError
 
 
 def class_numbers(num_classes: int, **labels: ArrayLike) -> tuple[Array, ...]:
-    """Check and convert lists of class numbers."""
+    """Convert labels to int32, and check that they are numbers of the classes."""
     _checks.check_at_least(1, num_classes=num_classes)
-    numbers = {name: numbers_of_rows(name, y) for name, y in labels.items()}
+    numbers = {name: checked_labels(name, y) for name, y in labels.items()}
     _checks.check_numbers_below(num_classes, "classes", **numbers)
     return tuple(y.astype(jnp.int32) for y in numbers.values())
 
 
-def numbers_of_rows(name: str, labels: ArrayLike) -> Array:
+def checked_labels(name: str, labels: ArrayLike) -> Array:
     """Convert labels, and check that there is one class number per row."""
     y = _checks.as_class_numbers(labels, name)
     if y.ndim != 1:
@@ -28,4 +28,5 @@ def numbers_of_rows(name: str, labels: ArrayLike) -> Array:
 
 
 def class_sizes(row_labels: Array, num_classes: int) -> Int[Array, " classes"]:
+    """Count the rows of each class."""
     return jnp.bincount(row_labels, length=num_classes).astype(jnp.int32)

@@ -18,7 +18,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Integer, PRNGKeyArray
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError, InvalidTypeError
 from jaxkd.memory import _random
-from jaxkd.memory._labels import class_numbers, class_sizes, numbers_of_rows
+from jaxkd.memory._labels import checked_labels, class_numbers, class_sizes
 
 
 class Window(NamedTuple):
@@ -354,7 +354,7 @@ def listed_negatives(
         >>> negatives.rows[negatives.mask()[:, 1]].tolist()
         [2, 2]
     """
-    labels = numbers_of_rows("labels", labels).astype(jnp.int32)
+    labels = checked_labels("labels", labels).astype(jnp.int32)
     rows = _checks.as_row_numbers(rows).astype(jnp.int32)
     _checks.check_not_negative(rows=rows)
     if rows.ndim != 2 or len(rows) != len(labels):

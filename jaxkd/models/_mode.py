@@ -1,4 +1,4 @@
-"""How a network's call and layers are told whether it is in training or inference."""
+"""Put networks into training or inference mode, by call arguments and attributes."""
 
 import inspect
 from collections.abc import Callable
@@ -60,7 +60,7 @@ def mode_arguments(network: Callable[..., Any], *, train: bool) -> dict[str, boo
 
 
 def _is_flag(parameter: inspect.Parameter) -> bool:
-    """Tell whether a parameter is a flag of the mode that can be given by its name."""
+    """Return whether a parameter is a flag of the mode that can be passed by name."""
     default = parameter.default
     return (
         parameter.name in INFERENCE

@@ -180,7 +180,16 @@ _LARGE_IMAGES = ("resnet18", "resnet34", "resnet50", "vit_ti", "vit_s")
 
 
 def published_image_size(name: str) -> int:
-    """Return the height and width of the images that a network was made for."""
+    """Return the height and width of the images that a network was made for.
+
+    Args:
+        name: One of :func:`names`.
+
+    Example:
+        >>> from jaxkd import models
+        >>> models.published_image_size("resnet8"), models.published_image_size("vit_s")
+        (32, 224)
+    """
     return 224 if name in _LARGE_IMAGES else 32
 
 

@@ -81,7 +81,7 @@ class Experiment:
         ema_decay: float | None,
     ):
         self.dataset = dataset
-        build = _checked(build)
+        build = _checked_builder(build)
         if normalization is None:
             normalization = channel_statistics(dataset.train.images)
         if teacher is not None:
@@ -115,7 +115,7 @@ class Experiment:
             self.learn_first = self._make_learn(self._first_optimizer, pretraining=True)
 
     def _verify(self, network: FrozenNetwork, role: str) -> None:
-        """Check that a network of the user's is in inference mode."""
+        """Check that a network of the user is in inference mode."""
         stored = self.dataset.train.images
         shape = tuple(stored.shape[1:])
         verify_inference_mode(network, shape, stored.dtype, role=role)
@@ -221,8 +221,8 @@ class Experiment:
         )
 
 
-def _checked(build: Build) -> Build:
-    """Return the builder with checks of what it returns.
+def _checked_builder(build: Build) -> Build:
+    """Return the builder with checks of its results.
 
     Raises:
         InvalidInputError: If a network is given in place of its builder.

@@ -60,7 +60,8 @@ class Program:
 
         Raises:
             TypeError: If a seed is not an integer.
-            ValueError: If a seed does not fit into 32 bits (64 with `jax_enable_x64`).
+            ValueError: If a seed does not fit into 32 bits, or into 64 with
+                ``jax_enable_x64``.
         """
         _checks.check_seed(self.trials or 1, seed=seed)
         _checks.check_seed(data_seed=data_seed)
@@ -183,7 +184,7 @@ def compile_program(
             the epoch's first examples.
         teacher: The frozen teacher (:func:`freeze_teacher`), if the distiller needs
             one. A module is frozen with the student's normalization; a message on
-            stderr says so.
+            stderr prints the normalization.
         normalization: The normalization of the student's images. By default it is that
             of the training set.
         augmentation: The augmentation of both networks' images. By default it is the

@@ -78,7 +78,7 @@ class LoopState(NamedTuple):
 
 
 def check_not_donated(loop: LoopState) -> None:
-    """Raise if the state's arrays were given away to training.
+    """Raise if the state's arrays were donated to a step of training.
 
     Raises:
         InvalidInputError: If an array is deleted.

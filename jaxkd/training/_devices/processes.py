@@ -69,7 +69,7 @@ def first_alone(action: Callable[[], object], refusal: Exception) -> None:
     if is_first():
         try:
             action()
-        except Exception as failure:
+        except Exception as failure:  # raised below, after the others are told
             error = failure
     failed = agreed(int(error is not None))
     if error is not None:
@@ -93,7 +93,7 @@ def all_or_none(action: Callable[[], Result], refusal: Exception) -> Result:
     result, error = None, None
     try:
         result = action()
-    except Exception as failure:
+    except Exception as failure:  # raised below, after the others are told
         error = failure
     failed = any_of(error is not None)
     if error is not None:

@@ -154,7 +154,7 @@ def _freeze_function(
 
 
 def _is_own(network: nnx.Module) -> bool:
-    """Tell whether a network consists of jaxkd's and Flax's modules only."""
+    """Return whether a network consists of jaxkd's and Flax's modules only."""
     kinds = [type(module) for _, module in nnx.iter_modules(network)]
     return type(network).__module__.startswith("jaxkd.models.") and all(
         kind.__module__.startswith(("jaxkd.models.", "flax.nnx."))

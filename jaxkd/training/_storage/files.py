@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Failures of a write whose name says more than the storage library's message.
-_OF_THE_SYSTEM = (
+# Failures of a write for which the system's message is clearer than the library's.
+_SYSTEM_ERRORS = (
     *(errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG),
     *(errno.EACCES, errno.EIO),
 )
@@ -40,14 +40,14 @@ def remove(folder: Path) -> None:
 def reason(error: BaseException) -> str:
     """Shorten an error to fit on one line of a terminal."""
     text = str(error).strip() or type(error).__name__
-    for number in _OF_THE_SYSTEM:
+    for number in _SYSTEM_ERRORS:
         if os.strerror(number) in text:
             return os.strerror(number)
     return text.splitlines()[0][:300]
 
 
 @functools.cache
-def report_once() -> None:
+def silence_repeated_errors() -> None:
     """Keep the storage libraries from printing errors that they also raise.
 
     Threads of TensorStore report a failure to the event loop of Orbax, which may be
@@ -55,7 +55,7 @@ def report_once() -> None:
     with a traceback by default, beside the error that the caller gets.
     """
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    logging.getLogger("asyncio").addFilter(_is_not_of_storage)
+    logging.getLogger("asyncio").addFilter(_is_not_about_storage)
     before = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
@@ -68,5 +68,5 @@ def report_once() -> None:
     sys.unraisablehook = hook
 
 
-def _is_not_of_storage(record: logging.LogRecord) -> bool:
+def _is_not_about_storage(record: logging.LogRecord) -> bool:
     return "OCDBT" not in record.getMessage()

@@ -1,4 +1,4 @@
-"""The items of one checkpoint: named arrays and a JSON record, stored by Orbax."""
+"""Write and read the items of one checkpoint with Orbax: arrays and a JSON record."""
 
 import contextlib
 import math
@@ -101,7 +101,7 @@ def _checkpointer() -> Iterator[Any]:
     """Open Orbax's writer and reader of one checkpoint."""
     import orbax.checkpoint as ocp  # the import takes a third of a second
 
-    files.report_once()
+    files.silence_repeated_errors()
     handler = ocp.CompositeCheckpointHandler(
         student=ocp.StandardCheckpointHandler(),
         training=ocp.StandardCheckpointHandler(),
