@@ -1,4 +1,4 @@
-"""Finished runs as the comparison reads them."""
+"""Read finished runs for the comparison."""
 
 import dataclasses
 import re
@@ -30,8 +30,8 @@ class Named:
     """A teacher or a dataset.
 
     Attributes:
-        name: Its name, which others may have, too.
-        identity: Its fingerprint, or what else tells it from others.
+        name: Its name, which need not be unique.
+        identity: Its fingerprint, or a description if an old run has none.
     """
 
     name: str = dataclasses.field(compare=False)
@@ -71,7 +71,7 @@ class Run(NamedTuple):
         last: Test accuracy of each trial after the last epoch.
         best: Test accuracy of each trial's best epoch.
         curves: Test accuracies, by epoch and trial.
-        remark: A sentence on what of the run cannot be compared; empty if all can.
+        remark: A sentence about a part of the run that cannot be compared, or "".
     """
 
     folder: Path
@@ -162,7 +162,7 @@ def _damaged(folder: Path, problem: str) -> InvalidInputError:
 
 def _run(folder: Path, config: dict[str, Any], summary: dict[str, Any]) -> Run:
     options, trials = config["options"], summary["trials"]
-    data_seed = _is(int, summary["data_seed"])
+    data_seed = _typed(int, summary["data_seed"])
     dataset = _dataset(config["dataset"])
     student, pair, remark = _network(config["network"]), None, ""
     if (teacher := config.get("teacher")) is not None:
@@ -179,7 +179,7 @@ def _run(folder: Path, config: dict[str, Any], summary: dict[str, Any]) -> Run:
             dataset,
             None if accuracy is None else _accuracy(accuracy),
         )
-    method = STUDENT if pair is None else _is(str, options["method"])
+    method = STUDENT if pair is None else _typed(str, options["method"])
     if pair is not None and method.split()[:1] == [STUDENT]:
         raise ValueError(f"no method is called {method}")
     records = runs.accuracies(runs.read_metrics(folder))
@@ -190,7 +190,7 @@ def _run(folder: Path, config: dict[str, Any], summary: dict[str, Any]) -> Run:
         pair,
         method,
         _settings(config, method),
-        seeds=[(_is(int, seed), data_seed) for seed in trials["seeds"]],
+        seeds=[(_typed(int, seed), data_seed) for seed in trials["seeds"]],
         last=list(map(_accuracy, trials["test_accuracy_last"]["values"])),
         best=list(map(_accuracy, trials["test_accuracy_best"]["values"])),
         curves=[list(map(_accuracy, epoch)) for epoch in records],
@@ -198,7 +198,7 @@ def _run(folder: Path, config: dict[str, Any], summary: dict[str, Any]) -> Run:
     )
 
 
-def _is(kind: type[Value], value: Any) -> Value:
+def _typed(kind: type[Value], value: Any) -> Value:
     """Return a value of the expected type; raise TypeError for another."""
     if not isinstance(value, kind) or isinstance(value, bool):
         raise TypeError(f"{str(value)[:40]!r} is not of type {kind.__name__}")
@@ -213,7 +213,9 @@ def _accuracy(value: Any) -> float:
 
 def _network(network: dict[str, Any]) -> str:
     width = network.get("width")
-    return _is(str, network["model"]) + ("" if width is None else f" (width {width})")
+    return _typed(str, network["model"]) + (
+        "" if width is None else f" (width {width})"
+    )
 
 
 def _teacher(teacher: dict[str, Any], options: dict[str, Any]) -> Named:
@@ -233,7 +235,7 @@ def _other_test_set(config: dict[str, Any]) -> str:
     """
     own = config["dataset"].get("fingerprint")
     try:
-        teacher = runs.read_config(_is(str, config["options"].get("teacher")))
+        teacher = runs.read_config(_typed(str, config["options"].get("teacher")))
     except (ValueError, TypeError, OSError, RuntimeError):  # it has moved
         return ""
     theirs = teacher["dataset"].get("fingerprint")

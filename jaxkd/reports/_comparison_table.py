@@ -1,4 +1,4 @@
-"""Runs grouped by experiment, in the rows and columns of a table."""
+"""Group runs by experiment, and arrange the groups in a table."""
 
 import dataclasses
 import re
@@ -182,9 +182,10 @@ class Table:
         }
 
     def names(self) -> dict[Pair, tuple[str, str]]:
-        """Return the names of each pair's teacher and dataset, which tell them apart.
+        """Return unique names of each pair's teacher and dataset.
 
-        A fingerprint follows a name that columns share which differ in what it names.
+        If columns share a name but differ in the teacher or dataset, a fingerprint
+        follows the name.
         """
         found = {}
         for pair in self.pairs:
@@ -234,10 +235,10 @@ class Table:
         return found
 
     def incomparable(self) -> list[str]:
-        """Return the rows that the ARI leaves out on some pair, for their settings.
+        """Return the rows whose ARI leaves out a pair because settings differ.
 
-        Their pair has the baseline and the student alone, but trained with other
-        settings, or the baseline with several settings of its own.
+        The pair has a baseline and a student alone, but they were trained with other
+        settings, or there are several baselines.
         """
         return [
             row

@@ -1,4 +1,4 @@
-r"""Text from run folders, written so that no format takes it for its own syntax.
+r"""Escape text from run folders, so that no format reads it as syntax.
 
 A run folder may come from somebody else: its method, class names and dataset can be
 ``\input{x}``, ``<script>`` or ``=cmd|...``. Each format has one function here.
@@ -52,7 +52,7 @@ def for_latex(text: str) -> str:
 
 
 def for_csv(text: str) -> str:
-    """Mark text that a spreadsheet would evaluate, with an apostrophe."""
+    """Put an apostrophe before text that a spreadsheet would evaluate."""
     text = printable(text)
     return f"'{text}" if text.strip().startswith(_FORMULA) else text
 

@@ -1,4 +1,4 @@
-"""The folder of a comparison: write and delete only what a comparison wrote there."""
+"""Write the folder of a comparison; overwrite and delete only its own files."""
 
 import hashlib
 import json
@@ -87,7 +87,7 @@ def _write_marker(out: Path, files: Checksums) -> None:
 
 
 def _is_own(path: Path, files: Checksums) -> bool:
-    """Return whether a file is no link, and as a comparison wrote it."""
+    """Return whether a file is a regular file with the contents of a comparison."""
     if path.is_symlink() or not path.is_file():
         return False
     return _checksum(path.read_bytes()) in files.get(path.name, ())
