@@ -21,6 +21,8 @@ _CHANNELS = (3, 1)  # of images, for networks whose stem does not determine them
 _HOLDERS = {
     *("model", "net", "network", "backbone", "encoder", "module", "student", "teacher"),
     *("ema", "ema_model", "model_ema", "online_model", "criterion", "loss", "loss_fn"),
+    *("encoder_q", "encoder_k", "base_encoder", "momentum_encoder", "online_encoder"),
+    *("online_network", "online_net", "target_encoder", "target_network", "head"),
 }
 
 
@@ -136,8 +138,9 @@ def _hint(state: Mapping[str, np.ndarray]) -> str:
     if not firsts & _HOLDERS or len(firsts) == 1:
         return ""
     return (
-        f". Names begin with {describe_prefixes(state)}; choose one network with "
-        "key= (--key on the command line)"
+        f". Names begin with {describe_prefixes(state)}; choose one network with key= (--key "
+        "on the command line), or remove or replace prefixes with rename (--rename "
+        "OLD NEW)"
     )
 
 

@@ -21,6 +21,8 @@ _INSERTED = frozenset(
 )
 # DataParallel and AveragedModel hold the network in this attribute; the latter counts.
 _PARALLEL, _COUNT = "module", "n_averaged"
+# Buffers in which profilers count operations.
+_PROFILED = {"total_ops", "total_params"}
 # Entries whose tensors are not weights.
 _NOT_WEIGHTS = re.compile(
     "optim|sched|scaler|callback|loop|rng|hyper|metric|momentum|grad"
@@ -71,11 +73,13 @@ def select_state_dict(
     if inside:
         name = max(inside, key=len)
         return found[name], key.removeprefix(name).removeprefix(".") or None
-    if "" in found:
-        return found[""], key
     below = [name for name in found if name.startswith(f"{key}.")]
     if len(below) == 1:
         return found[below[0]], None
+    if "" in found:
+        return found[""], key
+    if len(found) == 1 and _below(only := next(iter(found.values())), key):
+        return only, key
     raise InvalidInputError(
         f"key {key!r} is not a state dict of the file. It contains "
         f"{_choices(found) or 'none'}.",
@@ -121,17 +125,24 @@ def _likely(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
 def below_prefix(state: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     """Return the tensors below a prefix of names, without the prefix.
 
+    What wrappers add to the names may be left out.
+
     Raises:
         InvalidInputError: If there are none.
     """
-    found = _inside(state, prefix.removesuffix("."))
+    found = _below(state, prefix)
     if not found:
         raise InvalidInputError(
             f"key {prefix!r} is not the beginning of any name; names begin with "
-            f"{describe_prefixes(state)}.",
+            f"{describe_prefixes(unwrapped(state))}.",
             argument="key",
         )
     return found
+
+
+def _below(state: Mapping[str, Value], prefix: str) -> dict[str, Value]:
+    first = prefix.removesuffix(".")
+    return _inside(state, first) or _inside(unwrapped(state), first)
 
 
 def describe_prefixes(names: Collection[str]) -> str:
@@ -154,12 +165,15 @@ def _choices(found: Mapping[str, Mapping[str, Any]]) -> str:
 def unwrapped(state: Mapping[str, Value]) -> dict[str, Value]:
     """Return the state dict with the names that the network has without wrappers.
 
+    The counts of operations that profilers store beside the weights are left out.
+
     Raises:
         InvalidInputError: If two names become the same.
     """
     names = {
         name: ".".join(part for part in name.split(".") if part not in _INSERTED)
         for name in state
+        if name.rpartition(".")[2] not in _PROFILED
     }
     result = _renamed(state, names)
     while _shared(result) == _PARALLEL:

@@ -26,9 +26,10 @@ def mode_arguments(network: Callable[..., Any], *, train: bool) -> dict[str, boo
     """Return the keyword arguments that put a network's call into a mode.
 
     They are found by their names in the signature, such as ``train``, ``training``,
-    ``is_training``, ``deterministic``, ``inference`` and ``use_running_average``. In
-    training, an argument whose default is None is left out: the layers' own attributes
-    then decide.
+    ``is_training``, ``deterministic``, ``inference`` and ``use_running_average``. An
+    argument is left out if its default is the mode's value: a call that is compiled by
+    ``jax.jit`` can only use that value as a Python bool. In training, an argument whose
+    default is None is left out, too: the layers' own attributes then decide.
 
     Args:
         network: A module, or a function of images.
@@ -37,6 +38,8 @@ def mode_arguments(network: Callable[..., Any], *, train: bool) -> dict[str, boo
     Raises:
         InvalidInputError: If the call requires another argument besides the images.
     """
+    if isinstance(network, nnx.bridge.ToNNX):  # whose call passes its arguments on
+        network = network.to_nnx__module
     try:
         parameters = list(inspect.signature(network).parameters.values())
     except ValueError:  # Functions without a signature, such as those written in C.
@@ -47,13 +50,15 @@ def mode_arguments(network: Callable[..., Any], *, train: bool) -> dict[str, boo
             continue
         default = parameter.default
         if _is_flag(parameter):
-            if not train or default is not None:
-                found[parameter.name] = INFERENCE[parameter.name] != train
+            wanted = INFERENCE[parameter.name] != train
+            if default is not wanted and not (train and default is None):
+                found[parameter.name] = wanted
         elif default is parameter.empty:
             raise InvalidInputError(
                 f"network is called with images only, but {name_of(network)} also "
-                f"requires {parameter.name!r}. Pass a function of the images that "
-                "gives this argument, in inference mode.",
+                f"requires {parameter.name!r}. Give the argument a default, or, for a "
+                "network that is not trained, pass a function of the images that "
+                "gives it, in inference mode.",
                 argument="network",
             )
     return found

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen, nnx
+from flax.errors import ModifyScopeVariableError
 
 from jaxkd._errors import InvalidInputError, InvalidTypeError
 from jaxkd._messages import say
@@ -41,7 +42,11 @@ from jaxkd.training._step import (
 )
 from jaxkd.training._step.moving_average import begin_average, with_moving_average
 from jaxkd.training._step.step import Learn
-from jaxkd.training._step.verify import verify_inference_mode
+from jaxkd.training._step.verify import (
+    UNTRACEABLE,
+    untraceable,
+    verify_inference_mode,
+)
 
 Build = Callable[[nnx.Rngs], nnx.Module]
 
@@ -137,9 +142,20 @@ class Experiment:
         )
 
         def student_output(module, images):
+            name = f"the student ({type(module).__name__})"
             arguments = mode_arguments(module, train=True)
-            output = module(normalize(images, self.normalization), **arguments)
-            return check_output(output, f"the student ({type(module).__name__})")
+            inputs = normalize(images, self.normalization)
+            try:
+                output = module(inputs, **arguments)
+            except UNTRACEABLE as error:
+                raise untraceable(name, error, "student") from error
+            except ModifyScopeVariableError as error:
+                raise InvalidInputError(
+                    f"{name} cannot change its statistics in training. Wrap the Linen "
+                    "module with models.from_linen, which lets it.",
+                    argument="student",
+                ) from error
+            return check_output(output, name, rows=len(images))
 
         module = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
         teacher_output = None

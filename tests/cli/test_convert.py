@@ -221,6 +221,7 @@ def refusal_of_evaluate(run, capsys):
         (["--model", "mlp"], "none of mlp has"),
         (["--width", "0"], "--width must be at least 1, got 0"),
         (["--image-size", "0"], "--image-size must be at least 1"),
+        (["--image-size", "65537"], "--image-size must be at most 65536"),
         (["--model", "resnet8", "--image-size", "4"], "at least 8x8 pixels"),
     ],
 )

@@ -84,6 +84,7 @@ def test_a_state_dict_is_found_in_any_entry(tmp_path, entry):
         LIGHTNING | {"state_dict": STATE},
         AVERAGED,
         {"swa": AVERAGED},
+        STATE | {"total_ops": torch.zeros(1), "conv.total_params": torch.zeros(1)},
         prefixed(AVERAGED, "module."),
         {"model": prefixed(STATE, "module._orig_mod.module.")},
         inserted(STATE, "_checkpoint_wrapped_module"),
@@ -106,6 +107,13 @@ TWO_PARTS = LIGHTNING | {
 }
 
 
+MOMENTUM = {
+    "state_dict": prefixed(STATE, "module.encoder_q.")
+    | prefixed(OTHER, "module.encoder_k.")
+    | {"module.queue": torch.ones(2, 4)}
+}
+
+
 @pytest.mark.parametrize(
     "content, key, expected",
     [
@@ -114,6 +122,11 @@ TWO_PARTS = LIGHTNING | {
         (BOTH, "ema", OTHER),
         (BOTH, "ema.shadow.module", OTHER),
         (TWO_PARTS, "state_dict.student", STATE),
+        (TWO_PARTS, "student", STATE),
+        (TWO_PARTS, "teacher.net.", OTHER),
+        (MOMENTUM, "encoder_q", STATE),
+        (MOMENTUM, "module.encoder_k", OTHER),
+        (MOMENTUM, "state_dict.encoder_k", OTHER),
         (TWO_PARTS, "state_dict.teacher.net", OTHER),
         (prefixed(STATE, "a.") | prefixed(OTHER, "b."), "b", OTHER),
         ({"model": STATE, "scheduler": OTHER}, "model", STATE),

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from jaxkd import interchange, models, runs
-from jaxkd._checks import check_at_least
+from jaxkd._checks import check_width
 from jaxkd._errors import InvalidInputError, unknown_name
 from jaxkd._messages import say
 from jaxkd.cli._console import Console
@@ -39,6 +39,7 @@ def run(options: Convert, arguments: list[str]) -> None:
         if str(options.checkpoint) not in message:
             message = f"{options.checkpoint}: {message}"
         raise InvalidInputError(message, argument=error.argument) from None
+    _say_if_assumed(options, network)
     normalization = _normalization(options, network)
     names = _class_names(options, network.num_classes, header)
 
@@ -69,7 +70,7 @@ def _check_options(options: Convert) -> None:
     for name in ("image_size", "width"):
         value = getattr(options, name)
         if value is not None:
-            check_at_least(1, **{name: value})
+            check_width(**{name: value})
     if options.model is not None and options.model not in models.names():
         raise unknown_name("model", options.model, models.names())
     if (options.mean is None) != (options.std is None):
@@ -178,12 +179,16 @@ def _require_images(options: Convert, found: interchange.Recognized) -> None:
             "trained with, --mean and --std for images in 0 to 1",
             argument=missing[0],
         )
-    if options.mean is None and found.num_classes != _CIFAR_CLASSES:
+
+
+def _say_if_assumed(options: Convert, network: runs.NetworkConfig) -> None:
+    """Warn if the statistics of CIFAR-100 are used for a network of other classes."""
+    if options.mean is None and network.num_classes != _CIFAR_CLASSES:
         say(
             "warning: --mean and --std are not given: those of CIFAR-100 are used, for "
             f"images of {_CIFAR_SIZE}x{_CIFAR_SIZE}. The network has "
-            f"{found.num_classes} classes; if it was trained on other images, convert "
-            "it again with their values"
+            f"{network.num_classes} classes; if it was trained on other images, "
+            "convert it again with their values"
         )
 
 

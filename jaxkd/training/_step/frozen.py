@@ -102,7 +102,8 @@ def freeze(
         # Draws of random numbers are counted in this copy alone.
         module = nnx.merge(graphdef, variables["state"], copy=True)
         inputs = network_inputs(images, variables["normalization"])
-        return check_output(module(inputs, **arguments), type(network).__name__)
+        output = module(inputs, **arguments)
+        return check_output(output, type(network).__name__, rows=len(images))
 
     variables = {"state": state, "normalization": normalization}
     unverified = None if _is_own(network) else type(network).__name__
@@ -134,6 +135,12 @@ def _freeze_function(
             "Save its state_dict(), and use `jaxkd convert`.",
             argument="network",
         )
+    if inspect.isclass(network):
+        raise InvalidTypeError(
+            f"network must be built, got the class {network.__name__}. Call it, such "
+            f"as {network.__name__}(..., rngs=rngs).",
+            argument="network",
+        )
     if not callable(network):
         raise InvalidTypeError(
             "network must be a Flax NNX module or a function of images, got "
@@ -147,7 +154,7 @@ def _freeze_function(
         output = network(inputs, **arguments)
         if isinstance(output, tuple) and len(output) in _LENGTHS:
             output = ModelOutput(*output)
-        return check_output(output, "the network function")
+        return check_output(output, "the network function", rows=len(images))
 
     variables = {"normalization": normalization}
     return FrozenNetwork(apply, variables, unverified=name_of(network))
@@ -185,16 +192,17 @@ def freeze_teacher(
     return freeze(network, normalization)
 
 
-def check_output(output: Any, network: str) -> ModelOutput:
+def check_output(output: Any, network: str, *, rows: int) -> ModelOutput:
     """Return the output of a network if it is a valid :class:`ModelOutput`.
 
     Args:
         output: The value that the network returned.
         network: The network's name, for the error message.
+        rows: The number of images.
 
     Raises:
         ValueError: If the output is of another type, or its logits or embedding are
-            not matrices.
+            not matrices with one row per image.
     """
     if not isinstance(output, ModelOutput):
         if isinstance(output, tuple | list):
@@ -210,11 +218,19 @@ def check_output(output: Any, network: str) -> ModelOutput:
             argument="network",
         )
     for field, axes in (("logits", "classes"), ("embedding", "features")):
-        shape = jnp.shape(getattr(output, field))
-        if len(shape) != 2:
+        value = getattr(output, field)
+        shape = getattr(value, "shape", None)
+        if shape is None or len(shape) != 2:
+            found = type(value).__name__ if shape is None else list(shape)
             raise InvalidInputError(
                 f"{network} must return {field} of shape [batch, {axes}], got "
-                f"{list(shape)}. Pool or flatten them.",
+                f"{found}. Pool or flatten them.",
+                argument="network",
+            )
+        if shape[0] != rows:
+            raise InvalidInputError(
+                f"{network} must return one row of {field} for each image, got "
+                f"{list(shape)} for {rows} images. Keep the batch as the first axis.",
                 argument="network",
             )
     return output

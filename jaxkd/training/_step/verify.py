@@ -1,6 +1,7 @@
 """Verify that a network is in inference mode, by what it computes."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.errors import InvalidRngError, ModifyScopeVariableError, TraceContextError
 
@@ -8,13 +9,20 @@ from jaxkd._errors import InvalidInputError
 from jaxkd.models import ModelOutput
 from jaxkd.training._step.frozen import FrozenNetwork
 
-# Batch statistics and dropout move outputs by about their range, rounding by less than
-# a millionth of it: the same program computes the answers that are compared.
-_TOLERANCE = 1e-2
+# Batch statistics and dropout move an output by about its range over the images.
+# Rounding moves it by less than some ulps of the largest output: the same program
+# computes the answers that are compared.
+_TOLERANCE, _ULPS = 1e-2, 8
 
 # Two batches by the numbers of their images. Image 0 is in different company, in two
 # places of each batch.
 _BATCHES = np.array([[0, 1, 0, 2], [0, 3, 4, 0]])
+
+# Errors of a call that needs the values of traced arrays.
+UNTRACEABLE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+)
 
 _REMEDY = (
     "Its layers must switch by their attributes (use_running_average, deterministic, "
@@ -54,6 +62,8 @@ def verify_inference_mode(
         first, second = (
             jax.device_get(run(network.variables, images[rows])) for rows in _BATCHES
         )
+    except UNTRACEABLE as error:
+        raise untraceable(f"{role} {network.unverified}", error, role) from error
     except (TraceContextError, ModifyScopeVariableError, InvalidRngError) as error:
         random = isinstance(error, InvalidRngError)
         does = "draws random numbers" if random else "changes its variables"
@@ -63,17 +73,60 @@ def verify_inference_mode(
             argument=role,
         ) from error
     for field, a, b in zip(ModelOutput._fields, first, second, strict=False):
-        outputs = np.asarray([a, b], np.float64)
-        extent = np.ptp(outputs)
-        same = outputs[_BATCHES == 0]
-        distance = np.abs(same - same[0]).max()
-        if distance > _TOLERANCE * extent:
+        rounding = _ULPS * float(jnp.finfo(a.dtype).eps) if _is_float(a) else 0.0
+        distance, extent = _largest_change(np.asarray([a, b], np.float64), rounding)
+        if distance:
             raise InvalidInputError(
                 f"{what} its {field} for an image change with the other images of the "
                 f"batch, or on random numbers (the same image gave values "
                 f"{distance:.2g} apart, in a range of {extent:.2g}). {_REMEDY}",
                 argument=role,
             )
+
+
+def _largest_change(outputs: np.ndarray, rounding: float) -> tuple[float, float]:
+    """Return how far apart the answers for the same image are, and the range.
+
+    Each output is compared with its own range: a large constant in one must not hide
+    the changes of another. Outputs that are infinite or NaN must be so everywhere.
+
+    Args:
+        outputs: Outputs of all images of both batches, ``[2, batch, outputs]``.
+        rounding: Share of the largest output that rounding may change.
+
+    Returns:
+        The largest distance in an output and the range of this output, or zeros if all
+        distances are small.
+    """
+    finite = np.isfinite(outputs)
+    same, same_finite = outputs[_BATCHES == 0], finite[_BATCHES == 0]
+    kinds = np.where(same_finite, 0.0, np.nan_to_num(same, nan=1.0, posinf=2.0))
+    if (kinds != kinds[:1]).any():
+        return np.inf, np.inf
+    values = np.where(finite, outputs, 0.0)
+    distances = np.ptp(values[_BATCHES == 0], axis=0)
+    extents = np.ptp(values.reshape(-1, values.shape[-1]), axis=0)
+    allowed = np.maximum(_TOLERANCE * extents, rounding * np.abs(values).max(initial=0))
+    worst = np.argmax(distances - allowed)
+    if distances[worst] <= allowed[worst]:
+        return 0.0, 0.0
+    return distances[worst], extents[worst]
+
+
+def _is_float(x: np.ndarray) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def untraceable(what: str, error: Exception, role: str) -> InvalidInputError:
+    """Return the error for a network whose call needs concrete values."""
+    place = next((x for x in str(error).splitlines() if "tracing" in x), "")
+    return InvalidInputError(
+        f"{what} cannot be compiled: its call converts traced values to NumPy or "
+        f"Python. {place.strip()} Write it with jax.numpy; if the call is compiled "
+        "with jax.jit already, declare a flag such as train as static "
+        "(static_argnames='train').",
+        argument=role,
+    )
 
 
 def _random_images(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
