@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxkd._files import write_whole
+from jaxkd._files import naming, write_whole
 
 
 @pytest.mark.parametrize("name", ["x.md", "a b", "[x]*?", "é\n%#", "-x", ".tmp", "~x"])
@@ -27,11 +27,46 @@ def test_the_temporary_file_cannot_be_guessed_and_is_never_one_that_exists(
 ):
     monkeypatch.setattr("jaxkd._files.token_hex", lambda _: "guessed")
     (tmp_path / "target").write_bytes(b"mine")
-    (tmp_path / ".guessed.tmp").symlink_to("target")
+    guessed = tmp_path / ".jaxkd-tmp-x-guessed"
+    guessed.symlink_to("target")
     with pytest.raises(FileExistsError):
         write_whole(tmp_path / "x", b"new")
     assert (tmp_path / "target").read_bytes() == b"mine"
-    assert (tmp_path / ".guessed.tmp").is_symlink()
+    assert guessed.is_symlink()
+
+
+@pytest.mark.parametrize("name", ["x.md", "[x]*?", "é\n%#"])
+def test_what_a_killed_process_left_of_the_same_file_is_removed(
+    name, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as killed:
+        killed.setattr("os.fsync", _end_process)
+        killed.setattr("pathlib.Path.unlink", lambda *_: None)
+        with pytest.raises(SystemExit):
+            write_whole(tmp_path / name, b"half")
+    assert len(list(tmp_path.iterdir())) == 1
+    write_whole(tmp_path / name, b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_temporary_files_of_others_stay(tmp_path):
+    others = {".jaxkd-tmp-y-0123456789abcdef", ".jaxkd-tmp-x-mine", ".jaxkd-tmp-x"}
+    for name in others:
+        (tmp_path / name).write_bytes(b"mine")
+    write_whole(tmp_path / "x", b"new")
+    assert {path.name for path in tmp_path.iterdir()} == others | {"x"}
+
+
+def test_a_link_in_the_place_of_a_temporary_file_is_removed_and_not_followed(tmp_path):
+    (tmp_path / "target").write_bytes(b"mine")
+    (tmp_path / ".jaxkd-tmp-x-0123456789abcdef").symlink_to("target")
+    write_whole(tmp_path / "x", b"new")
+    assert {path.name for path in tmp_path.iterdir()} == {"target", "x"}
+    assert (tmp_path / "target").read_bytes() == b"mine"
+
+
+def _end_process(_):
+    raise SystemExit
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left"), KeyboardInterrupt()])
@@ -46,9 +81,14 @@ def test_a_failure_leaves_the_old_file_and_no_other(error, tmp_path, monkeypatch
         write_whole(tmp_path / "x", b"new")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
     if isinstance(error, OSError):
-        assert caught.value.filename == str(tmp_path / "x")
+        assert f"cannot write {tmp_path / 'x'} (No space left)" in str(caught.value)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="none/x"):
         write_whole(tmp_path / "none" / "x", b"")
+
+
+def test_an_error_that_explains_itself_is_left_as_it_is(tmp_path):
+    with pytest.raises(OSError, match=r"^too bad$"), naming(tmp_path):
+        raise OSError("too bad")

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 
 from jaxkd import data, models, reports, runs, training
 from jaxkd._errors import InvalidInputError
+from jaxkd._files import naming
 from jaxkd._messages import say
 from jaxkd._text import shell_line
 from jaxkd.cli import _devices, _optimizer, _pipes, _profile, _signals
@@ -195,7 +196,7 @@ def _open_folder(run: _Run, config: dict[str, Any]) -> Iterator[None]:
             stack.enter_context(_signals.before_ending(discard))
             runs.write_json(runs.RunFolder(options.out).config, config)
             if options.report:
-                with runs.naming(runs.RunFolder(options.out).images):
+                with naming(runs.RunFolder(options.out).images):
                     reports.write_training_images(
                         options.out, run.dataset, options.data_seed
                     )
@@ -287,8 +288,7 @@ def _choose_fit(run: _Run, writers: list[Any]) -> Callable[..., Any]:
 def _write_results(run: _Run, history: list[Record]) -> None:
     """Write and print the results of a finished run."""
     options, console = run.job.options, run.console
-    with runs.replacing(runs.RunFolder(options.out).curves) as path:
-        reports.draw_history(path, history)
+    reports.draw_history(runs.RunFolder(options.out).curves, history)
     _write_summary(run, history)
     if not options.report:
         return
@@ -329,6 +329,6 @@ def _write_page(run: _Run, *, step: int) -> None:
     matrix = reports.confusion_matrix(
         dataset.test.labels, answers.student.classes, dataset.num_classes
     )
-    with runs.naming(runs.RunFolder(out).images):
+    with naming(runs.RunFolder(out).images):
         reports.write_confusion_matrix(out, matrix, dataset.class_names, step)
     run.console.tell(f"report: {path}")

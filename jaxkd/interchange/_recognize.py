@@ -138,9 +138,9 @@ def _hint(state: Mapping[str, np.ndarray]) -> str:
     if not firsts & _HOLDERS or len(firsts) == 1:
         return ""
     return (
-        f". Names begin with {describe_prefixes(state)}; choose one network with key= (--key "
-        "on the command line), or remove or replace prefixes with rename (--rename "
-        "OLD NEW)"
+        f". Names begin with {describe_prefixes(state)}; choose one network with "
+        "key= (--key on the command line), or remove or replace prefixes with rename "
+        "(--rename OLD NEW)"
     )
 
 

@@ -9,11 +9,8 @@ from jaxkd.runs._config import as_options as as_options
 from jaxkd.runs._config import effective_options as effective_options
 from jaxkd.runs._config import make_config as make_config
 from jaxkd.runs._config import read_config as read_config
-from jaxkd.runs._files import naming as naming
 from jaxkd.runs._files import read_json as read_json
-from jaxkd.runs._files import replacing as replacing
 from jaxkd.runs._files import write_json as write_json
-from jaxkd.runs._files import write_text as write_text
 from jaxkd.runs._folder import RunFolder as RunFolder
 from jaxkd.runs._load import LoadedNetwork as LoadedNetwork
 from jaxkd.runs._load import describe_teacher as describe_teacher

@@ -1,16 +1,14 @@
-"""Read and write single files safely: whole, and never through a link or a pipe."""
+"""Read and write the text files of a run folder."""
 
 import collections
-import contextlib
 import json
-import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from jaxkd import _json
 from jaxkd._errors import InvalidInputError
+from jaxkd._files import write_whole
 
 _LARGEST = 1 << 28  # bytes; a run of ten thousand epochs and ten trials writes less
 _DEEPEST = 50
@@ -78,55 +76,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return parse_json(read_text(path), path)
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Write a file atomically: after a crash, it is complete or as it was.
-
-    If the path is a link, the link is replaced, not what it points to.
-
-    Args:
-        path: The file.
-
-    Yields:
-        Another path in the same folder, where nothing is. What is written there
-        replaces the file at the end, or is removed after an error.
-    """
-    temporary = path.with_name(f".jaxkd-tmp-{path.name}")
-    with naming(path):
-        try:
-            temporary.unlink(missing_ok=True)  # left by a kill
-            yield temporary
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, with :func:`replacing`."""
-    with replacing(path) as temporary, temporary.open("x", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file atomically: after a crash, it is complete or not there."""
-    write_text(path, _json.dumps(content, indent=2) + "\n")
-
-
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Name the file in an error of the operating system that names none."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise type(error)(
-            error.errno, f"cannot write {path} ({error.strerror})"
-        ) from error
+    write_whole(path, (_json.dumps(content, indent=2) + "\n").encode())
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

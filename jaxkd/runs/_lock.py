@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxkd._errors import InvalidInputError
+from jaxkd._files import naming
 from jaxkd._text import shortened
-from jaxkd.runs._files import naming
 from jaxkd.runs._folder import RunFolder
 
 try:

@@ -9,8 +9,9 @@ from typing import Any
 
 from jaxkd import _json
 from jaxkd._errors import InvalidInputError
+from jaxkd._files import naming, write_whole
 from jaxkd.runs import _schema
-from jaxkd.runs._files import naming, parse_json, read_text, write_text
+from jaxkd.runs._files import parse_json, read_text
 from jaxkd.runs._folder import RunFolder
 
 Record = dict[str, Any]
@@ -54,7 +55,7 @@ class MetricsWriter:
         path = self._folder.metrics
         records = read_records(path) if history is None else history
         kept = [record for record in records if record["step"] <= step]
-        write_text(path, "".join(_line(record) for record in kept))
+        write_whole(path, "".join(_line(record) for record in kept).encode())
         self._folder.summary.unlink(missing_ok=True)
         self.close()
         # Event files are named after the second in which they are created.

@@ -91,6 +91,7 @@ _SHAPE = _list_of(
     "three integers from 1 to 65536: height, width, channels",
     (3,),
 )
+_RANGE = _list_of(FINITE, "two finite numbers: the values of black and white", (2,))
 _RANDAUGMENT = Kind(
     lambda x: (
         isinstance(x, list)
@@ -113,6 +114,7 @@ CONFIG = (
     Entry("options.teacher", TEXT),
     Entry("options.teacher_trial", NOT_NEGATIVE),
     Entry("options.optimizer", OBJECT),
+    Entry("options.weights", OBJECT),
     Entry("options.hkd", OBJECT),
     Entry("options.hkd.neighbors", POSITIVE),
     Entry("options.data", OBJECT),
@@ -141,6 +143,10 @@ CONFIG = (
     Entry("dataset.source", _optional(TEXT), required=True),
     Entry("dataset.fingerprint", _optional(TEXT)),
     Entry("dataset.image_size", _optional(POSITIVE)),
+    Entry("dataset.train_split", _optional(TEXT)),
+    Entry("dataset.test_split", _optional(TEXT)),
+    Entry("dataset.background", _optional(TEXT)),
+    Entry("dataset.value_range", _optional(_RANGE)),
     Entry("class_names", _optional(_list_of(TEXT, "a list of strings"))),
     Entry("teacher", OBJECT),
     Entry("teacher.network", OBJECT, required=True),
