@@ -31,7 +31,7 @@ _LATEX = str.maketrans(
     }
 )
 # A spreadsheet evaluates a cell that begins with one of these or their full-width
-# forms, also after spaces.
+# forms, even after spaces.
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _LONGEST_LABEL = 60  # characters; longer ones leave no room for the chart
 
@@ -42,12 +42,12 @@ def for_html(text: str) -> str:
 
 
 def for_markdown(text: str) -> str:
-    """Escape text for Markdown, also in a cell of a table."""
+    """Escape text for Markdown, including cells of tables."""
     return printable(text).translate(_MARKDOWN).replace("://", "&#58;//")
 
 
 def for_latex(text: str) -> str:
-    """Escape text for LaTeX, also at the start of a row."""
+    """Escape text for LaTeX, including the start of a row of a table."""
     return printable(text).translate(_LATEX)
 
 

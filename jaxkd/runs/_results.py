@@ -46,8 +46,8 @@ def read_metrics(path: str | os.PathLike) -> list[Record]:
         The records in the order of training; an empty list if there is no file.
 
     Raises:
-        InvalidInputError: If the file is damaged. If the path is a run folder, also if
-            its summary is of another run.
+        InvalidInputError: If the file is damaged, or if the path is a run folder whose
+            summary is of another run.
     """
     folder = RunFolder.at(path)
     if not folder.path.is_dir():

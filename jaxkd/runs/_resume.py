@@ -121,7 +121,7 @@ def _history(
 ) -> list[dict[str, Any]]:
     """Return the records up to a checkpoint: its own, unless the run folder has more.
 
-    Differences are printed once.
+    If they differ, a warning is printed.
     """
     saved = record.get("history", [])
     check_records(f"the history in the checkpoint of step {step} in {out}", saved)
