@@ -236,6 +236,16 @@ def check_output(output: Any, network: str, *, rows: int) -> ModelOutput:
     return output
 
 
+def check_classes(logits: int, classes: int, network: str) -> None:
+    """Raise unless a network has a logit for each class of the labels."""
+    if logits < classes:
+        raise InvalidInputError(
+            f"{network} has {logits} logits, but the labels have {classes} classes. "
+            "Use a network with a logit for each class, or a dataset of its classes.",
+            argument="network",
+        )
+
+
 def _classifier(network: nnx.Module) -> Classifier | None:
     """Return the network's linear classifier, or None if it has none."""
     if isinstance(network, ReusedClassifier):
