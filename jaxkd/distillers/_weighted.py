@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from jaxkd._errors import InvalidInputError, InvalidTypeError
@@ -122,7 +123,8 @@ def _check_part(name: str, part: Any) -> None:
             f"the second entry of {name} must be a distiller, got {distiller!r}{hint}",
             argument=name,
         )
-    if isinstance(weight, bool) or not isinstance(weight, numbers.Real | Array):
+    kinds = numbers.Real | np.ndarray | Array
+    if isinstance(weight, bool) or not isinstance(weight, kinds) or np.shape(weight):
         raise InvalidTypeError(
             f"the weight of {name} must be a number, got {weight!r}", argument=name
         )

@@ -10,9 +10,10 @@ import numpy as np
 import optax
 
 from jaxkd import _checks
+from jaxkd._errors import InvalidTypeError
 from jaxkd.data import Split, Streamed, padded_batches
 from jaxkd.training._devices.placement import ONE_DEVICE, Placement
-from jaxkd.training._step.frozen import Apply, FrozenNetwork
+from jaxkd.training._step.frozen import Apply, FrozenNetwork, check_classes
 from jaxkd.training._step.verify import verify_inference_mode
 
 Totals = tuple[np.ndarray, np.ndarray]
@@ -39,8 +40,21 @@ def evaluate(
     """Compute accuracy and cross-entropy of a frozen network on a whole split.
 
     Raises:
-        InvalidInputError: If the network is one of yours and not in inference mode.
+        InvalidInputError: If the network is one of yours and not in inference mode, or
+            if it has fewer classes than the labels.
+        InvalidTypeError: If the network is not frozen, or the split is none.
     """
+    if not isinstance(network, FrozenNetwork):
+        raise InvalidTypeError(
+            f"network must be frozen, got {type(network).__name__}. Pass training."
+            "freeze_teacher(network, normalization).",
+            argument="network",
+        )
+    if not isinstance(split, Split):
+        raise InvalidTypeError(
+            f"split must be a Split, such as dataset.test, got {type(split).__name__}",
+            argument="split",
+        )
     images = split.images
     verify_inference_mode(network, tuple(images.shape[1:]), images.dtype)
     return make_evaluator(network.apply, split, batch_size=batch_size)(
@@ -122,12 +136,14 @@ def _add_batch_of(
 ) -> Callable[..., Any]:
     """Build the function that adds one batch to the totals of one network."""
     streamed = isinstance(split.images, Streamed)
+    classes = int(np.max(split.labels, initial=0)) + 1
 
     def add_batch(totals, variables, images, labels, rows, mask):
         if not streamed:
             images = images[rows]
         images = placement.over_data(images)
         logits = apply(variables, images).logits.astype(jnp.float32)
+        check_classes(logits.shape[-1], classes, "the network")
         truth = _checks.as_class_numbers(labels)[rows]
         nats = optax.losses.softmax_cross_entropy_with_integer_labels(logits, truth)
         correct = logits.argmax(-1).astype(truth.dtype) == truth

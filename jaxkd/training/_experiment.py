@@ -40,6 +40,7 @@ from jaxkd.training._step import (
     make_prepare,
     skip_nonfinite,
 )
+from jaxkd.training._step.frozen import check_classes
 from jaxkd.training._step.moving_average import begin_average, with_moving_average
 from jaxkd.training._step.step import Learn
 from jaxkd.training._step.verify import (
@@ -85,8 +86,16 @@ class Experiment:
         max_skipped: int,
         ema_decay: float | None,
     ):
-        self.dataset = dataset
         build = _checked_builder(build)
+        _check_kind("dataset", dataset, ImageDataset, "data.load(name)")
+        _check_kind("distiller", distiller, Distiller, "distillers.recipe('kd')")
+        for name, given in {
+            "optimizer": optimizer,
+            "pretraining_optimizer": pretraining_optimizer or optimizer,
+        }.items():
+            kind = optax.GradientTransformation
+            _check_kind(name, given, kind, "optax.adam(1e-3)")
+        self.dataset = dataset
         if normalization is None:
             normalization = channel_statistics(dataset.train.images)
         if teacher is not None:
@@ -158,14 +167,18 @@ class Experiment:
             return check_output(output, name, rows=len(images))
 
         module = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+        student = nnx.eval_shape(student_output, module, images)
+        labels = np.asarray(self.dataset.train.labels)
+        classes = int(labels.max(initial=0)) + 1
+        check_classes(student.logits.shape[-1], classes, "the student")
         teacher_output = None
         if teacher is not None:
             teacher_output = jax.eval_shape(teacher.apply, teacher.variables, images)
         return Spec(
-            student=nnx.eval_shape(student_output, module, images),
+            student=student,
             teacher=teacher_output,
             num_classes=self.dataset.num_classes,
-            labels=np.asarray(self.dataset.train.labels),
+            labels=labels,
             classifier=None if teacher is None else teacher.classifier,
         )
 
@@ -234,6 +247,16 @@ class Experiment:
         never, skipped = jnp.full((), -1, jnp.int32), jnp.zeros((), jnp.int32)
         return LoopState(
             train, Monitor(zeros, never, zeros, skipped if self.max_skipped else ())
+        )
+
+
+def _check_kind(name: str, value: Any, kind: type, example: str) -> None:
+    """Raise unless an argument is of its kind."""
+    if not isinstance(value, kind):
+        found = getattr(value, "__name__", type(value).__name__)
+        raise InvalidTypeError(
+            f"{name} must be of class {kind.__name__}, such as {example}, got {found}",
+            argument=name,
         )
 
 

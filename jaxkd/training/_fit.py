@@ -7,6 +7,7 @@ import jax
 from rich.console import Console
 
 from jaxkd import _checks
+from jaxkd._errors import InvalidTypeError
 from jaxkd.training._devices.batches import Order
 from jaxkd.training._hooks import CallOnEpoch, Evaluate, Hook, Run, StopWhenAsked
 from jaxkd.training._program import Program
@@ -82,6 +83,12 @@ def fit(
             whole stage.
     """
     _checks.check_at_least(1, epochs=epochs, evaluate_every=evaluate_every)
+    if not isinstance(program, Program):
+        raise InvalidTypeError(
+            "program must be the result of training.compile_program, got "
+            f"{type(program).__name__}",
+            argument="program",
+        )
     check_not_donated(loop)
     run = Run(program, loop, epochs, history)
     saver = Saver(checkpoints, run.step)

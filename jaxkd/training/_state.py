@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from jaxkd._errors import InvalidInputError
+from jaxkd._errors import InvalidInputError, InvalidTypeError
 
 PyTree = Any
 Metrics = dict[str, Array]
@@ -82,7 +82,14 @@ def check_not_donated(loop: LoopState) -> None:
 
     Raises:
         InvalidInputError: If an array is deleted.
+        InvalidTypeError: If it is not a state.
     """
+    if not isinstance(loop, LoopState):
+        raise InvalidTypeError(
+            "loop must be a state of a run, such as program.start(seed), got "
+            f"{type(loop).__name__}",
+            argument="loop",
+        )
     if any(getattr(x, "is_deleted", bool)() for x in jax.tree.leaves(loop)):
         raise InvalidInputError(
             "loop has been used up: fit donates the arrays of the state it is given. "

@@ -142,6 +142,8 @@ def test_refuses_a_negative_weight_with_the_reason(weight):
         ((constant(1.0), 1.0), "the second entry of ce must be a distiller, got 1.0"),
         (("1", constant(1.0)), "the weight of ce must be a number, got '1'"),
         ((True, constant(1.0)), "the weight of ce must be a number, got True"),
+        ((np.ones(2), constant(1.0)), "the weight of ce must be a number, got arr"),
+        ((jnp.ones(2), constant(1.0)), "the weight of ce must be a number, got Arr"),
     ],
 )
 def test_refuses_a_part_that_is_no_pair_of_a_weight_and_a_distiller(part, says):

@@ -103,7 +103,7 @@ def freeze(
         module = nnx.merge(graphdef, variables["state"], copy=True)
         inputs = network_inputs(images, variables["normalization"])
         output = module(inputs, **arguments)
-        return check_output(output, type(network).__name__, rows=len(images))
+        return check_output(output, type(network).__name__, rows=jnp.shape(images)[0])
 
     variables = {"state": state, "normalization": normalization}
     unverified = None if _is_own(network) else type(network).__name__
@@ -154,7 +154,7 @@ def _freeze_function(
         output = network(inputs, **arguments)
         if isinstance(output, tuple) and len(output) in _LENGTHS:
             output = ModelOutput(*output)
-        return check_output(output, "the network function", rows=len(images))
+        return check_output(output, "the network function", rows=jnp.shape(images)[0])
 
     variables = {"normalization": normalization}
     return FrozenNetwork(apply, variables, unverified=name_of(network))
@@ -192,13 +192,13 @@ def freeze_teacher(
     return freeze(network, normalization)
 
 
-def check_output(output: Any, network: str, *, rows: int) -> ModelOutput:
+def check_output(output: Any, network: str, *, rows: Any) -> ModelOutput:
     """Return the output of a network if it is a valid :class:`ModelOutput`.
 
     Args:
         output: The value that the network returned.
         network: The network's name, for the error message.
-        rows: The number of images.
+        rows: The number of images; symbolic, if a program for any number is exported.
 
     Raises:
         ValueError: If the output is of another type, or its logits or embedding are
@@ -234,6 +234,16 @@ def check_output(output: Any, network: str, *, rows: int) -> ModelOutput:
                 argument="network",
             )
     return output
+
+
+def check_classes(logits: int, classes: int, network: str) -> None:
+    """Raise unless a network has a logit for each class of the labels."""
+    if logits < classes:
+        raise InvalidInputError(
+            f"{network} has {logits} logits, but the labels have {classes} classes. "
+            "Use a network with a logit for each class, or a dataset of its classes.",
+            argument="network",
+        )
 
 
 def _classifier(network: nnx.Module) -> Classifier | None:
