@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     is possible. Set ``JAXKD_TRACEBACK=1`` to see the traceback of an error instead.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    _pipes.open_missing()
     with _signals.ending_at_once(_end_at_once):
         try:
             try:
@@ -56,6 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except BrokenPipeError:
             _pipes.discard_stdout()
             sys.exit(PIPE_CLOSED)
+        except OSError as error:  # others end in a message about their flag or file
+            _pipes.discard_stdout()
+            say(f"cannot write stdout ({error.strerror or error})")
+            sys.exit(2)
 
 
 def _run(arguments: list[str]) -> None:

@@ -1,10 +1,12 @@
 """Output of the commands on stdout."""
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console as _Console
 from rich.text import Text
 
+from jaxkd._files import naming
 from jaxkd._messages import accept_any_text
 from jaxkd._text import printable
 
@@ -21,6 +23,11 @@ class Console(_Console):
     def __init__(self, **settings: Any):
         super().__init__(markup=False, emoji=False, highlight=False, **settings)
         accept_any_text(self.file)
+
+    def print(self, *objects: Any, **settings: Any) -> None:
+        """Print text, tables and others; an error names stdout."""
+        with naming(Path("stdout")):
+            super().print(*objects, **settings)
 
     def on_broken_pipe(self) -> None:
         """Let :func:`jaxkd.cli.main` handle the error."""

@@ -8,6 +8,7 @@ from typing import Any
 from jaxkd import data, runs, training
 from jaxkd._errors import InvalidInputError
 from jaxkd._messages import say
+from jaxkd._text import count
 from jaxkd.cli._options import DataOptions
 
 _LOADING = frozenset({"data_dir", "cache_dir", "stream", "workers", *runs.LOAD_OPTIONS})
@@ -87,8 +88,8 @@ def check_fits(loaded: runs.LoadedNetwork, dataset: data.ImageDataset) -> None:
     shape = tuple(dataset.train.images.shape[1:])
     if network.num_classes != dataset.num_classes:
         raise InvalidInputError(
-            f"dataset {dataset.name} has {dataset.num_classes} classes, but the "
-            f"network was trained on {network.num_classes} classes",
+            f"dataset {dataset.name} has {_classes(dataset.num_classes)}, but the "
+            f"network was trained on {_classes(network.num_classes)}",
         )
     if network.image_shape != shape:
         raise InvalidInputError(
@@ -110,3 +111,7 @@ def check_fits(loaded: runs.LoadedNetwork, dataset: data.ImageDataset) -> None:
             "classes differ). Use the network's classes, with the same names in the "
             "same order",
         )
+
+
+def _classes(number: int) -> str:
+    return count(number, "class", "classes")

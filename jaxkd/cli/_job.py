@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxkd import _checks, data, distillers, models, reports
 from jaxkd._errors import InvalidInputError, unknown_name
+from jaxkd._text import count
 from jaxkd.cli import _devices, _method, _optimizer
 from jaxkd.cli._datasets import options_not_given
 from jaxkd.cli._options import (
@@ -74,7 +75,7 @@ class Job:
         if self.options.batch_size > rows:
             raise InvalidInputError(
                 f"--batch-size is {self.options.batch_size}, but {dataset.name} has "
-                f"only {rows} training images. Lower --batch-size",
+                f"only {count(rows, 'training image')}. Lower --batch-size",
                 argument="batch_size",
             )
         per_epoch = data.steps_per_epoch(rows, self.options.batch_size)

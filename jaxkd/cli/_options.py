@@ -1,7 +1,10 @@
 """Commands and their options. Imports no JAX, so that ``--help`` is fast."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -28,6 +31,8 @@ from jaxkd.cli._option_groups import OptimizerOptions as OptimizerOptions
 from jaxkd.cli._value_types import VALUE_TYPES
 
 Positional = tyro.conf.Positional
+
+_FEWEST_COLUMNS = 40
 
 _DATASET = "Dataset: digits, the name of a TFDS dataset, a .npz file, or a folder."
 
@@ -324,14 +329,28 @@ def parse(arguments: Sequence[str]) -> Any:
     # Errors of tyro quote arguments. The escaped ones are parsed first, so that these
     # errors contain no control characters.
     escaped = tuple(map(printable, arguments))
-    parsed = [
-        tyro.cli(
-            _Command,  # pyright: ignore[reportArgumentType]
-            prog="jaxkd",
-            description=_DESCRIPTION,
-            args=tried,
-            registry=VALUE_TYPES,
-        )
-        for tried in dict.fromkeys((escaped, tuple(arguments)))
-    ]
+    with _wide_enough():
+        parsed = [
+            tyro.cli(
+                _Command,  # pyright: ignore[reportArgumentType]
+                prog="jaxkd",
+                description=_DESCRIPTION,
+                args=tried,
+                registry=VALUE_TYPES,
+            )
+            for tried in dict.fromkeys((escaped, tuple(arguments)))
+        ]
     return parsed[-1]
+
+
+@contextlib.contextmanager
+def _wide_enough() -> Iterator[None]:
+    """Print help for a terminal of at least 40 columns; it never ends for fewer."""
+    before, columns = os.environ.get("COLUMNS"), shutil.get_terminal_size().columns
+    os.environ["COLUMNS"] = str(max(_FEWEST_COLUMNS, columns))
+    try:
+        yield
+    finally:
+        del os.environ["COLUMNS"]
+        if before is not None:
+            os.environ["COLUMNS"] = before

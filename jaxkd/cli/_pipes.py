@@ -3,9 +3,26 @@
 import contextlib
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from jaxkd._messages import say
+
+_STDERR = 2  # its descriptor
+
+
+def open_missing() -> None:
+    """Send the output of a stream that the process was started without nowhere.
+
+    Otherwise the next file that is opened takes its descriptor, and its output.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, nowhere)
 
 
 def flush_stdout() -> None:

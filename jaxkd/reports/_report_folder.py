@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jaxkd._errors import InvalidInputError
 from jaxkd._files import write_whole
+from jaxkd.runs import check_path
 
 # Lists the files that a comparison wrote, with the checksums of their contents.
 MARKER = ".jaxkd-report.json"
@@ -20,11 +21,13 @@ def check_folder(out: Path) -> None:
     """Check that a folder is new or empty, or contains an earlier comparison.
 
     Raises:
-        InvalidInputError: If it is a file, or contains anything else.
+        InvalidInputError: If it is a file, contains anything else, or cannot be made.
     """
-    if out.exists() and not out.is_dir():
+    check_path(out)
+    if _exists(out) and not out.is_dir():
+        kind = "a link to nothing" if out.is_symlink() else "a file"
         raise InvalidInputError(
-            f"{out} is a file. Choose a folder for --out.", argument="out"
+            f"{out} is {kind}. Choose a folder for --out.", argument="out"
         )
     if out.is_dir() and any(out.iterdir()) and _read_marker(out) is None:
         raise InvalidInputError(

@@ -20,6 +20,7 @@ from jaxkd.runs._load import save_network as save_network
 from jaxkd.runs._load import source_of as source_of
 from jaxkd.runs._lock import check_free as check_free
 from jaxkd.runs._lock import check_out as check_out
+from jaxkd.runs._lock import check_path as check_path
 from jaxkd.runs._lock import hold as hold
 from jaxkd.runs._metrics import MetricsWriter as MetricsWriter
 from jaxkd.runs._results import read_history as read_history

@@ -42,7 +42,7 @@ def check_out(out: Path, *, resume: bool, held: bool = False) -> None:
             belongs to another process, or cannot be created.
     """
     folder = RunFolder(out)
-    _check_path(out)
+    check_path(out)
     if resume:
         if not folder.config.is_file():
             raise InvalidInputError(
@@ -75,8 +75,8 @@ def _is_ours(lock: Path) -> bool:
         return False
 
 
-def _check_path(out: Path) -> None:
-    """Refuse a path at which no folder can be made."""
+def check_path(out: Path) -> None:
+    """Refuse a path at which no folder can be made, as an error about ``out``."""
 
     def refuse(problem: str) -> InvalidInputError:
         return InvalidInputError(

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxkd._errors import InvalidInputError
 from jaxkd.runs import _schema
-from jaxkd.runs._config import Config, read_config
+from jaxkd.runs._config import read_config
 from jaxkd.runs._files import damaged, read_json
 from jaxkd.runs._folder import RunFolder
 from jaxkd.runs._metrics import read_records
@@ -111,7 +111,7 @@ def _check_same_run(folder: RunFolder, summary: Record, history: list[Record]) -
     if "trials" not in summary:  # an older version wrote it
         return
     if folder.config.exists():
-        _check_seeds(folder.summary, summary, read_config(folder.path))
+        _check_options(folder.summary, summary, read_config(folder.path)["options"])
     if not history:
         return
     for name, key in (("steps", "step"), ("epochs", "epoch")):
@@ -136,16 +136,20 @@ def _check_same_run(folder: RunFolder, summary: Record, history: list[Record]) -
         raise _schema.wrong(folder.summary, path, stored, wanted)
 
 
-def _check_seeds(file: Path, summary: Record, config: Config) -> None:
+def _check_options(file: Path, summary: Record, options: dict[str, Any]) -> None:
     """Check that a summary has the seeds of the run's options."""
-    seeds, options = summary["trials"]["seeds"], config["options"]
-    first = options.get("seed")
-    if first is None:
-        return
-    expected = [first + trial for trial in range(options.get("trials", 1))]
-    if seeds != expected:
-        wanted = f"{_schema.shown(expected)}, the seeds of the run's configuration"
-        raise _schema.wrong(file, "trials.seeds", seeds, wanted)
+    expected = {"data_seed": options.get("data_seed", summary["data_seed"])}
+    found = {"data_seed": summary["data_seed"]}
+    if (first := options.get("seed")) is not None:
+        seeds = [first + trial for trial in range(options.get("trials", 1))]
+        expected["trials.seeds"], found["trials.seeds"] = (
+            seeds,
+            summary["trials"]["seeds"],
+        )
+    for path, value in found.items():
+        if value != expected[path]:
+            wanted = f"{_schema.shown(expected[path])}, as in config.json"
+            raise _schema.wrong(file, path, value, wanted)
 
 
 def _close(one: float, other: float) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jaxkd import _json, models
 from jaxkd._errors import InvalidInputError, unknown_name
-from jaxkd._text import shortened
+from jaxkd._text import count, shortened
 from jaxkd.runs._files import damaged
 
 _INT32 = 2**31 - 1
@@ -257,7 +257,9 @@ def check_network(file: Path, config: dict[str, Any]) -> None:
         raise wrong(file, "normalization.std", std, "positive")
     names = config.get("class_names")
     if names is not None and classes is not None and len(names) != classes:
-        problem = f"class_names has {len(names)} names, but network.num_classes is "
+        problem = (
+            f"class_names has {count(len(names), 'name')}, but network.num_classes is "
+        )
         raise damaged(file, f"{problem}{classes}")
 
 

@@ -207,7 +207,7 @@ def refusal_of_evaluate(run, capsys):
 @pytest.mark.parametrize(
     "arguments, says",
     [
-        ([], "--mean and --std are required for images of 1 channels"),
+        ([], "--mean and --std are required for images of 1 channel"),
         (["--mean", "0.5"], "must be given together"),
         (["--mean", "0.5", "0.5", "--std", "1"], "--mean must have one number for"),
         (["--mean", "nan", "--std", "1"], "--mean must lie in 0 to 1"),

@@ -113,7 +113,7 @@ def test_the_header_is_not_needed_to_recognize_an_mlp(tmp_path, teacher):
         ({"image_shape": "[9, 9, 1]"}, "does not fit MLP"),
         ({"normalization": "{}"}, "normalization has no numbers mean and std"),
         ({"normalization": '{"mean": [NaN], "std": [1]}'}, "--mean must lie in 0 to 1"),
-        ({"class_names": '["a"]'}, "has 1 names, but the network has 4 classes"),
+        ({"class_names": '["a"]'}, "has 1 name, but the network has 4 classes"),
         ({"class_names": "3"}, "must contain a list of strings"),
     ],
 )

@@ -1,5 +1,6 @@
 """Output whose reader has ended, and disks that are full."""
 
+import contextlib
 import errno
 import os
 import resource
@@ -13,7 +14,7 @@ from cli_arguments import train_arguments
 
 from jaxkd import runs, training
 from jaxkd._messages import say
-from jaxkd.cli import _pipes
+from jaxkd.cli import _pipes, main
 
 ENDED = [
     BrokenPipeError(errno.EPIPE, "Broken pipe"),
@@ -143,3 +144,47 @@ def test_a_full_disk_is_one_line_that_names_a_path(tmp_path, quadrants, kilobyte
     # What is left is a run that can be resumed.
     assert not out.exists() or training.Checkpoints(out / "checkpoints").steps()
     assert not [path for path in out.rglob("*") if "tmp" in path.name]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["report", "--help"], ["--version"]])
+@pytest.mark.parametrize("missing", ["stdout", "stderr"])
+def test_a_process_may_be_started_without_a_stream(
+    arguments, missing, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, missing, None)
+    with contextlib.suppress(SystemExit):
+        main(arguments)
+    getattr(sys, missing).close()
+    shown = capsys.readouterr()
+    assert bool(shown.out) == (missing == "stderr")
+    assert shown.err == ""
+
+
+def test_without_stderr_no_message_gets_into_stdout(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", None)
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", "none"])
+    sys.stderr.close()
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["--version"], ["methods"]]
+)
+def test_a_full_disk_behind_stdout_is_one_line(arguments, monkeypatch, capsys):
+    with contextlib.suppress(OSError), open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("jaxkd: cannot write")
+    assert line.endswith("stdout (No space left on device)")
+
+
+@pytest.mark.parametrize("columns", ["-5", "0", "1", "20", "40", "abc"])
+def test_help_ends_in_a_terminal_of_any_width(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", columns)
+    with pytest.raises(SystemExit, match="0"):
+        main(["report", "--help"])
+    assert "report.md" in " ".join(capsys.readouterr().out.split())
+    assert os.environ["COLUMNS"] == columns

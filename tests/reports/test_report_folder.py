@@ -34,6 +34,28 @@ def test_a_report_is_made_anew_without_what_is_no_longer_in_it(tmp_path, four):
     assert set(contents(out)) == {*NAMES, MARKER, "notes.txt"}
 
 
+@pytest.mark.parametrize(
+    "out, says",
+    [
+        ("file", "is a file"),
+        ("file/sub", "lies below .*file, which is not a folder"),
+        ("nothing", "is a link to nothing"),
+        ("loop", "cannot be used"),
+        ("loop/sub", "cannot be used"),
+        ("x" * 300, "has a name of more than 255 bytes"),
+        ("a\0b", "contains a null character"),
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_refused_before_runs_are_read(
+    out, says, tmp_path
+):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "nothing").symlink_to("none")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ValueError, match=f"{says}.*Choose a"):
+        reports.write_comparison([tmp_path / "no run"], tmp_path / out)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_somebody_else_wrote_is_not_overwritten(name, tmp_path, four):
     out = tmp_path / "out"

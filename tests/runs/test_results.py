@@ -89,7 +89,7 @@ def test_metrics_that_are_no_records_in_order_are_refused(tmp_path, content, say
         ({"trials": TRIALS | {"seeds": [5, 6]}}, "1 values, but.* 2"),
         (
             {"trials": TRIALS | {"seeds": [7]}},
-            r"must be \[5\], the se",
+            r"must be \[5\], as in config",
         ),
         (
             {
@@ -107,6 +107,20 @@ def test_a_summary_that_cannot_be_that_of_the_run_is_refused(tmp_path, changes, 
     for read in (runs.read_summary, runs.read_metrics, runs.read_history):
         with pytest.raises(InvalidInputError, match=says):
             read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        ({"data_seed": 3}, "data_seed is 0, but it must be 3, as in config.json"),
+        ({"seed": 6}, r"trials.seeds is \[5\], but it must be \[6\], as in config"),
+    ],
+)
+def test_a_summary_of_other_options_is_of_another_run(tmp_path, options, says):
+    write(tmp_path, summary=SUMMARY)
+    write_config(tmp_path, CONFIG | {"options": CONFIG["options"] | options})
+    with pytest.raises(InvalidInputError, match=says):
+        runs.read_summary(tmp_path)
 
 
 def test_a_summary_of_other_accuracies_is_of_another_run(tmp_path):

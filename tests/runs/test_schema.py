@@ -97,7 +97,7 @@ def test_an_entry_that_cannot_be_right_is_named_with_what_was_expected(
     "config, says",
     [
         (changed("network.model", "resnet99"), r"network\.model: unknown model 'resn"),
-        (changed("class_names", ["a"]), "class_names has 1 names, but network.num_cl"),
+        (changed("class_names", ["a"]), "class_names has 1 name, but network.num_cl"),
         (
             changed("network.num_classes", 7),
             "4 names, but network.num_classes is 7",

@@ -14,6 +14,7 @@ from jaxkd import interchange, models, runs
 from jaxkd._checks import check_width
 from jaxkd._errors import InvalidInputError, unknown_name
 from jaxkd._messages import say
+from jaxkd._text import count
 from jaxkd.cli._console import Console
 from jaxkd.cli._options import Convert
 from jaxkd.data import Normalization
@@ -58,9 +59,9 @@ def run(options: Convert, arguments: list[str]) -> None:
     parameters = sum(x.size for x in jax.tree.leaves(nnx.state(module, nnx.Param)))
     mean, std = (" ".join(f"{x:g}" for x in np.asarray(y)) for y in normalization)
     Console().tell(
-        f"{network.model}, {network.num_classes} classes, "
+        f"{network.model}, {_classes(network.num_classes)}, "
         f"images of {network.image_shape}, mean {mean}, std {std}, "
-        f"{parameters:,} parameters, from {options.checkpoint.name} "
+        f"{count(parameters, 'parameter')}, from {options.checkpoint.name} "
         f"(SHA-256 {digest[:12]}...); the run folder is {options.out}"
     )
 
@@ -174,9 +175,9 @@ def _require_images(options: Convert, found: interchange.Recognized) -> None:
             "both": "--image-size, --mean and --std are",
         }["both" if len(missing) == 3 else missing[0]]
         raise InvalidInputError(
-            f"{listed} required for images of {found.in_channels} channels and size "
-            f"{size or 'unknown'}: give the values that the network ({found.name}) was "
-            "trained with, --mean and --std for images in 0 to 1",
+            f"{listed} required for images of {count(found.in_channels, 'channel')} "
+            f"and size {size or 'unknown'}: give the values that the network "
+            f"({found.name}) was trained with, --mean and --std for images in 0 to 1",
             argument=missing[0],
         )
 
@@ -187,7 +188,7 @@ def _say_if_assumed(options: Convert, network: runs.NetworkConfig) -> None:
         say(
             "warning: --mean and --std are not given: those of CIFAR-100 are used, for "
             f"images of {_CIFAR_SIZE}x{_CIFAR_SIZE}. The network has "
-            f"{network.num_classes} classes; if it was trained on other images, "
+            f"{_classes(network.num_classes)}; if it was trained on other images, "
             "convert it again with their values"
         )
 
@@ -220,7 +221,8 @@ def _class_names(
     twice = [name for name in names if names.count(name) > 1]
     problem = ""
     if len(names) != num_classes:
-        problem = f"{len(names)} names, but the network has {num_classes} classes"
+        problem = f"{count(len(names), 'name')}, but the network has "
+        problem += _classes(num_classes)
     elif twice or not all(name.strip() for name in names):
         problem = f"the name {twice[0]!r} twice" if twice else "an empty name"
     if problem:
@@ -251,3 +253,7 @@ def _read_names(path: Path) -> Any:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _classes(number: int) -> str:
+    return count(number, "class", "classes")
