@@ -178,6 +178,29 @@ def test_a_wrong_path_is_not_reported_as_an_unknown_name(
         data.load(name, data_dir=tmp_path / "tfds")
 
 
+@pytest.mark.parametrize("load", [data.load, data.describe])
+@pytest.mark.parametrize(
+    "name, settings",
+    [
+        ("~nosuch", {}),
+        ("~nosuch/birds", {}),
+        ("~nosuch/birds.npz", {}),
+        ("~nosuch/birds.zip", {}),
+        ("birds", {"data_dir": "~nosuch"}),
+    ],
+)
+def test_a_home_folder_of_nobody_is_named(load, name, settings):
+    with pytest.raises(InvalidInputError, match="there is no user 'nosuch'") as caught:
+        load(name, **settings)
+    assert caught.value.argument == next(iter(settings), "name")
+
+
+def test_a_folder_whose_name_begins_with_a_tilde_is_read(tmp_path, monkeypatch, arrays):
+    monkeypatch.chdir(tmp_path)
+    np.savez("~nosuch.npz", **arrays)
+    assert data.load("./~nosuch.npz").num_classes == 3
+
+
 def test_importing_the_package_imports_nothing_heavy():
     heavy = ["tensorflow_datasets", "pyarrow", "matplotlib", "flax", "PIL", "rich"]
     code = f"import sys, jaxkd.data; print(*set({heavy}) & set(sys.modules))"
