@@ -18,6 +18,7 @@ from jaxkd.data._dataset import ImageDataset, Split
 from jaxkd.data._decode import (
     DecodedRows,
     Encoded,
+    FrameNotice,
     write_decoded,
     write_metadata,
 )
@@ -222,8 +223,9 @@ def _parts(
     if images is None:
         chosen = {"train": description.train, "test": description.test}
         images = {part: rows.images for part, rows in chosen.items() if rows.images}
+    frames = FrameNotice()
     return {
-        part: DecodedRows(encoded, channels, loading.size, loading.background)
+        part: DecodedRows(encoded, channels, loading.size, loading.background, frames)
         for part, encoded in images.items()
     }
 

@@ -1,7 +1,6 @@
 """Decode images to pixels, and write decoded datasets to a cache folder."""
 
 import hashlib
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -12,7 +11,7 @@ from jaxkd._errors import InvalidInputError
 from jaxkd._messages import say
 from jaxkd._watch import Watch
 from jaxkd.data import _cache
-from jaxkd.data._picture import WHITE, UnusablePicture, flattened, has_frames
+from jaxkd.data._picture import WHITE, UnusablePicture, flattened, has_frames, opened
 from jaxkd.data._repeated import doubts_about_repeated
 
 PILLOW_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -39,6 +38,26 @@ class Encoded(Protocol):
         ...
 
 
+class FrameNotice:
+    """Says once that the first of several frames is used.
+
+    Args:
+        is_said: Whether to keep silent.
+    """
+
+    def __init__(self, *, is_said: bool = False):
+        self.is_said = is_said
+
+    def say(self, where: str) -> None:
+        """Say it about an image, if it has not been said."""
+        if not self.is_said:
+            self.is_said = True
+            say(
+                f"{where} has several frames or pages; the first is used, here and in "
+                "all such images"
+            )
+
+
 class DecodedRows:
     """Images that are decoded to the same size when they are read.
 
@@ -50,6 +69,8 @@ class DecodedRows:
             the center. If None, all images must have the size of the first one.
         background: Color behind transparent pixels, ``#rrggbb``. Images of four
             channels keep their transparency.
+        frames: Says that the first of several frames is used; shared by the parts of a
+            dataset.
 
     Attributes:
         shape: Rows, height, width, channels.
@@ -61,9 +82,10 @@ class DecodedRows:
         channels: int,
         size: tuple[int, int] | None = None,
         background: str = WHITE,
+        frames: FrameNotice | None = None,
     ):
         self._encoded, self._mode, self._size = encoded, PILLOW_MODES[channels], size
-        self._background, self._said_frames = background, False
+        self._background, self._frames = background, frames or FrameNotice()
         if size is None:
             ((first, _),) = self._read([0])
             height, width = self._pixels(0, first).shape[:2]
@@ -119,10 +141,10 @@ class DecodedRows:
         from PIL import Image, ImageOps
 
         try:
-            with Image.open(io.BytesIO(encoded)) as image:
+            with opened(encoded) as image:
                 converted = flattened(image, self._mode, self._background)
-                if not self._said_frames and has_frames(image):
-                    self._say_frames(row)
+                if not self._frames.is_said and has_frames(image):
+                    self._frames.say(self._encoded.where(row))
         except Exception as error:  # Pillow raises many types for broken images.
             raise unreadable(self._encoded.where(row), error) from error
         if self._size is not None:
@@ -132,14 +154,6 @@ class DecodedRows:
                 converted = ImageOps.fit(converted, (width, height), bilinear)
         pixels = np.asarray(converted)
         return pixels.reshape(*pixels.shape[:2], -1)  # Gray images have two axes.
-
-    def _say_frames(self, row: int) -> None:
-        """Say once that the first of several frames is used."""
-        self._said_frames = True
-        say(
-            f"{self._encoded.where(row)} has several frames or pages; the first is "
-            "used, here and in all such images"
-        )
 
 
 def unreadable(where: str, error: Exception) -> InvalidInputError:
