@@ -13,7 +13,13 @@ from jaxkd._errors import InvalidInputError
 from jaxkd.data._assemble import digest_of
 from jaxkd.data._cache import stamp_of
 from jaxkd.data._dataset import Augmentation, default_augmentation
-from jaxkd.data._files import IMAGE_SUFFIXES, find_images, folders, identity
+from jaxkd.data._files import (
+    IMAGE_SUFFIXES,
+    doubts_about_skipped,
+    find_images,
+    folders,
+    identity,
+)
 from jaxkd.data._labels import UNLABELED, check_class_names, normal_form
 from jaxkd.data._source import Notes, Source, stamped
 
@@ -168,8 +174,10 @@ class FolderSource(Source):
         """Return what was left out, what is broken, and what is probably not meant."""
         every = [self._listing(split).notes for split in splits]
         doubts = [doubt for notes in every for doubt in notes.doubts]
+        skipped = sum((Counter(notes.skipped) for notes in every), Counter())
+        doubts += doubts_about_skipped(skipped, self._root)
         return Notes(
-            sum((Counter(notes.skipped) for notes in every), Counter()),
+            skipped,
             tuple(link for notes in every for link in notes.repeated),
             tuple(file for notes in every for file in notes.broken),
             (*doubts, *self._doubts_between(splits)),
