@@ -18,6 +18,7 @@ from jaxkd.data._npz import load_npz
 from jaxkd.data._parquet import find_parquet
 from jaxkd.data._picture import WHITE
 from jaxkd.data._plan import make_plan, with_labeled_test
+from jaxkd.data._range import checked_value_range
 from jaxkd.data._slices import parse
 from jaxkd.data._source import Source
 from jaxkd.data._tfds import open_tfds
@@ -157,6 +158,8 @@ def describe(
         >>> description.train.rows, description.splits
         (144, {'train': 1437, 'test': 360})
     """
+    if value_range is not None:
+        value_range = checked_value_range(value_range)
     if _is_in_memory(name):
         return _describe_arrays(
             name, _arrays(name, value_range), train_split, test_split

@@ -312,7 +312,8 @@ def _reading(path: Path) -> Iterator[None]:
     except (pyarrow.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise InvalidInputError(
-            f"cannot read {path}: {reason}", argument="name"
+            f"cannot read {path}: {reason.rstrip('.')}; download or write it again",
+            argument="name",
         ) from error
 
 

@@ -110,6 +110,12 @@ def test_npz_fingerprint_depends_on_the_file(tmp_path, arrays):
         ("y_train", lambda a: a - 1, "y_train must lie in"),
         ("y_train", lambda a: np.eye(3)[a], "y_train must contain one class number"),
         ("y_test", lambda a: a.astype(object), "cannot read y_test"),
+        ("y_train", lambda a: np.array(["cat"] * len(a)), "number the classes with"),
+        ("y_train", lambda a: np.array([b"cat"] * len(a)), "number the classes with"),
+        ("y_train", lambda a: a + 0.5, "0.5 is no class number"),
+        ("y_train", lambda a: a * np.nan, "nan is no class number"),
+        ("y_test", lambda a: a * 1.0, r"convert them with y.astype\(np.int32\)"),
+        ("y_test", lambda a: a > 0, r"convert them with y.astype\(np.int32\)"),
     ],
 )
 def test_npz_errors_name_the_file_and_the_key(tmp_path, arrays, key, change, message):
@@ -241,3 +247,27 @@ def test_npz_rows_are_sliced_with_the_share_of_each_class(tmp_path, arrays):
         data.load(path, train_split="train+test")
     with pytest.raises(InvalidInputError, match="no split 'val'"):
         data.load(path, test_split="val")
+
+
+def test_npz_class_names_that_occur_twice_are_refused(tmp_path, arrays):
+    arrays["class_names"] = np.array(["cat", "dog", "cat"])
+    with pytest.raises(InvalidInputError, match="names the class 'cat' twice"):
+        data.load(save(tmp_path, arrays))
+
+
+def test_other_names_of_arrays_are_refused_with_those_that_are_expected(
+    tmp_path, arrays
+):
+    parts = {"x": "images", "y": "labels"}
+    medical = {f"{k[2:]}_{parts[k[0]]}": array for k, array in arrays.items()}
+    with pytest.raises(
+        InvalidInputError, match=r"contains test_images.*x_train=\.\.\."
+    ):
+        data.load(save(tmp_path, medical))
+
+
+@pytest.mark.parametrize("load", [data.load, data.describe])
+@pytest.mark.parametrize("value_range", [(0, np.nan), (1, 0), (0, np.inf)])
+def test_ranges_without_sense_are_refused(tmp_path, arrays, load, value_range):
+    with pytest.raises(InvalidInputError, match="must be two finite numbers"):
+        load(save(tmp_path, arrays), value_range=value_range)
