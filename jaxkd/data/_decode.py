@@ -1,6 +1,7 @@
 """Decode images to pixels, and write decoded datasets to a cache folder."""
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -16,6 +17,7 @@ from jaxkd.data._repeated import doubts_about_repeated
 
 PILLOW_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _ROWS_AT_ONCE = 512
+_BYTES_AT_ONCE = 2**28
 
 
 @runtime_checkable
@@ -171,6 +173,11 @@ def unreadable(where: str, error: Exception) -> InvalidInputError:
     )
 
 
+def rows_at_once(shape: tuple[int, ...], most: int) -> int:
+    """Return how many images to decode at once, so that large ones fit in memory."""
+    return max(1, min(most, _BYTES_AT_ONCE // math.prod(shape[1:])))
+
+
 def write_decoded(
     parts: dict[str, DecodedRows], metadata: dict[str, Any], target: Path
 ) -> None:
@@ -245,8 +252,9 @@ def _images(
     """
     count = rows.shape[0]
     with Watch(f"decoding {part}", count) as watch:
-        for start in range(0, count, _ROWS_AT_ONCE):
-            stop = min(start + _ROWS_AT_ONCE, count)
+        step = rows_at_once(rows.shape, _ROWS_AT_ONCE)
+        for start in range(0, count, step):
+            stop = min(start + step, count)
             images, own, hashes = rows.read_with_digests(range(start, stop))
             labels.append(own)
             digests.append(hashes)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxkd._errors import InvalidInputError
+from jaxkd._errors import InvalidInputError, InvalidTypeError
 
 _BOUND = r"-?\d[\d_]*(?:\.\d+)?%|-?\d[\d_]*"
 _SLICE = re.compile(
@@ -120,7 +120,13 @@ def parse(text: str, argument: str) -> Specification:
 
     Raises:
         InvalidInputError: If it is written differently.
+        InvalidTypeError: If it is not text.
     """
+    if not isinstance(text, str):
+        raise InvalidTypeError(
+            f"{argument} must be text such as 'train[:90%]', got {text!r}",
+            argument=argument,
+        )
     slices = []
     for part in text.split("+"):
         found = _SLICE.fullmatch(part.strip())

@@ -1,13 +1,15 @@
 import hashlib
+import inspect
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jaxkd import data
-from jaxkd._errors import InvalidInputError
+from jaxkd._errors import InvalidInputError, InvalidTypeError
 
 
 @pytest.fixture(scope="module")
@@ -271,3 +273,21 @@ def test_other_names_of_arrays_are_refused_with_those_that_are_expected(
 def test_ranges_without_sense_are_refused(tmp_path, arrays, load, value_range):
     with pytest.raises(InvalidInputError, match="must be two finite numbers"):
         load(save(tmp_path, arrays), value_range=value_range)
+
+
+@pytest.mark.parametrize("load", [data.load, data.describe])
+@pytest.mark.parametrize("name", [None, 3, ["digits"]])
+def test_names_of_other_types_are_refused(load, name):
+    unchecked = inspect.unwrap(load)  # without the type checks of tests
+    says = f"must be text or a path, got {name!r}"
+    with pytest.raises(InvalidTypeError, match=re.escape(says)):
+        unchecked(name)
+
+
+@pytest.mark.parametrize("load", [data.load, data.describe])
+def test_paths_are_those_of_files_without_a_separator_too(
+    tmp_path, monkeypatch, arrays, load
+):
+    save(tmp_path, arrays)
+    monkeypatch.chdir(tmp_path)
+    assert load(Path("mine.npz")).class_names == ("0", "1", "2")

@@ -10,6 +10,7 @@ from PIL import Image
 
 from jaxkd import data
 from jaxkd._errors import InvalidInputError
+from jaxkd.data import _decode
 from jaxkd.data._picture import opened, upright_size
 
 PIXELS = np.zeros((6, 8, 3), np.uint8)
@@ -65,3 +66,23 @@ def test_images_of_more_than_twice_the_limit_of_pixels_are_refused(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pixels)
     with pytest.raises(InvalidInputError, match="exceeds limit of"):
         data.load(str(tmp_path), cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_images_decoded_one_at_a_time_are_the_same(tmp_path, monkeypatch, stream):
+    for name in ("train/cat", "test/cat"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for i in range(3):
+            pixels = np.full((6, 8, 3), 50 * i, np.uint8)
+            (tmp_path / f"set/{name}/{i}.png").write_bytes(encode(pixels, "PNG"))
+    monkeypatch.setattr(_decode, "_BYTES_AT_ONCE", 1)
+    loaded = data.load(
+        str(tmp_path / "set"), cache_dir=tmp_path / "cache", stream=stream
+    )
+    assert loaded.train.images[:][:, 0, 0, 0].tolist() == [0, 50, 100]
+
+
+@pytest.mark.parametrize("size", [8193, 100_000, 2**30])
+def test_sizes_that_no_memory_holds_are_refused(tmp_path, size):
+    with pytest.raises(InvalidInputError, match="image_size must be at most 8192"):
+        data.load(str(tmp_path), image_size=size)
