@@ -241,7 +241,7 @@ class FolderSource(Source):
             if not loose.names:
                 raise InvalidInputError(
                     f"{root} must contain one folder per class, but it contains no "
-                    "folder",
+                    "folder; move the images of each class to a folder of its name",
                     argument="name",
                 )
             notes = Notes(loose.skipped, (), tuple(loose.broken))
@@ -359,6 +359,13 @@ def _missing(root: Path, names: list[str]) -> InvalidInputError:
             f"{root} contains no folder test or val; rename {similar[0]} to "
             f"{_SUGGESTED_TEST_NAMES[similar[0].lower()]}, or use it with --test-split "
             f"{similar[0]}",
+            argument="name",
+        )
+    capital = next((name for name in names if name.lower() == "train"), None)
+    if capital and similar:
+        return InvalidInputError(
+            f"{root} contains no folder train; rename {capital} to train, or use "
+            f"--train-split {capital} --test-split {similar[0]}",
             argument="name",
         )
     inside = [name for name in names if (root / name / "train").is_dir()]

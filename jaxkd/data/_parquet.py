@@ -24,7 +24,7 @@ from jaxkd.data._parquet_layout import doubts_about_joined, find_files
 from jaxkd.data._source import Notes, Selected, Source, stamped
 
 _IMAGE_COLUMNS = ("image", "img")
-_LABEL_COLUMNS = ("label", "fine_label")
+_LABEL_COLUMNS = ("label", "labels", "fine_label", "coarse_label")
 # Part of the cache key. Change it with the layout, so that old folders are not read.
 _CACHE_FORMAT = "parquet 2"
 
@@ -46,9 +46,9 @@ class ParquetImages:
         self._groups, counts = [], []
         for path in self._paths:
             file = _open(path)
-            self._column = _column(path, file, _IMAGE_COLUMNS)
+            column = _column(path, file, _IMAGE_COLUMNS)
             for group in range(file.metadata.num_row_groups):
-                self._groups.append((path, group))
+                self._groups.append((path, group, column))
                 counts.append(file.metadata.row_group(group).num_rows)
         self._ends = np.cumsum(counts)
         if not len(self):
@@ -85,10 +85,10 @@ class ParquetImages:
         return f"row {row} of {self.name}"
 
     def _read_group(self, group: int) -> Any:
-        path, number = self._groups[group]
+        path, number, column = self._groups[group]
         with _reading(path):
-            table = _open(path).read_row_group(number, columns=[self._column])
-        return table[self._column]
+            table = _open(path).read_row_group(number, columns=[column])
+        return table[column]
 
 
 class RecordFile:
@@ -172,7 +172,7 @@ class ParquetSource(Source):
 
     def is_unlabeled(self, split: str, class_names: Sequence[str]) -> bool:
         """Return whether no row of a split has a label."""
-        return all(file.is_empty for file in self._labels(split))
+        return bool(self.count(split)) and all(f.is_empty for f in self._labels(split))
 
     def notes(self, splits: Sequence[str]) -> Notes:
         """Return doubts about the files of a split, and about the lists of classes."""

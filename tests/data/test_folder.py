@@ -147,6 +147,11 @@ def called_valid(root):
     (root / "test").rename(root / "Valid")
 
 
+def capitals(root):
+    (root / "train").rename(root / "Train")
+    (root / "test").rename(root / "Test")
+
+
 def unknown_class(root):
     (root / "test" / "owl").rename(root / "test" / "bat")
 
@@ -163,6 +168,7 @@ def unknown_class(root):
             r"must contain train/CLASS/IMAGE and test.*it contains more, train",
         ),
         (called_valid, r"contains no folder test or val; rename Valid to val"),
+        (capitals, r"no folder train; .* --train-split Train --test-split Test"),
         (empty_class, r"emu contains no images"),
         (
             unknown_class,

@@ -116,3 +116,30 @@ def test_rows_without_an_image_file_are_refused_with_the_remedy(tmp_path, image,
     with pytest.raises(InvalidInputError) as caught:
         data.load(str(tmp_path), cache_dir=tmp_path / "cache")
     assert says in str(caught.value)
+
+
+def test_files_of_one_split_may_call_their_images_differently(tmp_path, encoded):
+    write(tmp_path / "train-0.parquet", encoded)
+    write(tmp_path / "test-0.parquet", encoded)
+    table = pq.read_table(tmp_path / "train-0.parquet")
+    renamed = table.rename_columns(["img", "label"])
+    pq.write_table(renamed, tmp_path / "train-1.parquet")
+    images = data.load(str(tmp_path), cache_dir=tmp_path / "cache").train.images
+    assert (images[:2] == images[2:]).all()
+
+
+def test_a_split_without_rows_is_not_called_unlabeled(tmp_path, encoded):
+    write(tmp_path / "train-0.parquet", encoded)
+    table = pq.read_table(tmp_path / "train-0.parquet")
+    pq.write_table(table.slice(0, 0), tmp_path / "test-0.parquet")
+    with pytest.raises(InvalidInputError, match=r"test-0\.parquet contains no rows"):
+        data.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["", " ", None])
+def test_empty_names_are_missing_labels(tmp_path, encoded, name):
+    table = pa.table({"image": encoded, "label": ["cat", name]})
+    for split in ("train", "test"):
+        pq.write_table(table, tmp_path / f"{split}.parquet")
+    with pytest.raises(InvalidInputError, match="1 of 2 rows have no label"):
+        data.load(str(tmp_path))
