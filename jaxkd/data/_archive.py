@@ -44,7 +44,8 @@ def read_arrays(
                 found = ", ".join(sorted(members)[:8]) or "nothing"
                 raise InvalidInputError(
                     f"{path} must contain {', '.join(required)}; {missing[0]} is "
-                    f"missing; it contains {found}",
+                    f"missing; it contains {found}; save the arrays again under the "
+                    f"names that are expected: np.savez(FILE, {missing[0]}=..., ...)",
                     argument="name",
                 )
             wanted = [key for key in (*required, *optional) if key in members]

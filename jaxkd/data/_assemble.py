@@ -18,6 +18,8 @@ from jaxkd.data._dataset import ImageDataset, Split
 from jaxkd.data._decode import (
     DecodedRows,
     Encoded,
+    FrameNotice,
+    rows_at_once,
     write_decoded,
     write_metadata,
 )
@@ -31,6 +33,7 @@ from jaxkd.data._source import Source
 from jaxkd.data._stream import Streamed, read_ahead
 
 _ROWS_AT_ONCE = 256
+_LARGEST_SIZE = 8192
 
 
 class Loading(NamedTuple):
@@ -63,8 +66,15 @@ class Loading(NamedTuple):
             InvalidInputError: If a setting is out of range, or ``workers`` is given
                 without ``stream``.
         """
-        if self.image_size is not None:
-            _checks.check_at_least(1, image_size=self.image_size)
+        size = self.image_size
+        if size is not None:
+            _checks.check_at_least(1, image_size=size)
+            if size > _LARGEST_SIZE:
+                raise InvalidInputError(
+                    f"image_size must be at most {_LARGEST_SIZE}, got {size}",
+                    argument="image_size",
+                )
+            size = int(size)  # NumPy's integers are not written to JSON.
         _checks.check_at_least(0, workers=self.workers)
         if self.workers and not self.stream:
             raise InvalidInputError(
@@ -74,6 +84,7 @@ class Loading(NamedTuple):
             )
         range_ = self.value_range
         return self._replace(
+            image_size=size,
             background=checked_color(self.background),
             value_range=None if range_ is None else checked_value_range(range_),
         )
@@ -222,8 +233,9 @@ def _parts(
     if images is None:
         chosen = {"train": description.train, "test": description.test}
         images = {part: rows.images for part, rows in chosen.items() if rows.images}
+    frames = FrameNotice()
     return {
-        part: DecodedRows(encoded, channels, loading.size, loading.background)
+        part: DecodedRows(encoded, channels, loading.size, loading.background, frames)
         for part, encoded in images.items()
     }
 
@@ -295,14 +307,14 @@ class _ChunkStatistics:
     """Labels, histograms and hashes of chunks of rows, as grain reads them."""
 
     def __init__(self, rows: DecodedRows):
-        self._rows = rows
+        self._rows, self._step = rows, rows_at_once(rows.shape, _ROWS_AT_ONCE)
 
     def __len__(self) -> int:
-        return -(-self._rows.shape[0] // _ROWS_AT_ONCE)
+        return -(-self._rows.shape[0] // self._step)
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        start = number * _ROWS_AT_ONCE
-        stop = min(start + _ROWS_AT_ONCE, self._rows.shape[0])
+        start = number * self._step
+        stop = min(start + self._step, self._rows.shape[0])
         rows = range(start, stop)
         images, labels, digests = self._rows.read_with_digests(rows)
         # Grain passes arrays between processes.

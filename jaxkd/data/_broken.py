@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from jaxkd._errors import InvalidInputError
 from jaxkd._watch import Watch
-from jaxkd.data._decode import DecodedRows
+from jaxkd.data._decode import DecodedRows, FrameNotice
 from jaxkd.data._description import Description
 from jaxkd.data._source import Selected
 
@@ -63,13 +63,13 @@ def all_broken_listed(description: Description) -> Iterator[None]:
 def broken_images(description: Description) -> list[str]:
     """Decode every image; return those that cannot be decoded, with the reason."""
     channels = description.channels or 3
-    found = []
+    found, silent = [], FrameNotice(is_said=True)
     for name in ("train", "test"):
         images = getattr(description, name).images
         with Watch(f"checking {name}", len(images)) as watch:
             for row in range(len(images)):
                 try:
-                    DecodedRows(_OneRow(images, row), channels)
+                    DecodedRows(_OneRow(images, row), channels, frames=silent)
                 except InvalidInputError as error:
                     found.append(str(error))
                 watch(row + 1)

@@ -1,7 +1,7 @@
 """Decode images to pixels, and write decoded datasets to a cache folder."""
 
 import hashlib
-import io
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -12,11 +12,18 @@ from jaxkd._errors import InvalidInputError
 from jaxkd._messages import say
 from jaxkd._watch import Watch
 from jaxkd.data import _cache
-from jaxkd.data._picture import WHITE, UnusablePictureError, flattened, has_frames
+from jaxkd.data._picture import (
+    WHITE,
+    UnusablePictureError,
+    flattened,
+    has_frames,
+    opened,
+)
 from jaxkd.data._repeated import doubts_about_repeated
 
 PILLOW_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _ROWS_AT_ONCE = 512
+_BYTES_AT_ONCE = 2**28
 
 
 @runtime_checkable
@@ -39,6 +46,26 @@ class Encoded(Protocol):
         ...
 
 
+class FrameNotice:
+    """Says once that the first of several frames is used.
+
+    Args:
+        is_said: Whether to keep silent.
+    """
+
+    def __init__(self, *, is_said: bool = False):
+        self.is_said = is_said
+
+    def say(self, where: str) -> None:
+        """Say it about an image, if it has not been said."""
+        if not self.is_said:
+            self.is_said = True
+            say(
+                f"{where} has several frames or pages; the first is used, here and in "
+                "all such images"
+            )
+
+
 class DecodedRows:
     """Images that are decoded to the same size when they are read.
 
@@ -50,6 +77,8 @@ class DecodedRows:
             the center. If None, all images must have the size of the first one.
         background: Color behind transparent pixels, ``#rrggbb``. Images of four
             channels keep their transparency.
+        frames: Says that the first of several frames is used; shared by the parts of a
+            dataset.
 
     Attributes:
         shape: Rows, height, width, channels.
@@ -61,9 +90,10 @@ class DecodedRows:
         channels: int,
         size: tuple[int, int] | None = None,
         background: str = WHITE,
+        frames: FrameNotice | None = None,
     ):
         self._encoded, self._mode, self._size = encoded, PILLOW_MODES[channels], size
-        self._background, self._said_frames = background, False
+        self._background, self._frames = background, frames or FrameNotice()
         if size is None:
             ((first, _),) = self._read([0])
             height, width = self._pixels(0, first).shape[:2]
@@ -116,10 +146,10 @@ class DecodedRows:
         from PIL import Image, ImageOps
 
         try:
-            with Image.open(io.BytesIO(encoded)) as image:
+            with opened(encoded) as image:
                 converted = flattened(image, self._mode, self._background)
-                if not self._said_frames and has_frames(image):
-                    self._say_frames(row)
+                if not self._frames.is_said and has_frames(image):
+                    self._frames.say(self._encoded.where(row))
         except Exception as error:  # Pillow raises many types for broken images.
             raise unreadable(self._encoded.where(row), error) from error
         if self._size is not None:
@@ -129,14 +159,6 @@ class DecodedRows:
                 converted = ImageOps.fit(converted, (width, height), bilinear)
         pixels = np.asarray(converted)
         return pixels.reshape(*pixels.shape[:2], -1)  # Gray images have two axes.
-
-    def _say_frames(self, row: int) -> None:
-        """Print once that the first of several frames is used."""
-        self._said_frames = True
-        say(
-            f"{self._encoded.where(row)} has several frames or pages; the first is "
-            "used, here and in all such images"
-        )
 
 
 def failed_read(where: str, error: OSError) -> InvalidInputError:
@@ -165,6 +187,11 @@ def unreadable(where: str, error: Exception) -> InvalidInputError:
     return InvalidInputError(
         f"{where} is not a {kind} image: {reason}", argument="name"
     )
+
+
+def rows_at_once(shape: tuple[int, ...], most: int) -> int:
+    """Return how many images to decode at once, so that large ones fit in memory."""
+    return max(1, min(most, _BYTES_AT_ONCE // math.prod(shape[1:])))
 
 
 def write_decoded(
@@ -241,8 +268,9 @@ def _images(
     """
     count = rows.shape[0]
     with Watch(f"decoding {part}", count) as watch:
-        for start in range(0, count, _ROWS_AT_ONCE):
-            stop = min(start + _ROWS_AT_ONCE, count)
+        step = rows_at_once(rows.shape, _ROWS_AT_ONCE)
+        for start in range(0, count, step):
+            stop = min(start + step, count)
             images, own, hashes = rows.read_with_digests(range(start, stop))
             labels.append(own)
             digests.append(hashes)

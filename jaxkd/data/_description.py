@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import io
 from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
@@ -12,7 +11,7 @@ import numpy as np
 from jaxkd._errors import InvalidInputError
 from jaxkd.data._decode import unreadable
 from jaxkd.data._labels import check_labels, doubts_about_counts, doubts_about_names
-from jaxkd.data._picture import GRAY_MODES
+from jaxkd.data._picture import GRAY_MODES, opened, upright_size
 from jaxkd.data._plan import Plan
 from jaxkd.data._slices import Specification, in_even_shares
 from jaxkd.data._source import Notes, Selected, Source
@@ -255,8 +254,8 @@ def _header(where: str, encoded: bytes) -> tuple[str, tuple[int, int]] | str:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            return image.mode, (image.height, image.width)
+        with opened(encoded) as image:
+            return image.mode, upright_size(image)
     except (
         UnidentifiedImageError,
         Image.DecompressionBombError,

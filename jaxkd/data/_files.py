@@ -9,9 +9,12 @@ from typing import NamedTuple
 
 from jaxkd._errors import InvalidInputError
 
-IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
+_COMMON = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_RARE = {".apng", ".avif", ".jfif", ".jp2", ".jpe", ".pbm", ".pgm", ".pnm"}
+IMAGE_SUFFIXES = frozenset(_COMMON | _RARE)
+# Pictures that Pillow does not read, or not as people see them.
+_CAMERAS = {".arw", ".cr2", ".cr3", ".dng", ".heic", ".heif", ".nef", ".raw"}
+_OTHER_PICTURES = _CAMERAS | {".dcm", ".eps", ".exr", ".hdr", ".jxl", ".psd", ".svg"}
 Identity = tuple[int, int]
 
 
@@ -31,6 +34,55 @@ class Found(NamedTuple):
     repeated: list[str]
     broken: list[str]
     linked: bool
+
+
+def expanded(path: str | os.PathLike, argument: str) -> Path:
+    """Return a path with the home folder that ``~`` or ``~user`` stands for.
+
+    Args:
+        path: The path.
+        argument: Name of the argument in the error.
+
+    Raises:
+        InvalidInputError: If there is no such user.
+    """
+    if not os.fspath(path).startswith("~"):
+        # Path("./~name") is Path("~name"), which would be taken for a user's folder.
+        plain = Path(path)
+        return plain.absolute() if str(plain).startswith("~") else plain
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        user = Path(path).parts[0][1:]
+        raise InvalidInputError(
+            f"there is no user {user!r} whose home folder {str(path)!r} "
+            f"could name; write ./{path} for a folder of this name",
+            argument=argument,
+        ) from None
+
+
+def doubts_about_skipped(skipped: Counter[str], root: Path) -> list[str]:
+    """Return doubts about files that are pictures and were left out.
+
+    Args:
+        skipped: Number of ignored files of each suffix. Those of images lie beside the
+            class folders.
+        root: The dataset, in the messages.
+    """
+    doubts = []
+    other = {suffix: n for suffix, n in skipped.items() if suffix in _OTHER_PICTURES}
+    if other:
+        doubts.append(
+            f"files that are probably pictures are left out of {root}: "
+            f"{sum(other.values()):,} with the suffix {' or '.join(sorted(other))}; "
+            "convert them to PNG or JPEG"
+        )
+    if loose := sum(n for suffix, n in skipped.items() if suffix in IMAGE_SUFFIXES):
+        doubts.append(
+            f"images beside the class folders are left out of {root}: {loose:,}; move "
+            "them to the folders of their classes"
+        )
+    return doubts
 
 
 def folders(root: Path) -> list[Path]:

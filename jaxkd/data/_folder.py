@@ -13,7 +13,13 @@ from jaxkd._errors import InvalidInputError
 from jaxkd.data._assemble import digest_of
 from jaxkd.data._cache import stamp_of
 from jaxkd.data._dataset import Augmentation, default_augmentation
-from jaxkd.data._files import IMAGE_SUFFIXES, find_images, folders, identity
+from jaxkd.data._files import (
+    IMAGE_SUFFIXES,
+    doubts_about_skipped,
+    find_images,
+    folders,
+    identity,
+)
 from jaxkd.data._labels import UNLABELED, check_class_names, normal_form
 from jaxkd.data._slices import SPLIT_OPTIONS
 from jaxkd.data._source import Notes, Source, splits_by_stamp
@@ -168,8 +174,10 @@ class FolderSource(Source):
         """Return ignored files, links and broken files, and probable mistakes."""
         every = [self._listing(split).notes for split in splits]
         doubts = [doubt for notes in every for doubt in notes.doubts]
+        skipped = sum((Counter(notes.skipped) for notes in every), Counter())
+        doubts += doubts_about_skipped(skipped, self._root)
         return Notes(
-            sum((Counter(notes.skipped) for notes in every), Counter()),
+            skipped,
             tuple(link for notes in every for link in notes.repeated),
             tuple(file for notes in every for file in notes.broken),
             (*doubts, *self._doubts_between(splits)),
@@ -234,7 +242,7 @@ class FolderSource(Source):
             if not loose.names:
                 raise InvalidInputError(
                     f"{root} must contain one folder per class, but it contains no "
-                    "folder",
+                    "folder; move the images of each class to a folder of its name",
                     argument="name",
                 )
             notes = Notes(loose.skipped, (), tuple(loose.broken))
@@ -352,6 +360,13 @@ def _missing(root: Path, names: list[str]) -> InvalidInputError:
             f"{root} contains no folder test or val; rename {similar[0]} to "
             f"{_SUGGESTED_TEST_NAMES[similar[0].lower()]}, or use it with --test-split "
             f"{similar[0]}",
+            argument="name",
+        )
+    capital = next((name for name in names if name.lower() == "train"), None)
+    if capital and similar:
+        return InvalidInputError(
+            f"{root} contains no folder train; rename {capital} to train, or use "
+            f"--train-split {capital} --test-split {similar[0]}",
             argument="name",
         )
     inside = [name for name in names if (root / name / "train").is_dir()]

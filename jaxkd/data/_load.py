@@ -3,21 +3,23 @@
 import dataclasses
 import importlib.resources
 import os
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from jaxkd._errors import InvalidInputError
+from jaxkd._errors import InvalidInputError, InvalidTypeError
 from jaxkd.data._assemble import Loading, load_source
 from jaxkd.data._dataset import ImageDataset, Split, default_augmentation
 from jaxkd.data._description import Description, Part, count_splits, describe_source
+from jaxkd.data._files import expanded
 from jaxkd.data._folder import FolderSource
 from jaxkd.data._in_memory import select_rows
 from jaxkd.data._npz import load_npz
 from jaxkd.data._parquet import find_parquet
 from jaxkd.data._picture import WHITE
 from jaxkd.data._plan import make_plan, with_labeled_test
+from jaxkd.data._range import checked_value_range
 from jaxkd.data._slices import parse
 from jaxkd.data._source import Source
 from jaxkd.data._tfds import open_tfds
@@ -26,7 +28,7 @@ _DIGITS_TRAIN_ROWS = 1437
 
 
 def load(
-    name: str,
+    name: str | os.PathLike,
     *,
     data_dir: str | os.PathLike | None = None,
     cache_dir: str | os.PathLike | None = None,
@@ -63,7 +65,8 @@ def load(
     If the split ``"test"`` has no labels, the validation split is used, with a warning.
 
     Args:
-        name: Name or path of the dataset.
+        name: Name or path of the dataset. Text without a path separator is a name, and
+            a ``pathlib.Path`` is always a path.
         data_dir: Folder of prepared TFDS datasets. If None, TFDS_DATA_DIR, else
             ~/tensorflow_datasets.
         cache_dir: Folder for decoded images. If None, JAXKD_CACHE_DIR, else the user's
@@ -105,6 +108,7 @@ def load(
         >>> data.load("digits", **halves).test.images.shape
         (719, 8, 8, 1)
     """
+    name = _as_text(name)
     loading = Loading(
         cache_dir,
         image_size,
@@ -128,7 +132,7 @@ def load(
 
 
 def describe(
-    name: str,
+    name: str | os.PathLike,
     *,
     data_dir: str | os.PathLike | None = None,
     train_split: str | None = None,
@@ -157,6 +161,9 @@ def describe(
         >>> description.train.rows, description.splits
         (144, {'train': 1437, 'test': 360})
     """
+    name = _as_text(name)
+    if value_range is not None:
+        value_range = checked_value_range(value_range)
     if _is_in_memory(name):
         return _describe_arrays(
             name, _arrays(name, value_range), train_split, test_split
@@ -182,7 +189,7 @@ def _open_source(
         )
     if not is_path(name):
         return open_tfds(name, data_dir)
-    root = Path(name).expanduser()
+    root = expanded(name, "name")
     given = {"train_split": train_split, "test_split": test_split}
     requested = [
         split
@@ -191,6 +198,19 @@ def _open_source(
         for split in parse(text, argument).splits
     ]
     return find_parquet(root) or FolderSource(root, requested)
+
+
+def _as_text(name: Any) -> str:
+    """Return the name or path of a dataset as text, in which a path has a separator."""
+    if isinstance(name, str):
+        return name
+    try:
+        return os.path.abspath(os.fsdecode(expanded(name, "name")))
+    except TypeError:
+        raise InvalidTypeError(
+            f"the name of a dataset must be text or a path, got {name!r}",
+            argument="name",
+        ) from None
 
 
 def is_path(name: str) -> bool:
@@ -202,7 +222,7 @@ def is_path(name: str) -> bool:
     if name.endswith(".npz"):
         return True
     looks = name.startswith((".", "~", os.sep)) or os.sep in name
-    return looks and Path(name).expanduser().is_dir()
+    return looks and expanded(name, "name").is_dir()
 
 
 def _is_in_memory(name: str) -> bool:
@@ -212,7 +232,7 @@ def _is_in_memory(name: str) -> bool:
 def _arrays(name: str, value_range: tuple[float, float] | None) -> ImageDataset:
     if name == "digits":
         return _digits()
-    return load_npz(Path(name).expanduser(), value_range)
+    return load_npz(expanded(name, "name"), value_range)
 
 
 def _in_memory(dataset: ImageDataset, loading: Loading) -> ImageDataset:

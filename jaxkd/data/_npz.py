@@ -8,7 +8,7 @@ import numpy as np
 from jaxkd._errors import InvalidInputError
 from jaxkd.data._archive import read_arrays
 from jaxkd.data._dataset import Augmentation, ImageDataset, default_augmentation
-from jaxkd.data._labels import count_numbered_classes
+from jaxkd.data._labels import check_class_names, count_numbered_classes
 from jaxkd.data._range import scale_to_unit
 from jaxkd.data._split import checked_split
 
@@ -78,8 +78,11 @@ def _class_names(names: np.ndarray, path: Path) -> tuple[str, ...]:
             argument="name",
         )
     if names.dtype.kind == "S":
-        return tuple(name.decode("utf-8", "replace") for name in names.tolist())
-    return tuple(map(str, names.tolist()))
+        texts = [name.decode("utf-8", "replace") for name in names.tolist()]
+    else:
+        texts = [*map(str, names.tolist())]
+    check_class_names(texts, f"class_names of {path}")
+    return tuple(texts)
 
 
 def _fingerprint(path: Path, value_range: tuple[float, float] | None) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,11 @@ from jaxkd.data._parquet_labels import (
     numbers_in,
     read_labels,
 )
-from jaxkd.data._slices import SPLIT_OPTIONS
+from jaxkd.data._parquet_layout import doubts_about_joined, find_files
 from jaxkd.data._source import Notes, Selected, Source, splits_by_stamp
 
 _IMAGE_COLUMNS = ("image", "img")
-_LABEL_COLUMNS = ("label", "fine_label")
-# The beginning of a file's name tells its split; longer names come first.
-_SPLIT_NAMES = ("train", "test", "validation", "val")
+_LABEL_COLUMNS = ("label", "labels", "fine_label", "coarse_label")
 # Part of the cache key. Change it with the layout, so that old folders are not read.
 _CACHE_FORMAT = "parquet 2"
 
@@ -49,9 +46,9 @@ class ParquetImages:
         self._groups, counts = [], []
         for path in self._paths:
             file = _open(path)
-            self._column = _column(path, file, _IMAGE_COLUMNS)
+            column = _column(path, file, _IMAGE_COLUMNS)
             for group in range(file.metadata.num_row_groups):
-                self._groups.append((path, group))
+                self._groups.append((path, group, column))
                 counts.append(file.metadata.row_group(group).num_rows)
         self._ends = np.cumsum(counts)
         if not len(self):
@@ -76,8 +73,8 @@ class ParquetImages:
             encoded = image.get("bytes") if isinstance(image, dict) else image
             if not isinstance(encoded, bytes):
                 raise InvalidInputError(
-                    f"{self.where(row)} must contain the bytes of an image, got "
-                    f"{type(encoded).__name__}",
+                    f"{self.where(row)} must contain the bytes of an image file, got "
+                    f"{_in_words(image)}",
                     argument="name",
                 )
             found.append((encoded, None))
@@ -88,10 +85,10 @@ class ParquetImages:
         return f"row {row} of {self.name}"
 
     def _read_group(self, group: int) -> Any:
-        path, number = self._groups[group]
+        path, number, column = self._groups[group]
         with _reading(path):
-            table = _open(path).read_row_group(number, columns=[self._column])
-        return table[self._column]
+            table = _open(path).read_row_group(number, columns=[column])
+        return table[column]
 
 
 class RecordFile:
@@ -133,7 +130,7 @@ class ParquetSource(Source):
 
     Args:
         root: The dataset's folder.
-        files: Its parquet files.
+        files: Its parquet files, by split.
     """
 
     kind = "parquet"
@@ -141,12 +138,9 @@ class ParquetSource(Source):
     in_row_order = False
     labels_are_slow = False
 
-    def __init__(self, root: Path, files: Sequence[Path]):
+    def __init__(self, root: Path, files: dict[str, list[Path]]):
         self.name, self.location = root.resolve().name, str(root)
-        self._folder = files[0].parent
-        self._files: dict[str, list[Path]] = {}
-        for path in files:
-            self._files.setdefault(_split_of(path), []).append(path)
+        self._files = files
         self._images = functools.cache(self._open_images)
         self._labels = functools.cache(self._read_labels)
 
@@ -178,21 +172,33 @@ class ParquetSource(Source):
 
     def is_unlabeled(self, split: str, class_names: Sequence[str]) -> bool:
         """Return whether no row of a split has a label."""
-        return all(file.is_empty for file in self._labels(split))
+        return bool(self.count(split)) and all(f.is_empty for f in self._labels(split))
 
     def notes(self, splits: Sequence[str]) -> Notes:
-        """Return doubts about the lists of classes."""
+        """Return doubts about the files of a split, and about the lists of classes."""
         files = [file for split in splits for file in self._labels(split)]
-        return Notes(doubts=tuple(doubts_about_files(files)))
+        doubts = doubts_about_files(files)
+        for split in splits:
+            doubts += doubts_about_joined(split, self._files[split])
+        return Notes(doubts=tuple(doubts))
 
     def missing(self, split: str) -> InvalidInputError:
         """Build the error for a split that is needed and does not exist."""
         return InvalidInputError(
-            f"{self._folder} must contain train-*.parquet and test-*.parquet (or "
-            f"validation-*.parquet), but it contains none for {split}, only "
-            f"{', '.join(self._files)}; select rows with {SPLIT_OPTIONS}",
+            f"{self.location} must contain train-*.parquet and test-*.parquet (or "
+            f"validation-*.parquet), but it contains none for {split}: its splits are "
+            f"{', '.join(self._files)}; {self._remedy()}",
             argument="name",
         )
+
+    def _remedy(self) -> str:
+        """Say how to name or slice the splits that there are."""
+        first, *others = self._files
+        train, test = f"'{first}[:90%]'", f"'{first}[90%:]'"
+        if others:
+            train = "train" if "train" in self._files else others[-1]
+            test = next(name for name in self._files if name != train)
+        return f"choose rows with --train-split {train} --test-split {test}"
 
     def stamp(self, parts: dict[str, tuple[str, ...]]) -> Any:
         """Start the hash of the cache key."""
@@ -240,15 +246,9 @@ class ParquetSource(Source):
 
 
 def find_parquet(root: Path) -> ParquetSource | None:
-    """Find the parquet files in a folder or its subfolder ``data``.
-
-    Returns:
-        The dataset, or None if there are no parquet files.
-    """
-    for folder in (root, root / "data"):
-        if files := sorted(folder.glob("*.parquet")):
-            return ParquetSource(root, files)
-    return None
+    """Return the dataset of parquet files in a folder, or None if there are none."""
+    files = find_files(root)
+    return ParquetSource(root, files) if files else None
 
 
 def in_records(images: dict[str, Selected], target: Path) -> dict[str, RecordFile]:
@@ -275,6 +275,18 @@ def in_records(images: dict[str, Selected], target: Path) -> dict[str, RecordFil
     }
 
 
+def _in_words(image: Any) -> str:
+    """Say what is there in place of an image's bytes, and what to do."""
+    path = image.get("path") if isinstance(image, dict) else image
+    if isinstance(path, str):
+        return (
+            f"only the path {path!r}; write the files' contents to the column, or give "
+            "a folder train/CLASS/IMAGE"
+        )
+    kind = "nothing" if image is None or path is None else type(image).__name__
+    return f"{kind}; leave the row out, or write encoded images (PNG, JPEG)"
+
+
 def _stamps(files: dict[str, list[Path]]) -> list[str]:
     """Return strings that change if a file changes, without reading it."""
     stamps = []
@@ -282,14 +294,6 @@ def _stamps(files: dict[str, list[Path]]) -> list[str]:
         for path in paths:
             stamps.append(f"{part} {path.name} {_cache.stamp_of(path)}")
     return stamps
-
-
-def _split_of(path: Path) -> str:
-    """Return the split of a file such as ``train-00000-of-00002.parquet``."""
-    for name in _SPLIT_NAMES:
-        if path.name.startswith(name):
-            return name
-    return re.sub(r"[-_.]\d.*", "", path.stem)
 
 
 def _open(path: Path) -> Any:
@@ -310,7 +314,8 @@ def _reading(path: Path) -> Iterator[None]:
     except (pyarrow.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise InvalidInputError(
-            f"cannot read {path}: {reason}", argument="name"
+            f"cannot read {path}: {reason.rstrip('.')}; download or write it again",
+            argument="name",
         ) from error
 
 

@@ -84,7 +84,8 @@ def _values(path: Path, column: str, found: Any) -> np.ndarray:
                 argument="name",
             ) from error
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return np.array([*found.to_pylist(), None], object)[:-1]
+        names = [name if name and name.strip() else None for name in found.to_pylist()]
+        return np.array([*names, None], object)[:-1]
     first = next((value for value in found.to_pylist() if value is not None), None)
     raise InvalidInputError(
         f"the column {column} of {path} has the type {kind} (first value {first!r}), "

@@ -1,6 +1,8 @@
 """Convert an opened image to upright, opaque pixels of 8 bits."""
 
+import io
 import re
+import warnings
 from typing import Any
 
 import numpy as np
@@ -41,6 +43,24 @@ def checked_color(color: Any) -> str:
         f"background must be white, black, gray or #RRGGBB, got {color!r}",
         argument="background",
     )
+
+
+def opened(encoded: bytes) -> Any:
+    """Open an encoded image with Pillow, without decoding it.
+
+    Pillow refuses images above about 179 megapixels. From half of that it warns, which
+    is left to those who set a filter for it.
+    """
+    from PIL import Image
+
+    warnings.filterwarnings("ignore", "", Image.DecompressionBombWarning, append=True)
+    return Image.open(io.BytesIO(encoded))
+
+
+def upright_size(image: Any) -> tuple[int, int]:
+    """Return the height and the width of an opened image when it is upright."""
+    turned = _orientation(image) in (5, 6, 7, 8)
+    return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def has_frames(image: Any) -> bool:

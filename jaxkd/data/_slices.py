@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxkd._errors import InvalidInputError
+from jaxkd._errors import InvalidInputError, InvalidTypeError
 
 SPLIT_OPTIONS = "--train-split 'train[:90%]' --test-split 'train[90%:]'"
 """Options that divide the split ``train``, for error messages."""
@@ -140,7 +140,13 @@ def parse(text: str, argument: str) -> Specification:
 
     Raises:
         InvalidInputError: If the text has another form.
+        InvalidTypeError: If it is not text.
     """
+    if not isinstance(text, str):
+        raise InvalidTypeError(
+            f"{argument} must be text such as 'train[:90%]', got {text!r}",
+            argument=argument,
+        )
     slices = []
     for part in text.split("+"):
         found = _SLICE.fullmatch(part.strip())

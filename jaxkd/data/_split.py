@@ -124,11 +124,9 @@ def _checked_labels(
             argument="labels",
         )
     if not np.issubdtype(labels.dtype, np.integer):
-        remedy = ""
-        if labels.dtype.kind in "bf" and np.all(labels == np.floor(labels)):
-            remedy = ": convert them with y.astype(np.int32)"
         raise InvalidInputError(
-            f"{name} must be integers, got dtype {labels.dtype}{remedy}",
+            f"{name} must be integers, got dtype {labels.dtype}"
+            f"{_remedy_for_labels(labels)}",
             argument="labels",
         )
     low, high = labels.min(), labels.max()
@@ -139,6 +137,21 @@ def _checked_labels(
             argument="labels",
         )
     return labels.astype(np.int32, copy=False)
+
+
+def _remedy_for_labels(labels: np.ndarray) -> str:
+    """Say how to make class numbers of labels that are no integers."""
+    if labels.dtype.kind in "USO":
+        return (
+            ": number the classes with names = np.unique(y_train) and "
+            "np.searchsorted(names, y), and give the names as class_names"
+        )
+    if labels.dtype.kind not in "bf":
+        return ""
+    wrong = labels[labels != np.floor(labels)]  # fractions and NaN
+    if len(wrong):
+        return f": {wrong[0]:g} is no class number; leave such rows out"
+    return ": convert them with y.astype(np.int32)"
 
 
 def _checked_floats(images: np.ndarray, name: str) -> np.ndarray:

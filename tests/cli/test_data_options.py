@@ -155,10 +155,10 @@ def test_a_damaged_image_is_named_in_one_line(tmp_path, cached, capsys):
 def test_data_says_what_it_passed_over(tmp_path, folder, cached, capsys):
     copy = shutil.copytree(folder, tmp_path / "copy")
     inside = next(path for path in (copy / "train").iterdir() if path.is_dir())
-    for name in ("a.jfif", "b.txt"):
+    for name in ("a.csv", "b.txt"):
         (inside / name).touch()
     cli.main(["data", str(copy), "--image-size", "8", *map(str, cached)])
-    assert "2 files, .jfif and .txt" in capsys.readouterr().out
+    assert "2 files, .csv and .txt" in capsys.readouterr().out
 
 
 def test_what_is_in_memory_is_not_streamed(tmp_path, quadrants, capsys):

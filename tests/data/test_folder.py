@@ -110,11 +110,11 @@ def test_ignored_files_are_counted_by_suffix(root):
     (root / "train" / "owl" / "notes.txt").touch()
     (root / "train" / "owl" / ".hidden").touch()
     (root / "test" / "cat" / "more").mkdir()
-    (root / "test" / "cat" / "more" / "photo.JFIF").touch()
+    (root / "test" / "cat" / "more" / "photo.HEIC").touch()
     (root / "train" / "beside.png").touch()
     (root / "readme.md").touch()  # in no part
     skipped = data.describe(str(root)).skipped
-    assert skipped == {".txt": 1, ".jfif": 1, ".png": 1}
+    assert skipped == {".txt": 1, ".heic": 1, ".png": 1}
 
 
 def test_val_is_used_if_there_is_no_test_folder(root, load):
@@ -147,6 +147,11 @@ def called_valid(root):
     (root / "test").rename(root / "Valid")
 
 
+def capitals(root):
+    (root / "train").rename(root / "Train")
+    (root / "test").rename(root / "Test")
+
+
 def unknown_class(root):
     (root / "test" / "owl").rename(root / "test" / "bat")
 
@@ -163,6 +168,7 @@ def unknown_class(root):
             r"must contain train/CLASS/IMAGE and test.*it contains more, train",
         ),
         (called_valid, r"contains no folder test or val; rename Valid to val"),
+        (capitals, r"no folder train; .* --train-split Train --test-split Test"),
         (empty_class, r"emu contains no images"),
         (
             unknown_class,
@@ -175,3 +181,28 @@ def test_errors_name_what_cannot_be_used(root, load, damage, says, stream):
     damage(root)
     with pytest.raises(InvalidInputError, match=says):
         load(stream=stream)
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "jpe", "pgm", "PNM", "jp2", "avif", "apng"])
+def test_images_of_less_common_suffixes_are_loaded(root, load, suffix):
+    write(root)
+    Image.fromarray(pixels(0)).save(root / "train/cat/x.png")
+    (root / "train/cat/x.png").rename(root / f"train/cat/x.{suffix}")
+    description = data.describe(str(root))
+    assert description.train.rows == sum(COUNTS["train"].values()) + 1
+    assert not description.doubts
+
+
+@pytest.mark.parametrize(
+    "name, says",
+    [
+        ("train/cat/x.heic", "left out of {root}: 1 with the suffix .heic"),
+        ("test/cat/x.SVG", "left out of {root}: 1 with the suffix .svg"),
+        ("train/x.png", "images beside the class folders are left out of {root}: 1"),
+    ],
+)
+def test_pictures_that_are_left_out_are_said(root, name, says):
+    write(root)
+    (root / name).touch()
+    (doubt,) = data.describe(str(root)).doubts
+    assert says.format(root=root) in doubt

@@ -1,13 +1,15 @@
 import hashlib
+import inspect
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jaxkd import data
-from jaxkd._errors import InvalidInputError
+from jaxkd._errors import InvalidInputError, InvalidTypeError
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +112,12 @@ def test_npz_fingerprint_depends_on_the_file(tmp_path, arrays):
         ("y_train", lambda a: a - 1, "y_train must lie in"),
         ("y_train", lambda a: np.eye(3)[a], "y_train must contain one class number"),
         ("y_test", lambda a: a.astype(object), "cannot read y_test"),
+        ("y_train", lambda a: np.array(["cat"] * len(a)), "number the classes with"),
+        ("y_train", lambda a: np.array([b"cat"] * len(a)), "number the classes with"),
+        ("y_train", lambda a: a + 0.5, "0.5 is no class number"),
+        ("y_train", lambda a: a * np.nan, "nan is no class number"),
+        ("y_test", lambda a: a * 1.0, r"convert them with y.astype\(np.int32\)"),
+        ("y_test", lambda a: a > 0, r"convert them with y.astype\(np.int32\)"),
     ],
 )
 def test_npz_errors_name_the_file_and_the_key(tmp_path, arrays, key, change, message):
@@ -178,6 +186,29 @@ def test_a_wrong_path_is_not_reported_as_an_unknown_name(
         data.load(name, data_dir=tmp_path / "tfds")
 
 
+@pytest.mark.parametrize("load", [data.load, data.describe])
+@pytest.mark.parametrize(
+    "name, settings",
+    [
+        ("~nosuch", {}),
+        ("~nosuch/birds", {}),
+        ("~nosuch/birds.npz", {}),
+        ("~nosuch/birds.zip", {}),
+        ("birds", {"data_dir": "~nosuch"}),
+    ],
+)
+def test_a_home_folder_of_nobody_is_named(load, name, settings):
+    with pytest.raises(InvalidInputError, match="there is no user 'nosuch'") as caught:
+        load(name, **settings)
+    assert caught.value.argument == next(iter(settings), "name")
+
+
+def test_a_folder_whose_name_begins_with_a_tilde_is_read(tmp_path, monkeypatch, arrays):
+    monkeypatch.chdir(tmp_path)
+    np.savez("~nosuch.npz", **arrays)
+    assert data.load("./~nosuch.npz").num_classes == 3
+
+
 def test_importing_the_package_imports_nothing_heavy():
     heavy = ["tensorflow_datasets", "pyarrow", "matplotlib", "flax", "PIL", "rich"]
     code = f"import sys, jaxkd.data; print(*set({heavy}) & set(sys.modules))"
@@ -218,3 +249,45 @@ def test_npz_rows_are_sliced_with_the_share_of_each_class(tmp_path, arrays):
         data.load(path, train_split="train+test")
     with pytest.raises(InvalidInputError, match="no split 'val'"):
         data.load(path, test_split="val")
+
+
+def test_npz_class_names_that_occur_twice_are_refused(tmp_path, arrays):
+    arrays["class_names"] = np.array(["cat", "dog", "cat"])
+    with pytest.raises(InvalidInputError, match="names the class 'cat' twice"):
+        data.load(save(tmp_path, arrays))
+
+
+def test_other_names_of_arrays_are_refused_with_those_that_are_expected(
+    tmp_path, arrays
+):
+    parts = {"x": "images", "y": "labels"}
+    medical = {f"{k[2:]}_{parts[k[0]]}": array for k, array in arrays.items()}
+    with pytest.raises(
+        InvalidInputError, match=r"contains test_images.*x_train=\.\.\."
+    ):
+        data.load(save(tmp_path, medical))
+
+
+@pytest.mark.parametrize("load", [data.load, data.describe])
+@pytest.mark.parametrize("value_range", [(0, np.nan), (1, 0), (0, np.inf)])
+def test_ranges_without_sense_are_refused(tmp_path, arrays, load, value_range):
+    with pytest.raises(InvalidInputError, match="must be two finite numbers"):
+        load(save(tmp_path, arrays), value_range=value_range)
+
+
+@pytest.mark.parametrize("load", [data.load, data.describe])
+@pytest.mark.parametrize("name", [None, 3, ["digits"]])
+def test_names_of_other_types_are_refused(load, name):
+    unchecked = inspect.unwrap(load)  # without the type checks of tests
+    says = f"must be text or a path, got {name!r}"
+    with pytest.raises(InvalidTypeError, match=re.escape(says)):
+        unchecked(name)
+
+
+@pytest.mark.parametrize("load", [data.load, data.describe])
+def test_paths_are_those_of_files_without_a_separator_too(
+    tmp_path, monkeypatch, arrays, load
+):
+    save(tmp_path, arrays)
+    monkeypatch.chdir(tmp_path)
+    assert load(Path("mine.npz")).class_names == ("0", "1", "2")

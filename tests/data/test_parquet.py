@@ -72,10 +72,11 @@ def test_streamed_rows_can_be_read_in_any_order(load, written):
         np.testing.assert_array_equal(images, written[0].images[own])
 
 
+@pytest.mark.parametrize("label", ["label", "labels", "fine_label", "coarse_label"])
 def test_other_column_names_plain_bytes_and_missing_class_names_are_supported(
-    root, load, splits, encode_png
+    root, load, splits, encode_png, label
 ):
-    settings = {"columns": ("img", "fine_label"), "names": None, "bare": True}
+    settings = {"columns": ("img", label), "names": None, "bare": True}
     write(root / "train.parquet", splits[0], encode_png, **settings)
     write(root / "validation.parquet", splits[1], encode_png, **settings)
     dataset = load()

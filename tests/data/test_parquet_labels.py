@@ -152,7 +152,7 @@ def test_a_file_without_labels_says_its_columns(root, load, encode_png):
     image = encode_png(np.zeros((4, 4, 3), np.uint8))
     for name in ("train", "test"):
         pq.write_table(pa.table({"image": [image]}), root / f"{name}.parquet")
-    with pytest.raises(InvalidInputError, match=r"column label or fine_label.*image"):
+    with pytest.raises(InvalidInputError, match=r"or fine_label or coarse.*image"):
         load()
 
 

@@ -1,9 +1,11 @@
 """Specifications of rows, such as ``train[:90%]``."""
 
+import inspect
+
 import numpy as np
 import pytest
 
-from jaxkd._errors import InvalidInputError
+from jaxkd._errors import InvalidInputError, InvalidTypeError
 from jaxkd.data._slices import check_disjoint, in_even_shares, parse
 
 COUNTS = {"train": 30, "validation": 10, "odd": 7}
@@ -115,3 +117,11 @@ def test_the_rows_of_a_class_keep_their_order():
 def test_ninety_percent_of_equal_classes_are_ninety_percent_of_each():
     order = in_even_shares(np.repeat([0, 1, 2], 20))
     np.testing.assert_array_equal(np.bincount(np.sort(order[:54]) // 20), [18, 18, 18])
+
+
+@pytest.mark.parametrize("text", [3, ["train"], b"train", slice(0, 3)])
+def test_specifications_that_are_no_text_are_refused(text):
+    unchecked = inspect.unwrap(parse)  # without the type checks of tests
+    with pytest.raises(InvalidTypeError, match="must be text such as") as caught:
+        unchecked(text, "train_split")
+    assert caught.value.argument == "train_split"
