@@ -5,8 +5,8 @@ To read how a dataset is loaded, start at ``_load``, and follow the images:
 1. ``_load`` chooses between arrays and encoded images. Arrays come from ``_npz`` (which
    reads them with ``_archive``) and are selected in ``_in_memory``.
 2. ``_source`` is the interface of encoded images. ``_folder`` (which finds files with
-   ``_files``), ``_parquet`` (with ``_parquet_labels``) and ``_tfds`` (with
-   ``_records``) implement it.
+   ``_files``), ``_parquet`` (with ``_parquet_layout`` and ``_parquet_labels``) and
+   ``_tfds`` (with ``_records``) implement it.
 3. ``_slices`` parses rows such as ``train[:90%]``, and ``_plan`` chooses those for
    training and testing.
 4. ``_description`` describes these rows before they are decoded.

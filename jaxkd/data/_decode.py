@@ -47,7 +47,7 @@ class Encoded(Protocol):
 
 
 class FrameNotice:
-    """Says once that the first of several frames is used.
+    """Prints once that the first of several frames is used.
 
     Args:
         is_said: Whether to keep silent.
@@ -57,7 +57,7 @@ class FrameNotice:
         self.is_said = is_said
 
     def say(self, where: str) -> None:
-        """Say it about an image, if it has not been said."""
+        """Print the notice about an image, unless it has been printed."""
         if not self.is_said:
             self.is_said = True
             say(

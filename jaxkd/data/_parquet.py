@@ -192,7 +192,7 @@ class ParquetSource(Source):
         )
 
     def _remedy(self) -> str:
-        """Say how to name or slice the splits that there are."""
+        """Return how to name or slice the existing splits."""
         first, *others = self._files
         train, test = f"'{first}[:90%]'", f"'{first}[90%:]'"
         if others:
@@ -276,7 +276,7 @@ def in_records(images: dict[str, Selected], target: Path) -> dict[str, RecordFil
 
 
 def _in_words(image: Any) -> str:
-    """Say what is there in place of an image's bytes, and what to do."""
+    """Describe a value that is not the bytes of an image, with the remedy."""
     path = image.get("path") if isinstance(image, dict) else image
     if isinstance(path, str):
         return (

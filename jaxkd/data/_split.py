@@ -140,7 +140,7 @@ def _checked_labels(
 
 
 def _remedy_for_labels(labels: np.ndarray) -> str:
-    """Say how to make class numbers of labels that are no integers."""
+    """Return how to convert labels that are not integers to class numbers."""
     if labels.dtype.kind in "USO":
         return (
             ": number the classes with names = np.unique(y_train) and "
