@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxkd._errors import InvalidInputError
+from jaxkd.data._files import home_path
 
 try:
     import fcntl
@@ -32,7 +33,7 @@ def cache_root(cache_dir: str | os.PathLike | None) -> Path:
     """Return the argument, else JAXKD_CACHE_DIR, else the user's cache folder."""
     chosen = cache_dir or os.environ.get("JAXKD_CACHE_DIR")
     if chosen:
-        return Path(chosen).expanduser()
+        return home_path(chosen)
     user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(user) / "jaxkd"
 

@@ -130,3 +130,18 @@ def check_regular(path: Path) -> None:
         raise InvalidInputError(
             f"{path} is not a regular file; give a file with contents", argument="name"
         )
+
+
+def home_path(path: str | os.PathLike) -> Path:
+    """Return a path that may begin with ``~``.
+
+    Raises:
+        InvalidInputError: If there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InvalidInputError(
+            f"{path}: there is no such user. Write the path in full, or "
+            f"./{path} for a folder of this name."
+        ) from None

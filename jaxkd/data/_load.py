@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.resources
 import os
-from pathlib import Path
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -12,6 +11,7 @@ from jaxkd._errors import InvalidInputError
 from jaxkd.data._assemble import Loading, load_source
 from jaxkd.data._dataset import ImageDataset, Split, default_augmentation
 from jaxkd.data._description import Description, Part, count_splits, describe_source
+from jaxkd.data._files import home_path
 from jaxkd.data._folder import FolderSource
 from jaxkd.data._in_memory import select_rows
 from jaxkd.data._npz import load_npz
@@ -182,7 +182,7 @@ def _open_source(
         )
     if not is_path(name):
         return open_tfds(name, data_dir)
-    root = Path(name).expanduser()
+    root = home_path(name)
     given = {"train_split": train_split, "test_split": test_split}
     requested = [
         split
@@ -202,7 +202,7 @@ def is_path(name: str) -> bool:
     if name.endswith(".npz"):
         return True
     looks = name.startswith((".", "~", os.sep)) or os.sep in name
-    return looks and Path(name).expanduser().is_dir()
+    return looks and home_path(name).is_dir()
 
 
 def _is_in_memory(name: str) -> bool:
@@ -212,7 +212,7 @@ def _is_in_memory(name: str) -> bool:
 def _arrays(name: str, value_range: tuple[float, float] | None) -> ImageDataset:
     if name == "digits":
         return _digits()
-    return load_npz(Path(name).expanduser(), value_range)
+    return load_npz(home_path(name), value_range)
 
 
 def _in_memory(dataset: ImageDataset, loading: Loading) -> ImageDataset:

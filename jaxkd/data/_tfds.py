@@ -16,6 +16,7 @@ import numpy as np
 from jaxkd._errors import InvalidInputError, unknown_name
 from jaxkd.data._cache import stamp_of
 from jaxkd.data._dataset import Augmentation, default_augmentation
+from jaxkd.data._files import home_path
 from jaxkd.data._records import Features, TfdsImages, read_features
 from jaxkd.data._source import Notes, Source
 
@@ -240,7 +241,7 @@ def find_prepared(name: str, data_dir: str | os.PathLike | None) -> Path | None:
 
 def _data_root(data_dir: str | os.PathLike | None) -> Path:
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return Path(chosen).expanduser()
+    return home_path(chosen)
 
 
 def _folders(root: Path) -> list[Path]:
@@ -320,7 +321,7 @@ def _is_written_as_path(name: str) -> bool:
 
 
 def _wrong_path(name: str) -> InvalidInputError:
-    if Path(name).expanduser().exists():
+    if home_path(name).exists():
         return InvalidInputError(
             f"dataset: {name} is a file of another kind; give a .npz file, or a folder "
             "of images or parquet files",
