@@ -77,7 +77,7 @@ def _run(arguments: list[str]) -> None:
     except BrokenPipeError:
         raise
     except (InvalidInputError, InvalidTypeError, OSError, DivergenceError) as error:
-        if os.environ.get("JAXKD_TRACEBACK"):
+        if os.environ.get("JAXKD_TRACEBACK", "0") not in ("", "0"):
             raise
         _fail(error, options)
     except Interrupted as interruption:

@@ -1,9 +1,9 @@
 """Write networks to files that do not need jaxkd: safetensors, StableHLO, Orbax."""
 
-import contextlib
 import logging
+import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from flax import nnx
 
 from jaxkd import _json
 from jaxkd._errors import InvalidInputError
+from jaxkd._files import write_whole
 from jaxkd._plain_path import plain_path
 from jaxkd.interchange._layout import variables
 from jaxkd.interchange._state_dict import to_state_dict
@@ -194,7 +195,7 @@ def write_orbax(path: Path, network: nnx.Module) -> None:
 
 
 def _check_free(path: Path) -> None:
-    if path.exists():
+    if os.path.lexists(path):  # a link to nothing, too, is somebody's
         raise InvalidInputError(
             f"{path} exists already; choose another path", argument="path"
         )
@@ -203,16 +204,4 @@ def _check_free(path: Path) -> None:
 def _write(path: Path, content: bytes) -> None:
     """Write a file so that it is either complete or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with _removed_on_error(temporary):
-        temporary.write_bytes(content)
-        temporary.replace(path)
-
-
-@contextlib.contextmanager
-def _removed_on_error(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError:
-        path.unlink(missing_ok=True)
-        raise
+    write_whole(path, content)

@@ -118,6 +118,21 @@ def test_existing_files_are_not_overwritten(tmp_path, network, frozen):
     assert all(p.read_text() == "precious" for p in tmp_path.iterdir())
 
 
+def test_a_link_to_nothing_is_not_replaced(tmp_path, network):
+    (tmp_path / "m.safetensors").symlink_to("none")
+    with pytest.raises(InvalidInputError, match="exists already"):
+        interchange.write_safetensors(tmp_path / "m.safetensors", network)
+    assert (tmp_path / "m.safetensors").is_symlink()
+
+
+def test_a_file_beside_an_export_is_not_written(tmp_path, network):
+    (tmp_path / "mine").write_text("precious")
+    (tmp_path / ".m.safetensors.tmp").symlink_to("mine")
+    interchange.write_safetensors(tmp_path / "m.safetensors", network)
+    assert (tmp_path / "mine").read_text() == "precious"
+    assert (tmp_path / ".m.safetensors.tmp").is_symlink()
+
+
 def test_a_failed_write_leaves_no_files(tmp_path, network):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):

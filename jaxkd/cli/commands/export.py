@@ -1,5 +1,6 @@
 """``jaxkd export``."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ def run(options: Export, arguments: list[str]) -> None:
     """Write a run's network to a file that other programs can read."""
     del arguments
     out = options.out
-    if out.exists():
+    if os.path.lexists(out):
         raise InvalidInputError(
             f"--out {out} exists already. Choose another path", argument="out"
         )
