@@ -29,6 +29,7 @@ def state(run):
     return nnx.state(runs.load_network(run).module)
 
 
+@pytest.mark.slow
 def test_evaluate_takes_the_average_and_says_so(averaged, teacher, capsys):
     cli.main(["evaluate", str(averaged)])
     printed, record = capsys.readouterr().out, last(averaged)
@@ -40,12 +41,14 @@ def test_evaluate_takes_the_average_and_says_so(averaged, teacher, capsys):
     assert "mlp (step 9) on q" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_export_writes_the_average_and_says_so(tmp_path, averaged, capsys):
     out = tmp_path / "arrays"
     cli.main(["export", str(averaged), "--format", "orbax", "--out", str(out)])
     assert "mlp (step 9, averaged weights) is in" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_summary_is_of_the_average_with_the_other_beside_it(averaged):
     summary, record = (
         json.loads((averaged / "summary.json").read_text()),
@@ -58,12 +61,14 @@ def test_the_summary_is_of_the_average_with_the_other_beside_it(averaged):
     ]
 
 
+@pytest.mark.slow
 def test_the_report_shows_both_and_says_which_network_it_asks(averaged):
     page = (averaged / "report.html").read_text()
     assert page.count("test, averaged weights") >= 1
     assert "(step 9, averaged weights)" in page
 
 
+@pytest.mark.slow
 def test_the_network_trained_is_that_of_a_run_without(averaged, teacher):
     ours, theirs = (
         [record["test/loss"] for record in runs.read_metrics(run / "metrics.jsonl")]
@@ -72,6 +77,7 @@ def test_the_network_trained_is_that_of_a_run_without(averaged, teacher):
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_the_average_teaches(tmp_path, averaged, teacher_of):
     teacher = teacher_of(distill_arguments(averaged, tmp_path / "run"))
     assert_bitwise_equal(teacher, state(averaged))
@@ -95,6 +101,7 @@ def test_a_decay_out_of_range_is_refused(tmp_path, quadrants, capsys, value):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_another_decay_is_no_continuation(tmp_path, quadrants, averaged, capsys):
     run = shutil.copytree(averaged, tmp_path / "run")
     line = refusal(train_arguments(quadrants, run, "--resume"), capsys)

@@ -47,6 +47,7 @@ def refusal(capsys, *arguments):
     return line
 
 
+@pytest.mark.slow
 def test_evaluate_finds_the_accuracy_that_pytorch_has(converted, quadrants, capsys):
     cli.main(["evaluate", str(converted)])
     with np.load(quadrants) as arrays:

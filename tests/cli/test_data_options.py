@@ -78,6 +78,7 @@ def as_older_versions_wrote_it(student, out):
     return out
 
 
+@pytest.mark.slow
 def test_a_student_takes_its_teachers_size_and_evaluation_the_students(
     student, cached, capsys
 ):

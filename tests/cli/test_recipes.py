@@ -20,6 +20,7 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
         pytest.param("hkd+kd", ("ce", "hkd", "kd"), marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_distills_by_every_recipe(tmp_path, teacher, method, parts):
     cli.main(distill_arguments(teacher, tmp_path / "run", "--method", method))
     last = runs.read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]
@@ -59,6 +60,7 @@ def test_a_run_at_infinite_temperature_is_written_in_json(at_infinity):
 
 
 @pytest.mark.parametrize("written", ['"inf"', "Infinity"])
+@pytest.mark.slow
 def test_a_run_at_infinite_temperature_resumes(tmp_path, teacher, at_infinity, written):
     run = tmp_path / "run"
     shutil.copytree(at_infinity, run)

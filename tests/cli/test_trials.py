@@ -38,6 +38,7 @@ def test_a_trial_is_the_run_of_its_seed_alone(tmp_path, teacher, trials):
         assert record["trials"]["train/loss"][2] == single["train/loss"]
 
 
+@pytest.mark.slow
 def test_the_summary_has_mean_and_deviation_of_last_and_best_epoch(trials):
     summary = json.loads((trials / "summary.json").read_text())
     history = runs.read_metrics(trials / "metrics.jsonl")
@@ -50,6 +51,7 @@ def test_the_summary_has_mean_and_deviation_of_last_and_best_epoch(trials):
     assert summary["trials"]["seeds"] == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_any_trial_can_be_evaluated_and_the_first_is_by_default(trials, capsys):
     last = runs.read_metrics(trials / "metrics.jsonl")[-1]
     for trial in (None, 0, 2):
@@ -59,11 +61,13 @@ def test_any_trial_can_be_evaluated_and_the_first_is_by_default(trials, capsys):
         assert f"test accuracy {accuracy:.2%}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_any_trial_can_teach(tmp_path, trials, teacher_of):
     arguments = distill_arguments(trials, tmp_path / "run", "--teacher-trial", "1")
     assert_bitwise_equal(teacher_of(arguments), student(trials, 1))
 
 
+@pytest.mark.slow
 def test_any_trial_can_be_exported_and_shown(tmp_path, trials, capsys):
     more = ("--trial", "1", "--format", "orbax", "--out", str(tmp_path / "arrays"))
     cli.main(["export", str(trials), *more])
@@ -100,6 +104,7 @@ def test_trials_resume(tmp_path, teacher, trials):
         assert_bitwise_equal(student(run, trial), student(trials, trial))
 
 
+@pytest.mark.slow
 def test_a_trial_that_there_is_not_is_refused(tmp_path, teacher, trials, capsys):
     says = "has no trial 3: its run has 3"
     for command in ("evaluate", "show"):

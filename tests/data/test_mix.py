@@ -34,7 +34,9 @@ def share_of_partner(images, partner):
     return moved[differs] / distance[differs]
 
 
-@pytest.mark.parametrize("settings", [MIXUP, CUTMIX, BOTH])
+@pytest.mark.parametrize(
+    "settings", [MIXUP, CUTMIX, pytest.param(BOTH, marks=pytest.mark.slow)]
+)
 def test_the_share_is_that_of_the_partner_and_at_most_half(settings):
     for seed in KEYS:
         images, what = mixed(seed, settings)

@@ -267,6 +267,7 @@ def test_the_report_fills_the_measured_column(tmp_path, jaxkd, capsys):
     assert rows["AT+KD"][4] == "73.91±.24/-"
 
 
+@pytest.mark.slow
 def test_the_improvement_is_that_of_the_tables_own_baseline(tmp_path, jaxkd, capsys):
     start = ["repdistiller_same", "--trials", "2", "--runs", str(tmp_path)]
     for method in ("student", "kd", "crd"):

@@ -116,9 +116,8 @@ def test_gradients_of_matching_and_gap_are_closed_forms(logits):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(
-    "temperature", [4.0, *(pytest.param(t, marks=pytest.mark.slow) for t in (0.5, 1.0))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
 def test_hessian_is_the_covariance_of_the_students_prediction(logits, temperature):
     student, teacher = (np.float64(x[0]) for x in logits)
     hessian = hessians(student, teacher, np.float64(temperature))[0][0]

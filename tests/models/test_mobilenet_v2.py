@@ -108,6 +108,7 @@ def test_layers_have_the_published_names_in_their_order():
     assert names[-3:] == ("conv2.0", "conv2.1", "classifier.0")
 
 
+@pytest.mark.slow
 def test_convolutions_start_kaiming_normal_and_the_classifier_near_zero():
     model = construct(nnx.Rngs(0))
     assert_convolutions_start_kaiming_normal(model)

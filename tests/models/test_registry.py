@@ -57,8 +57,12 @@ def test_width_scales_every_stage(name, widths):
 @pytest.mark.parametrize(
     "name, width, channels, embedding",
     [
-        ("MobileNetV2", 4, (4, 3, 4, 12, 40), 320),
-        ("ShuffleV1", 12, (12, 120, 240, 480), 480),
+        pytest.param(
+            *("MobileNetV2", 4, (4, 3, 4, 12, 40), 320), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            *("ShuffleV1", 12, (12, 120, 240, 480), 480), marks=pytest.mark.slow
+        ),
         ("ShuffleV2", 5, (5, 24, 48, 96), 213),
     ],
 )

@@ -91,6 +91,7 @@ def test_before_the_first_checkpoint_it_goes_back_to_the_start(tmp_path):
         run(program, tmp_path, at_most=2)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_knows_how_often_it_has_gone_back(tmp_path, program):
     asked = []
 

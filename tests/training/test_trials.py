@@ -156,6 +156,7 @@ def test_the_teacher_answers_once_for_all_trials():
     assert len(asked) == program.steps_per_epoch
 
 
+@pytest.mark.slow
 def test_as_an_axis_of_one_function_they_follow_the_same_path():
     turns, axis = small(TRIALS), small(TRIALS, fused=True)
     one, history = training.fit(turns, turns.start(0), epochs=3)

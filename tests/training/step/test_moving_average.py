@@ -264,6 +264,7 @@ def test_a_skipped_step_does_not_move_it():
     assert counts[skipped] == counts[skipped + 1]
 
 
+@pytest.mark.slow
 def test_it_begins_with_the_training_stage(tmp_path):
     program = compile_program(build_mlp(), in_two_stages())
     loop = program.start(0)
