@@ -134,9 +134,10 @@ def test_a_full_disk_is_one_line_that_names_a_path(tmp_path, quadrants, kilobyte
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
         env=os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "0"},
     )
+    # Long before the first write: the imports alone take a second.
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
     code, (line,) = ended(process)
     assert code == 2
     assert str(out) in line
