@@ -1,4 +1,4 @@
-"""Write a file atomically, and never through a link."""
+"""Write a file atomically, and never through a link; expand home folders."""
 
 import contextlib
 import os
@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from secrets import token_hex
+
+from jaxkd._errors import InvalidInputError
 
 _PREFIX = ".jaxkd-tmp-"
 
@@ -59,3 +61,28 @@ def _remove_leftovers(path: Path) -> None:
     for name in found:
         with contextlib.suppress(OSError):
             path.with_name(name).unlink()
+
+
+def expand_home(path: str | os.PathLike, argument: str | None = None) -> Path:
+    """Return a path with the home folder that ``~`` or ``~user`` stands for.
+
+    Args:
+        path: The path.
+        argument: Name of the argument in the error, if it has one.
+
+    Raises:
+        InvalidInputError: If there is no such user.
+    """
+    if not os.fspath(path).startswith("~"):
+        # Path("./~name") is Path("~name"), which would be taken for a user's folder.
+        plain = Path(path)
+        return plain.absolute() if str(plain).startswith("~") else plain
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        user = Path(path).parts[0][1:]
+        raise InvalidInputError(
+            f"there is no user {user!r} whose home folder {str(path)!r} "
+            f"could name; write ./{path} for a folder of this name",
+            argument=argument,
+        ) from None

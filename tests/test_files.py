@@ -1,8 +1,11 @@
 """Files that are written whole."""
 
+from pathlib import Path
+
 import pytest
 
-from jaxkd._files import naming, write_whole
+from jaxkd._errors import InvalidInputError
+from jaxkd._files import expand_home, naming, write_whole
 
 
 @pytest.mark.parametrize("name", ["x.md", "a b", "[x]*?", "é\n%#", "-x", ".tmp", "~x"])
@@ -92,3 +95,25 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 def test_an_error_that_explains_itself_is_left_as_it_is(tmp_path):
     with pytest.raises(OSError, match=r"^too bad$"), naming(tmp_path):
         raise OSError("too bad")
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("~/runs", "/home/me/runs"),
+        (Path("~"), "/home/me"),
+        ("runs/~", "runs/~"),
+        # A path object has no leading "./", so it cannot be told from a home folder.
+        ("./~name", "/work/~name"),
+    ],
+)
+def test_only_a_leading_tilde_is_a_home_folder(path, expected, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setattr(Path, "absolute", lambda self: Path("/work") / self)
+    assert expand_home(path) == Path(expected)
+
+
+def test_the_home_folder_of_nobody_is_refused_with_the_argument():
+    with pytest.raises(InvalidInputError, match="no user 'nobody-of-this") as caught:
+        expand_home("~nobody-of-this-name/x", "out")
+    assert caught.value.argument == "out"

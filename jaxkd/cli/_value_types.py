@@ -11,6 +11,8 @@ from typing import Any
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from jaxkd._files import expand_home
+
 VALUE_TYPES = tyro.constructors.ConstructorRegistry()
 
 
@@ -28,25 +30,11 @@ def _integer(word: str) -> int:
         raise ValueError(f"expected an integer, got {word!r}") from None
 
 
-def _path(word: str) -> Path:
-    path = Path(word)
-    if word.startswith("~"):
-        try:
-            return path.expanduser()
-        except RuntimeError:
-            raise ValueError(
-                f"there is no user {path.parts[0][1:]!r} whose home folder {word!r} "
-                f"could name; write ./{word} for a folder of this name"
-            ) from None
-    # Path("./~name") is Path("~name"), which would be taken for a user's folder.
-    return path.absolute() if str(path).startswith("~") else path
-
-
 _KINDS: dict[type, tuple[str, Callable[[str], Any]]] = {
     int: ("INT", _integer),
     float: ("FLOAT", _number),
     str: ("STR", str),
-    Path: ("PATH", _path),
+    Path: ("PATH", expand_home),
 }
 _ONE_WORD: dict[Any, tuple[type, bool]] = {
     **{kind: (kind, False) for kind in _KINDS},

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxkd._errors import InvalidInputError
-from jaxkd.data._files import expanded
+from jaxkd._files import expand_home
 
 try:
     import fcntl
@@ -33,7 +33,7 @@ def cache_root(cache_dir: str | os.PathLike | None) -> Path:
     """Return the argument, else JAXKD_CACHE_DIR, else the user's cache folder."""
     chosen = cache_dir or os.environ.get("JAXKD_CACHE_DIR")
     if chosen:
-        return expanded(chosen, "cache_dir")
+        return expand_home(chosen, "cache_dir")
     user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(user) / "jaxkd"
 

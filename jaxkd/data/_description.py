@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxkd._errors import InvalidInputError
+from jaxkd._text import count
 from jaxkd.data._decode import unreadable
 from jaxkd.data._labels import check_labels, doubts_about_counts, doubts_about_names
 from jaxkd.data._picture import GRAY_MODES, opened, upright_size
@@ -175,9 +176,8 @@ def doubts_about_rows(
     if notes.repeated:
         links = len(notes.repeated)
         doubts.append(
-            f"{links:,} link{'s' if links > 1 else ''} to images that are counted "
-            f"already {'are' if links > 1 else 'is'} left out, such as "
-            f"{notes.repeated[0]}"
+            f"{count(links, 'link')} to images that are counted already "
+            f"{'is' if links == 1 else 'are'} left out, such as {notes.repeated[0]}"
         )
     if train is not None and test is not None:
         doubts += doubts_about_counts(train, test, class_names)
@@ -207,14 +207,14 @@ def _select(
                 chosen = np.sort(in_even_shares(known)[chosen])
             labels.append(known[chosen])
         pieces.append((source.images(split), chosen))
-    count = sum(len(rows) for _, rows in pieces)
+    total = sum(len(rows) for _, rows in pieces)
     if not labels:
         images = Selected(pieces, len(class_names))
-        return Part(str(specification), count, None, images)
+        return Part(str(specification), total, None, images)
     joined = np.concatenate(labels)
     images = Selected(pieces, len(class_names), joined)
     check_labels(joined, len(class_names), images.where)
-    return Part(str(specification), count, joined, images)
+    return Part(str(specification), total, joined, images)
 
 
 def count_splits(source: Source) -> dict[str, int]:

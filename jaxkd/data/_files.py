@@ -36,31 +36,6 @@ class Found(NamedTuple):
     linked: bool
 
 
-def expanded(path: str | os.PathLike, argument: str) -> Path:
-    """Return a path with the home folder that ``~`` or ``~user`` stands for.
-
-    Args:
-        path: The path.
-        argument: Name of the argument in the error.
-
-    Raises:
-        InvalidInputError: If there is no such user.
-    """
-    if not os.fspath(path).startswith("~"):
-        # Path("./~name") is Path("~name"), which would be taken for a user's folder.
-        plain = Path(path)
-        return plain.absolute() if str(plain).startswith("~") else plain
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        user = Path(path).parts[0][1:]
-        raise InvalidInputError(
-            f"there is no user {user!r} whose home folder {str(path)!r} "
-            f"could name; write ./{path} for a folder of this name",
-            argument=argument,
-        ) from None
-
-
 def doubts_about_skipped(skipped: Counter[str], root: Path) -> list[str]:
     """Return doubts about files that are pictures and were left out.
 

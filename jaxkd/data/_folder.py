@@ -98,11 +98,6 @@ class FolderSource(Source):
             self._folders = {"train": root}
         self._listing = functools.cache(self._list)
 
-    @property
-    def channels(self) -> int | None:
-        """None, because the images determine it."""
-        return None
-
     def splits(self) -> tuple[str, ...]:
         """Return the names of the folders, which may be splits."""
         return tuple(self._folders)

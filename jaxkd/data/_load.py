@@ -9,10 +9,10 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from jaxkd._errors import InvalidInputError, InvalidTypeError
+from jaxkd._files import expand_home
 from jaxkd.data._assemble import Loading, load_source
 from jaxkd.data._dataset import ImageDataset, Split, default_augmentation
 from jaxkd.data._description import Description, Part, count_splits, describe_source
-from jaxkd.data._files import expanded
 from jaxkd.data._folder import FolderSource
 from jaxkd.data._in_memory import select_rows
 from jaxkd.data._npz import load_npz
@@ -189,7 +189,7 @@ def _open_source(
         )
     if not is_path(name):
         return open_tfds(name, data_dir)
-    root = expanded(name, "name")
+    root = expand_home(name, "name")
     given = {"train_split": train_split, "test_split": test_split}
     requested = [
         split
@@ -205,7 +205,7 @@ def _as_text(name: Any) -> str:
     if isinstance(name, str):
         return name
     try:
-        return os.path.abspath(os.fsdecode(expanded(name, "name")))
+        return os.path.abspath(os.fsdecode(expand_home(name, "name")))
     except TypeError:
         raise InvalidTypeError(
             f"the name of a dataset must be text or a path, got {name!r}",
@@ -222,7 +222,7 @@ def is_path(name: str) -> bool:
     if name.endswith(".npz"):
         return True
     looks = name.startswith((".", "~", os.sep)) or os.sep in name
-    return looks and expanded(name, "name").is_dir()
+    return looks and expand_home(name, "name").is_dir()
 
 
 def _is_in_memory(name: str) -> bool:
@@ -232,7 +232,7 @@ def _is_in_memory(name: str) -> bool:
 def _arrays(name: str, value_range: tuple[float, float] | None) -> ImageDataset:
     if name == "digits":
         return _digits()
-    return load_npz(expanded(name, "name"), value_range)
+    return load_npz(expand_home(name, "name"), value_range)
 
 
 def _in_memory(dataset: ImageDataset, loading: Loading) -> ImageDataset:

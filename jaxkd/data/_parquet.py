@@ -144,11 +144,6 @@ class ParquetSource(Source):
         self._images = functools.cache(self._open_images)
         self._labels = functools.cache(self._read_labels)
 
-    @property
-    def channels(self) -> int | None:
-        """None, because the images determine it."""
-        return None
-
     def splits(self) -> tuple[str, ...]:
         """Return the names of the splits, from the names of the files."""
         return tuple(self._files)

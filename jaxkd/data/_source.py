@@ -68,9 +68,9 @@ class Source(abc.ABC):
     location: str
 
     @property
-    @abc.abstractmethod
     def channels(self) -> int | None:
         """Number of channels that the source declares; None if it does not."""
+        return None
 
     @abc.abstractmethod
     def splits(self) -> tuple[str, ...]:

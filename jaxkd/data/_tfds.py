@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from jaxkd._errors import InvalidInputError, unknown_name
+from jaxkd._files import expand_home
 from jaxkd.data._cache import stamp_of
 from jaxkd.data._dataset import Augmentation, default_augmentation
-from jaxkd.data._files import expanded
 from jaxkd.data._records import Features, TfdsImages, read_features
 from jaxkd.data._slices import SPLIT_OPTIONS
 from jaxkd.data._source import Notes, Source
@@ -239,7 +239,7 @@ def find_prepared(name: str, data_dir: str | os.PathLike | None) -> Path | None:
 
 def _data_root(data_dir: str | os.PathLike | None) -> Path:
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return expanded(chosen, "data_dir")
+    return expand_home(chosen, "data_dir")
 
 
 def _folders(root: Path) -> list[Path]:
@@ -319,7 +319,7 @@ def _is_written_as_path(name: str) -> bool:
 
 
 def _wrong_path(name: str) -> InvalidInputError:
-    if expanded(name, "name").exists():
+    if expand_home(name, "name").exists():
         return InvalidInputError(
             f"dataset: {name} is a file of another kind; give a .npz file, or a folder "
             "of images or parquet files",

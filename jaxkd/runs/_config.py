@@ -6,7 +6,6 @@ import os
 import platform
 import shlex
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -16,6 +15,7 @@ from flax import nnx
 
 from jaxkd import __version__, _json, models
 from jaxkd._errors import InvalidInputError
+from jaxkd._files import expand_home
 from jaxkd.data import ImageDataset, Normalization, is_path
 from jaxkd.runs import _schema
 from jaxkd.runs._files import read_json
@@ -137,7 +137,7 @@ def make_config(
     """
     if source is not None and is_path(source):
         # An absolute path can be loaded from any working directory.
-        source = str(Path(source).expanduser().absolute())
+        source = str(expand_home(source, "source").absolute())
     loaded_with = options.get("data", {})
     return {
         "command": shlex.join(["jaxkd", *arguments]),

@@ -4,7 +4,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-from jaxkd._errors import InvalidInputError
+from jaxkd._files import expand_home
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +24,7 @@ class RunFolder:
         Raises:
             InvalidInputError: If there is no such user.
         """
-        try:
-            return cls(Path(path).expanduser())
-        except RuntimeError as error:
-            raise InvalidInputError(f"{path}: {error}", argument="path") from None
+        return cls(expand_home(path, "path"))
 
     @property
     def config(self) -> Path:

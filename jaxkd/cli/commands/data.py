@@ -8,6 +8,7 @@ from rich.table import Table
 
 from jaxkd import data
 from jaxkd._errors import InvalidInputError
+from jaxkd._text import count
 from jaxkd.cli._console import Console
 from jaxkd.cli._datasets import load_silently
 from jaxkd.cli._options import Data
@@ -103,7 +104,7 @@ def _listed(names: tuple[str, ...]) -> str:
 def _counted(counts: Mapping[str, int]) -> str:
     """Return names with their counts, the most frequent first."""
     ordered = sorted(counts.items(), key=lambda item: -item[1])
-    return _listed(tuple(f"{name} ({count:,})" for name, count in ordered))
+    return _listed(tuple(f"{name} ({number:,})" for name, number in ordered))
 
 
 def _range(counts: np.ndarray) -> str:
@@ -118,5 +119,4 @@ def _files(suffixes: Mapping[str, int]) -> str:
         return "no files"
     *names, last = (suffix or "without a suffix" for suffix in sorted(suffixes))
     listed = f"{', '.join(names)} and {last}" if names else last
-    count = sum(suffixes.values())
-    return f"{count:,} file{'' if count == 1 else 's'}, {listed}"
+    return f"{count(sum(suffixes.values()), 'file')}, {listed}"
