@@ -39,10 +39,6 @@ FORGED = [
     (RECORD, {"arrays": {"student": [1]}}),
     (RECORD, {"arrays": {"student": {"a": "x"}}}),
     (RECORD, {"arrays": {"student": {"a": [-1]}}}),
-    (RECORD, {"arrays": {}, "trials": "x"}),
-    (RECORD, {"arrays": {}, "trials": [0]}),
-    (RECORD, {"arrays": {}, "averaged": "yes"}),
-    (RECORD, {"arrays": {}, "history": [1]}),
     *((TREE, whole) for whole in (None, [], {}, {"tree_metadata": 5})),
 ]
 
@@ -55,6 +51,24 @@ def test_forged_metadata_is_refused_by_the_name_of_the_checkpoint(
     with pytest.raises(
         InvalidInputError, match=rf"checkpoint of step 7 in {checkpoint.parent}"
     ):
+        load(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("trials", "x"),
+        ("trials", [0]),
+        ("trials", [2, 3]),
+        ("averaged", "yes"),
+        ("history", [1]),
+        ("history", "x"),
+    ],
+)
+def test_a_forged_entry_of_the_record_is_refused(checkpoint, entry, value):
+    record = json.loads((checkpoint / RECORD).read_text())
+    forge(checkpoint, RECORD, json.dumps({**record, entry: value}).encode())
+    with pytest.raises(InvalidInputError, match="has a record whose"):
         load(checkpoint)
 
 
