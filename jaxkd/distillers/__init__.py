@@ -59,10 +59,14 @@ from jaxkd.distillers._overhaul import overhaul as overhaul
 from jaxkd.distillers._recipes import METHODS as METHODS
 from jaxkd.distillers._recipes import PARTS as PARTS
 from jaxkd.distillers._recipes import RECIPES as RECIPES
+from jaxkd.distillers._recipes import WARMUP_EPOCHS as WARMUP_EPOCHS
 from jaxkd.distillers._recipes import recipe as recipe
 from jaxkd.distillers._relational import relational as relational
 from jaxkd.distillers._reused_classifier import reused_classifier as reused_classifier
 from jaxkd.distillers._review import review as review
+from jaxkd.distillers._schedules import EpochSchedule as EpochSchedule
+from jaxkd.distillers._schedules import Schedule as Schedule
+from jaxkd.distillers._schedules import warmup as warmup
 from jaxkd.distillers._self_supervised import rotations as rotations
 from jaxkd.distillers._self_supervised import self_supervised as self_supervised
 from jaxkd.distillers._semantic_calibration import (

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
@@ -45,6 +47,9 @@ class Batch(NamedTuple):
         mixed: The partners that mixup or CutMix mixed into the images, or None.
             ``labels`` and ``rows`` belong to the image that dominates; a method that
             ignores ``mixed`` uses those.
+        step: Number of steps since the beginning of this stage, from 0: training does
+            not count the steps of pretraining. None if it is not known.
+        steps_per_epoch: Number of steps in an epoch, or None if it is not known.
     """
 
     images: Shaped[Array, "batch height width channels"]
@@ -53,6 +58,32 @@ class Batch(NamedTuple):
     key: PRNGKeyArray
     views: Views | None = None
     mixed: Mixed | None = None
+    step: Int[Array, ""] | None = None
+    steps_per_epoch: int | None = None
+
+    @property
+    def epoch(self) -> Float[Array, ""]:
+        """Number of epochs since the beginning of this stage, with its fraction.
+
+        It is ``step / steps_per_epoch``, and exactly an integer at the first step of an
+        epoch.
+
+        Raises:
+            ValueError: If ``step`` or ``steps_per_epoch`` is None.
+        """
+        if self.step is None or self.steps_per_epoch is None:
+            missing = "step" if self.step is None else "steps_per_epoch"
+            raise InvalidInputError(
+                f"batch.epoch is not known, because batch.{missing} is None; pass "
+                "steps_per_epoch to training.make_train_step, or step and "
+                "steps_per_epoch to Batch",
+                argument="batch",
+            )
+        dtype = jax.dtypes.canonicalize_dtype(float)
+        # XLA may divide by multiplying with a rounded reciprocal.
+        whole, part = jnp.divmod(self.step, self.steps_per_epoch)
+        fraction = part.astype(dtype) / jnp.asarray(self.steps_per_epoch, dtype)
+        return whole.astype(dtype) + fraction
 
 
 class Classifier(NamedTuple):

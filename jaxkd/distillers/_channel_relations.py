@@ -8,6 +8,7 @@ from jaxtyping import Array, ArrayLike, Float, Real
 from jaxkd import _checks, losses
 from jaxkd.distillers._base import Distiller, DistillerState, require_stages
 from jaxkd.distillers._metadata import method
+from jaxkd.distillers._schedules import Schedule, check_beginning, setting_at
 from jaxkd.distillers._stages import head_dtype
 from jaxkd.heads import Regressor, bind_heads, init_heads, rest_of
 
@@ -54,7 +55,9 @@ def inter_channel_correlation() -> Distiller:
     compares="distribution of each channel over the positions",
     losses=(losses.channel_distributions,),
 )
-def channel_distributions(*, temperature: Real[ArrayLike, ""] = 4.0) -> Distiller:
+def channel_distributions(
+    *, temperature: Real[ArrayLike, ""] | Schedule = 4.0
+) -> Distiller:
     """Match each channel's distribution over the positions (CWD).
 
     The loss is :func:`jaxkd.losses.channel_distributions` of the last stage, before
@@ -63,7 +66,8 @@ def channel_distributions(*, temperature: Real[ArrayLike, ""] = 4.0) -> Distille
     paper's weight for feature maps is 50.
 
     Args:
-        temperature: Softening temperature; ``inf`` is allowed.
+        temperature: Softening temperature; ``inf`` is allowed. It may be a
+            schedule, as a weight of :func:`weighted`; its value is then a metric.
 
     Returns:
         A distiller. The convolution, if there is one, is trained; the statistics of its
@@ -81,7 +85,7 @@ def channel_distributions(*, temperature: Real[ArrayLike, ""] = 4.0) -> Distille
         Shu et al., `Channel-wise Knowledge Distillation for Dense Prediction
         <https://arxiv.org/abs/2011.13256>`_, 2021.
     """
-    _checks.check_temperature(temperature=temperature)
+    check_beginning(_checks.check_temperature, temperature=temperature)
     return _on_adapted_maps(losses.channel_distributions, temperature=temperature)
 
 
@@ -106,14 +110,15 @@ def _on_adapted_maps(
         return DistillerState(*init_heads(make, rngs))
 
     def loss(params, extra, student, teacher, batch):
-        del batch
+        _, scheduled = setting_at("temperature", settings.get("temperature"), batch)
         maps = student.stages[-1]
         make = make_adapter(maps, teacher.stages[-1])
         if make is not None:
             adapter = bind_heads(make, params, extra)
             maps = adapter(maps)
             extra = rest_of(adapter)
-        per_example = loss_of_maps(maps, teacher.stages[-1], **settings)
-        return per_example, extra, {}
+        given = {**settings, **scheduled}
+        per_example = loss_of_maps(maps, teacher.stages[-1], **given)
+        return per_example, extra, scheduled
 
     return Distiller(init, loss)

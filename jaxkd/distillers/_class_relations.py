@@ -9,6 +9,7 @@ from jaxkd import _checks, losses
 from jaxkd.distillers._base import Distiller
 from jaxkd.distillers._from_loss import from_loss
 from jaxkd.distillers._metadata import method
+from jaxkd.distillers._schedules import Schedule, check_beginning
 
 
 @method(
@@ -24,7 +25,7 @@ def class_relation(
     *,
     inter_weight: Real[ArrayLike, ""] = 1.0,
     intra_weight: Real[ArrayLike, ""] = 1.0,
-    temperature: Real[ArrayLike, ""] = 4.0,
+    temperature: Real[ArrayLike, ""] | Schedule = 4.0,
 ) -> Distiller:
     r"""Match correlations of predictions, over the classes and the batch (DIST).
 
@@ -38,7 +39,8 @@ def class_relation(
     Args:
         inter_weight: :math:`\beta`.
         intra_weight: :math:`\gamma`.
-        temperature: Softening temperature :math:`T`, finite.
+        temperature: Softening temperature :math:`T`, finite. It may be a
+            schedule, as a weight of :func:`weighted`; its value is then a metric.
 
     Returns:
         A distiller without parameters or state; its metric ``agreement`` is the
@@ -58,9 +60,9 @@ def class_relation(
     _checks.check_finite_not_negative(
         inter_weight=inter_weight, intra_weight=intra_weight
     )
-    _checks.check_finite_temperature(temperature=temperature)
+    check_beginning(_checks.check_finite_temperature, temperature=temperature)
 
-    def loss(student, teacher):
+    def loss(student, teacher, *, temperature):
         inter = losses.inter_class_relation(student, teacher, temperature=temperature)
         intra = losses.intra_class_relation(student, teacher, temperature=temperature)
         t, beta, gamma = (
@@ -69,7 +71,9 @@ def class_relation(
         )
         return t * t * (beta * inter + gamma * jnp.mean(intra))
 
-    return from_loss(loss, reads="logits", name="class_relation")
+    return from_loss(
+        loss, reads="logits", name="class_relation", temperature=temperature
+    )
 
 
 @method(
@@ -78,7 +82,9 @@ def class_relation(
     compares="standardized logits",
     losses=(losses.standardize_logits,),
 )
-def standardized_soft_targets(*, temperature: Real[ArrayLike, ""] = 2.0) -> Distiller:
+def standardized_soft_targets(
+    *, temperature: Real[ArrayLike, ""] | Schedule = 2.0
+) -> Distiller:
     """Match soft targets of standardized logits (LSKD).
 
     The method standardizes both networks' logits with
@@ -87,7 +93,8 @@ def standardized_soft_targets(*, temperature: Real[ArrayLike, ""] = 2.0) -> Dist
     teacher's logits, not their size.
 
     Args:
-        temperature: Softening temperature; ``inf`` is allowed.
+        temperature: Softening temperature; ``inf`` is allowed. It may be a
+            schedule, as a weight of :func:`weighted`; its value is then a metric.
 
     Returns:
         A distiller without parameters or state; its metric ``agreement`` is the
@@ -104,16 +111,18 @@ def standardized_soft_targets(*, temperature: Real[ArrayLike, ""] = 2.0) -> Dist
         Sun et al., `Logit Standardization in Knowledge Distillation
         <https://arxiv.org/abs/2403.01427>`_, 2024, Alg. 1.
     """
-    _checks.check_temperature(temperature=temperature)
+    check_beginning(_checks.check_temperature, temperature=temperature)
 
-    def loss(student, teacher):
+    def loss(student, teacher, *, temperature):
         return losses.soft_target_kl(
             losses.standardize_logits(student),
             losses.standardize_logits(teacher),
             temperature=temperature,
         )
 
-    return from_loss(loss, reads="logits", name="standardized_soft_targets")
+    return from_loss(
+        loss, reads="logits", name="standardized_soft_targets", temperature=temperature
+    )
 
 
 @method(

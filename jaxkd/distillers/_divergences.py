@@ -7,6 +7,7 @@ from jaxkd._errors import InvalidInputError
 from jaxkd.distillers._base import Distiller
 from jaxkd.distillers._from_loss import from_loss
 from jaxkd.distillers._metadata import method
+from jaxkd.distillers._schedules import Schedule, check_beginning
 
 
 @method(
@@ -17,7 +18,7 @@ from jaxkd.distillers._metadata import method
 )
 def reverse_kl(
     *,
-    temperature: Real[ArrayLike, ""] = 1.0,
+    temperature: Real[ArrayLike, ""] | Schedule = 1.0,
 ) -> Distiller:
     """Match predictions by the KL divergence from the student to the teacher.
 
@@ -25,7 +26,8 @@ def reverse_kl(
     The loss is :func:`jaxkd.losses.reverse_kl`.
 
     Args:
-        temperature: Softening temperature; ``inf`` is allowed.
+        temperature: Softening temperature; ``inf`` is allowed. It may be a
+            schedule, as a weight of :func:`weighted`; its value is then a metric.
 
     Returns:
         A distiller without parameters or state; its metric ``agreement`` is the
@@ -42,7 +44,7 @@ def reverse_kl(
         Gu et al., `MiniLLM: Knowledge Distillation of Large Language Models
         <https://arxiv.org/abs/2306.08543>`_, 2024, Sec. 2.1.
     """
-    _checks.check_temperature(temperature=temperature)
+    check_beginning(_checks.check_temperature, temperature=temperature)
     return from_loss(losses.reverse_kl, reads="logits", temperature=temperature)
 
 
@@ -55,7 +57,7 @@ def reverse_kl(
 def jensen_shannon(
     *,
     mixture: float | int = 0.5,
-    temperature: Real[ArrayLike, ""] = 1.0,
+    temperature: Real[ArrayLike, ""] | Schedule = 1.0,
 ) -> Distiller:
     """Match predictions by the Jensen-Shannon divergence to a mixture of both.
 
@@ -65,7 +67,8 @@ def jensen_shannon(
 
     Args:
         mixture: The teacher's share of the mixture, strictly between 0 and 1.
-        temperature: Softening temperature; ``inf`` is allowed.
+        temperature: Softening temperature; ``inf`` is allowed. It may be a
+            schedule, as a weight of :func:`weighted`; its value is then a metric.
 
     Returns:
         A distiller without parameters or state; its metric ``agreement`` is the
@@ -90,7 +93,7 @@ def jensen_shannon(
             argument="mixture",
         )
     _checks.check_positive(mixture=mixture)
-    _checks.check_temperature(temperature=temperature)
+    check_beginning(_checks.check_temperature, temperature=temperature)
     return from_loss(
         losses.jensen_shannon, reads="logits", mixture=mixture, temperature=temperature
     )
@@ -105,7 +108,7 @@ def jensen_shannon(
 def skewed_kl(
     *,
     skew: float | int = 0.1,
-    temperature: Real[ArrayLike, ""] = 1.0,
+    temperature: Real[ArrayLike, ""] | Schedule = 1.0,
 ) -> Distiller:
     """Match predictions by the KL divergence from the teacher to a mixture of both.
 
@@ -114,7 +117,8 @@ def skewed_kl(
 
     Args:
         skew: The teacher's share of the mixture, in [0, 1].
-        temperature: Softening temperature; ``inf`` is allowed.
+        temperature: Softening temperature; ``inf`` is allowed. It may be a
+            schedule, as a weight of :func:`weighted`; its value is then a metric.
 
     Returns:
         A distiller without parameters or state; its metric ``agreement`` is the
@@ -132,7 +136,7 @@ def skewed_kl(
         Models <https://arxiv.org/abs/2402.03898>`_, 2024, Sec. 3.1.
     """
     _checks.check_in_range(0.0, 1.0, skew=skew)
-    _checks.check_temperature(temperature=temperature)
+    check_beginning(_checks.check_temperature, temperature=temperature)
     return from_loss(
         losses.skewed_kl, reads="logits", skew=skew, temperature=temperature
     )

@@ -19,6 +19,7 @@ from jaxkd.distillers._base import (
     require_stages,
     require_teacher,
 )
+from jaxkd.distillers._schedules import setting_at
 from jaxkd.distillers._stages import require_maps, summed
 from jaxkd.models import ModelOutput
 
@@ -105,12 +106,14 @@ def from_loss(
               the stages are summed.
         name: The name of the method in errors, by default that of the loss.
         metrics: ``(student_output, teacher_output) -> {name: scalar}``; more metrics.
-        **settings: Keyword arguments of the loss.
+        **settings: Keyword arguments of the loss. A ``temperature`` may be a schedule,
+            as the weights of :func:`weighted`.
 
     Returns:
         A distiller. If the loss reads logits, the metric ``agreement`` is the share of
         examples for which student and teacher predict the same class; if it reads the
-        stages, the metrics are the mean loss of each stage, ``stage1`` and so on.
+        stages, the metrics are the mean loss of each stage, ``stage1`` and so on. If
+        the temperature is a schedule, its value is the metric ``temperature``.
 
     Raises:
         ValueError: If ``reads`` is unknown; from ``init``, if there is no teacher or
@@ -129,6 +132,7 @@ def from_loss(
         raise unknown_name("reads", reads, _READERS)
     reader = _READERS[reads]
     method = name or getattr(loss, "__name__", "this method")
+    temperature = settings.get("temperature")
     evaluate = functools.partial(loss, **settings)
 
     def init(rngs, spec):
@@ -139,7 +143,8 @@ def from_loss(
     def distiller_loss(params, extra, student, teacher, batch):
         del params
         arguments = reader.arguments(student, teacher, batch)
-        values = {stage: evaluate(*arrays) for stage, arrays in arguments}
+        _, scheduled = setting_at("temperature", temperature, batch)
+        values = {stage: evaluate(*arrays, **scheduled) for stage, arrays in arguments}
         if _WHOLE in values:
             value, measured = values[_WHOLE], {}
         else:
@@ -148,7 +153,7 @@ def from_loss(
             measured["agreement"] = _agreement(student, teacher, value)
         if metrics is not None:
             measured |= metrics(student, teacher)
-        return value, extra, measured
+        return value, extra, measured | scheduled
 
     return Distiller(init, distiller_loss)
 

@@ -6,6 +6,7 @@ from jaxkd import _checks, losses
 from jaxkd.distillers._base import Distiller
 from jaxkd.distillers._from_loss import from_loss
 from jaxkd.distillers._metadata import method
+from jaxkd.distillers._schedules import Schedule, check_beginning
 
 
 @method(
@@ -13,21 +14,24 @@ from jaxkd.distillers._metadata import method
     weights={"ce": 1.0, "dkd": 1.0},
     compares="target class and other classes apart",
     losses=(losses.decoupled_kl,),
+    warmup_epochs=20,
 )
 def decoupled_kl(
     *,
     target_weight: Real[ArrayLike, ""] = 1.0,
     non_target_weight: Real[ArrayLike, ""] = 8.0,
-    temperature: Real[ArrayLike, ""] = 4.0,
+    temperature: Real[ArrayLike, ""] | Schedule = 4.0,
 ) -> Distiller:
     """Match the labeled class and the other classes with separate weights (DKD).
 
-    The loss is :func:`jaxkd.losses.decoupled_kl`.
+    The loss is :func:`jaxkd.losses.decoupled_kl`. As published, the recipe raises the
+    weight linearly over the first 20 epochs (:func:`warmup`).
 
     Args:
         target_weight: Weight of the divergence of the label against the rest.
         non_target_weight: Weight of the divergence among the other classes.
-        temperature: Softening temperature, finite.
+        temperature: Softening temperature, finite. It may be a
+            schedule, as a weight of :func:`weighted`; its value is then a metric.
 
     Returns:
         A distiller without parameters or state; its metric ``agreement`` is the
@@ -47,7 +51,7 @@ def decoupled_kl(
     _checks.check_finite_not_negative(
         target_weight=target_weight, non_target_weight=non_target_weight
     )
-    _checks.check_finite_temperature(temperature=temperature)
+    check_beginning(_checks.check_finite_temperature, temperature=temperature)
     return from_loss(
         losses.decoupled_kl,
         reads="labeled_logits",
@@ -66,7 +70,7 @@ def decoupled_kl(
 def normalized_kl(
     *,
     non_target_weight: Real[ArrayLike, ""] = 1.5,
-    temperature: Real[ArrayLike, ""] = 1.0,
+    temperature: Real[ArrayLike, ""] | Schedule = 1.0,
 ) -> Distiller:
     """Match the label and the renormalized other classes by cross-entropy (NKD).
 
@@ -74,7 +78,8 @@ def normalized_kl(
 
     Args:
         non_target_weight: Weight of the cross-entropy among the other classes.
-        temperature: Softening temperature of the other classes, finite.
+        temperature: Softening temperature of the other classes, finite. It may be a
+            schedule, as a weight of :func:`weighted`; its value is then a metric.
 
     Returns:
         A distiller without parameters or state; its metric ``agreement`` is the
@@ -93,7 +98,7 @@ def normalized_kl(
         <https://arxiv.org/abs/2303.13005>`_, 2023, Sec. 3.1.
     """
     _checks.check_finite_not_negative(non_target_weight=non_target_weight)
-    _checks.check_finite_temperature(temperature=temperature)
+    check_beginning(_checks.check_finite_temperature, temperature=temperature)
     return from_loss(
         losses.normalized_kl,
         reads="labeled_logits",

@@ -23,6 +23,8 @@ class Method(NamedTuple):
         compares: What the method compares, for tables.
         losses: The functions of :mod:`jaxkd.losses` that hold its formulas.
         repdistiller: The method's name in RepDistiller, or "".
+        warmup_epochs: Length of the published linear ramp of the part's weight
+            (:func:`jaxkd.distillers.warmup`); 0 without one.
     """
 
     build: Callable[..., Distiller]
@@ -33,6 +35,7 @@ class Method(NamedTuple):
     compares: str
     losses: tuple[Callable[..., Any], ...]
     repdistiller: str
+    warmup_epochs: int
 
 
 _Build = TypeVar("_Build", bound=Callable[..., Distiller])
@@ -48,6 +51,7 @@ def method(
     recipe: str = "",
     with_kd: bool = True,
     repdistiller: str = "",
+    warmup_epochs: int = 0,
 ) -> Callable[[_Build], _Build]:
     """Attach a :class:`Method` to a function, which is returned as it is.
 
@@ -64,6 +68,7 @@ def method(
             compares,
             losses,
             repdistiller,
+            warmup_epochs,
         )
         setattr(build, _ATTRIBUTE, record)
         return build

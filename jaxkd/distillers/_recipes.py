@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jaxkd import _checks
 from jaxkd._errors import InvalidInputError, unknown_name
 from jaxkd.distillers import (
     _attention,
@@ -27,7 +28,8 @@ from jaxkd.distillers import (
 )
 from jaxkd.distillers._base import Distiller
 from jaxkd.distillers._metadata import Method, methods
-from jaxkd.distillers._weighted import weighted
+from jaxkd.distillers._schedules import Ramp, Schedule, warmup
+from jaxkd.distillers._weighted import check_weight, weighted
 
 # The order of the families in tables and pages.
 _FAMILIES = (
@@ -64,14 +66,27 @@ RECIPES: dict[str, dict[str, float]] = {
 """The weights of each recipe's parts: those of the published benchmark or of the
 method's own paper, and 1 where a paper tunes the weight for every pair of networks."""
 
+WARMUP_EPOCHS: dict[str, int] = {
+    m.part: m.warmup_epochs for m in METHODS if m.warmup_epochs
+}
+"""The parts whose weight :func:`recipe` raises over the first epochs of training, as
+published, with the number of epochs."""
+
 
 def recipe(
     name: str,
     *,
     weights: Mapping[str, float] | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    warmup_epochs: Mapping[str, int] | None = None,
+    ramp: Ramp = "linear",
 ) -> Distiller:
     """Build a published recipe, or a variation of it.
+
+    The weights of the parts in :data:`WARMUP_EPOCHS` rise over the first epochs of
+    training (:func:`warmup`), in every recipe. Training must know the number of steps
+    in an epoch: :func:`jaxkd.training.compile_program` does, and
+    :func:`jaxkd.training.make_train_step` takes ``steps_per_epoch``.
 
     Args:
         name: A key of :data:`RECIPES`. Each method also comes as ``name+kd``, together
@@ -80,13 +95,18 @@ def recipe(
         settings: Keyword arguments for the parts, such as
             ``{"kd": {"temperature": 2.0}}``. Settings of a part that the recipe does
             not have raise an error, so that no setting is silently ignored.
+        warmup_epochs: Numbers of epochs over which the weight of a part rises, such as
+            ``{"kd": 10}``; they replace or extend :data:`WARMUP_EPOCHS`. With 0, the
+            weight of the part is constant.
+        ramp: The shape of the rise, as for :func:`warmup`.
 
     Returns:
         The :func:`weighted` distiller.
 
     Raises:
-        ValueError: If the recipe, a part or a setting is unknown, or a setting belongs
-            to no part.
+        TypeError: If a number of epochs is not an integer.
+        ValueError: If the recipe, a part, a setting or the ramp is unknown, a setting
+            or a number of epochs belongs to no part, or a number of epochs is negative.
 
     Example:
         >>> from jaxkd import distillers
@@ -116,10 +136,48 @@ def recipe(
                 raise unknown_name(
                     f"setting of {part}", setting, known, argument=f"{part}.{setting}"
                 )
+    ramps = ramps_of(mixture, warmup_epochs or {})
+
+    def weight_of(part: str) -> float | Schedule:
+        weight, epochs = mixture[part], ramps.get(part)
+        check_weight(part, weight)
+        return warmup(weight, epochs=epochs, ramp=ramp) if epochs else weight
+
     return weighted(
         **{
-            part: (weight, PARTS[part](**settings.get(part, {})))
+            part: (weight_of(part), PARTS[part](**settings.get(part, {})))
             for part, weight in mixture.items()
             if weight
         }
     )
+
+
+def ramps_of(
+    mixture: Mapping[str, Any], warmup_epochs: Mapping[str, int]
+) -> dict[str, int]:
+    """Return the parts of a mixture whose weight rises, and over how many epochs.
+
+    Args:
+        mixture: The weight of each part.
+        warmup_epochs: As for :func:`recipe`.
+
+    Raises:
+        TypeError: If a number of epochs is not an integer.
+        ValueError: If it is negative, or of a part that is unknown or has no weight.
+    """
+    for part, epochs in warmup_epochs.items():
+        if part not in PARTS:
+            raise unknown_name("part", part, PARTS, argument="warmup_epochs")
+        if not mixture.get(part):
+            parts = ", ".join(name for name, weight in mixture.items() if weight)
+            raise InvalidInputError(
+                f"the warmup of {part} would have no effect, because it has no weight; "
+                f"parts with a weight: {parts}",
+                argument="warmup_epochs",
+            )
+        _checks.check_at_least(0, warmup_epochs=epochs)
+    return {
+        part: epochs
+        for part, epochs in {**WARMUP_EPOCHS, **warmup_epochs}.items()
+        if epochs and mixture.get(part)
+    }

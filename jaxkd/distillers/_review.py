@@ -17,6 +17,7 @@ _WIDEST = 512  # as published
     weights={"ce": 1.0, "review": 1.0},
     compares="fused maps, deep to shallow",
     losses=(losses.review,),
+    warmup_epochs=20,
 )
 def review(*, mid_channels: int | None = None) -> Distiller:
     r"""Fuse the student's stages, so that deep ones learn from shallow ones (ReviewKD).
@@ -28,7 +29,8 @@ def review(*, mid_channels: int | None = None) -> Distiller:
     stem is left out.
 
     The benchmarks' weight is 1. The paper's weights, chosen for each pair of networks,
-    are 0.6 to 8 and grow linearly from 0 over the first 20 epochs.
+    are 0.6 to 8. As published, the recipe raises the weight linearly over the first 20
+    epochs (:func:`warmup`).
 
     Args:
         mid_channels: Number of channels that are passed from stage to stage. By default

@@ -16,6 +16,7 @@ from jaxkd.distillers._base import (
     require_teacher,
 )
 from jaxkd.distillers._metadata import method
+from jaxkd.distillers._schedules import Schedule, check_beginning, setting_at
 from jaxkd.distillers._stages import head_dtype
 from jaxkd.heads import Projection, bind_heads, init_heads
 from jaxkd.models import ModelOutput
@@ -69,7 +70,7 @@ def self_supervised(
     ss_weight: float | int = 10.0,
     ratio_tf: float | int = 1.0,
     ratio_ss: float | int = 0.75,
-    temperature: Real[ArrayLike, ""] = 4.0,
+    temperature: Real[ArrayLike, ""] | Schedule = 4.0,
     ss_temperature: float | int = 0.5,
     pretraining_epochs: int = 60,
 ) -> Distiller:
@@ -113,7 +114,8 @@ def self_supervised(
         ss_weight: :math:`\lambda_{ss}` of the similarities, at least 0.
         ratio_tf: Share :math:`\rho` of wrong views whose predictions are compared.
         ratio_ss: Share :math:`\rho` of wrong views whose similarities are compared.
-        temperature: Of the predictions; ``inf`` is allowed.
+        temperature: Of the predictions; ``inf`` is allowed. It may be a
+            schedule, as a weight of :func:`weighted`; its value is then a metric.
         ss_temperature: :math:`\tau` of the similarities, finite.
         pretraining_epochs: Number of epochs that train the teacher's projection, at
             least 1.
@@ -142,7 +144,7 @@ def self_supervised(
     """
     _checks.check_finite_not_negative(tf_weight=tf_weight, ss_weight=ss_weight)
     _checks.check_in_range(0.0, 1.0, ratio_tf=ratio_tf, ratio_ss=ratio_ss)
-    _checks.check_temperature(temperature=temperature)
+    check_beginning(_checks.check_temperature, temperature=temperature)
     _checks.check_finite_temperature(ss_temperature=ss_temperature)
     _checks.check_at_least(1, pretraining_epochs=pretraining_epochs)
 
@@ -184,8 +186,9 @@ def self_supervised(
         projected_teacher = jax.lax.stop_gradient(
             _project(extra["teacher"], teacher_views.embedding, teacher.embedding)
         )
+        t, scheduled = setting_at("temperature", temperature, batch)
         kl = losses.soft_target_kl(
-            student_views.logits, teacher_views.logits, temperature=temperature
+            student_views.logits, teacher_views.logits, temperature=t
         )
         divergence = losses.self_supervised_similarity(
             *projected_student, *projected_teacher, temperature=ss_temperature
@@ -199,6 +202,7 @@ def self_supervised(
         metrics = {
             "transformed": jnp.mean(transformed),
             "similarity": jnp.mean(similarity),
+            **scheduled,
         }
         return tf_weight * transformed + ss_weight * similarity, extra, metrics
 

@@ -8,6 +8,7 @@ from jaxkd import _checks, losses
 from jaxkd.distillers._base import Distiller, DistillerState, Metrics
 from jaxkd.distillers._from_loss import from_loss
 from jaxkd.distillers._metadata import method
+from jaxkd.distillers._schedules import Schedule, check_beginning
 from jaxkd.models import ModelOutput
 
 
@@ -63,14 +64,15 @@ def cross_entropy() -> Distiller:
     repdistiller="kd",
     with_kd=False,
 )
-def soft_targets(*, temperature: Real[ArrayLike, ""] = 4.0) -> Distiller:
+def soft_targets(*, temperature: Real[ArrayLike, ""] | Schedule = 4.0) -> Distiller:
     """Match softened predictions (knowledge distillation, KD).
 
     The loss is :func:`jaxkd.losses.soft_target_kl`, exact for every temperature from
     1.4e-14 to infinity; at infinity it is half the variance of the logit differences.
 
     Args:
-        temperature: Softening temperature; ``inf`` is allowed.
+        temperature: Softening temperature; ``inf`` is allowed. It may be a
+            schedule, as a weight of :func:`weighted`; its value is then a metric.
 
     Returns:
         A distiller without parameters or state; its metrics are those of
@@ -88,7 +90,7 @@ def soft_targets(*, temperature: Real[ArrayLike, ""] = 4.0) -> Distiller:
         Hinton et al., `Distilling the Knowledge in a Neural Network
         <https://arxiv.org/abs/1503.02531>`_, 2015, Sec. 2.
     """
-    _checks.check_temperature(temperature=temperature)
+    check_beginning(_checks.check_temperature, temperature=temperature)
     return from_loss(
         losses.soft_target_kl,
         reads="logits",
@@ -137,14 +139,15 @@ def logit_matching() -> Distiller:
 )
 def transformed_teacher_matching(
     *,
-    temperature: Real[ArrayLike, ""] = 4.0,
+    temperature: Real[ArrayLike, ""] | Schedule = 4.0,
 ) -> Distiller:
     """Match the softened teacher with an unsoftened student (TTM).
 
     The loss is :func:`jaxkd.losses.transformed_teacher_matching`.
 
     Args:
-        temperature: The teacher's temperature, finite.
+        temperature: The teacher's temperature, finite. It may be a
+            schedule, as a weight of :func:`weighted`; its value is then a metric.
 
     Returns:
         A distiller without parameters or state; its metric ``agreement`` is the
@@ -161,7 +164,7 @@ def transformed_teacher_matching(
         Zheng and Yang, `Knowledge Distillation Based on Transformed Teacher Matching
         <https://arxiv.org/abs/2402.11148>`_, 2024, Sec. 4.
     """
-    _checks.check_finite_temperature(temperature=temperature)
+    check_beginning(_checks.check_finite_temperature, temperature=temperature)
     return from_loss(
         losses.transformed_teacher_matching, reads="logits", temperature=temperature
     )
@@ -175,14 +178,15 @@ def transformed_teacher_matching(
 )
 def weighted_transformed_teacher_matching(
     *,
-    temperature: Real[ArrayLike, ""] = 4.0,
+    temperature: Real[ArrayLike, ""] | Schedule = 4.0,
 ) -> Distiller:
     """Match the transformed teacher, weighted by the teacher's power sum (WTTM).
 
     The loss is :func:`jaxkd.losses.weighted_transformed_teacher_matching`.
 
     Args:
-        temperature: The teacher's temperature, finite.
+        temperature: The teacher's temperature, finite. It may be a
+            schedule, as a weight of :func:`weighted`; its value is then a metric.
 
     Returns:
         A distiller without parameters or state; its metric ``agreement`` is the
@@ -199,7 +203,7 @@ def weighted_transformed_teacher_matching(
         Zheng and Yang, `Knowledge Distillation Based on Transformed Teacher Matching
         <https://arxiv.org/abs/2402.11148>`_, 2024, Sec. 5.
     """
-    _checks.check_finite_temperature(temperature=temperature)
+    check_beginning(_checks.check_finite_temperature, temperature=temperature)
     return from_loss(
         losses.weighted_transformed_teacher_matching,
         reads="logits",

@@ -20,12 +20,19 @@ from jaxkd.distillers._base import (
     Loss,
     Pretraining,
 )
+from jaxkd.distillers._schedules import Schedule, beginning, is_schedule, value_at
 
 
-def weighted(**parts: tuple[float, Distiller]) -> Distiller:
+def weighted(**parts: tuple[float | Schedule, Distiller]) -> Distiller:
     r"""Combine methods into :math:`\sum_m w_m \ell_m`.
 
+    A weight is a number or a schedule: a function of the step, such as those of optax,
+    or an :class:`EpochSchedule`, such as :func:`warmup`. Steps and epochs count from
+    the beginning of training, after a pretraining stage (:attr:`Batch.step`). There,
+    all weights are 1.
+
     A part of weight zero is left out altogether: it costs nothing and trains nothing.
+    A part whose schedule begins at zero is not left out.
     Each part draws its own randomness and keeps its own parameters and state under
     its name. The parts share the views of the images: all parts that have views must
     use the same function. At most one part may change the student's network.
@@ -33,16 +40,19 @@ def weighted(**parts: tuple[float, Distiller]) -> Distiller:
     Args:
         **parts: ``name=(weight, distiller)``. The names of the training step's own
             metrics are reserved: ``loss``, ``accuracy``, ``skipped``, ``grad_norm`` and
-            ``learning_rate``.
+            ``learning_rate``, and ``weight`` if a weight is a schedule.
 
     Returns:
         A distiller. Its metrics are each part's mean loss, unweighted, under the
-        part's name, and the part's own metrics as ``name/metric``.
+        part's name, the part's own metrics as ``name/metric``, and the weights that are
+        schedules as ``weight/name``.
 
     Raises:
-        TypeError: If a part is not a pair of a weight and a distiller.
-        ValueError: If a name is reserved, a weight is negative or not finite, all
-            weights are zero, parts differ in their ``pretraining_epochs`` or views, or
+        TypeError: If a part is not a pair of a weight and a distiller, or a schedule
+            does not return a number.
+        ValueError: If a name is reserved, a weight is negative or not finite (of a
+            schedule, the value at step 0; later values are not checked), all weights
+            are zero, parts differ in their ``pretraining_epochs`` or views, or
             two parts change the student.
 
     Example:
@@ -54,7 +64,17 @@ def weighted(**parts: tuple[float, Distiller]) -> Distiller:
     """
     for name, part in parts.items():
         _check_part(name, part)
-    active = {name: part for name, part in parts.items() if part[0] != 0}
+    if "weight" in parts and any(is_schedule(weight) for weight, _ in parts.values()):
+        raise InvalidInputError(
+            "weight is where the metrics of scheduled weights are (weight/kd), so a "
+            "part of that name would mix with them; choose another name",
+            argument="weight",
+        )
+    active = {
+        name: part
+        for name, part in parts.items()
+        if is_schedule(part[0]) or part[0] != 0
+    }
     if not active:
         raise InvalidInputError(
             "weighted() needs a part whose weight is not zero; write, for example, "
@@ -81,6 +101,10 @@ def weighted(**parts: tuple[float, Distiller]) -> Distiller:
                 value, next_extra[name], details = part_loss(
                     params[name], extra[name], student, teacher, own
                 )
+                if is_schedule(weight):
+                    weight = value_at(weight, batch, f"the weight of {name}")
+                    metrics[f"weight/{name}"] = weight
+                    weight = weight.astype(value.dtype)
                 losses.append(weight * value)
                 metrics[name] = jnp.mean(value)
                 metrics |= {f"{name}/{key}": detail for key, detail in details.items()}
@@ -123,15 +147,28 @@ def _check_part(name: str, part: Any) -> None:
             f"the second entry of {name} must be a distiller, got {distiller!r}{hint}",
             argument=name,
         )
-    kinds = numbers.Real | np.ndarray | Array
+    check_weight(name, weight)
+
+
+def check_weight(name: str, weight: Any) -> None:
+    """Raise unless the weight of a part is a number, or a schedule that begins as one.
+
+    Raises:
+        TypeError: If it is not a number, or a schedule does not return one.
+        ValueError: If it is negative or not finite; of a schedule, at step 0.
+    """
+    kinds, when = numbers.Real | np.ndarray | Array, ""
+    if is_schedule(weight):
+        weight = beginning(weight, f"the weight of {name}", argument=name)
+        when = " at step 0"
     if isinstance(weight, bool) or not isinstance(weight, kinds) or np.shape(weight):
         raise InvalidTypeError(
             f"the weight of {name} must be a number, got {weight!r}", argument=name
         )
     if not 0 <= float(weight) < math.inf:
         raise InvalidInputError(
-            f"the weight of {name} must be finite and not negative, got {weight}; with "
-            "a negative weight, training would maximize the loss",
+            f"the weight of {name} must be finite and not negative, got {weight}{when};"
+            " with a negative weight, training would maximize the loss",
             argument=name,
         )
 

@@ -187,7 +187,11 @@ class Experiment:
     ) -> Learn:
         """Build a student's part of a step from its layers, innermost first."""
         learn = make_learn(
-            self._graphdef, self._distiller, optimizer, pretraining=pretraining
+            self._graphdef,
+            self._distiller,
+            optimizer,
+            pretraining=pretraining,
+            steps_per_epoch=self.epoch_steps,
         )
         if self._ema_decay is not None and not pretraining:
             learn = with_moving_average(learn, self._ema_decay)

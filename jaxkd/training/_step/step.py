@@ -128,6 +128,7 @@ def make_train_step(
     normalization: Normalization | None = None,
     augmentation: Augmentation | None = None,
     pretraining: bool = False,
+    steps_per_epoch: int | None = None,
 ) -> TrainStep:
     """Build the training step; the caller compiles it and donates the state.
 
@@ -149,6 +150,10 @@ def make_train_step(
         pretraining: Whether to build the step of the distiller's pretraining stage
             instead. It does not change parameters that its loss does not reach, not
             even by weight decay.
+        steps_per_epoch: Number of steps in an epoch, for schedules of weights and
+            temperatures. If the distiller has a pretraining stage, the training stage
+            is taken to begin after ``pretraining.epochs`` epochs, whatever the step
+            that a run was resumed at.
 
     Returns:
         ``(state, teacher_variables, examples) -> (state, metrics)``. Metrics are
@@ -163,7 +168,13 @@ def make_train_step(
             images or one of its metrics has a reserved name.
     """
     prepare = make_prepare(distiller, teacher, normalization, augmentation)
-    learn = make_learn(graphdef, distiller, optimizer, pretraining=pretraining)
+    learn = make_learn(
+        graphdef,
+        distiller,
+        optimizer,
+        pretraining=pretraining,
+        steps_per_epoch=steps_per_epoch,
+    )
 
     def step(state: TrainState, teacher_variables: PyTree, examples: Examples):
         lesson = prepare(state.data_key, state.step, teacher_variables, examples)
@@ -215,6 +226,7 @@ def make_learn(
     optimizer: optax.GradientTransformation,
     *,
     pretraining: bool = False,
+    steps_per_epoch: int | None = None,
 ) -> Learn:
     """Build the part of a step that belongs to one student.
 
@@ -228,6 +240,9 @@ def make_learn(
             "pretraining=False.",
             argument="pretraining",
         )
+    if steps_per_epoch is not None:
+        _checks.check_at_least(1, steps_per_epoch=steps_per_epoch)
+    step_of = _counting(distiller, steps_per_epoch, pretraining=pretraining)
     loss_of = distiller.loss if stage is None else stage.loss
     trains_student = stage is None or stage.trains_student
 
@@ -235,7 +250,13 @@ def make_learn(
         """Return the loss, and beside it the new variables and the metrics."""
         key = jax.random.fold_in(state.key, state.step)
         batch = Batch(
-            lesson.images, lesson.labels, lesson.rows, key, mixed=lesson.mixed
+            lesson.images,
+            lesson.labels,
+            lesson.rows,
+            key,
+            mixed=lesson.mixed,
+            step=step_of(state.step),
+            steps_per_epoch=steps_per_epoch,
         )
         trained = params["student"]
         if not trains_student:
@@ -277,6 +298,22 @@ def make_learn(
         ), metrics
 
     return learn
+
+
+def _counting(
+    distiller: Distiller, steps_per_epoch: int | None, *, pretraining: bool
+) -> Callable[[Array], Array | None]:
+    """Return the function from a state's step to :attr:`Batch.step`.
+
+    A state counts the steps of both stages. Where the second one begins is a constant,
+    so that a resumed run finds it too.
+    """
+    if pretraining or distiller.pretraining is None:
+        return lambda step: step
+    if steps_per_epoch is None:
+        return lambda step: None
+    first = distiller.pretraining.epochs * steps_per_epoch
+    return lambda step: jnp.maximum(step - first, 0)
 
 
 def _check_names(metrics: Metrics) -> None:
