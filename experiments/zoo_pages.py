@@ -32,7 +32,7 @@ def methods_page() -> str:
 
 def row(method: distillers.Method) -> str:
     """Return a method's row of the table."""
-    weights = ", ".join(f"{part} {weight:g}" for part, weight in method.weights.items())
+    weights = ", ".join(_weight(*each) for each in method.weights.items())
     functions = ", ".join(f"`{loss.__name__}`" for loss in method.losses)
     cells = (
         f"`{method.recipe}`",
@@ -43,6 +43,11 @@ def row(method: distillers.Method) -> str:
         method.repdistiller,
     )
     return f"| {' | '.join(cells)} |\n"
+
+
+def _weight(part: str, weight: float) -> str:
+    epochs = distillers.WARMUP_EPOCHS.get(part)
+    return f"{part} {weight:g}" + (f", rising for {epochs} epochs" if epochs else "")
 
 
 def reference(method: distillers.Method) -> str:

@@ -21,6 +21,7 @@ _SAME = {
     "part": "settings",
     "norm": "clip_norm",
     "steps": "accumulate",
+    "warmup_epochs": "weight_warmup",
 }
 """Options by the names that the library has for their arguments."""
 

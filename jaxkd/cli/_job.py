@@ -104,6 +104,7 @@ def resolve(options: Train | Distill, arguments: list[str]) -> Job:
     if isinstance(options, Distill):
         _checks.check_at_least(0, teacher_trial=options.teacher_trial)
         distiller = _method.make_distiller(options)
+        options = _method.with_ramps(options)
     else:
         distiller = distillers.recipe("ce")
     return Job(options, arguments, distiller, mesh_axes)

@@ -9,8 +9,11 @@ from typing import Any
 
 from jaxkd import distillers
 from jaxkd._errors import InvalidInputError, InvalidTypeError, unknown_name
+from jaxkd._messages import say
+from jaxkd._text import count
 from jaxkd.cli._options import Distill, HolisticOptions, MethodOptions
 from jaxkd.cli._setting_values import check_values, parse_value
+from jaxkd.distillers._recipes import ramps_of
 
 Settings = dict[str, dict[str, Any]]
 
@@ -23,16 +26,21 @@ def make_distiller(options: Distill) -> distillers.Distiller:
     Raises:
         InvalidInputError: If the method, a weight or a setting cannot be used.
     """
-    if options.method not in distillers.RECIPES:
-        raise unknown_name("method", options.method, distillers.RECIPES)
-    mixture = {**distillers.RECIPES[options.method], **options.weights}
+    mixture = _mixture(options)
     settings = _settings(options)
     _check_weights(options, mixture)
+    ramps = _ramps(options, mixture)
     for part, values in settings.items():
         _check_part(options, mixture, part, values)
     with _arguments_of("settings"):
         distiller = distillers.recipe(
-            options.method, weights=options.weights, settings=settings
+            options.method,
+            weights=options.weights,
+            settings=settings,
+            warmup_epochs={
+                part: ramps.get(part, 0) for part, weight in mixture.items() if weight
+            },
+            ramp="cosine" if options.weight_ramp == "cosine" else "linear",
         )
     if options.equal_means and distiller.student is not None:
         raise InvalidInputError(
@@ -42,6 +50,60 @@ def make_distiller(options: Distill) -> distillers.Distiller:
             argument="equal_means",
         )
     return distiller
+
+
+def with_ramps(options: Distill) -> Distill:
+    """Return the options with the ramps of weights that the method implies.
+
+    They become options of the run, so that its folder records what was trained even if
+    a later version publishes another ramp.
+
+    Raises:
+        InvalidInputError: If the method is unknown, or a ramp cannot be used.
+    """
+    ramps = _ramps(options, _mixture(options))
+    ramp = options.weight_ramp if ramps else "constant"
+    return dataclasses.replace(options, weight_warmup=ramps, weight_ramp=ramp)
+
+
+def warn_of_short_run(options: Distill) -> None:
+    """Print a warning for every weight that still rises when training ends."""
+    for part, epochs in with_ramps(options).weight_warmup.items():
+        if epochs > options.epochs:
+            say(
+                f"warning: the weight of {part} rises for {count(epochs, 'epoch')}, "
+                f"but training has {count(options.epochs, 'epoch')}, so it does not "
+                f"reach its value. --weight-warmup {part} 0 makes it constant"
+            )
+
+
+def _mixture(options: Distill) -> dict[str, float]:
+    """Return the weight of each part."""
+    if options.method not in distillers.RECIPES:
+        raise unknown_name("method", options.method, distillers.RECIPES)
+    return {**distillers.RECIPES[options.method], **options.weights}
+
+
+def _ramps(options: Distill, mixture: Mapping[str, float]) -> dict[str, int]:
+    """Return the parts whose weight rises, and over how many epochs."""
+    ramps = ramps_of(mixture, options.weight_warmup)
+    if options.weight_ramp == "constant":
+        for part, epochs in options.weight_warmup.items():
+            if epochs:
+                raise InvalidInputError(
+                    f"--weight-ramp constant makes all weights constant, but "
+                    f"--weight-warmup {part} {epochs} makes one rise. Leave one of "
+                    "them out",
+                    argument="weight_ramp",
+                )
+        return {}
+    if options.weight_ramp != "linear" and not ramps:
+        raise InvalidInputError(
+            f"--weight-ramp {options.weight_ramp} would have no effect, because no "
+            "weight rises. Add --weight-warmup, such as --weight-warmup kd 20",
+            argument="weight_ramp",
+        )
+    return ramps
 
 
 def _settings(options: Distill) -> Settings:

@@ -43,6 +43,7 @@ _ONE_WORD: dict[Any, tuple[type, bool]] = {
 """Kind of a type of one word, and whether ``None`` is allowed."""
 _EXAMPLES: dict[type, str] = {
     float: "pairs of a part and its weight, such as ce 1 kd 0.5",
+    int: "pairs of a part and its number of epochs, such as dkd 20",
     str: "pairs of a name and a value, such as b1 0.9",
 }
 
@@ -97,7 +98,7 @@ def _spec_of_numbers(*, optional: bool) -> PrimitiveConstructorSpec:
 @VALUE_TYPES.primitive_rule
 def _pairs(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
     """Read pairs of a name and a value; a name must not come twice."""
-    kinds: dict[Any, type] = {dict[str, float]: float, dict[str, str]: str}
+    kinds: dict[Any, type] = {dict[str, kind]: kind for kind in _EXAMPLES}
     if info.type not in kinds:
         return None
     return _spec_of_pairs(kinds[info.type])

@@ -15,7 +15,7 @@ from jaxkd.reports._escape import for_figure
 Record = dict[str, Any]
 
 # Metrics of a training step that are neither the loss nor one of its parts.
-_NOT_LOSSES = ("accuracy", "grad_norm", "learning_rate")
+_NOT_LOSSES = ("accuracy", "grad_norm", "learning_rate", "temperature")
 # Endings of the metrics that lie between -1 and 1.
 _SHARES = ("agreement", "purity", "cosine")
 
@@ -68,7 +68,10 @@ def training_charts(history: Sequence[Record]) -> dict[str, str]:
     names = list(dict.fromkeys(name for record in history for name in record))
     details = [n for n in _of_steps(names) if "/" in n]
     shares = [n for n in details if n.endswith(_SHARES)]
-    terms = [n for n in details if n not in shares and not n.endswith("norm")]
+    weights = [n for n in details if n.startswith("weight/") or "/weight/" in n]
+    temperatures = [n for n in _of_steps(names) if n.split("/")[-1] == "temperature"]
+    others = (*shares, *weights, *temperatures)
+    terms = [n for n in details if n not in others and not n.endswith("norm")]
     losses = {n: f"train/{n}" for n in _loss_parts(names)}
     accuracies = {"training": "train/accuracy", "test": runs.TEST_ACCURACY}
     if "test/loss" in names:
@@ -92,6 +95,12 @@ def training_charts(history: Sequence[Record]) -> dict[str, str]:
         charts["Agreement of student, teacher and memory"] = _figures.curves(
             history, lines, label="share or cosine"
         )
+    for scheduled, title in ((weights, "weight"), (temperatures, "temperature")):
+        if scheduled:
+            lines = {n: f"train/{n}" for n in scheduled}
+            charts[f"Scheduled {title}s"] = _figures.curves(
+                history, lines, label=f"{title}, mean of the epoch"
+            )
     for metric, title, label in (
         ("train/grad_norm", "Gradient norm", "gradient norm, mean of the epoch"),
         ("train/learning_rate", "Learning rate", "learning rate, mean of the epoch"),

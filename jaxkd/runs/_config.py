@@ -194,7 +194,8 @@ def read_config(path: str | os.PathLike) -> Config:
 def _complete_old_config(config: Config) -> None:
     """Add the entries that older versions did not write, in place.
 
-    They left out ``dataset.image_size``. The oldest also left it out of a student's
+    They kept the weights of methods constant. They left out ``dataset.image_size``. The
+    oldest also left it out of a student's
     options if the size came from the teacher. There, the only record is the dataset's
     fingerprint: ``<source>:<digest>, size <pixels>, <subset>``.
     """
@@ -203,6 +204,9 @@ def _complete_old_config(config: Config) -> None:
     if "teacher" in config:
         config["teacher"].setdefault("test_accuracy", None)
         config["teacher"]["network"].setdefault("width", None)
+    if "method" in config["options"]:
+        config["options"].setdefault("weight_warmup", {})
+        config["options"].setdefault("weight_ramp", "constant")
     dataset = config["dataset"]
     dataset.setdefault("fingerprint", None)
     options = config["options"].get("data", {})

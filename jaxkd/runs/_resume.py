@@ -18,6 +18,8 @@ _REASONS = {
     "differs from its first step",
     "ema": "the average is part of the state",
     "on_nonfinite": "the saved state contains what this option needs",
+    "weight_ramp": "older versions kept all weights constant; continue such a run with "
+    "--weight-ramp constant",
 }
 
 

@@ -101,6 +101,10 @@ _RANDAUGMENT = Kind(
     ),
     "a number of operations and a magnitude",
 )
+_EPOCHS = Kind(
+    lambda x: isinstance(x, dict) and all(map(POSITIVE.accepts, x.values())),
+    "an object of numbers of epochs, each at least 1",
+)
 
 CONFIG = (
     Entry("command", TEXT),
@@ -115,6 +119,8 @@ CONFIG = (
     Entry("options.teacher_trial", NOT_NEGATIVE),
     Entry("options.optimizer", OBJECT),
     Entry("options.weights", OBJECT),
+    Entry("options.weight_warmup", _EPOCHS),
+    Entry("options.weight_ramp", TEXT),
     Entry("options.hkd", OBJECT),
     Entry("options.hkd.neighbors", POSITIVE),
     Entry("options.data", OBJECT),

@@ -31,7 +31,7 @@ def published(name):
     return parts_and_total(name)
 
 
-def parts_and_total(name, **overrides):
+def parts_and_total(name, step=0, **overrides):
     """Runs one step of a recipe; returns its metrics and its mean loss."""
     rng = np.random.default_rng(0)
     student, teacher = (
@@ -43,7 +43,11 @@ def parts_and_total(name, **overrides):
     )
     rows = jnp.arange(10)
     images = jnp.zeros((10, 8, 8, 1), jnp.uint8)
-    batch = distillers.Batch(images, jnp.asarray(LABELS)[rows], rows, jax.random.key(0))
+    batch = distillers.Batch(
+        *(images, jnp.asarray(LABELS)[rows], rows, jax.random.key(0)),
+        step=jnp.int32(step),
+        steps_per_epoch=2,
+    )
     distiller = distillers.recipe(name, **overrides)
     spec = distillers.Spec(student, teacher, 5, LABELS)
 
@@ -122,7 +126,11 @@ def test_every_recipe_gives_one_value_per_example_in_each_of_its_stages(name):
 
     def both(images, rows, output):
         params, extra = distiller.init(nnx.Rngs(0), spec)
-        batch = distillers.Batch(images, rows, rows, jax.random.key(0))
+        batch = distillers.Batch(
+            *(images, rows, rows, jax.random.key(0)),
+            step=jnp.int32(0),
+            steps_per_epoch=4,
+        )
         if distiller.views is not None:
             views = jax.tree.map(lambda x: jnp.concatenate([x] * 3), output)
             batch = batch._replace(views=distillers.Views(views, views))

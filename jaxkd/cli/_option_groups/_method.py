@@ -27,6 +27,20 @@ class MethodOptions:
             default="those of the method",
         ),
     ] = dataclasses.field(default_factory=dict)
+    weight_warmup: Annotated[
+        dict[str, int],
+        option(
+            "Numbers of epochs over which the weight of a part rises from the start of "
+            "training, such as dkd 20; 0 makes it constant.",
+            default="those of the method: dkd 20 and review 20",
+        ),
+    ] = dataclasses.field(default_factory=dict)
+    weight_ramp: Annotated[
+        Literal["linear", "cosine", "constant"],
+        option(
+            "Shape of the rise of weights. constant: no weight rises, in any method."
+        ),
+    ] = "linear"
     settings: Annotated[
         dict[str, str],
         option(

@@ -1,7 +1,7 @@
 """``jaxkd distill``."""
 
 from jaxkd import data, runs, training
-from jaxkd.cli import _devices
+from jaxkd.cli import _devices, _method
 from jaxkd.cli._datasets import check_fits, load_dataset
 from jaxkd.cli._job import Job, resolve
 from jaxkd.cli._options import Distill
@@ -12,6 +12,8 @@ def run(options: Distill, arguments: list[str]) -> None:
     """Train a student with the help of a trained teacher."""
     job = resolve(options, arguments)
     join(job)
+    if training.is_first():
+        _method.warn_of_short_run(options)
     loaded, job, source, dataset = training.all_or_none(
         lambda: _load(job, options), _devices.ANOTHER_PROCESS_FAILED
     )

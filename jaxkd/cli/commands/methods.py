@@ -23,7 +23,7 @@ def run(options: Methods, arguments: list[str]) -> None:
             continue
         own = base if base in distillers.PARTS else next(iter(weights))
         also = f"{name}, {name}+kd" if f"{name}+kd" in distillers.RECIPES else name
-        mixture = " ".join(f"{part} {weight:g}" for part, weight in weights.items())
+        mixture = " ".join(_weight(*each) for each in weights.items())
         methods.add_row(also, mixture, _summary(own))
     parts = Table(title="settings of the parts: `--settings part.name value`")
     parts.add_column("part")
@@ -35,6 +35,12 @@ def run(options: Methods, arguments: list[str]) -> None:
             parts.add_row(name, text)
     console.print(methods)
     console.print(parts)
+
+
+def _weight(part: str, weight: float) -> str:
+    """Return a part with its weight, and over how many epochs that rises."""
+    epochs = distillers.WARMUP_EPOCHS.get(part)
+    return f"{part} {weight:g}" + (f" (rises for {epochs} epochs)" if epochs else "")
 
 
 def _summary(part: str) -> str:
