@@ -39,7 +39,7 @@ class StudentCheckpoints(Checkpoints):
             students = _choose(now, students, before)
         record = {"best_steps": list(best), "trials": list(loop.train.key.shape)}
         if isinstance(loop.train.average, Average):
-            record["averaged"] = True
+            record |= {"averaged": True}
         self._save(step, {"student": students}, record)
 
     def best_steps(self, like: LoopState) -> list[int]:
