@@ -16,10 +16,15 @@ _NO_OPTIONS: Mapping[str, Any] = {}
 
 
 def load_dataset(name: str, options: DataOptions) -> data.ImageDataset:
-    """Load a dataset with the subset and the augmentation of the options."""
+    """Load a dataset with the rows and the augmentation of the options."""
     dataset = load_and_warn(name, options)
     if options.subset is not None:
         dataset = data.take_subset(dataset, options.subset, seed=0)
+    if options.validation is not None:
+        doubts = len(dataset.doubts)
+        dataset = data.hold_out(dataset, options.validation, seed=0)
+        for doubt in dataset.doubts[doubts:] if training.is_first() else ():
+            say(f"warning: {doubt}")
     own = dataset.augmentation
     crop, flip = options.crop_padding, options.flip
     augmentation = data.Augmentation(

@@ -11,6 +11,7 @@ _SAME = {
     "every_minutes": "checkpoint_minutes",
     "ema_decay": "ema",
     "n": "subset",
+    "fraction": "validation",
     "name": "dataset",
     "trial": "teacher_trial",
     "num_ops": "randaugment",

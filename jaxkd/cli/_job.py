@@ -99,6 +99,7 @@ def resolve(options: Train | Distill, arguments: list[str]) -> Job:
     _check_run(options)
     _check_data(options.data)
     _check_output(options)
+    _check_validation(options)
     _optimizer.check(options.optimizer)
     mesh_axes = _devices.check(options.devices)
     if isinstance(options, Distill):
@@ -115,6 +116,12 @@ def _check_network(options: NetworkOptions) -> None:
         raise unknown_name("model", options.model, models.names())
     if options.width is not None:
         _checks.check_width(width=options.width)
+    if options.new_classifier and options.init is None:
+        raise InvalidInputError(
+            "--new-classifier has no effect, because every network without --init "
+            "starts with a new classifier. Leave it out",
+            argument="new_classifier",
+        )
 
 
 def _check_run(options: RunOptions) -> None:
@@ -162,6 +169,26 @@ def _check_data(options: DataOptions) -> None:
             )
     if options.randaugment is not None:
         _check_randaugment(*options.randaugment)
+
+
+def _check_validation(options: Train | Distill) -> None:
+    """Check that epochs are chosen by validation images, not by the test set."""
+    if options.patience is not None:
+        _checks.check_at_least(1, patience=options.patience)
+    if options.data.validation is not None:
+        data.check_fraction(options.data.validation)
+        return
+    for name, given in (
+        ("keep", options.keep and "--keep best"),
+        ("patience", options.patience and f"--patience {options.patience}"),
+    ):
+        if given:
+            raise InvalidInputError(
+                f"{given} needs validation images, because nothing is chosen by the "
+                "test accuracy. Add --validation 0.1 to hold a tenth of the training "
+                "images out",
+                argument=name,
+            )
 
 
 def _check_randaugment(operations: int, magnitude: float) -> None:

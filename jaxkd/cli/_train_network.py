@@ -19,9 +19,10 @@ from jaxkd import data, models, reports, runs, training
 from jaxkd._errors import InvalidInputError
 from jaxkd._files import naming
 from jaxkd._messages import say
-from jaxkd._text import shell_line
+from jaxkd._text import count, shell_line
 from jaxkd.cli import _devices, _optimizer, _pipes, _profile, _signals
 from jaxkd.cli._console import Console
+from jaxkd.cli._initial import Initial, initial_of
 from jaxkd.cli._job import Job
 
 Record = dict[str, Any]
@@ -47,6 +48,7 @@ class _Run(NamedTuple):
         dataset: The dataset.
         teacher: The teacher, if there is one.
         program: The compiled program.
+        initial: The weights that the student starts from; None for random ones.
         checkpoints: The checkpoints in the run folder.
         console: The console, which is quiet in all processes but the first.
     """
@@ -55,6 +57,7 @@ class _Run(NamedTuple):
     dataset: data.ImageDataset
     teacher: Teacher | None
     program: training.Program
+    initial: Initial | None
     checkpoints: training.Checkpoints
     console: Console
 
@@ -112,9 +115,11 @@ def train_network(
         dataset, options.model, options.width, options.compute_dtype
     )
     mesh = _devices.make_mesh(job.mesh_axes, options.batch_size)
-    program = _compile(
-        job, dataset, teacher, _builder(network, equal_means=equal_means), mesh
+    initial = training.all_or_none(
+        lambda: initial_of(options, network), _devices.ANOTHER_PROCESS_FAILED
     )
+    build = _builder(network, initial, equal_means=equal_means)
+    program = _compile(job, dataset, teacher, build, mesh)
     checkpoints = training.Checkpoints(
         runs.RunFolder(options.out).checkpoints,
         every_steps=options.checkpoint_every,
@@ -122,7 +127,9 @@ def train_network(
     )
     stdout: Any = _pipes.UntilClosed(sys.stdout)
     console = Console(quiet=not training.is_first(), file=stdout)
-    run = _Run(job, dataset, teacher, program, checkpoints, console)
+    run = _Run(job, dataset, teacher, program, initial, checkpoints, console)
+    if initial is not None and training.is_first():
+        initial.warn_of_other_inputs(options.init, program.normalization)
     loop = program.start(options.seed, options.data_seed)
     config = runs.make_config(
         dataclasses.asdict(options),
@@ -132,6 +139,7 @@ def train_network(
         dataset,
         program.normalization,
         teacher=None if teacher is None else teacher.description,
+        initial=None if initial is None else initial.description,
         devices=1 if mesh is None else mesh.size,
     )
     with _open_folder(run, config):
@@ -142,12 +150,13 @@ def train_network(
 
 
 def _builder(
-    network: runs.NetworkConfig, *, equal_means: bool
+    network: runs.NetworkConfig, initial: Initial | None, *, equal_means: bool
 ) -> Callable[[nnx.Rngs], nnx.Module]:
     """Return the function that builds the student."""
+    build = network.build if initial is None else initial.build(network.build)
     if not equal_means:
-        return network.build
-    return lambda rngs: center_classifier(network.build(rngs), "student")
+        return build
+    return lambda rngs: center_classifier(build(rngs), "student")
 
 
 def _compile(
@@ -243,10 +252,21 @@ def _fit(run: _Run, loop: training.LoopState, history: list[Record]) -> list[Rec
             history=history,
             on_epoch=write_record,
             stop=stop,
+            hooks=_hooks(run),
             console=run.console,
             description=options.model,
         )
     return history
+
+
+def _hooks(run: _Run) -> list[training.Hook]:
+    """Return the hooks that choose epochs by validation accuracy."""
+    options, hooks = run.job.options, []
+    if options.keep is not None:
+        hooks.append(training.KeepBest(runs.RunFolder(options.out).best))
+    if options.patience is not None:
+        hooks.append(training.EarlyStopping(options.patience))
+    return hooks
 
 
 def _open_writers(
@@ -278,9 +298,14 @@ def _choose_fit(run: _Run, writers: list[Any]) -> Callable[..., Any]:
         )
         writers[0].rewind(back_off.step)
 
+    def start() -> training.LoopState:
+        if run.initial is not None:
+            run.initial.check_loaded(options.init)
+        return run.program.start(options.seed, options.data_seed)
+
     return functools.partial(
         training.fit_backing_off,
-        start=lambda: run.program.start(options.seed, options.data_seed),
+        start=start,
         on_back_off=on_back_off,
     )
 
@@ -302,20 +327,22 @@ def _write_results(run: _Run, history: list[Record]) -> None:
 
 
 def _write_summary(run: _Run, history: list[Record]) -> None:
-    options = run.job.options
+    options, program = run.job.options, run.program
+    last, planned = history[-1]["epoch"], program.pretraining_epochs + options.epochs
     summary = runs.write_summary(
-        options.out, history, seed=options.seed, data_seed=options.data_seed
+        options.out,
+        history,
+        seed=options.seed,
+        data_seed=options.data_seed,
+        stopped_early=last < planned,
     )
-    shown = {
-        name: runs.format_accuracy(result)
-        for name, result in summary["trials"].items()
-        if name.endswith(("_last", "_best"))
-    }
-    live = shown.get("live_test_accuracy_last")
-    beside = "" if live is None else f" (without averaging {live})"
+    if last < planned:
+        run.console.tell(
+            f"stopped after epoch {last} of {planned}, because the validation accuracy "
+            f"has not improved for {count(options.patience or 0, 'epoch')}"
+        )
     run.console.tell(
-        f"test accuracy {shown['test_accuracy_last']}{beside} after the last epoch, "
-        f"best {shown['test_accuracy_best']}; "
+        f"{runs.describe_accuracies(summary)}; "
         f"{summary['images_per_second']:,.0f} images/s; results are in {options.out}"
     )
 

@@ -14,7 +14,8 @@ To read how a dataset is loaded, start at ``_load``, and follow the images:
    into the cache (``_cache``) or streams them (``_stream``). If one image is broken,
    ``_broken`` finds all of them.
 6. ``_dataset`` validates the result with ``_split``, ``_labels`` and ``_range``.
-   ``_repeated`` looks for leaked test images.
+   ``_repeated`` looks for leaked test images, and ``_hold_out`` takes validation images
+   out of the training set.
 
 ``_normalize``, ``_augment``, ``_randaugment``, ``_mix`` and ``_batching`` are the
 functions that training applies to the images.
@@ -32,6 +33,8 @@ from jaxkd.data._dataset import ImageDataset as ImageDataset
 from jaxkd.data._dataset import RandAugment as RandAugment
 from jaxkd.data._dataset import take_subset as take_subset
 from jaxkd.data._description import Description as Description
+from jaxkd.data._hold_out import check_fraction as check_fraction
+from jaxkd.data._hold_out import hold_out as hold_out
 from jaxkd.data._load import describe as describe
 from jaxkd.data._load import is_path as is_path
 from jaxkd.data._load import load as load

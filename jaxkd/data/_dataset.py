@@ -80,6 +80,8 @@ class ImageDataset:
             version; by default a checksum of the arrays.
         doubts: Probable mistakes, one sentence each, such as classes without test
             images.
+        validation: Split to choose settings and epochs by, such as training images that
+            :func:`hold_out` has taken out of ``train``; None for none.
 
     Raises:
         InvalidInputError: If a split is empty, its arrays have different numbers of
@@ -103,10 +105,12 @@ class ImageDataset:
     augmentation: Augmentation = _NO_AUGMENTATION
     fingerprint: str = ""
     doubts: tuple[str, ...] = ()
+    validation: Split | None = None
 
     def __post_init__(self):
         _checks.check_at_least(1, num_classes=self.num_classes)
-        for part in ("train", "test"):
+        parts = ("train", "test", *(() if self.validation is None else ("validation",)))
+        for part in parts:
             images, labels = getattr(self, part)
             split = checked_split(
                 images,
@@ -116,18 +120,8 @@ class ImageDataset:
                 labels_name=f"{self.name}: {part}.labels",
             )
             object.__setattr__(self, part, split)
-        if self.train.images.shape[1:] != self.test.images.shape[1:]:
-            raise InvalidInputError(
-                f"{self.name}: training and test images must have the same shape, got "
-                f"{self.train.images.shape[1:]} and {self.test.images.shape[1:]}",
-                argument="test",
-            )
-        if self.train.images.dtype != self.test.images.dtype:
-            raise InvalidInputError(
-                f"{self.name}: training and test images must have the same dtype, got "
-                f"{self.train.images.dtype} and {self.test.images.dtype}",
-                argument="test",
-            )
+        for part in parts[1:]:
+            self._check_like_training(part)
         self._check_augmentation()
         class_names = self.class_names or map(str, range(self.num_classes))
         object.__setattr__(self, "class_names", tuple(class_names))
@@ -138,9 +132,21 @@ class ImageDataset:
                 argument="class_names",
             )
         if not self.fingerprint:
-            object.__setattr__(
-                self, "fingerprint", fingerprint_of(*self.train, *self.test)
-            )
+            arrays = [array for part in parts for array in getattr(self, part)]
+            object.__setattr__(self, "fingerprint", fingerprint_of(*arrays))
+
+    def _check_like_training(self, part: str):
+        ours, theirs = self.train.images, getattr(self, part).images
+        for name, mine, other in (
+            ("shape", ours.shape[1:], theirs.shape[1:]),
+            ("dtype", ours.dtype, theirs.dtype),
+        ):
+            if mine != other:
+                raise InvalidInputError(
+                    f"{self.name}: training and {part} images must have the same "
+                    f"{name}, got {mine} and {other}",
+                    argument=part,
+                )
 
     def _check_augmentation(self):
         padding, side = self.augmentation.crop_padding, min(self.image_shape[:2])
@@ -205,7 +211,7 @@ def take_subset(dataset: ImageDataset, n: int, seed: int = 0) -> ImageDataset:
         >>> np.bincount(data.take_subset(dataset, 30).train.labels)
         array([10, 10, 10])
     """
-    images, labels = dataset.train
+    labels = dataset.train.labels
     _checks.check_at_least(1, n=n)
     _checks.check_at_least(0, seed=seed)
     if n > len(labels):
@@ -214,23 +220,42 @@ def take_subset(dataset: ImageDataset, n: int, seed: int = 0) -> ImageDataset:
             f"{dataset.name}, got {n}",
             argument="n",
         )
-    # Largest remainders: round down, then hand the rest to the largest fractions.
-    share = np.bincount(labels, minlength=dataset.num_classes) * n / len(labels)
+    counts = np.bincount(labels, minlength=dataset.num_classes)
+    kept = draw_rows(labels, shares(counts, n), seed)
+    return dataclasses.replace(
+        dataset,
+        train=take_rows(dataset.train, kept),
+        fingerprint=f"{dataset.fingerprint}, {n} of {len(labels)} rows, seed {seed}",
+    )
+
+
+def shares(counts: np.ndarray, n: int) -> np.ndarray:
+    """Divide ``n`` rows over classes in proportion to their counts.
+
+    This is the method of largest remainders: round down, then hand the rest to the
+    largest fractions.
+    """
+    share = counts * n / counts.sum()
     sizes = np.floor(share).astype(int)
     largest = np.argsort(sizes - share, kind="stable")
     sizes[largest[: n - sizes.sum()]] += 1
+    return sizes
+
+
+def draw_rows(labels: np.ndarray, sizes: np.ndarray, seed: int) -> np.ndarray:
+    """Draw this many rows of each class at random, and return them in order."""
     random = np.random.default_rng(seed)
     rows = [
         random.choice(np.flatnonzero(labels == label), size, replace=False)
         for label, size in enumerate(sizes)
         if size
     ]
-    kept = np.sort(np.concatenate(rows))
-    return dataclasses.replace(
-        dataset,
-        train=Split(
-            images.take(kept) if isinstance(images, Streamed) else images[kept],
-            labels[kept],
-        ),
-        fingerprint=f"{dataset.fingerprint}, {n} of {len(labels)} rows, seed {seed}",
-    )
+    return np.sort(np.concatenate(rows))
+
+
+def take_rows(split: Split, rows: np.ndarray) -> Split:
+    """Select rows of a split; streamed images are not read."""
+    images, labels = split
+    if isinstance(images, Streamed):
+        return Split(images.take(rows), labels[rows])
+    return Split(images[rows], labels[rows])

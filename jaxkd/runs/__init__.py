@@ -11,6 +11,7 @@ from jaxkd.runs._config import make_config as make_config
 from jaxkd.runs._config import read_config as read_config
 from jaxkd.runs._files import read_json as read_json
 from jaxkd.runs._files import write_json as write_json
+from jaxkd.runs._fingerprint import fingerprint_of as fingerprint_of
 from jaxkd.runs._folder import RunFolder as RunFolder
 from jaxkd.runs._load import LoadedNetwork as LoadedNetwork
 from jaxkd.runs._load import describe_teacher as describe_teacher
@@ -34,8 +35,10 @@ from jaxkd.runs._summary import EMA_TEST_ACCURACY as EMA_TEST_ACCURACY
 from jaxkd.runs._summary import TEST_ACCURACY as TEST_ACCURACY
 from jaxkd.runs._summary import accuracies as accuracies
 from jaxkd.runs._summary import accuracy_metric as accuracy_metric
+from jaxkd.runs._summary import describe_accuracies as describe_accuracies
 from jaxkd.runs._summary import format_accuracy as format_accuracy
 from jaxkd.runs._summary import mean_and_deviation as mean_and_deviation
 from jaxkd.runs._summary import select_trial as select_trial
 from jaxkd.runs._summary import summarize as summarize
+from jaxkd.runs._summary import top5_metric as top5_metric
 from jaxkd.runs._summary import write_summary as write_summary

@@ -52,6 +52,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def best(self) -> Path:
+        """Folder of the networks with the best validation accuracy."""
+        return self.path / "checkpoints-best"
+
+    @property
     def summary(self) -> Path:
         """Final and best accuracies, as JSON; written when training ends."""
         return self.path / "summary.json"

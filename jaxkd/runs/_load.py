@@ -41,6 +41,8 @@ class LoadedNetwork(NamedTuple):
         trial: Index of this trial in the run.
         trials: Number of trials in the run.
         seed: Seed of this trial; None if the run does not record it.
+        best: Whether this is the network with the best validation accuracy, and not
+            that of the newest checkpoint.
     """
 
     module: nnx.Module
@@ -54,6 +56,7 @@ class LoadedNetwork(NamedTuple):
     trial: int = 0
     trials: int = 1
     seed: int | None = None
+    best: bool = False
 
     @property
     def image_size(self) -> int | None:
@@ -66,6 +69,7 @@ class LoadedNetwork(NamedTuple):
         words = f"step {self.step}"
         if self.trials > 1:
             words += f", trial {self.trial}, seed {self.seed}"
+        words += ", best validation accuracy" if self.best else ""
         return words + (", averaged weights" if self.averaged else "")
 
 
@@ -76,6 +80,9 @@ def load_run(
     warn: Callable[[str], None] = warnings.warn,
 ) -> LoadedNetwork:
     """Load a trained network from its run folder: the newest intact checkpoint.
+
+    If the run keeps the network with the best validation accuracy (``--keep best``),
+    that one is loaded.
 
     The folder comes from ``jaxkd train``, ``distill`` or ``convert``; it is not
     modified. To use the network as a teacher, freeze it with the normalization it was
@@ -107,17 +114,23 @@ def load_run(
             argument="path",
         )
     checkpoints.refuse_damaged()
+    best = training.Checkpoints(folder.best)
+    keeps_best = config["options"].get("keep") == "best" and bool(best.steps())
+    if keeps_best:
+        checkpoints = best
+        checkpoints.refuse_damaged()
     step = checkpoints.latest()
     assert step is not None
     for newer, reason in checkpoints.damaged():
         warn(
-            f"the checkpoint of step {newer} in {folder.path} is damaged ({reason}); "
-            f"that of step {step} is used"
+            f"the checkpoint of step {newer} in {checkpoints.directory.parent} is "
+            f"damaged ({reason}); that of step {step} is used"
         )
     _schema.require(folder.config, config, _schema.TO_BUILD)
     network = _network(config, folder.config)
     module = _abstract(network, folder.config)
     record = checkpoints.restore_network(module, trial=trial)
+    steps = training.checked_best_steps(record) if keeps_best else None
     names, options = config.get("class_names"), config["options"]
     seed = options.get("seed")
     return LoadedNetwork(
@@ -126,12 +139,13 @@ def load_run(
         _normalization(config),
         dataset=config["dataset"]["source"],
         class_names=None if names is None else tuple(names),
-        step=step,
+        step=step if steps is None or trial >= len(steps) else steps[trial],
         load_options=_load_options(config),
         averaged=record.get("averaged", False),
         trial=trial,
         trials=options.get("trials", 1),
         seed=None if seed is None else seed + trial,
+        best=keeps_best,
     )
 
 
@@ -190,10 +204,13 @@ def describe_teacher(
         The teacher's network, its test accuracy in ``[0, 1]`` (None if the run folder
         does not contain it), and the fingerprint of its variables.
     """
-    trials = (read_summary(run) or {}).get("trials", {})
-    values = trials.get("test_accuracy_last", {}).get("values", [])
+    config, trials = read_config(run), (read_summary(run) or {}).get("trials", {})
+    result = trials.get("test_accuracy_last", {})
+    if config["options"].get("keep") == "best":
+        result = trials.get("test_accuracy_at_best_validation", result)
+    values = result.get("values", [])
     return {
-        "network": read_config(run)["network"],
+        "network": config["network"],
         "test_accuracy": values[trial] if trial < len(values) else None,
         "fingerprint": fingerprint(teacher),
     }

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from jaxkd import training
 from jaxkd._errors import InvalidInputError
 from jaxkd.runs import _schema
 from jaxkd.runs._config import read_config
@@ -15,7 +16,11 @@ from jaxkd.runs._summary import EMA_TEST_ACCURACY, TEST_ACCURACY, accuracies
 
 Record = dict[str, Any]
 
-_RESULTS = {"test_accuracy_last", "test_accuracy_best", "live_test_accuracy_last"}
+_RESULTS = {
+    *("test_accuracy_last", "test_accuracy_best", "live_test_accuracy_last"),
+    *("test_top5_accuracy_last", "validation_accuracy_best"),
+    "test_accuracy_at_best_validation",
+}
 
 
 def read_summary(run: Path) -> Record | None:
@@ -133,6 +138,12 @@ def _check_same_run(folder: RunFolder, summary: Record, history: list[Record]) -
     if found and not any(_all_close(stored, values) for values in found):
         wanted = f"{_schema.shown(found[0])} as in {folder.metrics.name}"
         path = "trials.test_accuracy_last.values"
+        raise _schema.wrong(folder.summary, path, stored, wanted)
+    stored = summary["trials"].get("best_validation_epochs")
+    epochs = [record.get("epoch") for record in training.best_records(history)]
+    if stored is not None and stored != epochs:
+        wanted = f"{_schema.shown(epochs)}, as in {folder.metrics.name}"
+        path = "trials.best_validation_epochs"
         raise _schema.wrong(folder.summary, path, stored, wanted)
 
 

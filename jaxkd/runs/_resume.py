@@ -33,12 +33,12 @@ def check_same_experiment(out: Path, config: Config) -> None:
         config: The configuration to resume with, from :func:`make_config`.
 
     Raises:
-        ValueError: If settings, network, dataset or teacher differ. The message lists
-            the differences.
+        ValueError: If settings, network, dataset, teacher or initial weights differ.
+            The message lists the differences.
     """
     before, now = read_config(out), _json.strict(config)
     differences = _differences(effective_options(before), effective_options(now))
-    for section in ("network", "dataset", "teacher"):
+    for section in ("network", "dataset", "teacher", "initial"):
         found = _differences(before.get(section), now.get(section))
         differences += [(f"{section} {name}", *values) for name, *values in found]
     if differences:

@@ -86,6 +86,11 @@ _CHANNELS = _list_of(
 )
 _SEEDS = _list_of(INTEGER, "a list of integers, at least one", range(1, 2**20))
 _FRACTIONS = _list_of(FRACTION, "a list of numbers from 0 to 1", range(1, 2**20))
+_EPOCHS = _list_of(
+    Kind(lambda x: _is_integer(x, 1), ""),
+    "a list of positive integers, at least one",
+    range(1, 2**20),
+)
 _SHAPE = _list_of(
     Kind(lambda x: _is_integer(x, 1, 2**16), ""),
     "three integers from 1 to 65536: height, width, channels",
@@ -117,6 +122,9 @@ CONFIG = (
     Entry("options.method", TEXT),
     Entry("options.teacher", TEXT),
     Entry("options.teacher_trial", NOT_NEGATIVE),
+    Entry("options.init", _optional(TEXT)),
+    Entry("options.keep", _optional(_one_of(("best",)))),
+    Entry("options.patience", _optional(POSITIVE)),
     Entry("options.optimizer", OBJECT),
     Entry("options.weights", OBJECT),
     Entry("options.weight_warmup", _EPOCHS),
@@ -130,6 +138,7 @@ CONFIG = (
     Entry("options.data.stream", FLAG),
     Entry("options.data.workers", NOT_NEGATIVE),
     Entry("options.data.subset", _optional(POSITIVE)),
+    Entry("options.data.validation", _optional(FRACTION)),
     Entry("options.data.crop_padding", _optional(NOT_NEGATIVE)),
     Entry("options.data.flip", _optional(FLAG)),
     Entry("options.data.randaugment", _optional(_RANDAUGMENT)),
@@ -160,6 +169,9 @@ CONFIG = (
     Entry("teacher.network.width", _optional(POSITIVE)),
     Entry("teacher.test_accuracy", _optional(FRACTION)),
     Entry("teacher.fingerprint", TEXT),
+    Entry("initial", OBJECT),
+    Entry("initial.fingerprint", TEXT, required=True),
+    Entry("initial.new_classifier", FLAG),
     Entry("versions", OBJECT),
 )
 
@@ -183,6 +195,10 @@ SUMMARY = (
     Entry("test_accuracy_last", FRACTION),
     Entry("test_accuracy_best", FRACTION),
     Entry("live_test_accuracy_last", FRACTION),
+    Entry("test_top5_accuracy_last", FRACTION),
+    Entry("validation_accuracy_best", FRACTION),
+    Entry("test_accuracy_at_best_validation", FRACTION),
+    Entry("stopped_early", FLAG),
     Entry("epochs", COUNT),
     Entry("steps", COUNT),
     Entry("images_per_second", SPEED),
@@ -193,6 +209,10 @@ SUMMARY = (
     *_results("trials.test_accuracy_last", required=True),
     *_results("trials.test_accuracy_best", required=True),
     *_results("trials.live_test_accuracy_last"),
+    *_results("trials.test_top5_accuracy_last"),
+    *_results("trials.validation_accuracy_best"),
+    *_results("trials.test_accuracy_at_best_validation"),
+    Entry("trials.best_validation_epochs", _EPOCHS),
 )
 
 RECORD = (

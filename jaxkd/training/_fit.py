@@ -57,8 +57,8 @@ def fit(
             always evaluated.
         stop: Called before each dispatch. If it returns True, the state is saved and
             the run ends early.
-        hooks: Further hooks. Their ``on_epoch`` runs after the evaluation and before
-            the record is shown.
+        hooks: Further hooks, such as :class:`KeepBest` and :class:`EarlyStopping`.
+            Their ``on_epoch`` runs after the evaluation and before the record is shown.
         console: Where to show progress; by default nowhere.
         description: The name of this run in the progress display.
 
@@ -66,8 +66,9 @@ def fit(
         The final state, and one record per epoch: ``epoch``, ``step``, ``seconds``,
         ``images_per_second`` (without compilation), ``train/...`` means over the
         epoch's steps, ``test/accuracy`` and ``test/loss`` if evaluated (with
-        ``test/ema_accuracy`` and ``test/ema_loss`` if an average is kept), and, if
-        steps may be skipped, their number as ``skipped``. ``train/learning_rate`` is
+        ``test/top5_accuracy`` for more than five classes, ``validation/...`` if the
+        dataset has validation images, and ``test/ema_...`` if an average is kept), and,
+        if steps may be skipped, their number as ``skipped``. ``train/learning_rate`` is
         the mean rate, if the optimizer is one of this package's. Epochs of a
         pretraining stage come first, are counted in ``epoch`` and are not evaluated;
         ``stage`` tells the two stages of such a run apart. With trials, these are means
@@ -100,13 +101,16 @@ def fit(
         steps_per_epoch=program.steps_per_epoch,
         completed=run.step,
     )
-    hooks = [Evaluate(evaluate_every), *hooks, progress, saver]
+    # The saver is early: a hook between epochs may rely on the saved state.
+    hooks = [Evaluate(evaluate_every), saver, *hooks, progress]
     if on_epoch is not None:
-        hooks.insert(-1, CallOnEpoch(on_epoch))
+        hooks.append(CallOnEpoch(on_epoch))
     if stop is not None:
         hooks.insert(0, StopWhenAsked(stop, saver.save))
     with progress, program.feeding():
-        while run.step < run.epochs * program.steps_per_epoch:
+        for hook in hooks:
+            hook.before_training(run)
+        while not run.ended and run.step < run.epochs * program.steps_per_epoch:
             speed = _train_epoch(run, hooks)
             record = _record(run, speed)
             for hook in hooks:

@@ -8,6 +8,7 @@ import jax
 from jaxkd._errors import Interrupted
 from jaxkd.training._devices.batches import Order
 from jaxkd.training._devices.processes import any_of
+from jaxkd.training._evaluate import Evaluation
 from jaxkd.training._optimizers import check_updated
 from jaxkd.training._program import Program
 from jaxkd.training._records import Measured, Record, add_to, healthy_metrics
@@ -31,6 +32,7 @@ class Run:
         step: Number of steps taken.
         records: One record per finished epoch.
         report: The newest step's numbers on the device; None before the first step.
+        ended: Whether no further epoch is trained. A hook may set it.
         kept: Returns a description of the last good checkpoint, for error messages.
     """
 
@@ -42,6 +44,7 @@ class Run:
         self.step = int(jax.device_get(loop.train.step))
         self.records = list(history)
         self.report: Report | None = None
+        self.ended = False
         self.kept: Callable[[], str] = lambda: "no checkpoint"
         self._loop: LoopState | None = loop
         self._spread: Any = None
@@ -100,6 +103,9 @@ class Hook:
     hooks. A decision that depends on a clock or a signal must be agreed between them.
     """
 
+    def before_training(self, run: Run) -> None:
+        """Run once before the first step, also of a resumed run."""
+
     def before_step(self, run: Run) -> None:
         """Run before a dispatch. It must not wait for the device."""
 
@@ -114,7 +120,7 @@ class Hook:
         """Run at the end of an epoch, and add to its record."""
 
     def between_epochs(self, run: Run) -> None:
-        """Run when the epoch is recorded and the next one can start."""
+        """Run when the epoch is recorded and saved, and the next one can start."""
 
 
 class StopWhenAsked(Hook):
@@ -139,7 +145,9 @@ class StopWhenAsked(Hook):
 
 
 class Evaluate(Hook):
-    """Evaluates the students on the test set, and their averages if they are kept.
+    """Evaluates the students, and their averages if they are kept.
+
+    They are evaluated on the test set, and on the validation images if there are any.
 
     Args:
         every: Epochs of training between evaluations. The last epoch is always
@@ -169,12 +177,24 @@ class CallOnEpoch(Hook):
 
 
 def _evaluate(program: Program, loop: LoopState) -> Measured:
-    states = {"test/": loop}
+    states = {"": loop}
     if isinstance(loop.train.average, Average):
-        states["test/ema_"] = averaged(loop)
-    measured = {}
+        states["ema_"] = averaged(loop)
+    parts = {"test": program.evaluate_trials}
+    if program.validates:
+        parts["validation"] = program.validate_trials
+    measured: Measured = {}
     for prefix, state in states.items():
-        evaluations = program.evaluate_trials(state)
-        measured[f"{prefix}accuracy"] = [e.accuracy for e in evaluations]
-        measured[f"{prefix}loss"] = [e.loss for e in evaluations]
+        for part, evaluate in parts.items():
+            measured |= _named(f"{part}/{prefix}", evaluate(state))
     return measured
+
+
+def _named(prefix: str, evaluations: Sequence[Evaluation]) -> Measured:
+    """Return the numbers of each trial by the names of their metrics."""
+    top5 = [e.top5_accuracy for e in evaluations if e.top5_accuracy is not None]
+    return {
+        f"{prefix}accuracy": [e.accuracy for e in evaluations],
+        f"{prefix}loss": [e.loss for e in evaluations],
+        **({f"{prefix}top5_accuracy": top5} if top5 else {}),
+    }

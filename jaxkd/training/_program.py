@@ -9,6 +9,7 @@ import optax
 from flax import nnx
 
 from jaxkd import _checks
+from jaxkd._errors import InvalidInputError
 from jaxkd.data import Augmentation, ImageDataset, Normalization, Streamed
 from jaxkd.distillers import Distiller
 from jaxkd.training._devices.batches import (
@@ -113,10 +114,30 @@ class Program:
         check_not_donated(loop)
         return self.strategy.evaluate(loop)
 
+    def validate_trials(self, loop: LoopState) -> list[Evaluation]:
+        """Evaluate every student on the validation images of the dataset.
+
+        Raises:
+            InvalidInputError: If the dataset has none (:func:`jaxkd.data.hold_out`).
+        """
+        check_not_donated(loop)
+        if not self.validates:
+            raise InvalidInputError(
+                f"{self.experiment.dataset.name} has no validation images. Hold some "
+                "of the training images out: data.hold_out(dataset, 0.1).",
+                argument="dataset",
+            )
+        return self.strategy.validate(loop)
+
     def student(self, loop: LoopState, trial: int = 0) -> nnx.Module:
         """Return the network of a student, with copies of its variables."""
         check_not_donated(loop)
         return self.experiment.student(self.strategy.take(loop, trial).train)
+
+    @property
+    def validates(self) -> bool:
+        """Whether the dataset has validation images."""
+        return self.experiment.dataset.validation is not None
 
     @property
     def trials(self) -> int | None:

@@ -119,6 +119,8 @@ class FitProgress(Hook):
         trials = record.get("trials", {}).get("test/accuracy", ())
         if len(trials) > 1:
             shown += f" ± {statistics.stdev(trials):.2%}, mean of {len(trials)}"
+        if (validation := record.get("validation/accuracy")) is not None:
+            shown += f", validation {validation:.2%}"
         if "test/ema_accuracy" in record:
             shown += f", averaged {record['test/ema_accuracy']:.2%}"
         self._console.print(

@@ -13,11 +13,7 @@ from flax import nnx
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
 from jaxkd.training._devices.placement import Placement
-from jaxkd.training._evaluate import (
-    Evaluation,
-    make_evaluator,
-    make_trials_evaluator,
-)
+from jaxkd.training._evaluate import Evaluation, make_evaluators
 from jaxkd.training._experiment import Experiment
 from jaxkd.training._stage import Stage, Steps, in_one_call, in_turns, in_two_calls
 from jaxkd.training._state import TRIAL_AXES, LoopState, stack, take, unstack
@@ -43,7 +39,7 @@ class One:
         self._placement, self._compile_stage = placement, compile_stage
         self._start = _compiled_once(experiment.start, placement)
         self._begin = _compiled_once(experiment.begin_training, placement)
-        self._evaluate = _compile_evaluation(experiment, placement)
+        self._evaluations = _Evaluations(experiment, placement)
 
     def start(self, seed: int, data_seed: int) -> LoopState:
         """Return the state before the first stage."""
@@ -74,7 +70,11 @@ class One:
 
     def evaluate(self, loop: LoopState) -> list[Evaluation]:
         """Evaluate every student on the test set."""
-        return [self._evaluate(loop)]
+        return self._evaluations.test(loop)
+
+    def validate(self, loop: LoopState) -> list[Evaluation]:
+        """Evaluate every student on the validation images."""
+        return self._evaluations.validation(loop)
 
     def take(self, loop: LoopState, trial: int) -> LoopState:
         """Return the state of one student."""
@@ -96,7 +96,7 @@ class SideBySide:
         self._start = _compiled_once(experiment.start, placement)
         self._begin = _compiled_once(begin, placement, stacked=True)
         self._stack = jax.jit(_within(stack, placement, stacked=True))
-        self._evaluate = _compile_evaluation(experiment, placement, trials)
+        self._evaluations = _Evaluations(experiment, placement, trials)
 
     def start(self, seed: int, data_seed: int) -> LoopState:
         """Return the state before the first stage; trial ``i`` has ``seed + i``."""
@@ -131,7 +131,11 @@ class SideBySide:
 
     def evaluate(self, loop: LoopState) -> list[Evaluation]:
         """Evaluate every student on the test set, all at once."""
-        return self._evaluate(loop)
+        return self._evaluations.test(loop)
+
+    def validate(self, loop: LoopState) -> list[Evaluation]:
+        """Evaluate every student on the validation images, all at once."""
+        return self._evaluations.validation(loop)
 
     def take(self, loop: LoopState, trial: int) -> LoopState:
         """Return the state of one student."""
@@ -156,7 +160,7 @@ class InTurns:
         self._start = _compiled_once(experiment.start, placement)
         self._begin = _compiled_once(experiment.begin_training, placement)
         self._stack = jax.jit(_within(stack, placement, stacked=True))
-        self._evaluate = _compile_evaluation(experiment, placement)
+        self._evaluations = _Evaluations(experiment, placement)
 
         @jax.jit
         def separate(loop):
@@ -198,7 +202,13 @@ class InTurns:
 
     def evaluate(self, loop: LoopState) -> list[Evaluation]:
         """Evaluate every student on the test set, one after another."""
-        return [self._evaluate(take(loop, trial)) for trial in range(self.trials)]
+        each = (take(loop, trial) for trial in range(self.trials))
+        return [result for one in each for result in self._evaluations.test(one)]
+
+    def validate(self, loop: LoopState) -> list[Evaluation]:
+        """Evaluate every student on the validation images, one after another."""
+        each = (take(loop, trial) for trial in range(self.trials))
+        return [result for one in each for result in self._evaluations.validation(one)]
 
     def take(self, loop: LoopState, trial: int) -> LoopState:
         """Return the state of one student."""
@@ -310,21 +320,40 @@ def _placed(steps: Steps, placement: Placement, *, stacked: bool) -> Steps:
     return steps._replace(learn=learn)
 
 
-def _compile_evaluation(
-    experiment: Experiment, placement: Placement, trials: int | None = None
-) -> Callable[[LoopState], Any]:
-    """Compile the evaluation of a state on the test set: of one, or of all trials."""
-    apply, test = experiment.frozen.apply, experiment.dataset.test
-    normalization: Any = experiment.normalization
-    if trials is None:
-        evaluate = make_evaluator(apply, test, placement=placement)
-    else:
-        evaluate = make_trials_evaluator(apply, test, trials, placement=placement)
-        normalization = jax.tree.map(lambda x: np.stack([x] * trials), normalization)
-    normalization = placement.put(normalization)
+class _Evaluations:
+    """The evaluation of a state on the test set, and on validation images if any.
 
-    def evaluate_state(loop: LoopState) -> Any:
+    Args:
+        experiment: The functions of one student.
+        placement: The devices of its arrays.
+        trials: Number of students that a state has, or None for one without an axis.
+    """
+
+    def __init__(
+        self, experiment: Experiment, placement: Placement, trials: int | None = None
+    ):
+        dataset = experiment.dataset
+        splits = [dataset.test]
+        if dataset.validation is not None:
+            splits.append(dataset.validation)
+        self._evaluators = make_evaluators(
+            experiment.frozen.apply, splits, trials=trials, placement=placement
+        )
+        normalization: Any = experiment.normalization
+        if trials is not None:
+            normalization = jax.tree.map(
+                lambda x: np.stack([x] * trials), normalization
+            )
+        self._normalization = placement.put(normalization)
+
+    def test(self, loop: LoopState) -> list[Evaluation]:
+        """Evaluate each student on the test set."""
+        return self._evaluators[0](self._variables(loop))
+
+    def validation(self, loop: LoopState) -> list[Evaluation]:
+        """Evaluate each student on the validation images, which must exist."""
+        return self._evaluators[1](self._variables(loop))
+
+    def _variables(self, loop: LoopState) -> Any:
         variables = nnx.merge_state(loop.train.student, loop.train.rest)
-        return evaluate({"state": variables, "normalization": normalization})
-
-    return evaluate_state
+        return {"state": variables, "normalization": self._normalization}

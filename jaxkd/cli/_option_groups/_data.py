@@ -74,6 +74,8 @@ class DataOptions(RowOptions):
     value_range: ValueRange = None
     subset: Annotated[int | None, option(default="all images")] = None
     """Train on this many training images, with an equal share of each class."""
+    validation: Annotated[float | None, option(default="none")] = None
+    """Share of the training images to hold out for validation, such as 0.1."""
     crop_padding: Annotated[int | None, option(default="chosen by the dataset")] = None
     """Zero pixels to add on each side of an image before a random crop."""
     flip: Annotated[bool | None, option(default="chosen by the dataset")] = None

@@ -23,6 +23,17 @@ class NetworkOptions:
     """Base number of channels."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Dtype of the network's computations. Its parameters are always float32."""
+    init: Annotated[
+        Path | None,
+        option(
+            "Run folder, or .safetensors file of `jaxkd export`, whose weights and "
+            "batch statistics the network starts from. Optimizer and projection heads "
+            "are new. All trials start from the same weights.",
+            default="random weights",
+        ),
+    ] = None
+    new_classifier: bool = False
+    """Start with a new classifier, for other classes (with --init only)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

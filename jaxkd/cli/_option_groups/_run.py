@@ -35,6 +35,15 @@ class RunOptions:
             default="no average",
         ),
     ] = None
+    patience: Annotated[
+        int | None,
+        option(
+            "End the run when the validation accuracy has not improved for this many "
+            "epochs (needs --validation). The learning-rate schedule stays that of "
+            "--epochs.",
+            default="train all epochs",
+        ),
+    ] = None
     on_nonfinite: Annotated[
         Literal["stop", "skip", "back-off"],
         option(
@@ -67,6 +76,15 @@ class OutputOptions:
             "checkpoint."
         ),
     ] = 10.0
+    keep: Annotated[
+        Literal["best"] | None,
+        option(
+            "best: also keep the network of the epoch with the best validation "
+            "accuracy (needs --validation). `evaluate`, `export`, `show` and `distill "
+            "--teacher` then use it. Each trial has its own best epoch.",
+            default="the newest checkpoints only",
+        ),
+    ] = None
     report: bool = True
     """Write report.html and images for TensorBoard when the run ends."""
     profile: bool = False

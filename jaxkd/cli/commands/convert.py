@@ -16,6 +16,7 @@ from jaxkd._errors import InvalidInputError, unknown_name
 from jaxkd._messages import say
 from jaxkd._text import count
 from jaxkd.cli._console import Console
+from jaxkd.cli._header import network_of_header, normalization_of_header
 from jaxkd.cli._options import Convert
 from jaxkd.data import Normalization
 from jaxkd.data._normalize import check_normalization
@@ -86,7 +87,7 @@ def _load(
 ) -> tuple[runs.NetworkConfig, nnx.Module]:
     """Find the network of a state dict, and load the state dict into it."""
     if header and options.model is None:
-        network = _network_of_header(header)
+        network = network_of_header(header)
         if options.image_size is not None:
             shape = (options.image_size, options.image_size, network.image_shape[-1])
             network = dataclasses.replace(network, image_shape=shape)
@@ -103,42 +104,8 @@ def _with_normalization(options: Convert, header: dict[str, Any]) -> Convert:
     """Take the normalization from the header of a file of `jaxkd export`."""
     if options.mean is not None or "normalization" not in header:
         return options
-    try:
-        mean, std = (header["normalization"][name] for name in ("mean", "std"))
-        mean, std = tuple(map(float, mean)), tuple(map(float, std))
-    except (KeyError, TypeError, ValueError):
-        raise _header_error("its normalization has no numbers mean and std") from None
+    mean, std = normalization_of_header(header)
     return dataclasses.replace(options, mean=mean, std=std)
-
-
-def _network_of_header(header: dict[str, Any]) -> runs.NetworkConfig:
-    """Return the network that the header of a file of `jaxkd export` describes."""
-    model, shape = header.get("model"), header.get("image_shape")
-    width, features = header.get("width"), header.get("reused_features")
-    classes: Any = header.get("num_classes")
-    if not isinstance(model, str) or model not in models.names():
-        raise _header_error(f"it names the unknown model {model!r}")
-    if not isinstance(shape, list) or len(shape) != 3:
-        raise _header_error(f"its image_shape must be three numbers, got {shape!r}")
-    numbers = [classes, *shape, *(x for x in (width, features) if x is not None)]
-    if not all(type(x) is int and x > 0 for x in numbers):
-        raise _header_error(f"its sizes must be positive integers, got {numbers}")
-    rows, columns, channels = shape
-    return runs.NetworkConfig(
-        model=model,
-        width=width,
-        compute_dtype="float32",
-        num_classes=classes,
-        image_shape=(rows, columns, channels),
-        reused_features=features,
-    )
-
-
-def _header_error(problem: str) -> InvalidInputError:
-    return InvalidInputError(
-        f"the header of the file is damaged: {problem}; export the network again",
-        argument="checkpoint",
-    )
 
 
 def _network_of_tensors(

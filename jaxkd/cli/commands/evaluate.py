@@ -29,7 +29,12 @@ def run(options: Evaluate, arguments: list[str]) -> None:
     seconds = time.perf_counter() - started
     Console().tell(
         f"{loaded.network.model} ({loaded.version}) on {dataset.name}: "
-        f"test accuracy {result.accuracy:.2%}, loss {result.loss:.4f} nats, "
-        f"{count(result.num_examples, 'image')}, "
+        f"test accuracy {result.accuracy:.2%}, {_top5(result)}"
+        f"loss {result.loss:.4f} nats, {count(result.num_examples, 'image')}, "
         f"{result.num_examples / seconds:,.0f} images/s"
     )
+
+
+def _top5(result: training.Evaluation) -> str:
+    top5 = result.top5_accuracy
+    return "" if top5 is None else f"top-5 accuracy {top5:.2%}, "
