@@ -16,8 +16,8 @@ To read how a dataset is loaded, start at ``_load``, and follow the images:
 6. ``_dataset`` validates the result with ``_split``, ``_labels`` and ``_range``.
    ``_repeated`` looks for leaked test images.
 
-``_normalize``, ``_augment``, ``_randaugment``, ``_mix`` and ``_batching`` are the
-functions that training applies to the images.
+``_normalize``, ``_augment`` (with ``_resized_crop`` and ``_randaugment``), ``_mix`` and
+``_batching`` are the functions that training applies to the images.
 """
 
 from jaxkd.data._augment import augment as augment
