@@ -14,9 +14,10 @@ the two speeds in docs/performance.md). No accelerator's speed is measured or es
 The published numbers and their settings are not transcribed. Nobody has run the table:
 all cells are empty. The settings here are the usual ones: 100 epochs, batch 256,
 learning rate 0.1 falling tenfold at epochs 30, 60 and 90, weight decay 1e-4, one seed.
-The augmentation is *not* the usual one: images are scaled and cropped to 224x224 once,
-then padded with 28 zero pixels, randomly cropped and mirrored. Usually, random crops of
-random size are used. Accuracies are therefore not comparable with published ones.
+Test images are scaled to 256 pixels and cropped to 224x224, as usual. The augmentation
+is *not quite* the usual one: the random crops of random size are drawn in training
+images that have been scaled and cropped to 224x224 once, not in the original images.
+Accuracies may therefore differ from published ones for this reason, too.
 
 The images are read from the folder `./imagenet` with `train/CLASS/IMAGE` and
 `val/CLASS/IMAGE`, streamed by 16 processes. The two banks of CRD and of HKD have
@@ -37,7 +38,8 @@ TABLE = Table(
         weight_decay=1e-4,
         options=(
             *("--image-size", "224", "--stream", "--workers", "16"),
-            *("--crop-padding", "28", "--flip", "True"),
+            *("--test-resize", "256", "--flip", "True"),
+            *("--random-resized-crop", "0.08", "1"),
         ),
     ),
     pairs=(

@@ -27,12 +27,15 @@ def load_dataset(name: str, options: DataOptions) -> data.ImageDataset:
             say(f"warning: {doubt}")
     own = dataset.augmentation
     crop, flip = options.crop_padding, options.flip
+    if crop is None:
+        crop = own.crop_padding if options.random_resized_crop is None else 0
     augmentation = data.Augmentation(
-        crop_padding=own.crop_padding if crop is None else crop,
+        crop_padding=crop,
         flip=own.flip if flip is None else flip,
         randaugment=options.randaugment and data.RandAugment(*options.randaugment),
         mixup=options.mixup,
         cutmix=options.cutmix,
+        random_resized_crop=options.random_resized_crop,
     )
     return dataclasses.replace(dataset, augmentation=augmentation)
 

@@ -155,7 +155,7 @@ def _check_data(options: DataOptions) -> None:
             "Add --stream or leave --workers out",
             argument="workers",
         )
-    for name in ("image_size", "subset"):
+    for name in ("image_size", "test_resize", "subset"):
         if (value := getattr(options, name)) is not None:
             _checks.check_at_least(1, **{name: value})
     if options.crop_padding is not None:
@@ -169,6 +169,8 @@ def _check_data(options: DataOptions) -> None:
             )
     if options.randaugment is not None:
         _check_randaugment(*options.randaugment)
+    if options.random_resized_crop is not None:
+        _check_random_resized_crop(options)
 
 
 def _check_validation(options: Train | Distill) -> None:
@@ -197,6 +199,24 @@ def _check_randaugment(operations: int, magnitude: float) -> None:
             f"--randaugment is {operations} {magnitude:g}, but it must be at least 1 "
             "operation per image and a magnitude from 0 to 10, such as 2 9",
             argument="randaugment",
+        )
+
+
+def _check_random_resized_crop(options: DataOptions) -> None:
+    assert options.random_resized_crop is not None
+    low, high = options.random_resized_crop
+    if not 0 < low <= high <= 1:
+        raise InvalidInputError(
+            f"--random-resized-crop is {low:g} {high:g}, but it must be the smallest "
+            "and the largest share of an image's area, above 0 and at most 1, such as "
+            "0.08 1",
+            argument="random_resized_crop",
+        )
+    if options.crop_padding:
+        raise InvalidInputError(
+            f"--crop-padding is {options.crop_padding}, but --random-resized-crop "
+            "replaces the crop of the padded image. Leave one of them out",
+            argument="crop_padding",
         )
 
 

@@ -20,6 +20,7 @@ from jaxkd.cli._option_groups import (
     RowOptions,
     RunOptions,
     TeacherOptions,
+    TestResize,
     ValueRange,
     option,
 )
@@ -80,6 +81,7 @@ class Evaluate(RowOptions):
         option(default="that of the run; for another dataset, size of the images"),
     ] = None
     """Height and width to resize images to."""
+    test_resize: TestResize = None
     stream: bool = False
     """Decode images when they are needed, for datasets that do not fit in memory."""
     workers: Annotated[
@@ -158,6 +160,7 @@ class Data(RowOptions):
             default="size of the images",
         ),
     ] = None
+    test_resize: TestResize = None
     stream: bool = False
     """Decode images when they are needed, for datasets that do not fit in memory."""
     workers: Annotated[

@@ -133,7 +133,7 @@ _PAIRS: dict[Any, tuple[str, Callable[[str], Any], str]] = {
     ),
     tuple[float, float] | None: (
         *("FLOAT FLOAT", _number),
-        "the values of black and white, such as 0 65535",
+        "two numbers, such as 0 1",
     ),
 }
 """Names of the kinds of two numbers, how the first is read, and what they are."""

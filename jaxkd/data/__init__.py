@@ -17,8 +17,8 @@ To read how a dataset is loaded, start at ``_load``, and follow the images:
    ``_repeated`` looks for leaked test images, and ``_hold_out`` takes validation images
    out of the training set.
 
-``_normalize``, ``_augment``, ``_randaugment``, ``_mix`` and ``_batching`` are the
-functions that training applies to the images.
+``_normalize``, ``_augment`` (with ``_resized_crop`` and ``_randaugment``), ``_mix`` and
+``_batching`` are the functions that training applies to the images.
 """
 
 from jaxkd.data._augment import augment as augment

@@ -48,6 +48,8 @@ class Loading(NamedTuple):
         value_range: Values of black and white in arrays, or None for the usual ones.
         train_split: Rows to train on, or None for the split ``train``.
         test_split: Rows to test on, or None for the default split.
+        test_resize: Length that the shorter side of test images is scaled to before
+            they are cropped to ``image_size``; None to crop as little as possible.
     """
 
     cache_dir: Any = None
@@ -58,13 +60,14 @@ class Loading(NamedTuple):
     value_range: tuple[float, float] | None = None
     train_split: str | None = None
     test_split: str | None = None
+    test_resize: int | None = None
 
     def checked(self) -> "Loading":
         """Check the settings and return them.
 
         Raises:
-            InvalidInputError: If a setting is out of range, or ``workers`` is given
-                without ``stream``.
+            InvalidInputError: If a setting is out of range, ``workers`` is given
+                without ``stream``, or ``test_resize`` without ``image_size``.
         """
         size = self.image_size
         if size is not None:
@@ -75,6 +78,9 @@ class Loading(NamedTuple):
                     argument="image_size",
                 )
             size = int(size)  # NumPy's integers are not written to JSON.
+        test_resize = self.test_resize
+        if test_resize is not None:
+            test_resize = _checked_test_resize(test_resize, size)
         _checks.check_at_least(0, workers=self.workers)
         if self.workers and not self.stream:
             raise InvalidInputError(
@@ -87,6 +93,7 @@ class Loading(NamedTuple):
             image_size=size,
             background=checked_color(self.background),
             value_range=None if range_ is None else checked_value_range(range_),
+            test_resize=test_resize,
         )
 
     @property
@@ -98,6 +105,8 @@ class Loading(NamedTuple):
     def fingerprint(self) -> str:
         """Part of the dataset's fingerprint that depends on the settings."""
         size = "" if self.image_size is None else f", size {self.image_size}"
+        if self.test_resize is not None:
+            size += f", test images resized to {self.test_resize}"
         return size + (
             "" if self.background == WHITE else f", background {self.background}"
         )
@@ -117,8 +126,27 @@ class Loading(NamedTuple):
         if self.image_size is not None:
             digest.update(f"size {self.image_size}".encode())
             key += f"-{self.image_size}"
+        if self.test_resize is not None:
+            digest.update(f"test resize {self.test_resize}".encode())
         name = f"{key}-{digest.hexdigest()[:12]}"
         return _cache.cache_root(self.cache_dir) / "datasets" / name
+
+
+def _checked_test_resize(length: int, image_size: int | None) -> int:
+    _checks.check_at_least(1, test_resize=length)
+    if image_size is None:
+        raise InvalidInputError(
+            f"test_resize is {length}, but without image_size (--image-size) nothing "
+            "is cropped; give both, such as 256 and 224",
+            argument="test_resize",
+        )
+    if not image_size <= length <= _LARGEST_SIZE:
+        raise InvalidInputError(
+            f"test_resize must be at least {image_size}, the size of the crop "
+            f"(--image-size), and at most {_LARGEST_SIZE}, got {length}",
+            argument="test_resize",
+        )
+    return int(length)
 
 
 def load_source(source: Source, loading: Loading) -> ImageDataset:
@@ -132,7 +160,7 @@ def load_source(source: Source, loading: Loading) -> ImageDataset:
     if not source.labels_are_slow:
         plan = with_labeled_test(source, plan)
     stamp, key = source.stamp(plan.parts), source.cache_name()
-    records = loading._replace(image_size=None).folder(
+    records = loading._replace(image_size=None, test_resize=None).folder(
         key, stamp.copy(), plan.fingerprint
     )
     folder = loading.folder(key, stamp, plan.fingerprint)
@@ -235,7 +263,14 @@ def _parts(
         images = {part: rows.images for part, rows in chosen.items() if rows.images}
     frames = FrameNotice()
     return {
-        part: DecodedRows(encoded, channels, loading.size, loading.background, frames)
+        part: DecodedRows(
+            encoded,
+            channels,
+            loading.size,
+            loading.background,
+            frames,
+            shorter_side=loading.test_resize if part == "test" else None,
+        )
         for part, encoded in images.items()
     }
 

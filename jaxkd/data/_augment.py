@@ -7,6 +7,7 @@ from jaxtyping import Array, ArrayLike, Bool, Int, PRNGKeyArray, Shaped
 from jaxkd import _checks
 from jaxkd.data._dataset import Augmentation
 from jaxkd.data._randaugment import randaugment
+from jaxkd.data._resized_crop import check_scale, draw_boxes, resize_boxes
 
 
 def augment(
@@ -15,6 +16,11 @@ def augment(
     augmentation: Augmentation,
 ) -> Shaped[Array, "batch height width channels"]:
     """Crop each zero-padded image at random and flip it with probability 1/2.
+
+    With ``random_resized_crop``, the crop is a box of random area and shape instead,
+    resized to the image's size. Its area is a uniform share of the image's, its ratio
+    of width to height log-uniform in 3/4 to 4/3, and its place uniform, as in
+    torchvision.
 
     If the settings include RandAugment, :func:`randaugment` is applied afterwards. Call
     :func:`mix` after this function.
@@ -25,14 +31,15 @@ def augment(
     Args:
         key: PRNG key; the same key gives the same result.
         images: Images of any dtype.
-        augmentation: Padding, whether to flip, and RandAugment's settings. Operations
-            that are off are not traced.
+        augmentation: Kind of the crop, whether to flip, and RandAugment's settings.
+            Operations that are off are not traced.
 
     Returns:
         Images of the same shape and dtype.
 
     Raises:
-        InvalidInputError: If the padding is negative or RandAugment cannot be applied.
+        InvalidInputError: If the padding is negative, there are two kinds of crops, or
+            RandAugment cannot be applied.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -41,11 +48,17 @@ def augment(
         >>> augmentation = data.Augmentation(crop_padding=4, flip=True)
         >>> data.augment(jax.random.key(0), images, augmentation).shape
         (2, 32, 32, 3)
+
+    References:
+        Szegedy et al., `Going deeper with convolutions
+        <https://arxiv.org/abs/1409.4842>`_, 2014, Sec. 6, for crops of random size.
     """
     padding, flip = augmentation.crop_padding, augmentation.flip
     _checks.check_at_least(0, crop_padding=padding)
     images = jnp.asarray(images)
-    if padding or flip:
+    if augmentation.random_resized_crop is not None:
+        images = _resized(key, images, augmentation)
+    elif padding or flip:
         images = _cropped_or_mirrored(key, images, padding, flip)
     if augmentation.randaugment is not None:
         # Differs from the keys that are split off for crops and flips.
@@ -53,6 +66,23 @@ def augment(
             jax.random.fold_in(key, 1), images, augmentation.randaugment
         )
     return images
+
+
+def _resized(
+    key: PRNGKeyArray,
+    images: Shaped[Array, "batch height width channels"],
+    augmentation: Augmentation,
+) -> Shaped[Array, "batch height width channels"]:
+    """Resize a random box of each image to its size, and flip it at random."""
+    scale = augmentation.random_resized_crop
+    assert scale is not None
+    check_scale(scale, augmentation.crop_padding)
+    batch, height, width, _ = images.shape
+    box_key, flip_key = jax.random.split(key)
+    boxes = draw_boxes(box_key, batch, (height, width), scale)
+    probability = 0.5 if augmentation.flip else 0.0
+    mirrored = jax.random.bernoulli(flip_key, probability, (batch,))
+    return resize_boxes(images, boxes, mirrored)
 
 
 def _cropped_or_mirrored(

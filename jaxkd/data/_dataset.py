@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
+from jaxkd.data._resized_crop import check_scale
 from jaxkd.data._split import Split, checked_split
 from jaxkd.data._stream import Streamed, chunks
 
@@ -49,6 +50,9 @@ class Augmentation(NamedTuple):
         randaugment: Settings of RandAugment, which is applied last; None for none.
         mixup: Parameter of mixup's Beta distribution; 0 for no mixup.
         cutmix: Parameter of CutMix's Beta distribution; 0 for no CutMix.
+        random_resized_crop: Smallest and largest share of an image's area that a crop
+            covers, such as ``(0.08, 1.0)``; it is resized to the image's size. It
+            replaces the crop of the padded image. None for no such crop.
     """
 
     crop_padding: int = 0
@@ -56,6 +60,7 @@ class Augmentation(NamedTuple):
     randaugment: RandAugment | None = None
     mixup: float = 0.0
     cutmix: float = 0.0
+    random_resized_crop: tuple[float, float] | None = None
 
 
 _NO_AUGMENTATION = Augmentation()
@@ -86,7 +91,7 @@ class ImageDataset:
     Raises:
         InvalidInputError: If a split is empty, its arrays have different numbers of
             rows, the axes are in another order, an image is not finite or not in 0 to
-            1, a label is out of range, or the crop padding exceeds the images' size.
+            1, a label is out of range, or the augmentation does not fit the images.
 
     Example:
         >>> import numpy as np
@@ -151,6 +156,8 @@ class ImageDataset:
     def _check_augmentation(self):
         padding, side = self.augmentation.crop_padding, min(self.image_shape[:2])
         _checks.check_at_least(0, crop_padding=padding)
+        if (scale := self.augmentation.random_resized_crop) is not None:
+            check_scale(scale, padding)
         if padding > side:
             raise InvalidInputError(
                 f"crop_padding must be at most {side}, the size of the images of "

@@ -18,6 +18,7 @@ from jaxkd.data._picture import (
     flattened,
     has_frames,
     opened,
+    resized,
 )
 from jaxkd.data._repeated import doubts_about_repeated
 
@@ -79,6 +80,9 @@ class DecodedRows:
             channels keep their transparency.
         frames: Says that the first of several frames is used; shared by the parts of a
             dataset.
+        shorter_side: Length of the shorter side that images are scaled to before the
+            center is cut out, at least the size; None to scale them until they cover
+            it.
 
     Attributes:
         shape: Rows, height, width, channels.
@@ -91,8 +95,11 @@ class DecodedRows:
         size: tuple[int, int] | None = None,
         background: str = WHITE,
         frames: FrameNotice | None = None,
+        *,
+        shorter_side: int | None = None,
     ):
         self._encoded, self._mode, self._size = encoded, PILLOW_MODES[channels], size
+        self._shorter_side = shorter_side
         self._background, self._frames = background, frames or FrameNotice()
         if size is None:
             ((first, _),) = self._read([0])
@@ -143,20 +150,15 @@ class DecodedRows:
             raise failed_read(self._encoded.where(rows[0]), error) from error
 
     def _pixels(self, row: int, encoded: bytes) -> np.ndarray:
-        from PIL import Image, ImageOps
-
         try:
             with opened(encoded) as image:
                 converted = flattened(image, self._mode, self._background)
+                if self._size is not None:
+                    converted = resized(converted, self._size, self._shorter_side)
                 if not self._frames.is_said and has_frames(image):
                     self._frames.say(self._encoded.where(row))
         except Exception as error:  # Pillow raises many types for broken images.
             raise unreadable(self._encoded.where(row), error) from error
-        if self._size is not None:
-            height, width = self._size
-            if converted.size != (width, height):
-                bilinear = Image.Resampling.BILINEAR
-                converted = ImageOps.fit(converted, (width, height), bilinear)
         pixels = np.asarray(converted)
         return pixels.reshape(*pixels.shape[:2], -1)  # Gray images have two axes.
 

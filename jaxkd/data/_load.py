@@ -39,6 +39,7 @@ def load(
     workers: int = 0,
     background: str = "white",
     value_range: tuple[float | int, float | int] | None = None,
+    test_resize: int | None = None,
 ) -> ImageDataset:
     """Load a dataset by name or path.
 
@@ -90,6 +91,9 @@ def load(
         value_range: Values of black and white in a .npz file whose images are not
             uint8 and not in 0 to 1, such as ``(0, 65535)`` or ``(-1, 1)``. They are
             mapped to 0 to 1.
+        test_resize: Length that the shorter side of encoded test images is scaled to
+            before the center of ``image_size`` is cropped: ImageNet's evaluation has
+            256 and 224. Training images do not depend on it.
 
     Returns:
         The validated dataset. Its images are read-only memory maps or streamed; those
@@ -118,6 +122,7 @@ def load(
         value_range,
         train_split,
         test_split,
+        test_resize,
     ).checked()
     if value_range is not None and not name.endswith(".npz"):
         raise InvalidInputError(

@@ -22,10 +22,11 @@ _METADATA = frozenset({"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xm
 # Tags of TIFF files.
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT, _SMALLEST, _LARGEST = 258, 262, 339, 340, 341
 _ORIENTATION = 274
+_MOST_PIXELS = 2**27  # Of an image that is scaled before it is cropped.
 
 
 class UnusablePictureError(ValueError):
-    """A picture is intact, but its values have no known meaning."""
+    """A picture is intact, but its values or its size cannot be used."""
 
 
 def checked_color(color: Any) -> str:
@@ -87,6 +88,46 @@ def flattened(image: Any, mode: str, background: str) -> Any:
     if mode != "RGBA":
         upright = _opaque(upright, background)
     return upright if upright.mode == mode else upright.convert(mode)
+
+
+def resized(image: Any, size: tuple[int, int], shorter_side: int | None) -> Any:
+    """Scale an image bilinearly, smoothed as by Pillow, and cut out its center.
+
+    Args:
+        image: An image of 8 bits.
+        size: Height and width of the result.
+        shorter_side: If None, the image is scaled until it covers the size, like
+            ``ImageOps.fit``. Otherwise, its shorter side gets this length and its
+            longer side the length that keeps the aspect ratio, rounded down, as by
+            torchvision's ``Resize`` and ``CenterCrop``.
+
+    Raises:
+        UnusablePictureError: If the image is so long that the scaled one would have
+            more than 2^27 pixels.
+    """
+    from PIL import Image, ImageOps
+
+    height, width = size
+    bilinear = Image.Resampling.BILINEAR
+    if shorter_side is None:
+        if image.size == (width, height):
+            return image
+        return ImageOps.fit(image, (width, height), bilinear)
+    short, long = sorted(image.size)
+    longer_side = shorter_side * long // short
+    if shorter_side * longer_side > _MOST_PIXELS:
+        raise UnusablePictureError(
+            f"it is {image.width} by {image.height} pixels, and would have "
+            f"{longer_side} by {shorter_side} when it is scaled to a shorter side of "
+            f"{shorter_side}; leave it out, or crop it"
+        )
+    tall = image.height > image.width
+    scaled = (shorter_side, longer_side) if tall else (longer_side, shorter_side)
+    if image.size != scaled:
+        image = image.resize(scaled, bilinear)
+    # Python rounds halves to even numbers, as torchvision does.
+    top, left = round((image.height - height) / 2), round((image.width - width) / 2)
+    return image.crop((left, top, left + width, top + height))
 
 
 def _in_8_bits(image: Any) -> Any:

@@ -21,7 +21,7 @@ _SEEDS = ("seed", "data_seed", "trials")
 _IDENTIFIED = ("method", "model", "width", "teacher_trial", "dataset")
 _IN_FINGERPRINT = (
     *("image_size", "subset", "train_split", "test_split"),
-    *("background", "value_range"),
+    *("background", "value_range", "test_resize"),
 )
 
 

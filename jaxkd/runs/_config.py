@@ -23,7 +23,7 @@ from jaxkd.runs._folder import RunFolder
 
 LOAD_OPTIONS = (
     *("image_size", "train_split", "test_split"),
-    *("background", "value_range"),
+    *("background", "value_range", "test_resize"),
 )
 """Arguments of :func:`jaxkd.data.load` that decide what a dataset contains."""
 

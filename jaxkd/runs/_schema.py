@@ -97,6 +97,7 @@ _SHAPE = _list_of(
     (3,),
 )
 _RANGE = _list_of(FINITE, "two finite numbers: the values of black and white", (2,))
+_SCALE = _list_of(FRACTION, "two shares of the area, from 0 to 1", (2,))
 _RANDAUGMENT = Kind(
     lambda x: (
         isinstance(x, list)
@@ -135,11 +136,13 @@ CONFIG = (
     Entry("options.data.data_dir", _optional(TEXT)),
     Entry("options.data.cache_dir", _optional(TEXT)),
     Entry("options.data.image_size", _optional(POSITIVE)),
+    Entry("options.data.test_resize", _optional(POSITIVE)),
     Entry("options.data.stream", FLAG),
     Entry("options.data.workers", NOT_NEGATIVE),
     Entry("options.data.subset", _optional(POSITIVE)),
     Entry("options.data.validation", _optional(FRACTION)),
     Entry("options.data.crop_padding", _optional(NOT_NEGATIVE)),
+    Entry("options.data.random_resized_crop", _optional(_SCALE)),
     Entry("options.data.flip", _optional(FLAG)),
     Entry("options.data.randaugment", _optional(_RANDAUGMENT)),
     Entry("options.data.mixup", SPEED),
@@ -158,6 +161,7 @@ CONFIG = (
     Entry("dataset.source", _optional(TEXT), required=True),
     Entry("dataset.fingerprint", _optional(TEXT)),
     Entry("dataset.image_size", _optional(POSITIVE)),
+    Entry("dataset.test_resize", _optional(POSITIVE)),
     Entry("dataset.train_split", _optional(TEXT)),
     Entry("dataset.test_split", _optional(TEXT)),
     Entry("dataset.background", _optional(TEXT)),

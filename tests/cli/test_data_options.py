@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from cli_arguments import distill_arguments, refusal, train_arguments
 from PIL import Image
 from support import make_dataset
 
-from jaxkd import cli, runs
+from jaxkd import cli, data, runs
 from jaxkd.cli._datasets import load_dataset
 from jaxkd.cli._options import DataOptions
 
@@ -102,6 +103,32 @@ def test_a_student_that_was_told_no_size_can_be_shown_resumed_and_teach(
         assert teacher_of(distill_arguments(run, tmp_path / "next", *more))
 
 
+@pytest.mark.slow
+def test_a_student_and_evaluation_read_the_pixels_of_the_teachers_test_resize(
+    tmp_path, folder, cached, capsys
+):
+    resize = ("--image-size", "6", "--test-resize", "7", *cached)
+    cli.main(train_arguments(folder, tmp_path / "teacher", *resize))
+    loaded = runs.load_run(tmp_path / "teacher")
+    assert loaded.load_options == {"image_size": 6, "test_resize": 7}
+    more = ("--method", "kd", *cached)
+    cli.main(distill_arguments(tmp_path / "teacher", tmp_path / "student", *more))
+    config = runs.read_config(tmp_path / "student")
+    assert config["dataset"]["test_resize"] == 7
+    assert config["options"]["data"]["test_resize"] == 7
+    loss = runs.read_metrics(tmp_path / "student/metrics.jsonl")[-1]["test/loss"]
+    capsys.readouterr()
+    cli.main(["evaluate", str(tmp_path / "student"), *cached])
+    assert f"loss {loss:.4f} nats" in capsys.readouterr().out
+
+
+def test_data_prints_the_size_that_test_images_are_scaled_to(folder, cached, capsys):
+    size = ("--image-size", "6", "--test-resize", "7")
+    cli.main(["data", str(folder), *size, *map(str, cached)])
+    printed = capsys.readouterr().out
+    assert "shorter side scaled to 7, center 6x6" in printed
+
+
 def test_evaluation_at_another_size_is_refused_with_both(student, cached, capsys):
     line = refusal(["evaluate", student, "--image-size", "5", *cached], capsys)
     assert "(6, 6, 1)" in line
@@ -112,6 +139,7 @@ def test_evaluation_at_another_size_is_refused_with_both(student, cached, capsys
 def test_augmented_and_mixed_images_can_be_learned_from(tmp_path, teacher, cached):
     out = tmp_path / "student"
     mixing = ("--randaugment", "1", "3", "--mixup", "0.2", "--cutmix", "1")
+    mixing += ("--random-resized-crop", "0.25", "1")
     cli.main(distill_arguments(teacher, out, "--method", "kd", *mixing, *cached))
     assert np.isfinite(history(out)).all()
 
@@ -134,6 +162,16 @@ def test_augmented_and_mixed_images_can_be_learned_from(tmp_path, teacher, cache
             ["--randaugment", "2", "11"],
             "--randaugment is 2 11, but it must be",
         ),
+        (
+            ["--random-resized-crop", "0.5", "1.5"],
+            "--random-resized-crop is 0.5 1.5, but it must be",
+        ),
+        (
+            ["--random-resized-crop", "0.08", "1", "--crop-padding", "1"],
+            "--crop-padding is 1, but --random-resized-crop replaces",
+        ),
+        (["--test-resize", "5"], "--test-resize must be at least 6"),
+        (["--test-resize", "0"], "--test-resize must be at least 1, got 0"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(
@@ -143,6 +181,15 @@ def test_what_cannot_be_meant_is_refused(
     arguments = ["--image-size", "6", *arguments, *cached]
     assert says in refusal(train_arguments(folder, out, *arguments), capsys)
     assert not out.exists()
+
+
+def test_random_resized_crops_replace_the_default_crop(folder, cached):
+    (_, cache), scale = cached, (0.25, 1.0)
+    options = DataOptions(
+        cache_dir=Path(cache), image_size=6, random_resized_crop=scale
+    )
+    augmentation = load_dataset(str(folder), options).augmentation
+    assert augmentation == data.Augmentation(0, random_resized_crop=scale)
 
 
 def test_a_damaged_image_is_named_in_one_line(tmp_path, cached, capsys):

@@ -9,6 +9,7 @@ stored at its top level.
 from jaxkd.cli._option_groups._data import Background as Background
 from jaxkd.cli._option_groups._data import DataOptions as DataOptions
 from jaxkd.cli._option_groups._data import RowOptions as RowOptions
+from jaxkd.cli._option_groups._data import TestResize as TestResize
 from jaxkd.cli._option_groups._data import ValueRange as ValueRange
 from jaxkd.cli._option_groups._method import HolisticOptions as HolisticOptions
 from jaxkd.cli._option_groups._method import MethodOptions as MethodOptions

@@ -15,6 +15,15 @@ Background = Annotated[
         default="white, or that of the run",
     ),
 ]
+TestResize = Annotated[
+    int | None,
+    option(
+        "Length that the shorter side of test images is scaled to before the center of "
+        "--image-size is cropped: 256 with --image-size 224 is ImageNet's evaluation. "
+        "Training images do not depend on it.",
+        default="off, or that of the run",
+    ),
+]
 ValueRange = Annotated[
     tuple[float, float] | None,
     option(
@@ -66,6 +75,7 @@ class DataOptions(RowOptions):
             default="size of the images",
         ),
     ] = None
+    test_resize: TestResize = None
     stream: bool = False
     """Decode images when they are needed, for datasets that do not fit in memory."""
     workers: int = 0
@@ -78,6 +88,14 @@ class DataOptions(RowOptions):
     """Share of the training images to hold out for validation, such as 0.1."""
     crop_padding: Annotated[int | None, option(default="chosen by the dataset")] = None
     """Zero pixels to add on each side of an image before a random crop."""
+    random_resized_crop: Annotated[
+        tuple[float, float] | None,
+        option(
+            "Smallest and largest share of an image's area in a random crop, such as "
+            "0.08 1; it is resized to the image's size. Replaces --crop-padding.",
+            default="off",
+        ),
+    ] = None
     flip: Annotated[bool | None, option(default="chosen by the dataset")] = None
     """Whether to mirror images at random."""
     randaugment: Annotated[tuple[int, float] | None, option(default="off")] = None

@@ -82,6 +82,11 @@ def _add_pixels(table: Table, description: data.Description, options: Data) -> N
             f"{len(split.labels):,} images {split.images.shape[1:]} "
             f"{split.images.dtype}, {_range(counts)} per class",
         )
+    if options.test_resize is not None:
+        size, crop = options.test_resize, options.image_size
+        table.add_row(
+            "test images", f"shorter side scaled to {size}, center {crop}x{crop}"
+        )
     statistics = data.channel_statistics(images)
     low, high = data.value_range(images)
     table.add_row("minimum, maximum", f"{low:g}, {high:g}")
