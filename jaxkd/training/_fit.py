@@ -104,8 +104,8 @@ def fit(
     if on_epoch is not None:
         hooks.insert(-1, CallOnEpoch(on_epoch))
     if stop is not None:
-        hooks.insert(0, StopWhenAsked(stop, saver.save))
-    with progress, program.feeding():
+        hooks.insert(0, StopWhenAsked(stop, saver.save_and_wait))
+    with progress, program.feeding(), saver.finishing():
         while run.step < run.epochs * program.steps_per_epoch:
             speed = _train_epoch(run, hooks)
             record = _record(run, speed)
