@@ -78,7 +78,6 @@ def stop_after(steps: int):
 def compile_program(options: argparse.Namespace):
     """Return a program whose banks hold one row for each image."""
     import jax
-    import jax.numpy as jnp
     import numpy as np
     import optax
 
@@ -105,7 +104,8 @@ def compile_program(options: argparse.Namespace):
         )
 
     def init(rngs, spec):
-        bank = jnp.zeros((options.rows, spec.student.embedding.shape[-1]))
+        shape = (options.rows, spec.student.embedding.shape[-1])
+        bank = jax.random.normal(rngs.params(), shape)  # zeros would compress well
         return distillers.DistillerState({}, bank)
 
     def loss(params, bank, student, teacher, batch):
