@@ -109,10 +109,11 @@ class FragileCheckpoints(training.Checkpoints):
         super().__init__(directory, every_steps=every_steps)
         self._killed_at = killed_at
 
-    def save(self, step, loop, record):
+    def save(self, step, loop, record, *, wait=True):
         """Save, and kill the run."""
-        super().save(step, loop, record)
+        super().save(step, loop, record, wait=wait)
         if step >= self._killed_at:
+            self.wait()
             raise Killed
 
 

@@ -106,8 +106,8 @@ def fit(
     if on_epoch is not None:
         hooks.append(CallOnEpoch(on_epoch))
     if stop is not None:
-        hooks.insert(0, StopWhenAsked(stop, saver.save))
-    with progress, program.feeding():
+        hooks.insert(0, StopWhenAsked(stop, saver.save_and_wait))
+    with progress, program.feeding(), saver.finishing():
         for hook in hooks:
             hook.before_training(run)
         while not run.ended and run.step < run.epochs * program.steps_per_epoch:

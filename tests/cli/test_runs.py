@@ -114,8 +114,8 @@ def test_resume_goes_on_to_the_end_and_keeps_one_line_per_epoch(
 
     save = training.Checkpoints.save
 
-    def stop_after_saving(self, step, loop, record):
-        save(self, step, loop, record)
+    def stop_after_saving(self, step, loop, record, *, wait):
+        save(self, step, loop, record, wait=wait)
         if step >= 4:
             raise Stopped
 

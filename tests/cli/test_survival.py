@@ -82,3 +82,50 @@ def test_asked_to_end_a_run_saves_and_says_the_command_that_continues_it(
     assert program == "jaxkd"
     assert start(more).wait() == 0
     assert_bitwise_equal(student(whole), student(asked))
+
+
+def wait_for_a_write(process, folder):
+    """Wait until a checkpoint is being written after another has been finished."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the run ended before it could be killed"
+        finished = any(p.name.isdigit() for p in folder.glob("*"))
+        if finished and any((folder / "unfinished").glob("*")):
+            return
+        time.sleep(0.0005)
+    raise AssertionError("nothing was being written")
+
+
+@pytest.mark.slow
+def test_killed_while_it_writes_in_the_background_a_run_keeps_the_checkpoint_before(
+    tmp_path, teacher
+):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start(distill_arguments(teacher, whole, *RESNET)).wait() == 0
+
+    often = ("--checkpoint-every", "1")
+    process = start(distill_arguments(teacher, killed, *RESNET, *often))
+    wait_for_a_write(process, killed / "checkpoints")
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert training.Checkpoints(killed / "checkpoints").damaged() == []
+    resumed = start(distill_arguments(teacher, killed, *RESNET, "--resume"))
+    assert resumed.wait() == 0
+    assert_bitwise_equal(student(whole), student(killed))
+
+
+@pytest.mark.slow
+def test_asked_to_end_while_it_writes_in_the_background_a_run_finishes_the_write(
+    tmp_path, teacher
+):
+    out = tmp_path / "run"
+    often = ("--checkpoint-every", "1")
+    arguments = distill_arguments(teacher, out, *RESNET, *often)
+    process = start(arguments, stderr=subprocess.PIPE, text=True)
+    wait_for_a_write(process, out / "checkpoints")
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate()
+    assert process.returncode == 75
+    checkpoints = training.Checkpoints(out / "checkpoints")
+    assert f"interrupted after step {checkpoints.latest()};" in said
+    assert all(path.name.isdigit() for path in checkpoints.directory.iterdir())

@@ -246,7 +246,7 @@ def test_checkpoints_are_also_taken_by_the_clock(tmp_path, plain):
     saved = []
 
     class Noting(training.Checkpoints):
-        def save(self, step, loop, record):
+        def save(self, step, loop, record, *, wait):
             saved.append(step)
 
     for minutes, expected in ((1e-9, [1, 2, 3]), (60.0, [3])):

@@ -1,9 +1,12 @@
 """Checkpoints of the whole run, written by Orbax."""
 
+import copy
+import functools
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 from flax import nnx
 
 from jaxkd import _checks
@@ -13,6 +16,7 @@ from jaxkd.training._state import LoopState, PyTree
 from jaxkd.training._step import Average
 from jaxkd.training._storage import arrays as state_arrays
 from jaxkd.training._storage import checksums, files, items
+from jaxkd.training._storage.background import BackgroundWriter, snapshot
 
 _UNFINISHED = "unfinished"
 
@@ -49,6 +53,10 @@ class Checkpoints:
     are not used, and are renamed rather than replaced. The first checkpoint that an
     object writes is read back and compared bit for bit.
 
+    A checkpoint can be written in the background, from a copy of the state. At most one
+    is: the next save waits for it. Other methods do not, and see only finished
+    checkpoints; call :meth:`wait` before them.
+
     Args:
         directory: The folder, created by the first save.
         keep: How many of the newest checkpoints to keep.
@@ -78,6 +86,7 @@ class Checkpoints:
         self.every_minutes = every_minutes
         self._keep = keep
         self._verified = False
+        self._writer = BackgroundWriter()
 
     def steps(self) -> list[int]:
         """Return the steps of all finished checkpoints in order, even damaged ones."""
@@ -121,16 +130,51 @@ class Checkpoints:
             target, number = self.directory / f"{step}.{why}-{number}", number + 1
         return (self.directory / str(step)).rename(target)
 
-    def save(self, step: int, loop: LoopState, record: dict[str, Any]) -> None:
-        """Write a checkpoint, and return when it is complete on disk.
+    def save(
+        self, step: int, loop: LoopState, record: dict[str, Any], *, wait: bool = True
+    ) -> None:
+        """Write a checkpoint.
+
+        Args:
+            step: The step of the state.
+            loop: The state.
+            record: A JSON record to store with it.
+            wait: Whether to return only when it is complete on disk. If False, this
+                method copies the state and returns, and a thread writes the copy;
+                :meth:`wait` or :meth:`poll` must be called later. Several processes
+                always wait, because they write a checkpoint together.
 
         Raises:
-            CheckpointError: If it cannot be written, for example to a full disk.
+            CheckpointError: If this checkpoint, or the one being written in the
+                background, cannot be written, for example to a full disk.
         """
+        self.wait()
         record = {**record, "trials": list(loop.train.key.shape)}
         if isinstance(loop.train.average, Average):
             record["averaged"] = True
-        self._save(step, _parts(loop), record)
+        arrays = _flattened(_parts(loop))
+        if wait or jax.process_count() > 1:
+            self._save(step, arrays, record)
+            return
+        # The caller may add to the record and donate the state before it is written.
+        arrays, record = snapshot(arrays), copy.deepcopy(record)
+        self._writer.start(functools.partial(self._save, step, arrays, record))
+
+    def wait(self) -> None:
+        """Wait for the checkpoint that is being written in the background, if any.
+
+        Raises:
+            CheckpointError: If it could not be written. The error is raised once.
+        """
+        self._writer.wait()
+
+    def poll(self) -> None:
+        """Raise the error of a write in the background, if it has failed by now.
+
+        Raises:
+            CheckpointError: If it could not be written. The error is raised once.
+        """
+        self._writer.poll()
 
     def save_network(
         self, network: nnx.Module, record: dict[str, Any], *, step: int = 0
@@ -142,12 +186,12 @@ class Checkpoints:
         Raises:
             CheckpointError: If it cannot be written, for example to a full disk.
         """
-        self._save(step, {"student": _variables(network)}, record)
+        self.wait()
+        self._save(step, _flattened({"student": _variables(network)}), record)
 
     def _save(
-        self, step: int, parts: dict[str, PyTree], record: dict[str, Any]
+        self, step: int, arrays: dict[str, items.Arrays], record: dict[str, Any]
     ) -> None:
-        arrays = {name: state_arrays.flatten(part) for name, part in parts.items()}
         unfinished = self.directory / _UNFINISHED
         written = unfinished / str(step)
 
@@ -315,6 +359,10 @@ def _parts(loop: LoopState) -> dict[str, PyTree]:
         "student": {"parameters": parameters, "statistics": statistics},
         "training": (train, loop.monitor),
     }
+
+
+def _flattened(parts: dict[str, PyTree]) -> dict[str, items.Arrays]:
+    return {name: state_arrays.flatten(part) for name, part in parts.items()}
 
 
 def _variables(network: nnx.Module) -> dict[str, PyTree]:
