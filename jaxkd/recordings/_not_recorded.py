@@ -27,12 +27,10 @@ class NotRecorded:
         in_ensemble: Whether the teacher is an ensemble, which has only logits.
 
     Example:
+        >>> import jax
         >>> from jaxkd import recordings
-        >>> missing = recordings.NotRecorded("embedding", "teacher.recorded")
-        >>> missing.shape
-        Traceback (most recent call last):
-            ...
-        jaxkd._errors.InvalidInputError: the method reads the teacher's embedding, ...
+        >>> jax.tree.leaves(recordings.NotRecorded("embedding", "teacher.recorded"))
+        []
     """
 
     name: str

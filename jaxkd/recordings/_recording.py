@@ -52,7 +52,7 @@ def open(path: str | os.PathLike) -> "Recording":
         >>> import numpy as np
         >>> from jaxkd import data, recordings
         >>> dataset, folder = data.load("digits"), tempfile.mkdtemp()
-        >>> logits = np.zeros((len(dataset.train.labels), 10), np.float32)
+        >>> logits = np.eye(10, dtype=np.float32)[dataset.train.labels]
         >>> recording = recordings.write(folder, dataset, logits=logits)
         >>> recordings.open(folder).num_classes
         10

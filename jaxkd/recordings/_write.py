@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxkd._errors import InvalidInputError
 from jaxkd._files import expand_home
-from jaxkd._messages import warn
+from jaxkd._messages import say
 from jaxkd.data import ImageDataset
 from jaxkd.distillers import Classifier
 from jaxkd.recordings import _manifest
@@ -69,7 +69,7 @@ def write(
 
     Returns:
         The recording, open for reading. Its ``teacher`` has the accuracy of the logits
-        on the training images, ``train_accuracy``. A warning is printed if it is so low
+        on the training images, ``train_accuracy``. A message is printed if it is so low
         that the rows are probably in another order.
 
     Raises:
@@ -87,13 +87,13 @@ def write(
         >>> recordings.write(folder, dataset, logits=logits).teacher
         {'train_accuracy': 1.0}
     """
-    path = expand_home(path, "path")
+    path = expand_home(path, "path").resolve()
     _check_target(path, overwrite=overwrite)
     rows = len(dataset.train.labels)
     chunks = _aligned(rows, batches, {"logits": logits, "embedding": embedding})
     views = Views.of(dataset, epochs=0, batch_size=min(_CHUNK, rows), data_seed=0)
-    path.absolute().parent.mkdir(parents=True, exist_ok=True)
-    aside = path.absolute().with_name(f".jaxkd-tmp-{token_hex(8)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".jaxkd-tmp-{token_hex(8)}")
     accuracy = _Accuracy(dataset)
     try:
         with create(
@@ -113,7 +113,7 @@ def write(
             found = accuracy.result()
             writer.describe_teacher({**(teacher or {}), **found})
         (aside / "lock").unlink()
-        _replace(path.absolute(), aside)
+        _replace(path, aside)
     finally:
         remove(aside)
     return open_recording(path)
@@ -160,7 +160,7 @@ def _zipped(
             )
         if ended:
             return
-        size = min((len(x) for x in chunk.values()), default=_CHUNK)
+        size = min((len(np.asarray(x)) for x in chunk.values()), default=_CHUNK)
         parts = {name: array[start : start + size] for name, array in arrays.items()}
         yield {**parts, **chunk}
         start += size
@@ -186,12 +186,12 @@ class _Accuracy:
         self._seen += len(logits)
 
     def result(self) -> dict[str, float]:
-        """Return the accuracy by its name; warn if it is that of a guess."""
+        """Return the accuracy by its name; say so if it is that of a guess."""
         if not self._seen:
             return {}
         accuracy = self._correct / self._seen
         if accuracy < 1.5 / self._dataset.num_classes:
-            warn(
+            say(
                 f"the logits are right for only {accuracy:.1%} of the training images "
                 f"of {self._dataset.name}. Check that their rows are in the order of "
                 "dataset.train: not shuffled, and with the same class numbers."
@@ -203,7 +203,7 @@ def _check_target(path: Path, *, overwrite: bool) -> None:
     """Refuse a folder with anything but a recording that may be replaced."""
     if not os.path.lexists(path):
         return
-    if not path.is_dir() or path.is_symlink():
+    if not path.is_dir():
         raise InvalidInputError(
             f"path is {path}, which is not a folder. Choose another.", argument="path"
         )
