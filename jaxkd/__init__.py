@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jaxkd import losses as losses
     from jaxkd import memory as memory
     from jaxkd import models as models
+    from jaxkd import recordings as recordings
     from jaxkd import reports as reports
     from jaxkd import runs as runs
     from jaxkd import training as training
@@ -36,6 +37,7 @@ _SUBPACKAGES = (
     "losses",
     "memory",
     "models",
+    "recordings",
     "reports",
     "runs",
     "training",
