@@ -22,7 +22,7 @@ from jaxkd.data import (
 )
 from jaxkd.distillers import Distiller, Spec
 from jaxkd.models._mode import mode_arguments
-from jaxkd.recordings import Recorded
+from jaxkd.recordings import Recording
 from jaxkd.training._recorded import check_images
 from jaxkd.training._state import (
     LoopState,
@@ -83,7 +83,7 @@ class Experiment:
         optimizer: optax.GradientTransformation,
         pretraining_optimizer: optax.GradientTransformation | None,
         batch_size: int,
-        teacher: FrozenNetwork | nnx.Module | Recorded | None,
+        teacher: FrozenNetwork | nnx.Module | Recording | None,
         normalization: Normalization | None,
         augmentation: Augmentation | None,
         max_skipped: int,
@@ -104,10 +104,10 @@ class Experiment:
         if augmentation is None:
             augmentation = dataset.augmentation
         self.recording = None
-        if isinstance(teacher, Recorded):
+        if isinstance(teacher, Recording):
             self.recording, teacher = teacher, None
         elif teacher is not None:
-            teacher = _frozen(teacher, normalization)
+            teacher = frozen_teacher(teacher, normalization)
             self._verify(teacher, "teacher")
         self._augmentation = augmentation
         self.batch_size = batch_size
@@ -333,7 +333,7 @@ def _checked_builder(build: Build) -> Build:
     return checked
 
 
-def _frozen(
+def frozen_teacher(
     teacher: FrozenNetwork | nnx.Module, normalization: Normalization
 ) -> FrozenNetwork:
     """Return a frozen teacher; freeze a module with the student's normalization.

@@ -11,7 +11,7 @@ from flax import nnx
 from jaxkd import _checks
 from jaxkd.data import Augmentation, ImageDataset, Normalization, Streamed
 from jaxkd.distillers import Distiller
-from jaxkd.recordings import Recorded
+from jaxkd.recordings import Recording
 from jaxkd.training._devices.batches import Batches, Order
 from jaxkd.training._devices.placement import Placement
 from jaxkd.training._devices.processes import meet
@@ -170,7 +170,7 @@ def compile_program(
     optimizer: optax.GradientTransformation,
     pretraining_optimizer: optax.GradientTransformation | None = None,
     batch_size: int = 64,
-    teacher: FrozenNetwork | nnx.Module | Recorded | None = None,
+    teacher: FrozenNetwork | nnx.Module | Recording | None = None,
     normalization: Normalization | None = None,
     augmentation: Augmentation | None = None,
     steps_per_call: int | None = None,

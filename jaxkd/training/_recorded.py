@@ -1,4 +1,4 @@
-"""Recorded teachers: whether a recording fits the run that uses it."""
+"""Recording teachers: whether a recording fits the run that uses it."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ import numpy as np
 from jaxkd._errors import InvalidInputError
 from jaxkd.data import Augmentation, ImageDataset
 from jaxkd.distillers import Distiller
-from jaxkd.recordings import Recorded
+from jaxkd.recordings import Recording
 from jaxkd.training._state import LoopState, data_key_of
 
 
 def check_images(
-    recording: Recorded,
+    recording: Recording,
     distiller: Distiller,
     dataset: ImageDataset,
     *,
@@ -53,7 +53,7 @@ def check_images(
     )
 
 
-def check_state(recording: Recorded, loop: LoopState) -> None:
+def check_state(recording: Recording, loop: LoopState) -> None:
     """Check that a state has the recording's order and augmentation.
 
     Raises:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, Shaped
 
 from jaxkd.data import Streamed, epoch_order, steps_per_epoch
-from jaxkd.recordings import Recorded
+from jaxkd.recordings import Recording
 from jaxkd.training._devices.placement import ONE_DEVICE, Placement
 from jaxkd.training._state import PyTree, order_key
 
@@ -73,7 +73,7 @@ class Feed:
         placement: Placement = ONE_DEVICE,
         *,
         images: Streamed | None = None,
-        recording: Recorded | None = None,
+        recording: Recording | None = None,
         steps_per_call: int = 1,
     ):
         self._order, self._rows, self._batch_size = order, rows, batch_size
