@@ -33,7 +33,8 @@ Config = dict[str, Any]
 # Options that do not change the training: where files are, how often they are saved,
 # and what is made of a run. Teacher and dataset are identified by their contents.
 _NO_EFFECT = (
-    *("out", "resume", "checkpoint_every", "checkpoint_minutes", "teacher"),
+    *("out", "resume", "checkpoint_every", "checkpoint_minutes"),
+    *("teacher", "recorded"),
     *("report", "profile", "wandb", "devices"),
 )
 _NO_EFFECT_DATA = ("data_dir", "cache_dir", "stream", "workers")
@@ -119,6 +120,7 @@ def make_config(
     normalization: Normalization,
     *,
     teacher: dict[str, Any] | None = None,
+    recording: dict[str, Any] | None = None,
     devices: int = 1,
 ) -> Config:
     """Make the contents of ``config.json``.
@@ -133,6 +135,8 @@ def make_config(
         normalization: Normalization of the network's images.
         teacher: Description of the teacher, from :func:`describe_teacher`; None if
             there is no teacher.
+        recording: Description of the teacher's recorded outputs, from
+            :func:`describe_recording`; None if its network taught, or there is none.
         devices: Number of devices that train the network.
     """
     if source is not None and is_path(source):
@@ -154,6 +158,7 @@ def make_config(
         },
         "class_names": None if dataset is None else list(dataset.class_names),
         **({} if teacher is None else {"teacher": teacher}),
+        **({} if recording is None else {"recording": recording}),
         "versions": {
             "jaxkd": __version__,
             "python": platform.python_version(),

@@ -278,8 +278,10 @@ class Experiment:
             lesson = self.prepare(train.data_key, train.step, variables, examples)
             return learn(train, lesson)[1]
 
-        output = None if self.recording is None else self.recording.abstract(size)
-        shapes = jax.eval_shape(metrics, train, Examples(images, *numbers, output))
+        examples = Examples(images, *numbers)
+        if self.recording is not None:
+            examples = examples._replace(teacher=self.recording.abstract(size))
+        shapes = jax.eval_shape(metrics, train, examples)
         zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), shapes)
         never, skipped = jnp.full((), -1, jnp.int32), jnp.zeros((), jnp.int32)
         return LoopState(

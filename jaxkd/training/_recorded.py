@@ -48,7 +48,7 @@ def check_images(
         dataset,
         augmentation=augmentation,
         batch_size=batch_size,
-        data_seed=views.data_seed if data_seed is None else data_seed,
+        data_seed=(views.data_seed or 0) if data_seed is None else data_seed,
         epochs=views.epochs if epochs is None else epochs,
     )
 

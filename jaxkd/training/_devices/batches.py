@@ -4,6 +4,7 @@ import contextlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
@@ -79,7 +80,7 @@ class Batches:
             step: The step.
         """
         if isinstance(order, HostBatch):
-            rows, images = order.rows, order.images
+            rows, images = jnp.asarray(order.rows), order.images
         else:
             rows = batch_rows(order, step % self._steps, self._batch_size)
             images = None
@@ -87,7 +88,7 @@ class Batches:
         if self._recording is not None:
             assert isinstance(order, HostBatch)
             teacher = self._recording.decode(order.recorded)
-        images = split.images[rows] if images is None else images
+        images = split.images[rows] if images is None else jnp.asarray(images)
         return Examples(images, split.labels[rows], rows, teacher)
 
     def supply(self, stage: Any) -> Any:

@@ -32,8 +32,10 @@ class HostBatch(NamedTuple):
             without a recording.
     """
 
-    rows: Int[Array, "*steps batch"]
-    images: Shaped[Array, "*steps batch height width channels"] | None = None
+    rows: Int[Array | np.ndarray, "*steps batch"]
+    images: Shaped[Array | np.ndarray, "*steps batch height width channels"] | None = (
+        None
+    )
     recorded: PyTree = None
 
 
