@@ -97,18 +97,52 @@ def resolve(options: Train | Distill, arguments: list[str]) -> Job:
     """
     _check_network(options)
     _check_run(options)
-    _check_data(options.data)
+    check_data(options.data)
     _check_output(options)
     _check_validation(options)
     _optimizer.check(options.optimizer)
     mesh_axes = _devices.check(options.devices)
     if isinstance(options, Distill):
-        _checks.check_at_least(0, teacher_trial=options.teacher_trial)
+        _check_teacher(options)
         distiller = _method.make_distiller(options)
         options = _method.with_ramps(options)
     else:
         distiller = distillers.recipe("ce")
     return Job(options, arguments, distiller, mesh_axes)
+
+
+def _check_teacher(options: Distill) -> None:
+    """Check that there is exactly one teacher, and no option without effect."""
+    _checks.check_at_least(0, teacher_trial=options.teacher_trial)
+    if (options.teacher is None) == (not options.recorded):
+        given = "both are" if options.recorded else "neither is"
+        raise InvalidInputError(
+            f"distill needs either --teacher or --recorded, but {given} given. Give "
+            "the teacher's run folder, or a recording of its outputs (`jaxkd record`)",
+            argument="teacher",
+        )
+    if options.recorded_weights is not None:
+        weights, count_of = options.recorded_weights, len(options.recorded)
+        if count_of < 2 or len(weights) != count_of:
+            raise InvalidInputError(
+                f"--recorded-weights has {count(len(weights), 'value')}, but "
+                f"--recorded names {count(count_of, 'recording')}. Give one weight for "
+                "each of two or more recordings",
+                argument="recorded_weights",
+            )
+    if not options.recorded:
+        return
+    for name, given in {
+        "teacher_trial": options.teacher_trial != 0,
+        "equal_means": options.equal_means,
+    }.items():
+        if given:
+            flag = "--" + name.replace("_", "-")
+            raise InvalidInputError(
+                f"{flag} changes the teacher's network, but --recorded has the outputs "
+                f"of a network as it was recorded. Leave {flag} out, or use --teacher",
+                argument=name,
+            )
 
 
 def _check_network(options: NetworkOptions) -> None:
@@ -147,7 +181,12 @@ def _check_run(options: RunOptions) -> None:
         )
 
 
-def _check_data(options: DataOptions) -> None:
+def check_data(options: DataOptions) -> None:
+    """Check the options of a dataset, as far as they need no data.
+
+    Raises:
+        InvalidInputError: If an option is out of range or has no effect.
+    """
     _checks.check_at_least(0, workers=options.workers)
     if options.workers and not options.stream:
         raise InvalidInputError(

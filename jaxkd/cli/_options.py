@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import inspect
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from jaxkd.cli._option_groups import (
     Background,
     NetworkOptions,
     OutputOptions,
+    RecordingOptions,
     RowOptions,
     RunOptions,
     TeacherOptions,
@@ -58,6 +60,19 @@ class Distill(_TrainingOptions, TeacherOptions, MethodOptions):
 
     dataset: str | None = None
     hkd: HolisticOptions = dataclasses.field(default_factory=HolisticOptions)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record(RecordingOptions):
+    """Record a teacher's outputs for all training images, for `distill --recorded`.
+
+    The teacher sees each image as a student of the same dataset, batch size, data seed
+    and augmentation will see it. Students that are distilled from a float32 recording
+    are those of the teacher itself; on CPU, bit for bit.
+    """
+
+    dataset: str | None = None
+    data: DataOptions = dataclasses.field(default_factory=DataOptions)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,8 +228,8 @@ class Quickstart:
 COMMANDS: dict[type, str] = {
     kind: f"jaxkd.cli.commands.{kind.__name__.lower()}"
     for kind in (
-        *(Train, Distill, Evaluate, Convert, Export, Report, Show, Methods),
-        *(Verify, Data, Quickstart),
+        *(Train, Distill, Record, Evaluate, Convert, Export, Report, Show),
+        *(Methods, Verify, Data, Quickstart),
     )
 }
 """The module whose ``run(options, arguments)`` executes a command."""
@@ -299,13 +314,19 @@ def _distill(
     )
 
 
+def _record(*, recording: _Box[RecordingOptions], data: _Box[_DistillData]) -> Record:
+    return _without_boxes(Record, recording, data=data)
+
+
 def _subcommand(name: str, kind: type, constructor: Callable[..., Any]) -> object:
-    return tyro.conf.subcommand(name, description=kind.__doc__, constructor=constructor)
+    description = inspect.getdoc(kind)
+    return tyro.conf.subcommand(name, description=description, constructor=constructor)
 
 
 _Command = (
     Annotated[Train, _subcommand("train", Train, _train)]
     | Annotated[Distill, _subcommand("distill", Distill, _distill)]
+    | Annotated[Record, _subcommand("record", Record, _record)]
     | Evaluate
     | Convert
     | Export

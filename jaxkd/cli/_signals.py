@@ -79,13 +79,18 @@ def _restore_handlers(before: dict) -> None:
 
 
 @contextlib.contextmanager
-def stop_when_asked() -> Iterator[Callable[[], bool]]:
+def stop_when_asked(
+    answer: str = "saving after the current step",
+) -> Iterator[Callable[[], bool]]:
     """Treat the first SIGTERM or SIGINT as a request to stop; exit at the second.
 
     Python runs signal handlers between two bytecode instructions, so not while XLA
     compiles. The interpreter writes to a wakeup socket at the moment of a signal, and
     a thread that reads from that socket does not have to wait. On exit, the earlier
     handlers are restored. A signal that was ignored stays ignored.
+
+    Args:
+        answer: The message on the first signal.
 
     Yields:
         A function that returns whether a signal has arrived.
@@ -106,10 +111,7 @@ def stop_when_asked() -> Iterator[Callable[[], bool]]:
             if asked.is_set():
                 os._exit(128 + number)
             asked.set()
-            say(
-                f"{names[number]}: saving after the current step; a second signal "
-                "stops the run immediately"
-            )
+            say(f"{names[number]}: {answer}; a second signal stops the run immediately")
 
     before = _handle_signals(lambda *_: None)
     descriptor = signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)

@@ -15,7 +15,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from jaxkd import data, models, reports, runs, training
+from jaxkd import data, models, recordings, reports, runs, training
 from jaxkd._errors import InvalidInputError
 from jaxkd._files import naming
 from jaxkd._messages import say
@@ -32,12 +32,20 @@ class Teacher(NamedTuple):
     """A trained teacher.
 
     Attributes:
-        network: The frozen network.
+        source: The frozen network, or its recorded outputs.
         description: What the student's ``config.json`` says about it.
+        recording: What that says about the recorded outputs; None for a network.
     """
 
-    network: training.FrozenNetwork
+    source: training.FrozenNetwork | recordings.Recording
     description: dict[str, Any]
+    recording: dict[str, Any] | None = None
+
+    @property
+    def network(self) -> training.FrozenNetwork | None:
+        """The network, or None if only its outputs are at hand."""
+        source = self.source
+        return source if isinstance(source, training.FrozenNetwork) else None
 
 
 class _Run(NamedTuple):
@@ -131,6 +139,7 @@ def train_network(
     if initial is not None and training.is_first():
         initial.warn_of_other_inputs(options.init, program.normalization)
     loop = program.start(options.seed, options.data_seed)
+    program.check_recording(loop, options.epochs)
     config = runs.make_config(
         dataclasses.asdict(options),
         job.arguments,
@@ -140,6 +149,7 @@ def train_network(
         program.normalization,
         teacher=None if teacher is None else teacher.description,
         initial=None if initial is None else initial.description,
+        recording=None if teacher is None else teacher.recording,
         devices=1 if mesh is None else mesh.size,
     )
     with _open_folder(run, config):
@@ -180,7 +190,7 @@ def _compile(
         optimizer=optimizer(pretraining=False),
         pretraining_optimizer=optimizer(pretraining=True),
         batch_size=job.options.batch_size,
-        teacher=None if teacher is None else teacher.network,
+        teacher=None if teacher is None else teacher.source,
         trials=job.trials,
         max_skipped=job.max_skipped,
         ema_decay=job.options.ema,
@@ -352,7 +362,10 @@ def _write_page(run: _Run, *, step: int) -> None:
     out, dataset = run.job.options.out, run.dataset
     network = None if run.teacher is None else run.teacher.network
     answers = reports.predict_test_set(out, dataset, network)
-    path = reports.write_run_page(out, answers, dataset)
+    note = ""
+    if run.teacher is not None and run.teacher.network is None:
+        note = reports.WITHOUT_RECORDED_TEACHER
+    path = reports.write_run_page(out, answers, dataset, note=note)
     matrix = reports.confusion_matrix(
         dataset.test.labels, answers.student.classes, dataset.num_classes
     )

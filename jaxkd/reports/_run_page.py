@@ -25,6 +25,12 @@ _STUDENT = "this network"
 
 Record = dict[str, Any]
 
+WITHOUT_RECORDED_TEACHER = (
+    "This page has no comparison with the teacher, because the run used its recorded "
+    "outputs for the training images. To add it: jaxkd show RUN --teacher FOLDER"
+)
+"""The note on the page of a run that was distilled without the teacher's network."""
+
 
 def write_run_page(
     run: Path,
@@ -110,10 +116,14 @@ def rewrite_run_page(
             be read.
     """
     frozen, note = None, ""
-    options = runs.read_config(run)["options"]
-    if "teacher" in options:
+    config = runs.read_config(run)
+    options, recording = config["options"], config.get("recording", {})
+    if options.get("teacher") is None and teacher is None:
+        note = WITHOUT_RECORDED_TEACHER if options.get("recorded") else ""
+    elif "teacher" in options:
         folder = Path(options["teacher"]) if teacher is None else teacher
         teacher_trial = options.get("teacher_trial", 0)
+        teacher_trial = recording.get("teacher_trial", teacher_trial)
         try:
             loaded = runs.load_network(folder, trial=teacher_trial)
             frozen = training.freeze_teacher(loaded.module, loaded.normalization)
@@ -166,7 +176,9 @@ def _facts(
     rows, columns, channels = network.image_shape
     facts = {}
     if "method" in options:
-        facts |= {"method": options["method"], "teacher": str(options["teacher"])}
+        recorded = map(str, options.get("recorded") or ())
+        teacher = options.get("teacher") or f"recorded in {', '.join(recorded)}"
+        facts |= {"method": options["method"], "teacher": str(teacher)}
     return facts | {
         "network": f"{network.model}{width}: {count(size, 'parameter')} "
         f"({loaded.version})",

@@ -14,6 +14,8 @@ from jaxkd.runs._files import write_json as write_json
 from jaxkd.runs._fingerprint import fingerprint_of as fingerprint_of
 from jaxkd.runs._folder import RunFolder as RunFolder
 from jaxkd.runs._load import LoadedNetwork as LoadedNetwork
+from jaxkd.runs._load import describe_recorded_teacher as describe_recorded_teacher
+from jaxkd.runs._load import describe_recording as describe_recording
 from jaxkd.runs._load import describe_teacher as describe_teacher
 from jaxkd.runs._load import load_network as load_network
 from jaxkd.runs._load import load_run as load_run

@@ -34,8 +34,9 @@ Config = dict[str, Any]
 # and what is made of a run. Teacher, dataset and initial weights are
 # identified by their contents.
 _NO_EFFECT = (
-    *("out", "resume", "checkpoint_every", "checkpoint_minutes", "teacher"),
-    *("report", "profile", "wandb", "devices", "init", "new_classifier"),
+    *("out", "resume", "checkpoint_every", "checkpoint_minutes"),
+    *("teacher", "recorded", "init", "new_classifier"),
+    *("report", "profile", "wandb", "devices"),
 )
 _NO_EFFECT_DATA = ("data_dir", "cache_dir", "stream", "workers")
 
@@ -121,6 +122,7 @@ def make_config(
     *,
     teacher: dict[str, Any] | None = None,
     initial: dict[str, Any] | None = None,
+    recording: dict[str, Any] | None = None,
     devices: int = 1,
 ) -> Config:
     """Make the contents of ``config.json``.
@@ -137,6 +139,8 @@ def make_config(
             there is no teacher.
         initial: Description of the weights that the network starts from
             (network and fingerprint); None if they are random.
+        recording: Description of the teacher's recorded outputs, from
+            :func:`describe_recording`; None if its network taught, or there is none.
         devices: Number of devices that train the network.
     """
     if source is not None and is_path(source):
@@ -159,6 +163,7 @@ def make_config(
         "class_names": None if dataset is None else list(dataset.class_names),
         **({} if teacher is None else {"teacher": teacher}),
         **({} if initial is None else {"initial": initial}),
+        **({} if recording is None else {"recording": recording}),
         "versions": {
             "jaxkd": __version__,
             "python": platform.python_version(),

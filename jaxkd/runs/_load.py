@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from jaxkd import training
 from jaxkd._errors import InvalidInputError
 from jaxkd._messages import say
 from jaxkd.data import Normalization
+from jaxkd.recordings import Recording
 from jaxkd.runs import _schema
 from jaxkd.runs._config import LOAD_OPTIONS, Config, NetworkConfig, read_config
 from jaxkd.runs._files import damaged, write_json
@@ -213,6 +214,44 @@ def describe_teacher(
         "network": config["network"],
         "test_accuracy": values[trial] if trial < len(values) else None,
         "fingerprint": fingerprint(teacher),
+    }
+
+
+def describe_recorded_teacher(recording: Recording) -> dict[str, Any]:
+    """Describe the teacher of a recording for its student's ``config.json``.
+
+    Returns:
+        The entries of :func:`describe_teacher`, as far as the recording has them. A
+        network that jaxkd does not know has its name in place of the model.
+    """
+    said = recording.teacher
+    network, accuracy = said.get("network"), said.get("test_accuracy")
+    fingerprint = said.get("fingerprint")
+    if not isinstance(network, dict) or not isinstance(network.get("model"), str):
+        network = {"model": str(said.get("name") or "recorded"), "width": None}
+    if not _schema.FRACTION.accepts(accuracy):
+        accuracy = None
+    if not isinstance(fingerprint, str):
+        fingerprint = f"recording {recording.fingerprint}"
+    return {
+        "network": network,
+        "test_accuracy": accuracy,
+        "fingerprint": fingerprint,
+    }
+
+
+def describe_recording(recording: Recording, paths: Sequence[Path]) -> dict[str, Any]:
+    """Describe recorded outputs for a student's ``config.json``.
+
+    Args:
+        recording: The recording, or the ensemble of several.
+        paths: The folders of the recordings.
+    """
+    trial = recording.teacher.get("trial")
+    return {
+        "paths": [str(path.absolute()) for path in paths],
+        "fingerprint": recording.fingerprint,
+        "teacher_trial": trial if _schema.NOT_NEGATIVE.accepts(trial) else 0,
     }
 
 

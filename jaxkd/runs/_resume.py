@@ -33,13 +33,18 @@ def check_same_experiment(out: Path, config: Config) -> None:
         config: The configuration to resume with, from :func:`make_config`.
 
     Raises:
-        ValueError: If settings, network, dataset, teacher or initial weights differ.
-            The message lists the differences.
+        ValueError: If settings, network, dataset, teacher, recording or initial weights
+            differ. The message lists the differences.
     """
     before, now = read_config(out), _json.strict(config)
     differences = _differences(effective_options(before), effective_options(now))
-    for section in ("network", "dataset", "teacher", "initial"):
-        found = _differences(before.get(section), now.get(section))
+    for section in ("network", "dataset", "teacher", "recording", "initial"):
+        # A recording is identified by its contents.
+        parts = [
+            {k: v for k, v in config.get(section, {}).items() if k != "paths"}
+            for config in (before, now)
+        ]
+        found = _differences(*parts)
         differences += [(f"{section} {name}", *values) for name, *values in found]
     if differences:
         said = "; ".join(

@@ -44,6 +44,7 @@ _CHANNELS = _list_of(
     Kind(lambda x: _is_finite(x) and abs(float(x)) <= _LARGEST_MEAN, ""),
     "a list of finite numbers",
 )
+_TEXTS = _list_of(TEXT, "a list of strings")
 _SEEDS = _list_of(INTEGER, "a list of integers, at least one", range(1, 2**20))
 _FRACTIONS = _list_of(FRACTION, "a list of numbers from 0 to 1", range(1, 2**20))
 _EPOCHS = _list_of(
@@ -81,11 +82,12 @@ CONFIG = (
     Entry("options.epochs", POSITIVE),
     Entry("options.batch_size", POSITIVE),
     Entry("options.method", TEXT),
-    Entry("options.teacher", TEXT),
+    Entry("options.teacher", _optional(TEXT)),
     Entry("options.teacher_trial", NOT_NEGATIVE),
     Entry("options.init", _optional(TEXT)),
     Entry("options.keep", _optional(_one_of(("best",)))),
     Entry("options.patience", _optional(POSITIVE)),
+    Entry("options.recorded", _TEXTS),
     Entry("options.optimizer", OBJECT),
     Entry("options.weights", OBJECT),
     Entry("options.weight_warmup", _EPOCHS),
@@ -126,7 +128,7 @@ CONFIG = (
     Entry("dataset.test_split", _optional(TEXT)),
     Entry("dataset.background", _optional(TEXT)),
     Entry("dataset.value_range", _optional(_RANGE)),
-    Entry("class_names", _optional(_list_of(TEXT, "a list of strings"))),
+    Entry("class_names", _optional(_TEXTS)),
     Entry("teacher", OBJECT),
     Entry("teacher.network", OBJECT, required=True),
     Entry("teacher.network.model", TEXT, required=True),
@@ -136,6 +138,10 @@ CONFIG = (
     Entry("initial", OBJECT),
     Entry("initial.fingerprint", TEXT, required=True),
     Entry("initial.new_classifier", FLAG),
+    Entry("recording", OBJECT),
+    Entry("recording.paths", _TEXTS, required=True),
+    Entry("recording.fingerprint", TEXT, required=True),
+    Entry("recording.teacher_trial", NOT_NEGATIVE),
     Entry("versions", OBJECT),
 )
 

@@ -22,6 +22,8 @@ from jaxkd.data import (
 )
 from jaxkd.distillers import Distiller, Spec
 from jaxkd.models._mode import mode_arguments
+from jaxkd.recordings import Recording
+from jaxkd.training._recorded import check_images
 from jaxkd.training._state import (
     LoopState,
     Metrics,
@@ -63,6 +65,7 @@ class Experiment:
         epoch_steps: Batches in an epoch.
         normalization: The normalization of the student's images.
         teacher: The frozen teacher, or None.
+        recording: The recorded teacher, or None.
         pretraining_epochs: Length of the pretraining stage; 0 without one.
         max_skipped: How many steps in a row may be skipped.
         frozen: The student in inference mode, for any variables.
@@ -80,7 +83,7 @@ class Experiment:
         optimizer: optax.GradientTransformation,
         pretraining_optimizer: optax.GradientTransformation | None,
         batch_size: int,
-        teacher: FrozenNetwork | nnx.Module | None,
+        teacher: FrozenNetwork | nnx.Module | Recording | None,
         normalization: Normalization | None,
         augmentation: Augmentation | None,
         max_skipped: int,
@@ -98,16 +101,21 @@ class Experiment:
         self.dataset = dataset
         if normalization is None:
             normalization = channel_statistics(dataset.train.images)
-        if teacher is not None:
-            teacher = _frozen(teacher, normalization)
-            self._verify(teacher, "teacher")
         if augmentation is None:
             augmentation = dataset.augmentation
+        self.recording = None
+        if isinstance(teacher, Recording):
+            self.recording, teacher = teacher, None
+        elif teacher is not None:
+            teacher = frozen_teacher(teacher, normalization)
+            self._verify(teacher, "teacher")
+        self._augmentation = augmentation
         self.batch_size = batch_size
         self.epoch_steps = steps_per_epoch(len(dataset.train.labels), batch_size)
         self.normalization, self.max_skipped = normalization, max_skipped
         self._distiller, self.teacher = distiller, teacher
         self._ema_decay = ema_decay
+        self.check_recording()
         self._build = build
         self._spec = self._describe(build)
         if (remake := distiller.student) is not None:
@@ -127,6 +135,30 @@ class Experiment:
             self.pretraining_epochs = distiller.pretraining.epochs
             self._first_optimizer = pretraining_optimizer or optimizer
             self.learn_first = self._make_learn(self._first_optimizer, pretraining=True)
+
+    def check_recording(
+        self, *, data_seed: int | None = None, epochs: int | None = None
+    ) -> None:
+        """Check that the recording, if there is one, is of this run's images.
+
+        Args:
+            data_seed: The seed of order and augmentation; None if it is not known yet.
+            epochs: Epochs of training; None if they are not known yet.
+
+        Raises:
+            InvalidInputError: If it is not; the message names both values.
+        """
+        if self.recording is None:
+            return
+        check_images(
+            self.recording,
+            self._distiller,
+            self.dataset,
+            augmentation=self._augmentation,
+            batch_size=self.batch_size,
+            data_seed=data_seed,
+            epochs=None if epochs is None else self.pretraining_epochs + epochs,
+        )
 
     def _verify(self, network: FrozenNetwork, role: str) -> None:
         """Check that a network of the user is in inference mode."""
@@ -171,15 +203,19 @@ class Experiment:
         labels = np.asarray(self.dataset.train.labels)
         classes = int(labels.max(initial=0)) + 1
         check_classes(student.logits.shape[-1], classes, "the student")
-        teacher_output = None
+        teacher_output = classifier = None
         if teacher is not None:
             teacher_output = jax.eval_shape(teacher.apply, teacher.variables, images)
+            classifier = teacher.classifier
+        elif self.recording is not None:
+            teacher_output = self.recording.abstract(self.batch_size)
+            classifier = self.recording.classifier
         return Spec(
             student=student,
             teacher=teacher_output,
             num_classes=self.dataset.num_classes,
             labels=labels,
-            classifier=None if teacher is None else teacher.classifier,
+            classifier=classifier,
         )
 
     def _make_learn(
@@ -246,7 +282,10 @@ class Experiment:
             lesson = self.prepare(train.data_key, train.step, variables, examples)
             return learn(train, lesson)[1]
 
-        shapes = jax.eval_shape(metrics, train, Examples(images, *numbers))
+        examples = Examples(images, *numbers)
+        if self.recording is not None:
+            examples = examples._replace(teacher=self.recording.abstract(size))
+        shapes = jax.eval_shape(metrics, train, examples)
         zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), shapes)
         never, skipped = jnp.full((), -1, jnp.int32), jnp.zeros((), jnp.int32)
         return LoopState(
@@ -300,7 +339,7 @@ def _checked_builder(build: Build) -> Build:
     return checked
 
 
-def _frozen(
+def frozen_teacher(
     teacher: FrozenNetwork | nnx.Module, normalization: Normalization
 ) -> FrozenNetwork:
     """Return a frozen teacher; freeze a module with the student's normalization.
@@ -312,7 +351,7 @@ def _frozen(
         return teacher
     if not isinstance(teacher, nnx.Module):
         raise InvalidTypeError(
-            "teacher must be a frozen network or a Flax NNX module, got "
+            "teacher must be a frozen network, a Flax NNX module or a recording, got "
             f"{type(teacher).__name__}. Pass training.freeze_teacher(network, "
             "normalization); for a run folder, network and normalization are the "
             "attributes module and normalization of runs.load_run(folder).",

@@ -76,7 +76,8 @@ def fit(
         count once for each student.
 
     Raises:
-        InvalidInputError: If ``loop`` was given to this function before.
+        InvalidInputError: If ``loop`` was given to this function before, or the
+            teacher is a recording with another data seed or too few epochs.
         DivergenceError: If a loss, or a parameter that would be saved, is not finite.
             Checkpoints only hold states before that.
         Interrupted: If ``stop`` returned True before the last step.
@@ -91,6 +92,7 @@ def fit(
             argument="program",
         )
     check_not_donated(loop)
+    program.check_recording(loop, epochs)
     run = Run(program, loop, epochs, history)
     saver = Saver(checkpoints, run.step)
     run.kept = saver.kept

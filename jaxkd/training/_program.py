@@ -12,16 +12,13 @@ from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
 from jaxkd.data import Augmentation, ImageDataset, Normalization, Streamed
 from jaxkd.distillers import Distiller
-from jaxkd.training._devices.batches import (
-    Batches,
-    Order,
-    ResidentBatches,
-    StreamedBatches,
-)
+from jaxkd.recordings import Recording
+from jaxkd.training._devices.batches import Batches, Order
 from jaxkd.training._devices.placement import Placement
 from jaxkd.training._devices.processes import meet
 from jaxkd.training._evaluate import Evaluation
 from jaxkd.training._experiment import Build, Experiment
+from jaxkd.training._recorded import check_state
 from jaxkd.training._stage import Stage, make_steps
 from jaxkd.training._state import LoopState, check_not_donated
 from jaxkd.training._step import FrozenNetwork
@@ -62,16 +59,32 @@ class Program:
         Raises:
             TypeError: If a seed is not an integer.
             ValueError: If a seed does not fit into 32 bits, or into 64 with
-                ``jax_enable_x64``.
+                ``jax_enable_x64``; or if the teacher is a recording with another data
+                seed, or without an output that the distiller reads.
         """
         _checks.check_seed(self.trials or 1, seed=seed)
         _checks.check_seed(data_seed=data_seed)
+        self.experiment.check_recording(data_seed=data_seed)
         return self.strategy.start(seed, data_seed)
 
     def begin_training(self, loop: LoopState) -> LoopState:
         """Return the state between pretraining and training: a new optimizer state."""
         check_not_donated(loop)
         return self.strategy.begin(loop)
+
+    def check_recording(self, loop: LoopState, epochs: int) -> None:
+        """Check that a recorded teacher has seen the images of a run.
+
+        Args:
+            loop: The state that the run begins with.
+            epochs: Epochs of training, excluding a pretraining stage.
+
+        Raises:
+            InvalidInputError: If it has not; the message names both values.
+        """
+        if (recording := self.experiment.recording) is not None:
+            check_state(recording, loop)
+            self.experiment.check_recording(epochs=epochs)
 
     def stage(self, step: int) -> Stage:
         """Return the stage that follows after ``step`` steps."""
@@ -81,7 +94,7 @@ class Program:
 
     def order(self, loop: LoopState) -> Order:
         """Return the order of the current epoch, as ``advance`` takes it."""
-        return self.batches.order(loop)
+        return self.batches.order(loop.train.data_key, loop.train.step)
 
     def feeding(self) -> contextlib.AbstractContextManager:
         """Return a context around training: at its end, workers are stopped."""
@@ -178,7 +191,7 @@ def compile_program(
     optimizer: optax.GradientTransformation,
     pretraining_optimizer: optax.GradientTransformation | None = None,
     batch_size: int = 64,
-    teacher: FrozenNetwork | nnx.Module | None = None,
+    teacher: FrozenNetwork | nnx.Module | Recording | None = None,
     normalization: Normalization | None = None,
     augmentation: Augmentation | None = None,
     steps_per_call: int | None = None,
@@ -205,7 +218,10 @@ def compile_program(
             the epoch's first examples.
         teacher: The frozen teacher (:func:`freeze_teacher`), if the distiller needs
             one. A module is frozen with the student's normalization; a message on
-            stderr prints the normalization.
+            stderr prints the normalization. Or a recording of a teacher's outputs
+            (:func:`jaxkd.recordings.open`), which takes the place of its network. Its
+            images must be those of this run; on CPU, float32 outputs train the same
+            student, bit for bit.
         normalization: The normalization of the student's images. By default it is that
             of the training set.
         augmentation: The augmentation of both networks' images. By default it is the
@@ -241,8 +257,8 @@ def compile_program(
             instead of a function, a network's output is not a valid ``ModelOutput``, a
             network of yours is not in inference mode when it teaches or is evaluated
             (its answer for an image depends on the others of the batch), the mesh does
-            not divide the batch and the trials evenly, or a setting is out of range.
-            Errors of the distiller come later:
+            not divide the batch and the trials evenly, a recording is of other images,
+            or a setting is out of range. Errors of the distiller come later:
             :meth:`Program.start` raises them if the distiller does not support these
             networks or labels.
     """
@@ -273,10 +289,11 @@ def compile_program(
         steps_per_call=steps_per_call,
         default_steps=1 if streamed else default_steps_per_call(),
     )
-    if streamed:
-        batches = StreamedBatches(dataset.train, batch_size, placement, steps_per_call)
-    else:
-        batches = ResidentBatches(dataset.train, batch_size, placement)
+    batches = Batches(
+        *(dataset.train, batch_size, placement),
+        recording=experiment.recording,
+        steps_per_call=steps_per_call,
+    )
     frozen = experiment.teacher
     teacher_variables = None if frozen is None else placement.put(frozen.variables)
 

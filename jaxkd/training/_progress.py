@@ -124,8 +124,10 @@ class FitProgress(Hook):
         if "test/ema_accuracy" in record:
             shown += f", averaged {record['test/ema_accuracy']:.2%}"
         self._console.print(
-            f"{self._description}  epoch {record['epoch']}/{self._epochs}"
-            f"  {_brief(parts)}{shown}  {record['images_per_second']:,.0f} images/s",
+            f"{self._description}  epoch {record['epoch']}/{self._epochs}",
+            *filter(None, [f"{_brief(parts)}{shown}"]),
+            f"{record['images_per_second']:,.0f} images/s",
+            sep="  ",
             highlight=False,
             soft_wrap=True,
         )

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from jaxkd.training._devices.batches import Batches, HostBatch, Order
+from jaxkd.training._devices.batches import Batches, Order
+from jaxkd.training._devices.feed import HostBatch
 from jaxkd.training._devices.placement import Placement
 from jaxkd.training._state import LoopState, Metrics, Monitor, PyTree
 from jaxkd.training._step import Lesson
@@ -80,13 +81,6 @@ def make_steps(
         max_skipped: How many steps in a row may be skipped.
     """
 
-    def prepare_batch(data_key, step, constants, order) -> Lesson:
-        variables, split = constants
-        examples = batches.examples(split, order, step)
-        examples = examples._replace(images=placement.over_data(examples.images))
-        lesson = prepare(data_key, step, variables, examples)
-        return lesson._replace(inputs=placement.over_data(lesson.inputs))
-
     def learn_and_observe(loop, lesson) -> tuple[LoopState, Report]:
         step = loop.train.step
         train, metrics = learn(loop.train, lesson)
@@ -96,11 +90,30 @@ def make_steps(
         return LoopState(train, monitor), report
 
     return Steps(
-        placement.within(prepare_batch),
+        prepare_batch(prepare, batches, placement),
         placement.within(learn_and_observe),
         (teacher_variables, batches.split),
         steps_per_call,
     )
+
+
+def prepare_batch(
+    prepare: Prepare, batches: Batches, placement: Placement
+) -> Callable[[Array, Array, PyTree, Any], Lesson]:
+    """Add to the shared part of a step its batches and their placement.
+
+    Returns:
+        ``(data_key, step, constants, order) -> Lesson``, as in :class:`Steps`.
+    """
+
+    def prepared(data_key, step, constants, order) -> Lesson:
+        variables, split = constants
+        examples = batches.examples(split, order, step)
+        examples = examples._replace(images=placement.over_data(examples.images))
+        lesson = prepare(data_key, step, variables, examples)
+        return lesson._replace(inputs=placement.over_data(lesson.inputs))
+
+    return placement.within(prepared)
 
 
 def in_one_call(steps: Steps) -> Stage:

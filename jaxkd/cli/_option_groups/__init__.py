@@ -17,6 +17,7 @@ from jaxkd.cli._option_groups._networks import NetworkOptions as NetworkOptions
 from jaxkd.cli._option_groups._networks import TeacherOptions as TeacherOptions
 from jaxkd.cli._option_groups._optimizer import OptimizerOptions as OptimizerOptions
 from jaxkd.cli._option_groups._option import option as option
+from jaxkd.cli._option_groups._recording import RecordingOptions as RecordingOptions
 from jaxkd.cli._option_groups._run import DeviceOptions as DeviceOptions
 from jaxkd.cli._option_groups._run import OutputOptions as OutputOptions
 from jaxkd.cli._option_groups._run import RunOptions as RunOptions

@@ -40,8 +40,24 @@ class NetworkOptions:
 class TeacherOptions:
     """Teacher and student."""
 
-    teacher: Path
+    teacher: Annotated[
+        Path | None, option(default="none; then --recorded is required")
+    ] = None
     """Run folder of the teacher."""
+    recorded: Annotated[
+        tuple[Path, ...],
+        option(
+            "Recording of a teacher's outputs, made by `jaxkd record`, in place of "
+            "--teacher. Dataset, batch size, data seed and augmentation are those of "
+            "the recording. Several recordings are an ensemble: the mean of their "
+            "probabilities, softened by --temperature.",
+            default="none; then --teacher is required",
+        ),
+    ] = ()
+    recorded_weights: Annotated[
+        tuple[float, ...] | None, option(default="equal weights")
+    ] = None
+    """Weights of several recordings, such as 0.7 0.3."""
     teacher_trial: int = 0
     """Trial of the teacher's run to use as the teacher."""
     equal_means: Annotated[

@@ -1,48 +1,73 @@
 """``jaxkd distill``."""
 
+from typing import NamedTuple
+
 from jaxkd import data, runs, training
-from jaxkd.cli import _devices, _method
+from jaxkd.cli import _devices, _method, _recorded
 from jaxkd.cli._datasets import check_fits, load_dataset
 from jaxkd.cli._job import Job, resolve
 from jaxkd.cli._options import Distill
 from jaxkd.cli._train_network import Teacher, center_classifier, join, train_network
 
 
+class _Loaded(NamedTuple):
+    """A job with its teacher and dataset.
+
+    Attributes:
+        job: The job, with the teacher's options where it has defaults.
+        source: The dataset's name.
+        dataset: The dataset.
+        teacher: The teacher.
+    """
+
+    job: Job
+    source: str
+    dataset: data.ImageDataset
+    teacher: Teacher
+
+
 def run(options: Distill, arguments: list[str]) -> None:
-    """Train a student with the help of a trained teacher."""
+    """Train a student with the help of a trained teacher, or of its outputs."""
     job = resolve(options, arguments)
     join(job)
     if training.is_first():
         _method.warn_of_short_run(options)
-    loaded, job, source, dataset = training.all_or_none(
-        lambda: _load(job, options), _devices.ANOTHER_PROCESS_FAILED
+    load = _load_recorded if options.recorded else _load
+    loaded = training.all_or_none(
+        lambda: load(job, options), _devices.ANOTHER_PROCESS_FAILED
     )
+    train_network(*loaded, equal_means=options.equal_means)
+
+
+def _load(job: Job, options: Distill) -> _Loaded:
+    """Load the teacher, and the rows of the dataset at the teacher's image size."""
+    assert options.teacher is not None
+    loaded = runs.load_network(options.teacher, trial=options.teacher_trial)
+    source = runs.source_of(loaded, options.dataset)
+    if options.dataset is None:
+        job = job.with_load_options(loaded.load_options)
+    dataset = load_dataset(source, job.options.data)
+    check_fits(loaded, dataset)
     module = loaded.module
     if options.equal_means:
         module = center_classifier(module, "teacher")
     frozen = training.freeze_teacher(module, loaded.normalization)
     description = runs.describe_teacher(options.teacher, options.teacher_trial, frozen)
-    train_network(
-        job,
-        source,
-        dataset,
-        Teacher(frozen, description),
-        equal_means=options.equal_means,
+    return _Loaded(job, source, dataset, Teacher(frozen, description))
+
+
+def _load_recorded(job: Job, options: Distill) -> _Loaded:
+    """Open the recording, and load the dataset as it was recorded."""
+    recording = _recorded.open_recordings(options)
+    job = resolve(
+        _recorded.with_recorded_options(options, job.arguments, recording),
+        job.arguments,
     )
-
-
-def _load(
-    job: Job, options: Distill
-) -> tuple[runs.LoadedNetwork, Job, str, data.ImageDataset]:
-    """Load the teacher, and the rows of the dataset at the teacher's image size.
-
-    Returns:
-        The teacher, the job, the dataset's name, and the dataset.
-    """
-    teacher = runs.load_network(options.teacher, trial=options.teacher_trial)
-    source = runs.source_of(teacher, options.dataset)
-    if options.dataset is None:
-        job = job.with_load_options(teacher.load_options)
+    source = _recorded.source_of(options, recording)
     dataset = load_dataset(source, job.options.data)
-    check_fits(teacher, dataset)
-    return teacher, job, source, dataset
+    teacher = Teacher(
+        recording,
+        runs.describe_recorded_teacher(recording),
+        runs.describe_recording(recording, options.recorded),
+    )
+    return _Loaded(job, source, dataset, teacher)

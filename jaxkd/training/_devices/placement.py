@@ -95,24 +95,26 @@ class Placement:
         spans = {index[0].indices(batch_size) for index in places.values()}
         return np.concatenate([np.arange(*span) for span in sorted(spans)])
 
-    def put_rows(self, own: np.ndarray, batch_size: int) -> jax.Array:
+    def put_rows(self, own: np.ndarray, batch_size: int, *, axis: int = 0) -> jax.Array:
         """Divide a batch over the axis ``data``.
 
         Args:
             own: The batch's :meth:`own_rows`, on the host.
             batch_size: Number of rows of the whole batch.
+            axis: The axis of the rows; 1 for the batches of several steps.
         """
         if self.mesh is None or batch_size % self.mesh.shape["data"]:
             return self.put(own)
-        first = self.own_rows(batch_size)
+        first, before = self.own_rows(batch_size), (None,) * axis
 
         def of(index):
-            start, stop, _ = index[0].indices(batch_size)
+            start, stop, _ = index[axis].indices(batch_size)
             at = int(np.searchsorted(first, start))
-            return own[at : at + stop - start]
+            return own[(*(slice(None) for _ in before), slice(at, at + stop - start))]
 
-        shape = batch_size, *own.shape[1:]
-        return jax.make_array_from_callback(shape, self._sharding("data"), of)
+        shape = (*own.shape[:axis], batch_size, *own.shape[axis + 1 :])
+        sharding = self._sharding(*before, "data")
+        return jax.make_array_from_callback(shape, sharding, of)
 
     def everywhere(self, tree: PyTree) -> PyTree:
         """Inside a compiled function: put arrays on every device."""
@@ -168,7 +170,7 @@ class Placement:
         monitor = jax.tree.map(lambda _: self._sharding(), loop.monitor)
         return LoopState(type(loop.train)(*train), monitor)
 
-    def _sharding(self, *axes: str) -> NamedSharding:
+    def _sharding(self, *axes: str | None) -> NamedSharding:
         assert self.mesh is not None
         return NamedSharding(self.mesh, PartitionSpec(*axes))
 

@@ -39,11 +39,14 @@ class Examples(NamedTuple):
         images: uint8, or floats in ``[0, 1]``, NHWC.
         labels: Class numbers.
         rows: Row numbers in the training set.
+        teacher: The teacher's recorded output for the augmented images, or None. It is
+            used if the step has no teacher's network.
     """
 
     images: Shaped[Array, "batch height width channels"]
     labels: Int[Array, " batch"]
     rows: Int[Array, " batch"]
+    teacher: ModelOutput | None = None
 
 
 class Lesson(NamedTuple):
@@ -209,7 +212,7 @@ def make_prepare(
             mix_key = jax.random.fold_in(key, 2)
             images, mixed = mix(mix_key, images, labels, augmentation)
         seen = images if views_of is None else _with_views(images, views_of)
-        output = views = None
+        output, views = given.teacher, None
         if teacher is not None:
             output = jax.lax.stop_gradient(teacher.apply(teacher_variables, seen))
             if views_of is not None:

@@ -84,7 +84,7 @@ def test_convolutions_and_batch_statistics_agree():
 
 
 def test_blocks_of_epochs_follow_on_one_another(plain, program, monkeypatch):
-    monkeypatch.setattr("jaxkd.training._devices.batches._MAX_BLOCK_EPOCHS", 2)
+    monkeypatch.setattr("jaxkd.training._devices.feed._MAX_BLOCK_EPOCHS", 2)
     short = make_program(streamed(DATASET))
     assert losses(short, 14) == losses(plain, 14)
 
