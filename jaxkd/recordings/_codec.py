@@ -13,6 +13,9 @@ from jaxkd._errors import InvalidInputError
 _MOST_CLASSES_OF_16_BITS = 1 << 16
 _TEMPERATURES = (1.0, 4.0)
 
+DTYPES = ("float32", "float16")
+"""Dtypes of stored outputs."""
+
 Arrays = dict[str, np.ndarray]
 """The stored arrays of an output, by suffix: ``""``, or those of the top k logits."""
 

@@ -24,23 +24,29 @@ class NotRecorded:
         recorded: The outputs that it has.
         maps: For ``"stages"`` and ``"preactivations"``, the number of the teacher's
             maps if it is known.
+        in_ensemble: Whether the teacher is an ensemble, which has only logits.
 
     Example:
+        >>> import jax
         >>> from jaxkd import recordings
-        >>> missing = recordings.NotRecorded("embedding", "teacher.recorded")
-        >>> missing.shape
-        Traceback (most recent call last):
-            ...
-        jaxkd._errors.InvalidInputError: the method reads the teacher's embedding, ...
+        >>> jax.tree.leaves(recordings.NotRecorded("embedding", "teacher.recorded"))
+        []
     """
 
     name: str
     path: str
     recorded: tuple[str, ...] = ("logits",)
     maps: int = 0
+    in_ensemble: bool = False
 
     def refuse(self, name: str | None = None) -> NoReturn:
         """Raise the error of an output that was not recorded."""
+        if self.in_ensemble:
+            raise InvalidInputError(
+                f"the method reads the teacher's {name or self.name}, but an ensemble "
+                "has only logits. Use a method that compares logits, or one recording.",
+                argument="recorded",
+            )
         missing = [name] if name else self._names()
         outputs = dict.fromkeys([*self.recorded, *missing])
         options = ["--teacher", "RUN", "--out", "DIR", "--outputs", *outputs]

@@ -57,7 +57,7 @@ class Views(NamedTuple):
         augmentation = None
         if epochs:
             _checks.check_seed(data_seed=data_seed)
-            augmentation = dataset.augmentation
+            augmentation = plain(dataset.augmentation)
             if not is_on(augmentation):
                 raise InvalidInputError(
                     f"epochs is {epochs}, but {dataset.name} has no augmentation here: "
@@ -102,8 +102,20 @@ def is_on(augmentation: Augmentation | None) -> bool:
     """Return whether the settings change any image."""
     if augmentation is None:
         return False
-    return augmentation._replace(crop_padding=int(augmentation.crop_padding)) != (
-        Augmentation()
+    return augmentation != Augmentation()
+
+
+def plain(augmentation: Augmentation) -> Augmentation:
+    """Return the settings with Python's own numbers, as JSON needs them."""
+    randaugment = augmentation.randaugment
+    if randaugment is not None:
+        randaugment = RandAugment(int(randaugment[0]), float(randaugment[1]))
+    return Augmentation(
+        crop_padding=int(augmentation.crop_padding),
+        flip=bool(augmentation.flip),
+        randaugment=randaugment,
+        mixup=float(augmentation.mixup),
+        cutmix=float(augmentation.cutmix),
     )
 
 
@@ -145,15 +157,17 @@ def from_json(content: dict[str, Any]) -> Views:
     """Return the views of a checked manifest."""
     augmentation = content["augmentation"]
     if augmentation is not None:
-        randaugment = augmentation["randaugment"]
-        if randaugment is not None:
-            randaugment = RandAugment(*randaugment)
-        augmentation = Augmentation(**augmentation | {"randaugment": randaugment})
+        pair = augmentation["randaugment"]
+        augmentation = Augmentation(
+            crop_padding=augmentation["crop_padding"],
+            flip=augmentation["flip"],
+            randaugment=None if pair is None else RandAugment(*pair),
+            mixup=augmentation["mixup"],
+            cutmix=augmentation["cutmix"],
+        )
     height, width, channels = content["image_shape"]
+    found = {name: content[name] for name in Views._fields}
     return Views(
-        **content
-        | {
-            "image_shape": (height, width, channels),
-            "augmentation": augmentation,
-        }
+        **found
+        | {"image_shape": (height, width, channels), "augmentation": augmentation}
     )

@@ -3,25 +3,14 @@
 import contextlib
 import errno
 import os
-import re
-import socket
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from jaxkd._errors import InvalidInputError
-from jaxkd._files import naming
+from jaxkd._lock import Lock
 from jaxkd._text import shortened
 from jaxkd.runs._folder import RunFolder
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
-# What this module writes into a lock file. A run that has ended leaves it empty.
-_OURS = re.compile(rb"(process \d+ on [^\n]*\n?)?")
-_LONGEST = 1000  # bytes of a lock file
 # Bytes that paths inside a run folder add to that of the folder, with some to spare.
 _LONGEST_INSIDE = 300
 
@@ -63,16 +52,8 @@ def _is_empty(out: Path) -> bool:
     """Return whether a folder is empty, apart from the lock of an ended run."""
     if not out.is_dir():
         return False
-    lock = RunFolder(out).lock
-    return all(path == lock and _is_ours(lock) for path in out.iterdir())
-
-
-def _is_ours(lock: Path) -> bool:
-    try:
-        with _opened(lock, os.O_RDONLY) as descriptor:
-            return bool(_OURS.fullmatch(os.read(descriptor, _LONGEST)))
-    except (InvalidInputError, OSError):
-        return False
+    lock = _lock_of(out)
+    return all(path == lock.file and lock.is_ours() for path in out.iterdir())
 
 
 def check_path(out: Path) -> None:
@@ -118,8 +99,7 @@ def _is_there(path: Path, refuse: Callable[[str], Exception]) -> bool:
     return True
 
 
-@contextlib.contextmanager
-def hold(folder: Path) -> Iterator[None]:
+def hold(folder: Path) -> contextlib.AbstractContextManager[None]:
     """Hold a run folder's lock, so that no other run uses the folder.
 
     The operating system releases the lock when the process ends, even after a crash or
@@ -133,18 +113,7 @@ def hold(folder: Path) -> Iterator[None]:
         InvalidInputError: If another run holds the folder (the message names the
             process and its host), or its lock file is not one of this library.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with _opened(RunFolder(folder).lock, os.O_RDWR | os.O_CREAT) as descriptor:
-        _acquire(descriptor, folder)
-        holder = f"process {os.getpid()} on {socket.gethostname()}\n"
-        with naming(RunFolder(folder).lock):
-            os.ftruncate(descriptor, 0)
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            os.write(descriptor, holder.encode())
-        try:
-            yield
-        finally:
-            os.ftruncate(descriptor, 0)
+    return _lock_of(folder).hold()
 
 
 def check_free(folder: Path) -> None:
@@ -154,52 +123,8 @@ def check_free(folder: Path) -> None:
         InvalidInputError: If another run holds the folder, or its lock file is not one
             of this library.
     """
-    path = RunFolder(folder).lock
-    if os.path.lexists(path):
-        with _opened(path, os.O_RDWR) as descriptor:
-            _acquire(descriptor, folder)
+    _lock_of(folder).check_free()
 
 
-@contextlib.contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
-    """Open a lock file; refuse a link, a pipe or a folder in its place."""
-    # A pipe would wait for its other end.
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    try:
-        descriptor = os.open(path, flags, 0o666)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
-            raise _foreign(path) from error
-        raise
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _foreign(path)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _foreign(path: Path) -> InvalidInputError:
-    return InvalidInputError(
-        f"{path} was not written by a run, and is not overwritten. Choose another "
-        "--out.",
-        argument="folder",
-    )
-
-
-def _acquire(descriptor: int, folder: Path) -> None:
-    content = os.read(descriptor, _LONGEST)
-    if not _OURS.fullmatch(content):
-        raise _foreign(RunFolder(folder).lock)
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = content.decode(errors="replace").strip() or "another process"
-        raise InvalidInputError(
-            f"{folder} is in use by {holder}. Wait for that run to end, or stop it.",
-            argument="folder",
-        ) from None
-    except OSError:
-        return
+def _lock_of(folder: Path) -> Lock:
+    return Lock(folder, RunFolder(folder).lock)

@@ -6,80 +6,40 @@ have written them.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from jaxkd import _json, models
+from jaxkd import _schema, models
 from jaxkd._errors import InvalidInputError, unknown_name
-from jaxkd._text import count, shortened
+from jaxkd._schema import (
+    COUNT,
+    FINITE,
+    FLAG,
+    FRACTION,
+    INTEGER,
+    NOT_NEGATIVE,
+    NUMBER,
+    OBJECT,
+    POSITIVE,
+    SPEED,
+    TEXT,
+    Entry,
+    Kind,
+)
+from jaxkd._schema import is_finite as _is_finite
+from jaxkd._schema import is_integer as _is_integer
+from jaxkd._schema import is_number as _is_number
+from jaxkd._schema import list_of as _list_of
+from jaxkd._schema import one_of as _one_of
+from jaxkd._schema import optional as _optional
+from jaxkd._schema import shown as shown
+from jaxkd._text import count
 from jaxkd.runs._files import damaged
 
-_INT32 = 2**31 - 1
 _LARGEST_MEAN, _SMALLEST_STD = 1e6, 1e-6  # in the units of the images
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 
-
-class Kind(NamedTuple):
-    """A kind of values: how to recognize one, and its description."""
-
-    accepts: Callable[[Any], bool]
-    wanted: str
-
-
-class Entry(NamedTuple):
-    """An entry of a JSON file, by its path: ``network.width``."""
-
-    path: str
-    kind: Kind
-    required: bool = False
-
-
-def _is_integer(value: Any, low: int = -_INT32 - 1, high: int = _INT32) -> bool:
-    return type(value) is int and low <= value <= high
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return abs(value) < 2**1000  # larger integers do not fit into floats
-    return isinstance(value, float) or value in ("nan", "inf", "-inf")
-
-
-def _is_finite(value: Any) -> bool:
-    return _is_number(value) and math.isfinite(float(value))
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _optional(kind: Kind) -> Kind:
-    return Kind(lambda x: x is None or kind.accepts(x), f"{kind.wanted}, or null")
-
-
-def _list_of(kind: Kind, wanted: str, lengths: Iterable[int] | None = None) -> Kind:
-    def accepts(value: Any) -> bool:
-        fits = isinstance(value, list) and (lengths is None or len(value) in lengths)
-        return fits and all(map(kind.accepts, value))
-
-    return Kind(accepts, wanted)
-
-
-def _one_of(names: Sequence[str]) -> Kind:
-    return Kind(lambda x: _is_text(x) and x in names, "one of " + ", ".join(names))
-
-
-OBJECT = Kind(lambda x: isinstance(x, dict), "an object")
-TEXT = Kind(_is_text, "a string")
-FLAG = Kind(lambda x: isinstance(x, bool), "true or false")
-INTEGER = Kind(_is_integer, "an integer of 32 bits")
-POSITIVE = Kind(lambda x: _is_integer(x, 1), f"an integer from 1 to {_INT32}")
-NOT_NEGATIVE = Kind(lambda x: _is_integer(x, 0), f"an integer from 0 to {_INT32}")
-COUNT = Kind(lambda x: _is_integer(x, 1, 2**63), "a positive integer")
-NUMBER = Kind(_is_number, "a number")
-FINITE = Kind(_is_finite, "a finite number")
-SPEED = Kind(lambda x: _is_finite(x) and float(x) >= 0, "a number of at least 0")
-FRACTION = Kind(lambda x: _is_finite(x) and 0 <= float(x) <= 1, "a number from 0 to 1")
 _CHANNELS = _list_of(
     Kind(lambda x: _is_finite(x) and abs(float(x)) <= _LARGEST_MEAN, ""),
     "a list of finite numbers",
@@ -209,28 +169,12 @@ def check(file: Path | str, content: dict[str, Any], entries: Sequence[Entry]) -
     Raises:
         InvalidInputError: Naming the file, the entry, its value and what was expected.
     """
-    for entry in entries:
-        *sections, name = entry.path.split(".")
-        inner: Any = content
-        for section in sections:
-            inner = inner.get(section) if isinstance(inner, dict) else None
-        if inner is None:
-            continue
-        if name not in inner:
-            if entry.required:
-                raise damaged(file, f"it has no {entry.path}")
-        elif not entry.kind.accepts(inner[name]):
-            raise wrong(file, entry.path, inner[name], entry.kind.wanted)
+    _schema.check(file, content, entries, damaged)
 
 
 def wrong(file: Path | str, path: str, value: Any, wanted: str) -> InvalidInputError:
     """Build the error for an entry with a value that cannot be right."""
-    return damaged(file, f"{path} is {shown(value)}, but it must be {wanted}")
-
-
-def shown(value: Any) -> str:
-    """Show a value as its file does, shortened."""
-    return shortened(_json.dumps(value))
+    return damaged(file, _schema.is_wrong(path, value, wanted))
 
 
 def require(file: Path | str, content: dict[str, Any], paths: Sequence[str]) -> None:
