@@ -25,8 +25,8 @@ _TOLERANCE = 1e-6
 def ensemble(
     recordings: Sequence[Recording],
     *,
-    weights: Sequence[float] | None = None,
-    temperature: float,
+    weights: Sequence[float | int] | None = None,
+    temperature: float | int,
 ) -> "Ensemble":
     r"""Combine several recordings into one teacher: the mean of their probabilities.
 
@@ -113,7 +113,7 @@ class Ensemble(Recording):
         self,
         members: tuple[Recording, ...],
         weights: tuple[float, ...],
-        temperature: float,
+        temperature: float | int,
     ):
         first = members[0]
         self.outputs, self.classifier, self.deviations = ("logits",), None, {}
@@ -197,7 +197,7 @@ def _mixed(
 
 
 def _checked_weights(
-    weights: Sequence[float] | None, members: int
+    weights: Sequence[float | int] | None, members: int
 ) -> tuple[float, ...]:
     if weights is None:
         return (1 / members,) * members

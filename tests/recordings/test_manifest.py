@@ -87,7 +87,9 @@ def test_a_manifest_that_cannot_be_right_is_refused_in_one_line(
     finally:
         file.write_text(whole)
     text = str(caught.value)
-    assert says in text and "is damaged: " in text and "\n" not in text
+    assert says in text
+    assert "is damaged: " in text
+    assert "\n" not in text
     assert len(text) < 400 + len(str(folder))
 
 

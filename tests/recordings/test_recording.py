@@ -163,11 +163,12 @@ def test_a_recording_larger_than_the_memory_used_is_read(tmp_path):
     size = (tmp_path / "clean" / "logits.npy").stat().st_size
     command = [sys.executable, "-c", READ_BIG, str(tmp_path)]
     anonymous = int(subprocess.run(command, capture_output=True, check=True).stdout)
-    assert size > 8e8 and anonymous < size / 2
+    assert size > 8e8
+    assert anonymous < size / 2
 
 
 def test_a_step_or_a_row_that_was_not_recorded_is_refused(augmented, clean):
-    with pytest.raises(InvalidInputError, match="step 6 is in epoch 3, .* 2 epochs"):
+    with pytest.raises(InvalidInputError, match=r"step 6 is in epoch 3, .* 2 epochs"):
         augmented.stored(6, np.arange(BATCH))
     with pytest.raises(InvalidInputError, match=r"rows must lie in \[0, 39\], got 38"):
         clean.stored(0, np.array([38, 40]))
@@ -225,7 +226,8 @@ def test_abstract_outputs_have_the_shapes_and_dtypes_of_decoded_ones(tmp_path):
     assert jax.tree.structure(decoded) == jax.tree.structure(abstract)
     assert isinstance(abstract, ModelOutput)
     for x, y in zip(jax.tree.leaves(decoded), jax.tree.leaves(abstract), strict=True):
-        assert x.shape == y.shape and x.dtype == y.dtype == jnp.float32
+        assert x.shape == y.shape
+        assert x.dtype == y.dtype == jnp.float32
     missing = abstract.embedding, abstract.stages[0]
     assert all(isinstance(x, recordings.NotRecorded) for x in missing)
     assert abstract.stages[1].shape == (6, 2, 2, 3)

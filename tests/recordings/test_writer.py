@@ -240,7 +240,7 @@ def test_epochs_are_added_to_a_complete_recording_and_keep_its_fingerprint(tmp_p
     record(tmp_path / "twice", 3, {"logits": logits})
     assert tree_of(tmp_path / "once") == tree_of(tmp_path / "twice")
     assert recordings.open(tmp_path / "twice").fingerprint == before
-    with pytest.raises(InvalidInputError, match="epochs is 2, .* 3 complete epochs"):
+    with pytest.raises(InvalidInputError, match=r"epochs is 2, .* 3 complete epochs"):
         recordings.create(tmp_path / "twice", views_of(2), class_names=NAMES)
 
 
@@ -360,9 +360,7 @@ def test_the_classifier_is_recorded(tmp_path):
 
 
 def test_the_manifest_tells_what_the_recording_holds(tmp_path):
-    record(
-        tmp_path, 2, {"logits": draw(2)}, teacher={"run": "runs/t"}, dtype="float16"
-    )
+    record(tmp_path, 2, {"logits": draw(2)}, teacher={"run": "runs/t"}, dtype="float16")
     content = json.loads((tmp_path / "manifest.json").read_text())
     assert content["views"]["epochs"] == 2
     assert content["teacher"] == {"run": "runs/t"}
