@@ -81,7 +81,8 @@ def _run(arguments: list[str]) -> None:
             raise
         _fail(error, options)
     except Interrupted as interruption:
-        resume = [] if "--resume" in arguments else ["--resume"]
+        resumes = "--resume" in arguments or not hasattr(options, "resume")
+        resume = [] if resumes else ["--resume"]
         command = shell_line(["jaxkd", *arguments, *resume])
         say(f"{interruption}; continue with: {command}")
         sys.exit(RESUMABLE)

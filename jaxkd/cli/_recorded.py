@@ -3,12 +3,12 @@
 import dataclasses
 from typing import Any
 
-from jaxkd import data, recordings
+from jaxkd import data, recordings, runs, training
 from jaxkd._errors import InvalidInputError
-from jaxkd.cli._options import DataOptions, Distill
+from jaxkd.cli._options import Distill
 
 
-def open_recordings(options: Distill) -> recordings.Recording:
+def open_recordings(options: Distill) -> training.Recorded:
     """Open the recording of the options, or the ensemble of several."""
     opened = [recordings.open(path) for path in options.recorded]
     if len(opened) == 1:
@@ -19,7 +19,7 @@ def open_recordings(options: Distill) -> recordings.Recording:
 
 
 def with_recorded_options(
-    options: Distill, arguments: list[str], recording: recordings.Recording
+    options: Distill, arguments: list[str], recording: training.Recorded
 ) -> Distill:
     """Return the options with those of the recording where none are given.
 
@@ -38,16 +38,16 @@ def with_recorded_options(
     loading = _augmentation_options(views.augmentation)
     if options.dataset is None:
         loading |= {
-            name: value
+            name: tuple(value) if isinstance(value, list) else value
             for name, value in recording.load_options.items()
-            if name in {field.name for field in dataclasses.fields(DataOptions)}
+            if name in (*runs.LOAD_OPTIONS, "subset")
         }
     loading = {k: v for k, v in loading.items() if not given.has(k)}
     completed = dataclasses.replace(options.data, **loading)
     return dataclasses.replace(options, data=completed, **changed)
 
 
-def source_of(options: Distill, recording: recordings.Recording) -> str:
+def source_of(options: Distill, recording: training.Recorded) -> str:
     """Return the requested dataset, or else the one that was recorded.
 
     Raises:

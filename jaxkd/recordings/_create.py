@@ -1,5 +1,6 @@
 """Create a recording, or open one to continue it."""
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -82,10 +83,12 @@ def create(
         teacher=dict(teacher or {}),
         load_options=dict(load_options or {}),
         dtype=dtype if isinstance(dtype, str) else np.dtype(dtype).name,
-        top_k=top_k if top_k is None else int(top_k),
+        top_k=top_k,
         available=tuple(available),
     )
     check_settings(manifest)
+    if top_k is not None:
+        manifest = dataclasses.replace(manifest, top_k=int(top_k))
     path = expand_home(path, "path")
     _check_folder(path, resume=resume)
     return Writer(path, manifest)

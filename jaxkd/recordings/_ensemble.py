@@ -25,8 +25,8 @@ _TOLERANCE = 1e-6
 def ensemble(
     recordings: Sequence[Recording],
     *,
-    weights: Sequence[float] | None = None,
-    temperature: float,
+    weights: Sequence[float | int] | None = None,
+    temperature: float | int,
 ) -> "Ensemble":
     r"""Combine several recordings into one teacher: the mean of their probabilities.
 
@@ -90,7 +90,7 @@ def ensemble(
     return Ensemble(members, _checked_weights(weights, len(members)), temperature)
 
 
-class Ensemble:
+class Ensemble(Recording):
     """Several recordings as one teacher. Get one from :func:`ensemble`.
 
     Attributes:
@@ -106,18 +106,17 @@ class Ensemble:
         teacher: What is known about the members.
         load_options: How the dataset was loaded.
         classifier: None.
+        deviations: Empty; see those of the members.
     """
-
-    outputs = ("logits",)
-    classifier = None
 
     def __init__(
         self,
         members: tuple[Recording, ...],
         weights: tuple[float, ...],
-        temperature: float,
+        temperature: float | int,
     ):
         first = members[0]
+        self.outputs, self.classifier, self.deviations = ("logits",), None, {}
         self.members, self.weights = members, weights
         self.temperature = float(temperature)
         self.path = " + ".join(str(member.path) for member in members)
@@ -167,15 +166,19 @@ class Ensemble:
 
     def decode(self, stored: PyTree) -> ModelOutput:
         """Return the teacher's output for a batch in float32; works inside jit."""
+        return self._output(self.logits_of(stored))
+
+    def logits_of(self, stored: PyTree) -> Float[Array, "batch classes"]:
+        """Return only the logits of :meth:`decode`."""
         logits = [
             member.logits_of(part)
             for member, part in zip(self.members, stored, strict=True)
         ]
-        return self._output(_mixed(logits, self.weights, self.temperature))
+        return _mixed(logits, self.weights, self.temperature)
 
     def _output(self, logits: Any) -> ModelOutput:
         def missing(name: str) -> Any:
-            return NotRecorded(name, self.path, in_ensemble=True)
+            return NotRecorded(name, str(self.path), in_ensemble=True)
 
         names = ModelOutput._fields[1:]
         return ModelOutput(logits, *map(missing, names))
@@ -194,7 +197,7 @@ def _mixed(
 
 
 def _checked_weights(
-    weights: Sequence[float] | None, members: int
+    weights: Sequence[float | int] | None, members: int
 ) -> tuple[float, ...]:
     if weights is None:
         return (1 / members,) * members

@@ -92,18 +92,19 @@ class Recording:
     """
 
     def __init__(self, path: Path, manifest: Manifest, classifier: Classifier | None):
-        self.path, self._manifest = path, manifest
+        self.path: Path | str = path
+        self._folder, self._manifest = path, manifest
         self._codecs = manifest.codecs()
         clean = manifest.views.clean
         self.views: Views = manifest.views._replace(
             epochs=0 if clean else len(manifest.epochs)
         )
-        self.outputs = tuple(manifest.outputs)
+        self.outputs: tuple[str, ...] = tuple(manifest.outputs)
         self.class_names = manifest.class_names
         self.num_classes = len(manifest.class_names)
         self.teacher = manifest.teacher
         self.load_options = manifest.load_options
-        self.classifier = classifier
+        self.classifier: Classifier | None = classifier
         self.deviations = manifest.deviations
         self.fingerprint = _fingerprint(manifest)
         self._open: collections.OrderedDict[int, dict[str, np.ndarray]]
@@ -239,7 +240,7 @@ class Recording:
         if epoch not in self._open:
 
             def opened(part: Part) -> np.ndarray:
-                return _files.open_part(self.path, self._manifest, epoch, part)
+                return _files.open_part(self._folder, self._manifest, epoch, part)
 
             parts = self._manifest.parts()
             self._open[epoch] = {part.file: opened(part) for part in parts}

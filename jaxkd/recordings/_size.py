@@ -65,7 +65,7 @@ def describe_size(
     return f"{in_words(total)} for {epochs} x {what} in {dtype}{kept}"
 
 
-def in_words(size: float) -> str:
+def in_words(size: float | int) -> str:
     """Return a number of bytes in the largest unit that gives at least 1."""
     if size < 1000:
         return count(int(size), "byte")

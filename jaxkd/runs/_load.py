@@ -14,7 +14,6 @@ from jaxkd import training
 from jaxkd._errors import InvalidInputError
 from jaxkd._messages import say
 from jaxkd.data import Normalization
-from jaxkd.recordings import Recording
 from jaxkd.runs import _schema
 from jaxkd.runs._config import LOAD_OPTIONS, Config, NetworkConfig, read_config
 from jaxkd.runs._files import damaged, write_json
@@ -217,7 +216,7 @@ def describe_teacher(
     }
 
 
-def describe_recorded_teacher(recording: Recording) -> dict[str, Any]:
+def describe_recorded_teacher(recording: training.Recorded) -> dict[str, Any]:
     """Describe the teacher of a recording for its student's ``config.json``.
 
     Returns:
@@ -228,7 +227,7 @@ def describe_recorded_teacher(recording: Recording) -> dict[str, Any]:
     network, accuracy = said.get("network"), said.get("test_accuracy")
     fingerprint = said.get("fingerprint")
     if not isinstance(network, dict) or not isinstance(network.get("model"), str):
-        network = {"model": str(said.get("name") or "recorded"), "width": None}
+        network = {"model": _name(said), "width": None}
     if not _schema.FRACTION.accepts(accuracy):
         accuracy = None
     if not isinstance(fingerprint, str):
@@ -240,7 +239,17 @@ def describe_recorded_teacher(recording: Recording) -> dict[str, Any]:
     }
 
 
-def describe_recording(recording: Recording, paths: Sequence[Path]) -> dict[str, Any]:
+def _name(said: dict[str, Any]) -> str:
+    """Return a name for a recorded teacher that is not a network of jaxkd."""
+    if members := said.get("members"):
+        each = [dict(x.get("network") or {"model": _name(x)}) for x in members]
+        return " + ".join(str(x.get("model")) for x in each)
+    return str(said.get("name") or "recorded")
+
+
+def describe_recording(
+    recording: training.Recorded, paths: Sequence[Path]
+) -> dict[str, Any]:
     """Describe recorded outputs for a student's ``config.json``.
 
     Args:

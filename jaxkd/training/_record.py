@@ -1,10 +1,8 @@
 """Record a teacher's outputs for the images that its students will see."""
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -39,7 +37,7 @@ def record(
     top_k: int | None = None,
     about: Mapping[str, Any] | None = None,
     load_options: Mapping[str, Any] | None = None,
-    resume: bool = False,
+    resume: bool = True,
     stop: Callable[[], bool] | None = None,
     console: Console | None = None,
 ) -> recordings.Recording:
@@ -68,8 +66,9 @@ def record(
         top_k: Number of largest logits to record of each image; all by default.
         about: Facts about the teacher for the recording's manifest.
         load_options: How the dataset was loaded, for the manifest.
-        resume: Whether to continue a recording that was interrupted, with the same
-            settings, after its last complete epoch.
+        resume: Whether to continue a recording with the same settings that is in the
+            folder already, after its last complete epoch. The number of epochs may be
+            larger than before.
         stop: Called before each batch. If it returns True, recording ends early, and
             can be resumed after the last complete epoch.
         console: Where to show size and progress; by default nowhere.
@@ -103,13 +102,13 @@ def record(
         available=tuple(available),
         resume=resume,
     ) as writer:
-        left = 1 - writer.next_epoch / max(1, epochs)
-        _announce(path, _size(views, chosen, dtype, top_k), left, console)
+        planned = recordings.describe_size(views, chosen, dtype=dtype, top_k=top_k)
+        console.print(f"{path}: {planned}", highlight=False, soft_wrap=True)
         shown = Shown(
             *(dataset, views, teacher),
-            lambda lesson: {name: outputs_of(lesson.teacher)[name] for name in chosen},
+            lambda lesson: (outputs_of(lesson.teacher, chosen), lesson.rows),
         )
-        _write(writer, shown, tuple(chosen), batch_size, stop, console)
+        _write(writer, shown, stop, console)
         writer.finish(teacher.classifier)
     return recordings.open(path)
 
@@ -155,48 +154,9 @@ def _shapes(teacher: FrozenNetwork, dataset: ImageDataset) -> Shapes:
     return {name: tuple(x.shape[1:]) for name, x in outputs_of(output).items()}
 
 
-def _size(views: recordings.Views, shapes: Shapes, dtype: str, top_k: int | None):
-    # STUB until recordings.size exists
-    from jaxkd.recordings import _codec, _manifest
-
-    total = 0
-    for name, shape in shapes.items():
-        codec = _codec.Codec(name, shape, dtype, top_k if name == "logits" else None)
-        for part in codec.parts().values():
-            total += _manifest.file_size(part, views.rows_per_epoch)
-    return total * max(1, views.epochs), f"{total} bytes"
-
-
-def _announce(path: Path, size: tuple[int, str], left: float, console: Console) -> None:
-    """Say how much will be written; refuse if the disk has too little space for it.
-
-    Args:
-        path: The recording.
-        size: The size of the whole recording in bytes, and a sentence about it.
-        left: Share of it that is not recorded yet.
-        console: Where to say it.
-    """
-    total, sentence = size
-    console.print(f"{path}: {sentence}", highlight=False, soft_wrap=True)
-    needed, free = int(total * left), shutil.disk_usage(path).free
-    if needed > free:
-        raise InvalidInputError(
-            f"path {path} is on a disk with {_gigabytes(free)} of free space, but the "
-            f"recording needs {_gigabytes(needed)} more. Record in float16, the top k "
-            "logits, fewer outputs or fewer epochs, or on another disk.",
-            argument="path",
-        )
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:,.2f} GB"
-
-
 def _write(
     writer: recordings.Writer,
     shown: Shown,
-    names: Sequence[str],
-    batch_size: int,
     stop: Callable[[], bool] | None,
     console: Console,
 ) -> None:
@@ -213,15 +173,15 @@ def _write(
         for epoch in range(first, shown.epochs):
             started = time.perf_counter()
             writer.begin_epoch()
-            for place, outputs in enumerate(shown.epoch(epoch)):
+            for place, (outputs, rows) in enumerate(shown.epoch(epoch)):
                 if stop is not None and stop():
                     raise Interrupted(
                         epoch * steps,
                         f"interrupted with {epoch} of {shown.epochs} epochs recorded",
                     )
-                writer.append({name: outputs[name] for name in names})
+                writer.append(outputs, rows=rows)
                 progress.show_step(epoch * steps + place + 1, epoch + 1, {})
             writer.end_epoch()
             seconds = time.perf_counter() - started
-            speed = steps * batch_size / seconds
+            speed = steps * shown.batch_size / seconds
             progress.show_epoch({"epoch": epoch + 1, "images_per_second": speed})

@@ -8,12 +8,15 @@ import numpy as np
 from jaxkd._errors import InvalidInputError
 from jaxkd.data import Augmentation, ImageDataset
 from jaxkd.distillers import Distiller
-from jaxkd.recordings import Recording
+from jaxkd.recordings import Ensemble, Recording
 from jaxkd.training._state import LoopState, data_key_of
+
+Recorded = Recording | Ensemble
+"""A teacher whose outputs are recorded."""
 
 
 def check_images(
-    recording: Recording,
+    recording: Recorded,
     distiller: Distiller,
     dataset: ImageDataset,
     *,
@@ -53,7 +56,7 @@ def check_images(
     )
 
 
-def check_state(recording: Recording, loop: LoopState) -> None:
+def check_state(recording: Recorded, loop: LoopState) -> None:
     """Check that a state has the recording's order and augmentation.
 
     Raises:

@@ -3,7 +3,7 @@
 import collections
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import jax
@@ -41,6 +41,7 @@ class Shown:
     Attributes:
         epochs: Number of epochs; 1 for clean images.
         steps_per_epoch: Number of batches in an epoch.
+        batch_size: Examples in a batch.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Shown:
         take: Callable[[Lesson], PyTree],
     ):
         self.epochs, self.steps_per_epoch = max(1, views.epochs), views.steps_per_epoch
+        self.batch_size = views.batch_size
         self._views, placement = views, ONE_DEVICE
         in_order = lambda key, epoch: jnp.arange(views.rows, dtype=jnp.int32)
         self._batches = batches = Batches(
@@ -173,10 +175,15 @@ def as_shown(
     return dataset
 
 
-def outputs_of(output: Any) -> dict[str, Any]:
-    """Return the arrays of a teacher's output by name: ``logits``, ``stages.2``."""
+def outputs_of(output: Any, names: Collection[str] = ()) -> dict[str, Any]:
+    """Return arrays of a teacher's output by name: ``logits``, ``stages.2``.
+
+    Args:
+        output: The output.
+        names: Names of the arrays to return; by default all.
+    """
     named = {"logits": output.logits, "embedding": output.embedding}
     for group in ("stages", "preactivations"):
         for i, each in enumerate(getattr(output, group)):
             named[f"{group}.{i}"] = each
-    return named
+    return {name: x for name, x in named.items() if not names or name in names}

@@ -16,9 +16,7 @@ class RecordingOptions:
     teacher_trial: int = 0
     """Trial of the teacher's run to record."""
     out: Path
-    """Folder to create for the recording."""
-    resume: bool = False
-    """Continue the recording in --out after its last complete epoch."""
+    """Folder of the recording. One with the same options is continued."""
     outputs: Annotated[
         tuple[str, ...],
         option(

@@ -49,7 +49,6 @@ def run(options: Record, arguments: list[str]) -> None:
                 **described,
             },
             load_options=_load_options(source, options.data),
-            resume=options.resume,
             stop=stop,
             console=console,
         )

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, Shaped
 
 from jaxkd.data import Streamed, epoch_order, steps_per_epoch
-from jaxkd.recordings import Recording
 from jaxkd.training._devices.placement import ONE_DEVICE, Placement
+from jaxkd.training._recorded import Recorded
 from jaxkd.training._state import PyTree, order_key
 
 # Workers are started once per block of epochs and receive its order in int32.
@@ -75,7 +75,7 @@ class Feed:
         placement: Placement = ONE_DEVICE,
         *,
         images: Streamed | None = None,
-        recording: Recording | None = None,
+        recording: Recorded | None = None,
         steps_per_call: int = 1,
     ):
         self._order, self._rows, self._batch_size = order, rows, batch_size
