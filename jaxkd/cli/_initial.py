@@ -165,13 +165,14 @@ def initial_of(options: Train | Distill, network: runs.NetworkConfig) -> Initial
 
 
 def _load(path: Path) -> tuple[runs.NetworkConfig, nnx.Module, Normalization]:
-    if path.suffix.lower() != _SAFETENSORS or path.is_dir():
-        if not path.is_dir():
-            raise InvalidInputError(
-                f"there is no run folder and no {_SAFETENSORS} file {path}. Check the "
-                "path.",
-                argument="init",
-            )
+    is_file = path.is_file() and path.suffix.lower() == _SAFETENSORS
+    if not is_file and not path.is_dir():
+        raise InvalidInputError(
+            f"there is no run folder and no {_SAFETENSORS} file {path}. Check the "
+            "path.",
+            argument="init",
+        )
+    if not is_file:
         loaded = runs.load_network(path)
         return loaded.network, loaded.module, loaded.normalization
     state = interchange.read_state_dict(path)
