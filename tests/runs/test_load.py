@@ -127,7 +127,7 @@ def test_before_the_first_best_network_the_newest_is_loaded(tmp_path, run, netwo
 def test_a_damaged_best_network_is_refused_by_name(tmp_path, run):
     copied = keep_best(run, tmp_path / "run")
     flip_a_bit(copied / "checkpoints-best" / "1")
-    with pytest.raises(ValueError, match="every checkpoint in .*checkpoints-best is"):
+    with pytest.raises(ValueError, match=r"every checkpoint in .*checkpoints-best is"):
         runs.load_run(copied)
 
 

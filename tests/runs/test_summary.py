@@ -58,7 +58,7 @@ def test_the_best_validation_accuracy_chooses_the_epoch_of_each_trial(tmp_path):
     chosen = summary["trials"]["test_accuracy_at_best_validation"]["values"]
     assert chosen == [0.9, 0.8]
     assert summary["test_accuracy_at_best_validation"] == pytest.approx(0.85)
-    assert "(epoch 1, 2)" in runs.describe_accuracies(summary)
+    assert "(epochs 1, 2)" in runs.describe_accuracies(summary)
     assert runs.read_summary(tmp_path) == summary
 
 
