@@ -40,7 +40,7 @@ class Initial(NamedTuple):
     """
 
     description: dict[str, Any]
-    state: nnx.State | None = None
+    state: Any = None
     normalization: Normalization | None = None
 
     def build(self, build: Build) -> Build:
@@ -165,13 +165,14 @@ def initial_of(options: Train | Distill, network: runs.NetworkConfig) -> Initial
 
 
 def _load(path: Path) -> tuple[runs.NetworkConfig, nnx.Module, Normalization]:
-    if path.suffix.lower() != _SAFETENSORS or path.is_dir():
-        if not path.is_dir():
-            raise InvalidInputError(
-                f"there is no run folder and no {_SAFETENSORS} file {path}. Check the "
-                "path.",
-                argument="init",
-            )
+    is_file = path.is_file() and path.suffix.lower() == _SAFETENSORS
+    if not is_file and not path.is_dir():
+        raise InvalidInputError(
+            f"there is no run folder and no {_SAFETENSORS} file {path}. Check the "
+            "path.",
+            argument="init",
+        )
+    if not is_file:
         loaded = runs.load_network(path)
         return loaded.network, loaded.module, loaded.normalization
     state = interchange.read_state_dict(path)
@@ -193,12 +194,12 @@ def _load(path: Path) -> tuple[runs.NetworkConfig, nnx.Module, Normalization]:
     )
 
 
-def _without_classifier(state: nnx.State) -> nnx.State:
+def _without_classifier(state: Any) -> Any:
     flat = nnx.to_flat_state(state)
     return nnx.from_flat_state([(p, x) for p, x in flat if p[0] != _CLASSIFIER])
 
 
-def _shapes(state: nnx.State) -> dict[str, list[int]]:
+def _shapes(state: Any) -> dict[str, list[int]]:
     """Return the shape of each variable by its name, such as ``stem.conv.kernel``."""
     return {
         ".".join(map(str, path)): list(variable.get_value().shape)

@@ -26,6 +26,10 @@ _SETTINGS = (
     "Runs of a column that differ in a setting are separate rows, which name it; runs "
     "count as trials of one experiment only if all settings but the seeds are equal."
 )
+_BEST = (
+    "Of runs with --keep best, the accuracy is that of the epoch with the best "
+    "validation accuracy."
+)
 _COLUMNS = (
     "Columns with the same names have different teachers or datasets, which the "
     "fingerprints in parentheses identify. Their accuracies cannot be compared."
@@ -136,6 +140,8 @@ class _Texts:
     def _explain(self) -> list[str]:
         """Return sentences on what the table does not compare."""
         table, notes = self._table, []
+        if any(group.keeps_best for group in table.cells.values()):
+            notes.append(_BEST)
         if any(map(table.is_near_tie, table.rows)):
             notes.append(_NEAR_TIE)
         if any(row != group.method for (_, row), group in table.cells.items()):
@@ -173,7 +179,7 @@ class _Texts:
         return ["method", *(self._labels[pair] for pair in self._table.pairs), ari]
 
     def _rows(self) -> list[list[str]]:
-        """Return the cells: accuracies of the last epoch, in percent."""
+        """Return the cells: accuracies of the networks that runs keep, in percent."""
         table = self._table
         teachers = [
             ""
@@ -184,7 +190,7 @@ class _Texts:
         rows = [["teacher", *teachers, ""]] if any(teachers) else []
         for row in table.rows:
             found = [table.cells.get((pair, row)) for pair in table.pairs]
-            cells = ["" if group is None else _cell(group.last) for group in found]
+            cells = ["" if group is None else _cell(group.reported) for group in found]
             improvement = table.improvement(row)
             if improvement is None or table.is_near_tie(row):
                 shown = ""
@@ -247,6 +253,8 @@ class _Texts:
                 *("last_mean", "last_std", "best_mean", "best_std"),
                 *("last_values", "ari", "teacher_accuracy"),
                 *("data_seeds", "teacher_fingerprint", "dataset_fingerprint"),
+                *("top5_mean", "top5_std"),
+                *("best_validation_mean", "best_validation_std"),
             ]
         )
         names = self._table.names()
@@ -264,9 +272,16 @@ class _Texts:
                     "" if accuracy is None else accuracy,
                     " ".join(str(data_seed) for _, data_seed in group.seeds),
                     *map(for_csv, (pair.teacher.identity, pair.dataset.identity)),
+                    *_mean_and_std(group.top5),
+                    *_mean_and_std(group.chosen),
                 ]
             )
         return text.getvalue()
+
+
+def _mean_and_std(result: dict[str, Any] | None) -> tuple[Any, Any]:
+    """Return the cells of a result that a group may lack."""
+    return ("", "") if result is None else (result["mean"], result["std"])
 
 
 def _row_label(row: str) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,7 +21,7 @@ _SEEDS = ("seed", "data_seed", "trials")
 _IDENTIFIED = ("method", "model", "width", "teacher_trial", "dataset")
 _IN_FINGERPRINT = (
     *("image_size", "subset", "train_split", "test_split"),
-    *("background", "value_range", "test_resize"),
+    *("background", "value_range", "test_resize", "validation"),
 )
 
 
@@ -69,9 +69,13 @@ class Run(NamedTuple):
             option with its default value of None is left out.
         seeds: Seed and data seed of each trial.
         last: Test accuracy of each trial after the last epoch.
-        best: Test accuracy of each trial's best epoch.
+        best: Highest test accuracy of each trial, of any epoch.
         curves: Test accuracies, by epoch and trial.
         remark: A sentence about a part of the run that cannot be compared, or "".
+        top5: Top-5 test accuracy of each trial after the last epoch; empty if the run
+            does not record it.
+        chosen: Test accuracy of each trial at its best validation accuracy; empty
+            without validation images.
     """
 
     folder: Path
@@ -85,6 +89,8 @@ class Run(NamedTuple):
     best: list[float]
     curves: list[list[float]]
     remark: str = ""
+    top5: Sequence[float] = ()
+    chosen: Sequence[float] = ()
 
 
 class UnfinishedError(InvalidInputError):
@@ -150,6 +156,8 @@ def _read(folder: Path) -> Run:
         )
     if not len(run.seeds) == len(run.last) == len(run.best):
         raise _damaged(folder, "its summary does not have one accuracy for each seed")
+    if run.settings.get("keep") == "best" and not run.chosen:
+        raise _damaged(folder, "its summary has no accuracy at the best validation")
     return run
 
 
@@ -195,6 +203,8 @@ def _run(folder: Path, config: dict[str, Any], summary: dict[str, Any]) -> Run:
         best=list(map(_accuracy, trials["test_accuracy_best"]["values"])),
         curves=[list(map(_accuracy, epoch)) for epoch in records],
         remark=remark,
+        top5=_values(trials, "test_top5_accuracy_last"),
+        chosen=_values(trials, "test_accuracy_at_best_validation"),
     )
 
 
@@ -203,6 +213,11 @@ def _typed(kind: type[Value], value: Any) -> Value:
     if not isinstance(value, kind) or isinstance(value, bool):
         raise TypeError(f"{str(value)[:40]!r} is not of type {kind.__name__}")
     return value
+
+
+def _values(trials: dict[str, Any], name: str) -> list[float]:
+    """Return the values of a result that not every run has."""
+    return list(map(_accuracy, trials.get(name, {}).get("values", [])))
 
 
 def _accuracy(value: Any) -> float:
@@ -246,8 +261,8 @@ def _other_test_set(config: dict[str, Any]) -> str:
 
 
 def _test_set(fingerprint: str) -> str:
-    """Return a fingerprint without a subset, which leaves the test set as it is."""
-    return re.sub(r", \d+ of \d+ rows, seed \d+$", "", fingerprint)
+    """Return a fingerprint without chosen training rows, which are not tested on."""
+    return re.sub(r"(, \d+ of \d+ rows( held out)?, seed \d+)+$", "", fingerprint)
 
 
 def _dataset(dataset: dict[str, Any]) -> Named:

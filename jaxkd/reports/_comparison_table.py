@@ -36,9 +36,12 @@ class Group:
         settings: All options apart from seeds.
         seeds: Seed and data seed of each trial.
         last: Mean, deviation and values of the last epoch's test accuracy.
-        best: The same of the best epoch, which each trial has for itself.
+        best: The same of the highest test accuracy of any epoch of each trial.
         curves: Test accuracies, by epoch and trial.
         folder: The folder of its first run.
+        top5: The same of the top-5 test accuracy after the last epoch; None if not all
+            runs record it.
+        chosen: The same of the test accuracy at the best validation accuracy.
     """
 
     student: str
@@ -51,6 +54,18 @@ class Group:
     best: dict[str, Any]
     curves: list[list[float]]
     folder: Path
+    top5: dict[str, Any] | None = None
+    chosen: dict[str, Any] | None = None
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the network of the best validation accuracy was kept."""
+        return self.chosen is not None and self.settings.get("keep") == "best"
+
+    @property
+    def reported(self) -> dict[str, Any]:
+        """The accuracies of the networks that the runs keep."""
+        return self.chosen if self.keeps_best and self.chosen else self.last
 
     def trained_like(self, other: "Group") -> bool:
         """Return whether both differ in nothing but the method and its settings."""
@@ -83,7 +98,9 @@ def _merge(members: list[Run]) -> Group:
                     argument="runs",
                 )
             trained[seed] = run.folder
-    if len({len(run.curves) for run in members}) > 1:
+    longest = max(len(run.curves) for run in members)
+    stop_early = "patience" in first.settings
+    if not stop_early and any(len(run.curves) < longest for run in members):
         raise InvalidInputError(
             f"{', '.join(str(run.folder) for run in members)} have the same settings, "
             "but metrics of different numbers of epochs. Leave out the damaged one.",
@@ -100,10 +117,26 @@ def _merge(members: list[Run]) -> Group:
         runs.mean_and_deviation([x for run in members for x in run.best]),
         [
             [value for epoch in epochs for value in epoch]
-            for epochs in zip(*(run.curves for run in members), strict=True)
+            for epochs in zip(
+                *(_padded(run.curves, longest) for run in members), strict=True
+            )
         ],
         first.folder,
+        _results([run.top5 for run in members]),
+        _results([run.chosen for run in members]),
     )
+
+
+def _padded(curves: list[list[float]], epochs: int) -> list[list[float]]:
+    """Repeat the last accuracies of a run that stopped early."""
+    return curves + curves[-1:] * (epochs - len(curves))
+
+
+def _results(values: Sequence[Sequence[float]]) -> dict[str, Any] | None:
+    """Return mean, deviation and values of all runs; None if a run has none."""
+    if not all(values):
+        return None
+    return runs.mean_and_deviation([x for each in values for x in each])
 
 
 class Table:
@@ -198,7 +231,7 @@ class Table:
 
     def improvement(self, row: str) -> float | None:
         """Return the baseline's ARI over a row; None if it is not defined."""
-        means = [[g.last["mean"] for g in groups] for groups in self.compared(row)]
+        means = [[g.reported["mean"] for g in groups] for groups in self.compared(row)]
         if not means:
             return None
         try:
@@ -213,8 +246,8 @@ class Table:
         One pair is enough, because the ARI is a mean of quotients.
         """
         return any(
-            abs(theirs.last["mean"] - student.last["mean"])
-            < max(theirs.last["std"] or 0.0, student.last["std"] or 0.0)
+            abs(theirs.reported["mean"] - student.reported["mean"])
+            < max(theirs.reported["std"] or 0.0, student.reported["std"] or 0.0)
             for _, theirs, student in self.compared(row)
         )
 

@@ -72,7 +72,7 @@ def write_run_page(
     sections = [
         _html.heading(title),
         _html.text(note) if note else "",
-        _html.numbers(_headline(history, student, teacher, calibrations, labels)),
+        _html.numbers(_headline(history, predictions, calibrations, labels)),
         _html.section("The run", _html.facts(_facts(run, config, loaded, dataset))),
         _html.section("Training", _html.cards(training_charts(history))),
         _html.section(
@@ -141,17 +141,25 @@ def rewrite_run_page(
 
 def _headline(
     history: Sequence[Record],
-    student: Predictions,
-    teacher: Predictions | None,
+    predictions: RunPredictions,
     calibrations: dict[str, _statistics.Calibration],
     labels: np.ndarray,
 ) -> dict[str, str]:
     """Return the numbers at the top of the page, as text by name."""
+    loaded, student, teacher, _ = predictions
     metric = runs.accuracy_metric(history)
     accuracies = [record[metric] for record in history if metric in record]
     numbers = {"test accuracy": f"{np.mean(student.classes == labels):.2%}"}
+    # A checkpoint within an epoch has no record of its accuracy.
+    shown = next((r for r in history if r["step"] == loaded.step), {})
+    if (top5 := shown.get(runs.top5_metric(history))) is not None:
+        numbers["top-5 test accuracy"] = f"{top5:.2%}"
+    for best in training.best_records(history):
+        accuracy = best[metric.replace("test/", "validation/")]
+        numbers["best validation accuracy"] = f"{accuracy:.2%}"
+        numbers["epoch of best validation accuracy"] = str(best["epoch"])
     if accuracies:
-        numbers["best epoch's test accuracy"] = f"{max(accuracies):.2%}"
+        numbers["highest test accuracy of all epochs"] = f"{max(accuracies):.2%}"
     if teacher is not None:
         numbers["teacher's test accuracy"] = f"{np.mean(teacher.classes == labels):.2%}"
         equal = _statistics.agreement(student.classes, teacher.classes, labels).equal
@@ -179,6 +187,19 @@ def _facts(
         recorded = map(str, options.get("recorded") or ())
         teacher = options.get("teacher") or f"recorded in {', '.join(recorded)}"
         facts |= {"method": options["method"], "teacher": str(teacher)}
+    if (initial := config.get("initial")) is not None:
+        classifier = ", new classifier" if initial.get("new_classifier") else ""
+        facts["initial weights"] = (
+            f"{options.get('init')} (fingerprint {initial['fingerprint']}){classifier}"
+        )
+    if (held_out := dataset.validation) is not None:
+        facts["validation"] = count(len(held_out.labels), "held-out training image")
+    if (runs.read_summary(run) or {}).get("stopped_early"):
+        facts["stopped early"] = (
+            "the validation accuracy had not improved for "
+            f"{count(options.get('patience') or 0, 'epoch')}; the learning-rate "
+            f"schedule was that of {options.get('epochs')} epochs"
+        )
     return facts | {
         "network": f"{network.model}{width}: {count(size, 'parameter')} "
         f"({loaded.version})",

@@ -41,6 +41,8 @@ def draw_history(path: Path, history: Sequence[Record]) -> None:
     shown = {"train/accuracy": "train", runs.TEST_ACCURACY: "test"}
     if runs.EMA_TEST_ACCURACY in history[-1]:
         shown[runs.EMA_TEST_ACCURACY] = "test, averaged weights"
+    if "validation/accuracy" in history[-1]:
+        shown["validation/accuracy"] = "validation"
     for name, label in shown.items():
         values = np.array([100 * r.get(name, np.nan) for r in history])
         (line,) = accuracies.plot(epochs, values, label=label)
@@ -79,6 +81,12 @@ def training_charts(history: Sequence[Record]) -> dict[str, str]:
     if runs.EMA_TEST_ACCURACY in names:
         accuracies["test, averaged weights"] = runs.EMA_TEST_ACCURACY
         losses["test cross-entropy, averaged weights"] = "test/ema_loss"
+    for part, prefix in (("", ""), (", averaged weights", "ema_")):
+        if (metric := f"test/{prefix}top5_accuracy") in names:
+            accuracies[f"test, top-5{part}"] = metric
+        if (metric := f"validation/{prefix}accuracy") in names:
+            accuracies[f"validation{part}"] = metric
+            losses[f"validation cross-entropy{part}"] = f"validation/{prefix}loss"
     charts = {
         "Accuracy": _figures.curves(
             history, accuracies, label="accuracy (%)", scale=100.0

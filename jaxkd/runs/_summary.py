@@ -177,7 +177,7 @@ def describe_accuracies(summary: Record) -> str:
         epochs = summary["trials"]["best_validation_epochs"]
         text += (
             f", {shown['test_accuracy_at_best_validation']} at the best validation "
-            f"accuracy (epoch {', '.join(map(str, epochs))})"
+            f"accuracy (epoch{'s'[: len(epochs) > 1]} {', '.join(map(str, epochs))})"
         )
     return f"{text}, highest of all epochs {shown['test_accuracy_best']}"
 

@@ -83,7 +83,7 @@ def test_any_trial_can_be_exported_and_shown(tmp_path, trials, capsys):
     history = runs.read_metrics(trials / "metrics.jsonl")
     first, own, _ = zip(*(r["trials"]["test/accuracy"] for r in history), strict=True)
     assert max(first) != max(own)
-    for value, name in ((own[-1], "test accuracy"), (max(own), "best epoch&#x27;s")):
+    for value, name in ((own[-1], "test accuracy"), (max(own), "highest test")):
         assert f'<b>{value:.2%}</b><span class="soft">{name}' in page
 
 

@@ -10,7 +10,7 @@ from flax import nnx
 from run_support import CONFIG, build_network, flip_a_bit, make_run
 from support import assert_bitwise_equal
 
-from jaxkd import runs
+from jaxkd import runs, training
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +91,48 @@ def test_a_damaged_config_is_named(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG)[:-1])
     with pytest.raises(ValueError, match=r"config\.json is damaged"):
         runs.load_run(tmp_path)
+
+
+def keep_best(run, copied, *, best_steps=None):
+    """Copy a run folder, and keep the network of its first checkpoint as the best."""
+    shutil.copytree(run, copied)
+    config = json.loads((copied / "config.json").read_text())
+    config["options"]["keep"] = "best"
+    (copied / "config.json").write_text(json.dumps(config))
+    training.Checkpoints(copied / "checkpoints-best").save_network(
+        build_network(1),
+        {"best_steps": [1] if best_steps is None else best_steps},
+        step=1,
+    )
+    return copied
+
+
+def test_the_best_network_is_loaded_if_the_run_keeps_it(tmp_path, run, networks):
+    copied = keep_best(run, tmp_path / "run")
+    loaded = runs.load_run(copied)
+    assert_bitwise_equal(nnx.state(loaded.module), nnx.state(networks[0]))
+    assert (loaded.best, loaded.step) == (True, 1)
+    assert loaded.version == "step 1, best validation accuracy"
+    assert not runs.load_run(run).best
+
+
+def test_before_the_first_best_network_the_newest_is_loaded(tmp_path, run, networks):
+    copied = keep_best(run, tmp_path / "run")
+    shutil.rmtree(copied / "checkpoints-best")
+    loaded = runs.load_run(copied)
+    assert_bitwise_equal(nnx.state(loaded.module), nnx.state(networks[1]))
+    assert not loaded.best
+
+
+def test_a_damaged_best_network_is_refused_by_name(tmp_path, run):
+    copied = keep_best(run, tmp_path / "run")
+    flip_a_bit(copied / "checkpoints-best" / "1")
+    with pytest.raises(ValueError, match=r"every checkpoint in .*checkpoints-best is"):
+        runs.load_run(copied)
+
+
+@pytest.mark.parametrize("steps", ["3", [0], [True], [1.5]])
+def test_steps_of_best_networks_that_are_none_are_refused(tmp_path, run, steps):
+    copied = keep_best(run, tmp_path / "run", best_steps=steps)
+    with pytest.raises(ValueError, match="whose best_steps are"):
+        runs.load_run(copied)

@@ -151,3 +151,17 @@ def test_a_history_has_what_its_page_shows(tmp_path, name):
     write(tmp_path, records=[record])
     with pytest.raises(InvalidInputError, match=f"line 1, .* has no {name}"):
         runs.read_history(tmp_path)
+
+
+def test_a_summary_of_another_best_epoch_is_of_another_run(tmp_path):
+    records = [
+        FIRST | {"validation/accuracy": 0.5},
+        SECOND | {"validation/accuracy": 0.4},
+    ]
+    summary = runs.summarize(records, seed=5, data_seed=0)
+    write(tmp_path, records=records, summary=summary)
+    assert runs.read_summary(tmp_path) == summary
+    summary["trials"] = summary["trials"] | {"best_validation_epochs": [2]}
+    write(tmp_path, records=records, summary=summary)
+    with pytest.raises(InvalidInputError, match=r"is \[2\], but it must be \[1\]"):
+        runs.read_summary(tmp_path)

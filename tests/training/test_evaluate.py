@@ -7,6 +7,7 @@ from flax import nnx
 from support import build_mlp, make_dataset
 
 from jaxkd import data, training
+from jaxkd.training._evaluate import is_among_largest
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +59,60 @@ def test_a_prediction_beyond_the_dtype_of_the_labels_is_wrong(dtype):
     split = data.Split(make_dataset().test.images[:4], np.array([5, 5, 1, 0], dtype))
     result = training.evaluate(training.freeze(always_class_261), split)
     assert result.accuracy == 0.0
+
+
+def among_largest(logits, labels, k):
+    """A stable sort in NumPy, in which NaN is largest, as for argmax."""
+    keys = np.where(np.isnan(logits), -np.inf, -np.float64(logits))
+    order = np.argsort(keys, axis=1, kind="stable")[:, :k]
+    return (order == labels[:, None]).any(1)
+
+
+@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize("kind", ["distinct", "ties", "equal", "infinite", "nan"])
+def test_the_largest_logits_are_those_of_a_stable_sort(k, kind):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(200, 9)).astype(np.float32)
+    if kind == "ties":
+        logits = rng.integers(0, 3, (200, 9)).astype(np.float32)
+    elif kind == "equal":
+        logits[:] = 1.5
+    elif kind == "infinite":
+        logits[:, ::2] = rng.choice([-np.inf, np.inf], (200, 5))
+    elif kind == "nan":
+        logits[rng.random((200, 9)) < 0.4] = np.nan
+    labels = (np.arange(200) % 9).astype(np.int32)
+    found = is_among_largest(jnp.asarray(logits), jnp.asarray(labels), k)
+    np.testing.assert_array_equal(found, among_largest(logits, labels, k))
+    if k == 1:
+        np.testing.assert_array_equal(found, jnp.argmax(logits, -1) == labels)
+
+
+def ranking(logits):
+    """A network that answers every image with the same logits."""
+
+    def always(images):
+        rows = jnp.tile(jnp.asarray(logits, jnp.float32)[None], (len(images), 1))
+        return rows, rows
+
+    return training.freeze(always)
+
+
+@pytest.mark.parametrize("batch_size", [5, 16])
+def test_top_5_counts_every_example_once(batch_size):
+    labels = np.arange(23, dtype=np.int32) % 7
+    split = data.Split(np.zeros((23, 8, 8, 1), np.uint8), labels)
+    result = training.evaluate(
+        ranking([0.0, 3.0, 2.0, 1.0, 1.0, 0.0, 5.0]), split, batch_size=batch_size
+    )
+    # Classes 6, 1, 2, 3, 4 come first; 0 and 5 follow.
+    expected = np.mean(~np.isin(labels, [0, 5]))
+    assert result.top5_accuracy == pytest.approx(expected)
+    assert result.accuracy == pytest.approx(np.mean(labels == 6))
+
+
+@pytest.mark.parametrize("classes, found", [(5, False), (6, True)])
+def test_five_classes_have_no_top_5(classes, found):
+    split = data.Split(np.zeros((4, 8, 8, 1), np.uint8), np.arange(4))
+    result = training.evaluate(ranking(np.zeros(classes)), split)
+    assert (result.top5_accuracy is not None) == found
