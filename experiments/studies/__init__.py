@@ -11,11 +11,11 @@ are made only from them.
 
 from collections.abc import Mapping
 
-from experiments.studies import fashion_mnist, hkd_ablations, temperatures
+from experiments.studies import fashion_mnist, hkd_ablations, ramps, temperatures
 from experiments.studies._study import Study
 
 STUDIES: Mapping[str, Study] = {
     module.STUDY.name: module.STUDY
-    for module in (fashion_mnist, hkd_ablations, temperatures)
+    for module in (fashion_mnist, hkd_ablations, temperatures, ramps)
 }
 """The studies by name."""

@@ -171,8 +171,8 @@ def ramps_of(
         if not mixture.get(part):
             parts = ", ".join(name for name, weight in mixture.items() if weight)
             raise InvalidInputError(
-                f"warmup_epochs of {part} would have no effect, because the part has no "
-                f"weight; parts with a weight: {parts}",
+                f"warmup_epochs of {part} would have no effect, because the part has "
+                f"no weight; parts with a weight: {parts}",
                 argument="warmup_epochs",
             )
         _checks.check_at_least(0, warmup_epochs=epochs)

@@ -159,3 +159,40 @@ def test_published_methods_come_alone_and_with_kd():
 def test_an_unknown_setting_is_answered_with_the_nearest_name():
     with pytest.raises(ValueError, match=r"unknown setting of crd 'dims'.*'dim'"):
         distillers.recipe("crd", settings={"crd": {"dims": 4}})
+
+
+@pytest.mark.parametrize(
+    "step, share", [(0, 1 / 20), (3, 2 / 20), (37, 19 / 20), (38, 1.0)]
+)
+def test_dkd_rises_over_twenty_epochs_as_published(step, share):
+    parts, total = parts_and_total("dkd", step=step, weights={"dkd": 2.0})
+    np.testing.assert_allclose(total, parts["ce"] + 2 * share * parts["dkd"], rtol=1e-6)
+
+
+def test_the_ramps_are_those_of_dkd_and_review():
+    assert distillers.WARMUP_EPOCHS == {"dkd": 20, "review": 20}
+
+
+def test_a_warmup_of_no_epochs_leaves_the_weight_constant():
+    parts, total = parts_and_total("dkd", warmup_epochs={"dkd": 0})
+    np.testing.assert_allclose(total, parts["ce"] + parts["dkd"], rtol=1e-6)
+
+
+def test_a_warmup_of_any_part_and_shape():
+    parts, total = parts_and_total("kd", warmup_epochs={"kd": 2}, ramp="cosine")
+    np.testing.assert_allclose(total, 0.1 * parts["ce"] + 0.45 * parts["kd"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "given, says",
+    [
+        ({"warmup_epochs": {"dkdd": 2}}, "unknown part 'dkdd'; did you mean 'dkd'"),
+        ({"warmup_epochs": {"dkd": 2}}, "warmup_epochs of dkd would have no effect"),
+        ({"warmup_epochs": {"kd": -1}}, "warmup_epochs must be at least 0, got -1"),
+        ({"warmup_epochs": {"kd": 2}, "weights": {"kd": 0}}, "the part has no weight"),
+        ({"warmup_epochs": {"kd": 2}, "weights": {"kd": -1}}, "the weight of kd must"),
+    ],
+)
+def test_a_warmup_that_cannot_be_is_refused(given, says):
+    with pytest.raises(ValueError, match=says):
+        distillers.recipe("kd", **given)

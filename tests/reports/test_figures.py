@@ -52,6 +52,9 @@ def test_each_metric_is_in_the_chart_of_its_kind():
         "train/hkd/graph": 1.0,
         "train/hkd/purity": 0.5,
         "train/hkd/student_norm": 1.0,
+        "train/weight/hkd": 0.1,
+        "train/inner/weight/kd": 0.1,
+        "train/kd/temperature": 4.0,
         "test/ema_accuracy": 0.5,
         "test/ema_loss": 1.0,
     }
@@ -64,6 +67,8 @@ def test_each_metric_is_in_the_chart_of_its_kind():
             *("test cross-entropy", "test cross-entropy, averaged weights"),
         ],
         "Terms of the parts": ["hkd/graph"],
+        "Scheduled weights": ["weight/hkd", "inner/weight/kd"],
+        "Scheduled temperatures": ["kd/temperature"],
         "Agreement of student, teacher and memory": ["hkd/purity"],
         "Gradient norm": ["Gradient norm"],
         "Learning rate": ["Learning rate"],
