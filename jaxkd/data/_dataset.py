@@ -85,6 +85,8 @@ class ImageDataset:
             version; by default a checksum of the arrays.
         doubts: Probable mistakes, one sentence each, such as classes without test
             images.
+        num_unlabeled: Number of training rows without a label, which have the label -1.
+            :func:`with_unlabeled` adds them; without it, all rows have a label.
 
     Raises:
         InvalidInputError: If a split is empty, its arrays have different numbers of
@@ -108,6 +110,7 @@ class ImageDataset:
     augmentation: Augmentation = _NO_AUGMENTATION
     fingerprint: str = ""
     doubts: tuple[str, ...] = ()
+    num_unlabeled: int = 0
 
     def __post_init__(self):
         _checks.check_at_least(1, num_classes=self.num_classes)
@@ -119,6 +122,7 @@ class ImageDataset:
                 num_classes=self.num_classes,
                 images_name=f"{self.name}: {part}.images",
                 labels_name=f"{self.name}: {part}.labels",
+                num_unlabeled=self.num_unlabeled if part == "train" else 0,
             )
             object.__setattr__(self, part, split)
         if self.train.images.shape[1:] != self.test.images.shape[1:]:
@@ -201,8 +205,8 @@ def take_subset(dataset: ImageDataset, n: int, seed: int = 0) -> ImageDataset:
         A dataset whose fingerprint identifies the subset.
 
     Raises:
-        InvalidInputError: If ``n`` is less than 1 or exceeds the number of rows, or the
-            seed is negative.
+        InvalidInputError: If ``n`` is less than 1 or exceeds the number of rows, the
+            seed is negative, or there are unlabeled images.
 
     Example:
         >>> import numpy as np
@@ -215,6 +219,12 @@ def take_subset(dataset: ImageDataset, n: int, seed: int = 0) -> ImageDataset:
     images, labels = dataset.train
     _checks.check_at_least(1, n=n)
     _checks.check_at_least(0, seed=seed)
+    if dataset.num_unlabeled:
+        raise InvalidInputError(
+            f"{dataset.name} has {dataset.num_unlabeled:,} unlabeled images, which "
+            "have no class; take the subset first, and add them afterwards",
+            argument="dataset",
+        )
     if n > len(labels):
         raise InvalidInputError(
             f"n must be at most {len(labels)}, the number of training rows of "

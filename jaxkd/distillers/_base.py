@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from jaxkd._errors import InvalidInputError
 from jaxkd.data import Mixed
@@ -15,7 +15,7 @@ PyTree = Any
 Metrics = dict[str, Array]
 
 RESERVED_METRICS = frozenset(
-    {"loss", "accuracy", "skipped", "grad_norm", "learning_rate"}
+    {"loss", "accuracy", "labeled", "skipped", "grad_norm", "learning_rate"}
 )
 """Names of the training step's own metrics, which no part of a mixture may have."""
 
@@ -45,6 +45,10 @@ class Batch(NamedTuple):
         mixed: The partners that mixup or CutMix mixed into the images, or None.
             ``labels`` and ``rows`` belong to the image that dominates; a method that
             ignores ``mixed`` uses those.
+        labeled: Which images have a label; None if all have one, so that nothing is
+            computed for this case. The others have the label -1, which is no class
+            number (:func:`jaxkd.data.with_unlabeled`). A mixed image has a label if
+            both of its images have one.
     """
 
     images: Shaped[Array, "batch height width channels"]
@@ -53,6 +57,7 @@ class Batch(NamedTuple):
     key: PRNGKeyArray
     views: Views | None = None
     mixed: Mixed | None = None
+    labeled: Bool[Array, " batch"] | None = None
 
 
 class Classifier(NamedTuple):
@@ -82,7 +87,7 @@ class Spec(NamedTuple):
         teacher: Abstract output of the teacher for one batch, or None in training
             without a teacher.
         num_classes: Number of classes.
-        labels: Labels of the whole training set, in row order.
+        labels: Labels of the whole training set, in row order; -1 for none.
         classifier: Classifier of the teacher, if it is known to be linear: for methods
             that reuse it.
     """

@@ -13,6 +13,7 @@ from jaxkd.distillers._metadata import method
     weights={"ce": 1.0, "dkd": 1.0},
     compares="target class and other classes apart",
     losses=(losses.decoupled_kl,),
+    unlabeled="zero",
 )
 def decoupled_kl(
     *,
@@ -22,7 +23,7 @@ def decoupled_kl(
 ) -> Distiller:
     """Match the labeled class and the other classes with separate weights (DKD).
 
-    The loss is :func:`jaxkd.losses.decoupled_kl`.
+    The loss is :func:`jaxkd.losses.decoupled_kl`, and zero for images without a label.
 
     Args:
         target_weight: Weight of the divergence of the label against the rest.
@@ -62,6 +63,7 @@ def decoupled_kl(
     weights={"ce": 1.0, "nkd": 1.0},
     compares="other classes renormalized",
     losses=(losses.normalized_kl,),
+    unlabeled="zero",
 )
 def normalized_kl(
     *,
@@ -70,7 +72,7 @@ def normalized_kl(
 ) -> Distiller:
     """Match the label and the renormalized other classes by cross-entropy (NKD).
 
-    The loss is :func:`jaxkd.losses.normalized_kl`.
+    The loss is :func:`jaxkd.losses.normalized_kl`, and zero for images without a label.
 
     Args:
         non_target_weight: Weight of the cross-entropy among the other classes.

@@ -23,6 +23,9 @@ class Method(NamedTuple):
         compares: What the method compares, for tables.
         losses: The functions of :mod:`jaxkd.losses` that hold its formulas.
         repdistiller: The method's name in RepDistiller, or "".
+        unlabeled: What the part learns from images without a label: ``"all"``, what it
+            learns from others; ``"negatives"``, each such image as a class of its own;
+            ``"part"``, without a term that needs the label; or ``"zero"``, nothing.
     """
 
     build: Callable[..., Distiller]
@@ -33,6 +36,7 @@ class Method(NamedTuple):
     compares: str
     losses: tuple[Callable[..., Any], ...]
     repdistiller: str
+    unlabeled: str
 
 
 _Build = TypeVar("_Build", bound=Callable[..., Distiller])
@@ -48,6 +52,7 @@ def method(
     recipe: str = "",
     with_kd: bool = True,
     repdistiller: str = "",
+    unlabeled: str = "all",
 ) -> Callable[[_Build], _Build]:
     """Attach a :class:`Method` to a function, which is returned as it is.
 
@@ -64,6 +69,7 @@ def method(
             compares,
             losses,
             repdistiller,
+            unlabeled,
         )
         setattr(build, _ATTRIBUTE, record)
         return build

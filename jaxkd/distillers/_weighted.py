@@ -32,8 +32,8 @@ def weighted(**parts: tuple[float, Distiller]) -> Distiller:
 
     Args:
         **parts: ``name=(weight, distiller)``. The names of the training step's own
-            metrics are reserved: ``loss``, ``accuracy``, ``skipped``, ``grad_norm`` and
-            ``learning_rate``.
+            metrics are reserved: ``loss``, ``accuracy``, ``labeled``, ``skipped``,
+            ``grad_norm`` and ``learning_rate``.
 
     Returns:
         A distiller. Its metrics are each part's mean loss, unweighted, under the
