@@ -74,18 +74,8 @@ def with_unlabeled(
             "add all of them at once",
             argument="dataset",
         )
-    if isinstance(images, str | os.PathLike):
-        loading = Loading(cache_dir, background=checked_color(background))
-        images, contents = _read_folder(images, dataset, loading)
-    elif isinstance(images, np.ndarray | Streamed):
-        _check_fits(images, dataset)
-        contents = fingerprint_of(images)
-    else:
-        raise InvalidTypeError(
-            "images must be a folder, a NumPy array or streamed images, got "
-            f"{type(images).__name__}",
-            argument="images",
-        )
+    loading = Loading(cache_dir, background=checked_color(background))
+    images, contents = _read(images, dataset, loading)
     labels = np.full(len(images), UNLABELED, np.int32)
     return dataclasses.replace(
         dataset,
@@ -96,6 +86,22 @@ def with_unlabeled(
         fingerprint=f"{dataset.fingerprint}, {len(images)} unlabeled images {contents}",
         num_unlabeled=len(images),
     )
+
+
+def _read(
+    images: Any, dataset: ImageDataset, loading: Loading
+) -> tuple[np.ndarray | Streamed, str]:
+    """Return the images and a text that identifies them."""
+    if isinstance(images, str | os.PathLike):
+        return _read_folder(images, dataset, loading)
+    if not isinstance(images, np.ndarray | Streamed):
+        raise InvalidTypeError(
+            "images must be a folder, a NumPy array or streamed images, got "
+            f"{type(images).__name__}",
+            argument="images",
+        )
+    _check_fits(images, dataset)
+    return images, fingerprint_of(images)
 
 
 def _check_fits(images: np.ndarray | Streamed, dataset: ImageDataset) -> None:

@@ -114,6 +114,7 @@ CONFIG = (
     Entry("options.method", TEXT),
     Entry("options.teacher", TEXT),
     Entry("options.teacher_trial", NOT_NEGATIVE),
+    Entry("options.unlabeled", _optional(TEXT)),
     Entry("options.optimizer", OBJECT),
     Entry("options.weights", OBJECT),
     Entry("options.hkd", OBJECT),

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from jaxkd import _checks
-from jaxkd._errors import InvalidTypeError
+from jaxkd._errors import InvalidInputError, InvalidTypeError
 from jaxkd.data import Split, Streamed, padded_batches
 from jaxkd.training._devices.placement import ONE_DEVICE, Placement
 from jaxkd.training._step.frozen import Apply, FrozenNetwork, check_classes
@@ -136,6 +136,12 @@ def _add_batch_of(
 ) -> Callable[..., Any]:
     """Build the function that adds one batch to the totals of one network."""
     streamed = isinstance(split.images, Streamed)
+    if np.min(split.labels, initial=0) < 0:
+        raise InvalidInputError(
+            f"split has {np.sum(split.labels < 0):,} of {len(split.labels):,} images "
+            "without a label, which cannot be evaluated; leave them out",
+            argument="split",
+        )
     classes = int(np.max(split.labels, initial=0)) + 1
 
     def add_batch(totals, variables, images, labels, rows, mask):

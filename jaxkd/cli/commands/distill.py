@@ -2,7 +2,7 @@
 
 from jaxkd import data, runs, training
 from jaxkd.cli import _devices
-from jaxkd.cli._datasets import check_fits, load_dataset
+from jaxkd.cli._datasets import add_unlabeled, check_fits, load_dataset
 from jaxkd.cli._job import Job, resolve
 from jaxkd.cli._options import Distill
 from jaxkd.cli._train_network import Teacher, center_classifier, join, train_network
@@ -42,5 +42,6 @@ def _load(
     if options.dataset is None:
         job = job.with_load_options(teacher.load_options)
     dataset = load_dataset(source, job.options.data)
+    dataset = add_unlabeled(dataset, options.unlabeled, job.options.data)
     check_fits(teacher, dataset)
     return teacher, job, source, dataset
