@@ -15,9 +15,11 @@ from proofs_checks import invariances
 
 DOCS = Path(__file__).parents[1] / "docs"
 HEADER = (
-    "| recipe | weights | compares | function | source | name in RepDistiller |\n"
-    "|---|---|---|---|---|---|\n"
+    "| recipe | weights | compares | unlabeled images | function | source | name in "
+    "RepDistiller |\n"
+    "|---|---|---|---|---|---|---|\n"
 )
+UNLABELED = {"all": "yes", "negatives": "own class", "part": "in part", "zero": "no"}
 _TABLE = re.compile(r"^\| recipe \|.*?(?=^$)", flags=re.MULTILINE | re.DOTALL)
 # "Hinton et al., `Title <URL>`_, 2015": the authors, the address and the year.
 _REFERENCE = re.compile(r"(?:After )?(.+?), `[^`]*<(\S+)>`_.*?, (\d{4})", re.DOTALL)
@@ -38,6 +40,7 @@ def row(method: distillers.Method) -> str:
         f"`{method.recipe}`",
         weights,
         method.compares,
+        UNLABELED[method.unlabeled],
         functions,
         reference(method),
         method.repdistiller,

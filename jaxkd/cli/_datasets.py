@@ -1,6 +1,7 @@
 """Datasets of the commands."""
 
 import dataclasses
+import os
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from jaxkd._text import count
 from jaxkd.cli._options import DataOptions
 
 _LOADING = frozenset({"data_dir", "cache_dir", "stream", "workers", *runs.LOAD_OPTIONS})
+_DEFAULT_BACKGROUND = "white"
 _NO_OPTIONS: Mapping[str, Any] = {}
 
 
@@ -38,6 +40,20 @@ def load_dataset(name: str, options: DataOptions) -> data.ImageDataset:
         random_resized_crop=options.random_resized_crop,
     )
     return dataclasses.replace(dataset, augmentation=augmentation)
+
+
+def add_unlabeled(
+    dataset: data.ImageDataset, folder: str | os.PathLike | None, options: DataOptions
+) -> data.ImageDataset:
+    """Add the images of a folder to the training set, if there is one."""
+    if folder is None:
+        return dataset
+    return data.with_unlabeled(
+        dataset,
+        os.fspath(folder),
+        cache_dir=options.cache_dir,
+        background=options.background or _DEFAULT_BACKGROUND,
+    )
 
 
 def load_and_warn(

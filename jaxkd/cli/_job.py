@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxkd import _checks, data, distillers, models, reports
 from jaxkd._errors import InvalidInputError, unknown_name
+from jaxkd._files import expand_home
 from jaxkd._text import count
 from jaxkd.cli import _devices, _method, _optimizer
 from jaxkd.cli._datasets import options_not_given
@@ -103,6 +104,7 @@ def resolve(options: Train | Distill, arguments: list[str]) -> Job:
     _optimizer.check(options.optimizer)
     mesh_axes = _devices.check(options.devices)
     if isinstance(options, Distill):
+        options = _with_absolute_path(options)
         _check_teacher(options)
         distiller = _method.make_distiller(options)
         options = _method.with_ramps(options)
@@ -143,6 +145,14 @@ def _check_teacher(options: Distill) -> None:
                 f"of a network as it was recorded. Leave {flag} out, or use --teacher",
                 argument=name,
             )
+
+
+def _with_absolute_path(options: Distill) -> Distill:
+    """Return the options with a folder of unlabeled images that any process finds."""
+    if options.unlabeled is None:
+        return options
+    folder = expand_home(options.unlabeled, "unlabeled").absolute()
+    return dataclasses.replace(options, unlabeled=folder)
 
 
 def _check_network(options: NetworkOptions) -> None:

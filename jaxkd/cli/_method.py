@@ -30,6 +30,8 @@ def make_distiller(options: Distill) -> distillers.Distiller:
     settings = _settings(options)
     _check_weights(options, mixture)
     ramps = _ramps(options, mixture)
+    if options.unlabeled is not None:
+        _check_unlabeled(options, mixture)
     for part, values in settings.items():
         _check_part(options, mixture, part, values)
     with _arguments_of("settings"):
@@ -161,6 +163,19 @@ def _check_weights(options: Distill, mixture: Mapping[str, float]) -> None:
             f"({', '.join(mixture)}): there is no loss to train with. Give at least "
             "one part a positive weight",
             argument="weights",
+        )
+
+
+def _check_unlabeled(options: Distill, mixture: Mapping[str, float]) -> None:
+    """Check that some part learns from images without labels."""
+    learns = {m.part: m.unlabeled != "zero" for m in distillers.METHODS}
+    active = [part for part, weight in mixture.items() if weight]
+    if not any(learns[part] for part in active):
+        raise InvalidInputError(
+            f"--unlabeled would have no effect: the loss of --method {options.method} "
+            f"({', '.join(active)}) is zero for images without labels. Add a part that "
+            "needs none, such as --weights kd 1, or leave --unlabeled out",
+            argument="unlabeled",
         )
 
 

@@ -59,6 +59,15 @@ class Distill(_TrainingOptions, TeacherOptions, MethodOptions):
     """Train a student with the help of a trained teacher."""
 
     dataset: str | None = None
+    unlabeled: Annotated[
+        Path | None,
+        option(
+            "Folder of images without labels that join the training set, whatever its "
+            "folders are called. Parts that need labels skip them: see "
+            "`jaxkd methods`.",
+            default="none",
+        ),
+    ] = None
     hkd: HolisticOptions = dataclasses.field(default_factory=HolisticOptions)
 
 

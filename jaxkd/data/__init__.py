@@ -14,8 +14,8 @@ To read how a dataset is loaded, start at ``_load``, and follow the images:
    into the cache (``_cache``) or streams them (``_stream``). If one image is broken,
    ``_broken`` finds all of them.
 6. ``_dataset`` validates the result with ``_split``, ``_labels`` and ``_range``.
-   ``_repeated`` looks for leaked test images, and ``_hold_out`` takes validation images
-   out of the training set.
+   ``_repeated`` looks for leaked test images, ``_hold_out`` takes validation images
+   out of the training set, and ``_unlabeled`` adds images without labels.
 
 ``_normalize``, ``_augment`` (with ``_resized_crop`` and ``_randaugment``), ``_mix`` and
 ``_batching`` are the functions that training applies to the images.
@@ -51,3 +51,4 @@ from jaxkd.data._split import Split as Split
 from jaxkd.data._stream import ImageSource as ImageSource
 from jaxkd.data._stream import Streamed as Streamed
 from jaxkd.data._tfds import prepare as prepare
+from jaxkd.data._unlabeled import with_unlabeled as with_unlabeled

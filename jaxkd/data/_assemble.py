@@ -235,7 +235,7 @@ def _streamed(
         parts = _parts(description, loading, source.for_streaming(images, records))
         if not index.is_dir():
             metadata = _metadata(description, plan)
-            _write_index(parts, metadata, index, loading.workers)
+            write_index(parts, metadata, index, loading.workers)
     metadata, arrays = _cache.read_folder(index)
 
     def split(part: str) -> Split:
@@ -245,6 +245,7 @@ def _streamed(
             workers=loading.workers,
             statistics=statistics_of_histogram(values, math.prod(rows.shape[:3])),
             ranges=ranges_of_histogram(values),
+            histogram=np.array(values),
         )
         return Split(images, np.array(arrays[f"{part}-labels"]))
 
@@ -293,7 +294,7 @@ def _as_stored(plan: Plan, metadata: dict[str, Any]) -> Plan:
     return plan._replace(test=test, warning=metadata["warning"])
 
 
-def _write_index(
+def write_index(
     parts: dict[str, DecodedRows],
     metadata: dict[str, Any],
     target: Path,

@@ -87,6 +87,8 @@ class ImageDataset:
             images.
         validation: Split to choose settings and epochs by, such as training images that
             :func:`hold_out` has taken out of ``train``; None for none.
+        num_unlabeled: Number of training rows without a label, which have the label -1.
+            :func:`with_unlabeled` adds them; without it, all rows have a label.
 
     Raises:
         InvalidInputError: If a split is empty, its arrays have different numbers of
@@ -111,6 +113,7 @@ class ImageDataset:
     fingerprint: str = ""
     doubts: tuple[str, ...] = ()
     validation: Split | None = None
+    num_unlabeled: int = 0
 
     def __post_init__(self):
         _checks.check_at_least(1, num_classes=self.num_classes)
@@ -123,6 +126,7 @@ class ImageDataset:
                 num_classes=self.num_classes,
                 images_name=f"{self.name}: {part}.images",
                 labels_name=f"{self.name}: {part}.labels",
+                num_unlabeled=self.num_unlabeled if part == "train" else 0,
             )
             object.__setattr__(self, part, split)
         for part in parts[1:]:
@@ -207,8 +211,8 @@ def take_subset(dataset: ImageDataset, n: int, seed: int = 0) -> ImageDataset:
         A dataset whose fingerprint identifies the subset.
 
     Raises:
-        InvalidInputError: If ``n`` is less than 1 or exceeds the number of rows, or the
-            seed is negative.
+        InvalidInputError: If ``n`` is less than 1 or exceeds the number of rows, the
+            seed is negative, or there are unlabeled images.
 
     Example:
         >>> import numpy as np
@@ -221,6 +225,12 @@ def take_subset(dataset: ImageDataset, n: int, seed: int = 0) -> ImageDataset:
     labels = dataset.train.labels
     _checks.check_at_least(1, n=n)
     _checks.check_at_least(0, seed=seed)
+    if dataset.num_unlabeled:
+        raise InvalidInputError(
+            f"{dataset.name} has {dataset.num_unlabeled:,} unlabeled images, which "
+            "have no class; take the subset first, and add them afterwards",
+            argument="dataset",
+        )
     if n > len(labels):
         raise InvalidInputError(
             f"n must be at most {len(labels)}, the number of training rows of "

@@ -213,7 +213,7 @@ class FolderSource(Source):
             key: self._listing(split).files
             for key, split in splits_by_stamp(parts).items()
         }
-        return digest_of([_CACHE_FORMAT, *_stamps(files)])
+        return digest_of([_CACHE_FORMAT, *stamps_of(files)])
 
     def cache_name(self) -> str:
         """Return the readable beginning of the cache folder's name."""
@@ -380,7 +380,7 @@ def _missing(root: Path, names: list[str]) -> InvalidInputError:
     )
 
 
-def _stamps(files: dict[str, ImageFiles]) -> list[str]:
+def stamps_of(files: dict[str, ImageFiles]) -> list[str]:
     """Return strings that change if an image changes, without reading images."""
     stamps = []
     for part, images in files.items():

@@ -15,7 +15,8 @@ def doubts_about_repeated(
     """Describe images that are in both splits, or that have two labels.
 
     Args:
-        digests: The hashes of the images of ``train`` and ``test``, joined.
+        digests: The hashes of the images of ``train`` and ``test``, or of another part,
+            joined.
         labels: The class of each image.
 
     Returns:
@@ -31,12 +32,13 @@ def doubts_about_repeated(
         for digest, label in zip(own, labels[part].tolist(), strict=True):
             if classes.setdefault(digest, label) != label:
                 contradictory.add(digest)
-    train = set(hashes["train"])
-    leaked = sum(digest in train for digest in hashes["test"])
+    train = set(hashes.get("train", ()))
+    test = hashes.get("test", ())
+    leaked = sum(digest in train for digest in test)
     doubts = []
     if leaked:
         doubts.append(
-            f"{leaked:,} of {len(hashes['test']):,} test images are also training "
+            f"{leaked:,} of {len(test):,} test images are also training "
             "images, byte for byte, so the test accuracy may be too high"
         )
     if contradictory:

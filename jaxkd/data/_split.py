@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxkd._errors import InvalidInputError
+from jaxkd.data._labels import UNLABELED
 from jaxkd.data._range import check_unit_range, dtype_error
 from jaxkd.data._stream import Streamed, chunks
 
@@ -33,6 +34,7 @@ def checked_split(
     num_classes: int,
     images_name: str,
     labels_name: str,
+    num_unlabeled: int = 0,
 ) -> Split:
     """Check the arrays of a split and convert them to their final dtypes.
 
@@ -42,6 +44,7 @@ def checked_split(
         num_classes: Number of classes.
         images_name: Name of the images in error messages.
         labels_name: Name of the labels in error messages.
+        num_unlabeled: Number of rows without a label, which have the label -1.
 
     Returns:
         The split; labels are int32, and images uint8, float32 or streamed.
@@ -53,7 +56,9 @@ def checked_split(
     if not isinstance(images, Streamed):
         images = np.asanyarray(images)
     _check_layout(images.shape, len(labels) if labels.ndim else 0, images_name)
-    labels = _checked_labels(labels, images.shape[0], num_classes, labels_name)
+    labels = _checked_labels(
+        labels, images.shape[0], num_classes, labels_name, num_unlabeled
+    )
     if not isinstance(images, Streamed) and images.dtype != np.uint8:
         images = _checked_floats(images, images_name)
     return Split(images, labels)
@@ -110,7 +115,7 @@ def _remedy_for_flat_rows(size: int) -> str | None:
 
 
 def _checked_labels(
-    labels: np.ndarray, count: int, num_classes: int, name: str
+    labels: np.ndarray, count: int, num_classes: int, name: str, num_unlabeled: int
 ) -> np.ndarray:
     if labels.shape != (count,):
         remedy = ""
@@ -129,7 +134,14 @@ def _checked_labels(
             f"{_remedy_for_labels(labels)}",
             argument="labels",
         )
-    low, high = labels.min(), labels.max()
+    if num_unlabeled and (labels == UNLABELED).sum() != num_unlabeled:
+        raise InvalidInputError(
+            f"{name} must be {UNLABELED} in {num_unlabeled:,} rows, the number of "
+            f"unlabeled ones, got {(labels == UNLABELED).sum():,} of them",
+            argument="labels",
+        )
+    used = labels[labels != UNLABELED] if num_unlabeled else labels
+    low, high = (used.min(), used.max()) if len(used) else (0, 0)
     if low < 0 or high >= num_classes:
         raise InvalidInputError(
             f"{name} must lie in [0, {num_classes - 1}] for {num_classes} "

@@ -62,6 +62,7 @@ class Streamed:
         rows: Row numbers of the source to use, in order; all by default.
         statistics: Mean and standard deviation of each channel, if known.
         ranges: Smallest and largest value of each channel, if known.
+        histogram: How often each channel has each value, if known.
 
     Raises:
         InvalidInputError: If an array does not contain images, or ``workers`` is
@@ -86,12 +87,14 @@ class Streamed:
         rows: np.ndarray | None = None,
         statistics: tuple[Any, Any] | None = None,
         ranges: tuple[Any, Any] | None = None,
+        histogram: np.ndarray | None = None,
     ):
         _checks.check_at_least(0, workers=workers)
         if isinstance(source, np.ndarray):
             source = _ArrayRows(source)
         self._source, self._rows = source, rows
         self.workers, self.statistics, self.ranges = workers, statistics, ranges
+        self.histogram = histogram
         count = source.shape[0] if rows is None else len(rows)
         self.shape = (count, *source.shape[1:])
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from jaxkd._errors import InvalidInputError
 from jaxkd.data import Mixed
@@ -17,7 +17,7 @@ PyTree = Any
 Metrics = dict[str, Array]
 
 RESERVED_METRICS = frozenset(
-    {"loss", "accuracy", "skipped", "grad_norm", "learning_rate"}
+    {"loss", "accuracy", "labeled", "skipped", "grad_norm", "learning_rate"}
 )
 """Names of the training step's own metrics, which no part of a mixture may have."""
 
@@ -50,6 +50,10 @@ class Batch(NamedTuple):
         step: Number of steps since the beginning of this stage, from 0: training does
             not count the steps of pretraining. None if it is not known.
         steps_per_epoch: Number of steps in an epoch, or None if it is not known.
+        labeled: Which images have a label; None if all have one, so that nothing is
+            computed for this case. The others have the label -1, which is no class
+            number (:func:`jaxkd.data.with_unlabeled`). A mixed image has a label if
+            both of its images have one.
     """
 
     images: Shaped[Array, "batch height width channels"]
@@ -85,6 +89,8 @@ class Batch(NamedTuple):
         fraction = part.astype(dtype) / jnp.asarray(self.steps_per_epoch, dtype)
         return whole.astype(dtype) + fraction
 
+    labeled: Bool[Array, " batch"] | None = None
+
 
 class Classifier(NamedTuple):
     """A linear layer from embeddings to logits.
@@ -113,7 +119,7 @@ class Spec(NamedTuple):
         teacher: Abstract output of the teacher for one batch, or None in training
             without a teacher.
         num_classes: Number of classes.
-        labels: Labels of the whole training set, in row order.
+        labels: Labels of the whole training set, in row order; -1 for none.
         classifier: Classifier of the teacher, if it is known to be linear: for methods
             that reuse it.
     """

@@ -15,10 +15,11 @@ from jaxkd.distillers._base import Distiller, DistillerState, require_output
 from jaxkd.distillers._metadata import method
 from jaxkd.distillers._sampling import (
     check_bank_settings,
-    check_contrast_labels,
     choose_sampler,
+    contrast_classes,
     count_negatives,
 )
+from jaxkd.distillers._unlabeled import classes_of_batch
 from jaxkd.heads import Embedding, bind_heads, init_heads
 
 # As published: keeps the logarithms defined where a probability underflows.
@@ -30,7 +31,8 @@ class ContrastState(NamedTuple):
 
     Attributes:
         bank: Latest embeddings of every training example.
-        row_labels: Classes of the training examples.
+        row_labels: Classes of the training examples; of one without a label, the
+            number of classes plus its row number, which no other has.
         num_negatives: Number of negatives of each example.
         normalizer: The constants ``Z`` of the student's and the teacher's side;
             zero until the first batch has been seen.
@@ -48,6 +50,7 @@ class ContrastState(NamedTuple):
     compares="embeddings against a bank, by noise contrast",
     losses=(losses.noise_contrastive,),
     repdistiller="crd",
+    unlabeled="negatives",
 )
 def contrastive_representation(
     *,
@@ -76,6 +79,9 @@ def contrastive_representation(
     it is a constant afterwards and is checkpointed with the bank. See
     :func:`jaxkd.losses.noise_contrastive`. The computation never gathers an array of
     size ``[batch, K, dim]``.
+
+    An example without a label is a class of its own: all other examples may be its
+    negatives, and it may be a negative of all others, also of those of its true class.
 
     Args:
         dim: Width of the embeddings and of the bank.
@@ -129,8 +135,8 @@ def contrastive_representation(
     def init(rngs, spec):
         method = "contrastive_representation"
         teacher = require_output(spec, method)
-        labels = np.asarray(spec.labels)
-        check_contrast_labels(labels, spec.student.logits.shape[-1], method)
+        classes = spec.student.logits.shape[-1]
+        labels = contrast_classes(np.asarray(spec.labels), classes, method)
         count = count_negatives(labels, num_negatives)
         params, _ = init_heads(make_heads(spec.student, teacher), rngs)
         bank = memory.init_bank(rngs.params(), len(labels), dim, dtype=bank_dtype)
@@ -143,13 +149,16 @@ def contrastive_representation(
         embedded_s = heads.student(student.embedding)
         embedded_t = heads.teacher(teacher.embedding)
         numbers = _checks.as_row_numbers(batch.rows, "batch.rows")
+        labels, num_classes = classes_of_batch(
+            batch, numbers, extra.row_labels, student.logits.shape[-1]
+        )
         old = memory.read(extra.bank, numbers)
         chosen = sampler(
             batch.key,
-            batch.labels,
+            labels,
             extra.row_labels,
             num_negatives=num_negatives or extra.num_negatives,
-            num_classes=student.logits.shape[-1],
+            num_classes=num_classes,
         )
         dtype = embedded_s.dtype
         count = extra.num_negatives.astype(dtype)

@@ -21,6 +21,7 @@ from jaxkd.distillers._base import (
 )
 from jaxkd.distillers._schedules import setting_at
 from jaxkd.distillers._stages import require_maps, summed
+from jaxkd.distillers._unlabeled import of_labeled
 from jaxkd.models import ModelOutput
 
 # The name of the arguments of a loss that is evaluated once.
@@ -37,11 +38,13 @@ class _Reader(NamedTuple):
         arguments: The loss's arguments, of student, teacher and batch: once, or once a
             stage, with the name of the stage.
         reports_agreement: Whether to report how often the predictions agree.
+        reads_labels: Whether the loss is zero for images without a label.
     """
 
     require: Callable[[Spec, str], Any]
     arguments: Callable[..., Iterator[tuple[str, tuple[Array, ...]]]]
     reports_agreement: bool = False
+    reads_labels: bool = False
 
 
 def _once(read: Callable[..., tuple[Array, ...]]) -> Callable[..., Iterator[Any]]:
@@ -71,6 +74,7 @@ _READERS = {
         require_teacher,
         _once(lambda s, t, batch: (s.logits, t.logits, batch.labels)),
         reports_agreement=True,
+        reads_labels=True,
     ),
     "embedding": _Reader(
         require_output, _once(lambda s, t, batch: (s.embedding, t.embedding))
@@ -99,7 +103,8 @@ def from_loss(
         reads: The outputs that the loss compares:
 
             - ``"logits"``;
-            - ``"labeled_logits"``: the logits, with the labels as a third argument;
+            - ``"labeled_logits"``: the logits, with the labels as a third argument; the
+              loss is zero for images without a label;
             - ``"embedding"``;
             - ``"last_stage"``: the last feature maps, before pooling;
             - ``"stages"``: the feature maps of each stage but the stem; the losses of
@@ -147,6 +152,8 @@ def from_loss(
         values = {stage: evaluate(*arrays, **scheduled) for stage, arrays in arguments}
         if _WHOLE in values:
             value, measured = values[_WHOLE], {}
+            if reader.reads_labels:
+                value = of_labeled(value, batch)
         else:
             value, measured = summed(values)
         if reader.reports_agreement:

@@ -22,10 +22,11 @@ from jaxkd.distillers._base import (
 from jaxkd.distillers._metadata import method
 from jaxkd.distillers._sampling import (
     check_bank_settings,
-    check_contrast_labels,
     choose_sampler,
+    contrast_classes,
     count_negatives,
 )
+from jaxkd.distillers._unlabeled import classes_of_batch, mean_of_labeled
 from jaxkd.heads import HolisticHeads, bind_heads, init_heads
 
 # Each hop adds a copy of the embeddings to the input of the encoders.
@@ -42,7 +43,8 @@ class HolisticState(NamedTuple):
 
     Attributes:
         bank: Latest embeddings of every training example.
-        row_labels: Classes of the training examples.
+        row_labels: Classes of the training examples; of one without a label, the
+            number of classes plus its row number, which no other has.
         num_negatives: Number of negatives of each example.
     """
 
@@ -57,6 +59,7 @@ class HolisticState(NamedTuple):
     compares="embeddings and their graph against a bank",
     losses=(losses.info_nce,),
     repdistiller="(the HKD extension)",
+    unlabeled="negatives",
 )
 def holistic(
     *,
@@ -93,6 +96,9 @@ def holistic(
     constants for the gradient; both networks' heads are trained. All terms read the
     bank before this step's embeddings enter it.
 
+    An example without a label is a class of its own: all other examples may be its
+    negatives, and it may be a negative of all others, also of those of its true class.
+
     Args:
         neighbors: Number of neighbors of an example, itself included. A smaller batch
             is connected completely.
@@ -125,7 +131,8 @@ def holistic(
         ``teacher_graph``; of the two graphs, if there are graph terms,
         ``neighbor_agreement`` (:func:`jaxkd.graphs.neighbor_agreement`) and
         ``student_purity`` and ``teacher_purity``
-        (:func:`jaxkd.graphs.neighbor_purity`); and those of
+        (:func:`jaxkd.graphs.neighbor_purity`, over examples with a label, to which
+        neighbors without one count as another class); and those of
         :func:`jaxkd.memory.bank_statistics`.
 
     Raises:
@@ -167,8 +174,8 @@ def holistic(
 
     def init(rngs, spec):
         teacher = require_output(spec, "holistic")
-        labels = np.asarray(spec.labels)
-        check_contrast_labels(labels, spec.student.logits.shape[-1], "holistic")
+        classes = spec.student.logits.shape[-1]
+        labels = contrast_classes(np.asarray(spec.labels), classes, "holistic")
         count = count_negatives(labels, num_negatives)
         params, _ = init_heads(make_heads(spec.student, teacher), rngs)
         bank = memory.init_bank(rngs.params(), len(labels), dim, dtype=bank_dtype)
@@ -219,6 +226,9 @@ def _make_loss(
         embedded_s = heads.student_embedding(student.embedding)
         embedded_t = heads.teacher_embedding(teacher.embedding)
         numbers = _checks.as_row_numbers(batch.rows, "batch.rows")
+        labels, num_classes = classes_of_batch(
+            batch, numbers, extra.row_labels, student.logits.shape[-1]
+        )
         old = memory.read(extra.bank, numbers)
         terms_s, terms_t = {}, {}
         metrics = memory.bank_statistics(old, embedded_s, embedded_t)
@@ -235,14 +245,14 @@ def _make_loss(
             )
             terms_s["student_graph"] = encoded_s, smooth_t
             terms_t["teacher_graph"] = encoded_t, smooth_s
-            metrics |= _neighborhoods(near_s, near_t, batch.labels)
+            metrics |= _neighborhoods(near_s, near_t, labels, batch)
 
         chosen = sampler(
             batch.key,
-            batch.labels,
+            labels,
             extra.row_labels,
             num_negatives=num_negatives or extra.num_negatives,
-            num_classes=student.logits.shape[-1],
+            num_classes=num_classes,
         )
         table_s, table_t = extra.bank
         if crossed:
@@ -280,14 +290,17 @@ def _smooth(old, encoded, *, smoothing):
     return l2_normalize(smoothing * old + (1 - smoothing) * encoded)
 
 
-def _neighborhoods(near_s, near_t, labels) -> Metrics:
+def _neighborhoods(near_s, near_t, labels, batch) -> Metrics:
     """Compare the graphs of the networks with each other and with the labels."""
-    shares = {
-        "neighbor_agreement": graphs.neighbor_agreement(near_s, near_t),
-        "student_purity": graphs.neighbor_purity(near_s, labels),
-        "teacher_purity": graphs.neighbor_purity(near_t, labels),
+    agreement = graphs.neighbor_agreement(near_s, near_t)
+    purity_s, purity_t = (
+        graphs.neighbor_purity(near, labels) for near in (near_s, near_t)
+    )
+    return {
+        "neighbor_agreement": jnp.mean(agreement),
+        "student_purity": mean_of_labeled(purity_s, batch),
+        "teacher_purity": mean_of_labeled(purity_t, batch),
     }
-    return {name: jnp.mean(share) for name, share in shares.items()}
 
 
 def _check_weights(**weights: float | int) -> None:

@@ -15,6 +15,7 @@ from jaxkd.distillers._schedules import Schedule, check_beginning
     compares="target class and other classes apart",
     losses=(losses.decoupled_kl,),
     warmup_epochs=20,
+    unlabeled="zero",
 )
 def decoupled_kl(
     *,
@@ -24,8 +25,9 @@ def decoupled_kl(
 ) -> Distiller:
     """Match the labeled class and the other classes with separate weights (DKD).
 
-    The loss is :func:`jaxkd.losses.decoupled_kl`. As published, the recipe raises the
-    weight linearly over the first 20 epochs (:func:`warmup`).
+    The loss is :func:`jaxkd.losses.decoupled_kl`, and zero for images without a label.
+    As published, the recipe raises the weight linearly over the first 20 epochs
+    (:func:`warmup`).
 
     Args:
         target_weight: Weight of the divergence of the label against the rest.
@@ -66,6 +68,7 @@ def decoupled_kl(
     weights={"ce": 1.0, "nkd": 1.0},
     compares="other classes renormalized",
     losses=(losses.normalized_kl,),
+    unlabeled="zero",
 )
 def normalized_kl(
     *,
@@ -74,7 +77,7 @@ def normalized_kl(
 ) -> Distiller:
     """Match the label and the renormalized other classes by cross-entropy (NKD).
 
-    The loss is :func:`jaxkd.losses.normalized_kl`.
+    The loss is :func:`jaxkd.losses.normalized_kl`, and zero for images without a label.
 
     Args:
         non_target_weight: Weight of the cross-entropy among the other classes.

@@ -25,6 +25,9 @@ class Method(NamedTuple):
         repdistiller: The method's name in RepDistiller, or "".
         warmup_epochs: Length of the published linear ramp of the part's weight
             (:func:`jaxkd.distillers.warmup`); 0 without one.
+        unlabeled: What the part learns from images without a label: ``"all"``, what it
+            learns from others; ``"negatives"``, each such image as a class of its own;
+            ``"part"``, without a term that needs the label; or ``"zero"``, nothing.
     """
 
     build: Callable[..., Distiller]
@@ -36,6 +39,7 @@ class Method(NamedTuple):
     losses: tuple[Callable[..., Any], ...]
     repdistiller: str
     warmup_epochs: int
+    unlabeled: str
 
 
 _Build = TypeVar("_Build", bound=Callable[..., Distiller])
@@ -52,6 +56,7 @@ def method(
     with_kd: bool = True,
     repdistiller: str = "",
     warmup_epochs: int = 0,
+    unlabeled: str = "all",
 ) -> Callable[[_Build], _Build]:
     """Attach a :class:`Method` to a function, which is returned as it is.
 
@@ -69,6 +74,7 @@ def method(
             losses,
             repdistiller,
             warmup_epochs,
+            unlabeled,
         )
         setattr(build, _ATTRIBUTE, record)
         return build

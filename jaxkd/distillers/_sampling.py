@@ -10,8 +10,10 @@ from jaxtyping import Integer, Shaped
 
 from jaxkd import _checks, memory
 from jaxkd._errors import InvalidInputError, InvalidTypeError, unknown_name
+from jaxkd.distillers._unlabeled import classes_of_rows
 
 _MOST_NEGATIVES = 16384  # as published; the default where there are so many
+UNLABELED = -1
 _SAMPLERS = {
     "all": memory.all_negatives,
     "sampled": memory.sampled_negatives,
@@ -64,28 +66,35 @@ def choose_sampler(
     return sampler
 
 
-def check_contrast_labels(
+def contrast_classes(
     labels: Shaped[np.ndarray, " rows"], num_classes: int, method: str
-) -> None:
-    """Raise unless the labels are the student's classes, and more than one class."""
+) -> Integer[np.ndarray, " rows"]:
+    """Return the class of each row, its own one for a row without a label.
+
+    Raises:
+        InvalidTypeError: If the labels are not integers.
+        InvalidInputError: If they are not the student's classes, or only one class.
+    """
     if not np.issubdtype(labels.dtype, np.integer):
         raise InvalidTypeError(
             f"spec.labels must be integers (class numbers), got dtype {labels.dtype}; "
             "convert them with labels.astype(int)",
             argument="spec",
         )
-    if labels.min() < 0 or labels.max() >= num_classes:
+    if labels.min() < UNLABELED or labels.max() >= num_classes:
         raise InvalidInputError(
             f"the student has {num_classes} classes, but the training labels range "
             f"from {labels.min()} to {labels.max()}; give it a class for each label",
             argument="spec",
         )
-    if labels.min() == labels.max():
+    classes = classes_of_rows(labels, num_classes)
+    if classes.min() == classes.max():
         raise InvalidInputError(
             f"{method} contrasts examples of different classes, but all "
             f"{len(labels)} training labels are {labels[0]}",
             argument="spec",
         )
+    return classes
 
 
 def count_negatives(labels: Integer[np.ndarray, " rows"], requested: int | None) -> int:

@@ -63,6 +63,7 @@ def rotations(
     compares="predictions and similarities of rotated images, head pretrained",
     losses=(losses.self_supervised_similarity,),
     with_kd=False,
+    unlabeled="part",
 )
 def self_supervised(
     *,
@@ -106,6 +107,9 @@ def self_supervised(
     classes to which the teacher gives a greater logit than to the label; in
     :math:`S_{ss}`, the number of originals which it finds more similar to the view than
     the view's own.
+
+    Views of an example without a label are never in :math:`S_{tf}`, and are not counted
+    among the wrong ones there.
 
     The cross-entropy and the divergence on the originals are separate parts.
 
@@ -197,7 +201,10 @@ def self_supervised(
         labels = jnp.tile(labels, _TURNS)
         similarities = _cosines(*projected_teacher)
         found = _own_original(similarities)
-        transformed = _mean_selected(kl, teacher_views.logits, labels, ratio_tf)
+        labeled = batch.labeled
+        transformed = _mean_selected(
+            kl, teacher_views.logits, labels, ratio_tf, labeled
+        )
         similarity = _mean_selected(divergence, similarities, found, ratio_ss)
         metrics = {
             "transformed": jnp.mean(transformed),
@@ -261,20 +268,39 @@ def _mean_selected(
     scores: Float[Array, "views choices"],
     targets: Int[Array, " views"],
     ratio: float | int,
+    known: Bool[Array, " batch"] | None = None,
 ) -> Float[Array, " batch"]:
-    """Return one value per example, with the mean of the selected views' values."""
+    """Return one value per example, with the mean of the selected views' values.
+
+    Views of examples whose target is not known are not selected, and do not count.
+    """
     error = jnp.sum(scores > _at(scores, targets)[:, None], axis=-1)
-    selected = _select(_by_example(error).reshape(-1), ratio).reshape(-1, _TURNS)
+    if known is None:
+        selected = _select(_by_example(error).reshape(-1), ratio)
+    else:
+        own = jnp.repeat(known, _TURNS)
+        selected = _select(_by_example(error).reshape(-1), ratio, own)
+    selected = selected.reshape(-1, _TURNS)
     chosen = jnp.where(selected, _by_example(values), 0.0)
     count = jnp.maximum(jnp.sum(selected), 1).astype(values.dtype)
     return jnp.sum(chosen, axis=-1) * (len(chosen) / count)
 
 
-def _select(error: Int[Array, " views"], ratio: float | int) -> Bool[Array, " views"]:
+def _select(
+    error: Int[Array, " views"],
+    ratio: float | int,
+    known: Bool[Array, " views"] | None = None,
+) -> Bool[Array, " views"]:
     """Select all correct views, and a share of the wrong ones with smallest error."""
     # Tabulated, so that the share is rounded down in double precision.
     shares = np.floor(ratio * np.arange(len(error) + 1)).astype(np.int32)
-    wrong = jnp.sum(error > 0)
+    count = len(error)
+    if known is not None:  # the others have the last places and are not kept
+        count = jnp.sum(known)
+        wrong = jnp.sum((error > 0) & known)
+        error = jnp.where(known, error, jnp.iinfo(error.dtype).max)
+    else:
+        wrong = jnp.sum(error > 0)
     place = jnp.argsort(jnp.argsort(error))  # both are stable
-    kept = len(error) - wrong + jnp.asarray(shares, wrong.dtype)[wrong]
+    kept = count - wrong + jnp.asarray(shares, wrong.dtype)[wrong]
     return place < kept.astype(place.dtype)

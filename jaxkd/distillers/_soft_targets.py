@@ -9,6 +9,7 @@ from jaxkd.distillers._base import Distiller, DistillerState, Metrics
 from jaxkd.distillers._from_loss import from_loss
 from jaxkd.distillers._metadata import method
 from jaxkd.distillers._schedules import Schedule, check_beginning
+from jaxkd.distillers._unlabeled import of_labeled
 from jaxkd.models import ModelOutput
 
 
@@ -17,6 +18,7 @@ from jaxkd.models import ModelOutput
     weights={"ce": 1.0},
     compares="labels, without a teacher",
     with_kd=False,
+    unlabeled="zero",
 )
 def cross_entropy() -> Distiller:
     r"""Train on the labels with cross-entropy, without a teacher.
@@ -27,6 +29,10 @@ def cross_entropy() -> Distiller:
 
     If the images are mixed (:class:`jaxkd.data.Mixed`), it is the mean of the losses
     with both labels, weighted by their shares of the image.
+
+    It is zero for images without a label (:attr:`Batch.labeled`). As training takes the
+    mean over the whole batch, unlabeled images reduce the part's share of the loss, but
+    each labeled image contributes as much to an epoch as without them.
 
     Returns:
         A distiller without parameters or state; its loss is in nats.
@@ -51,7 +57,7 @@ def cross_entropy() -> Distiller:
             share = share.astype(per_example.dtype)
             partner = _checks.as_class_numbers(partner, "batch.mixed.labels")
             per_example += share * (nats(logits, partner) - per_example)
-        return per_example, extra, {}
+        return of_labeled(per_example, batch), extra, {}
 
     return Distiller(init, loss)
 

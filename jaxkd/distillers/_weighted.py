@@ -39,8 +39,9 @@ def weighted(**parts: tuple[float | Schedule, Distiller]) -> Distiller:
 
     Args:
         **parts: ``name=(weight, distiller)``. The names of the training step's own
-            metrics are reserved: ``loss``, ``accuracy``, ``skipped``, ``grad_norm`` and
-            ``learning_rate``, and ``weight`` if a weight is a schedule.
+            metrics are reserved: ``loss``, ``accuracy``, ``labeled``, ``skipped``,
+            ``grad_norm`` and ``learning_rate``, and ``weight`` if a weight is a
+            schedule.
 
     Returns:
         A distiller. Its metrics are each part's mean loss, unweighted, under the

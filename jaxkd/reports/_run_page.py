@@ -182,6 +182,8 @@ def _facts(
     size = sum(x.size for x in parameters)
     width = "" if network.width is None else f", width {network.width}"
     rows, columns, channels = network.image_shape
+    missing = dataset.num_unlabeled
+    unlabeled = f" ({missing:,} without a label)" if missing else ""
     facts = {}
     if "method" in options:
         recorded = map(str, options.get("recorded") or ())
@@ -204,7 +206,7 @@ def _facts(
         "network": f"{network.model}{width}: {count(size, 'parameter')} "
         f"({loaded.version})",
         "dataset": f"{dataset.name} ({config['dataset']['fingerprint']}): "
-        f"{count(len(dataset.train.labels), 'training image')} and "
+        f"{count(len(dataset.train.labels), 'training image')}{unlabeled} and "
         f"{count(len(dataset.test.labels), 'test image')}, "
         f"{rows} x {columns} x {channels}, "
         f"{count(dataset.num_classes, 'class', 'classes')}",

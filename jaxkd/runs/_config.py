@@ -35,7 +35,7 @@ Config = dict[str, Any]
 # identified by their contents.
 _NO_EFFECT = (
     *("out", "resume", "checkpoint_every", "checkpoint_minutes"),
-    *("teacher", "recorded", "init", "new_classifier"),
+    *("teacher", "recorded", "init", "new_classifier", "unlabeled"),
     *("report", "profile", "wandb", "devices"),
 )
 _NO_EFFECT_DATA = ("data_dir", "cache_dir", "stream", "workers")

@@ -88,6 +88,7 @@ CONFIG = (
     Entry("options.keep", _optional(_one_of(("best",)))),
     Entry("options.patience", _optional(POSITIVE)),
     Entry("options.recorded", _TEXTS),
+    Entry("options.unlabeled", _optional(TEXT)),
     Entry("options.optimizer", OBJECT),
     Entry("options.weights", OBJECT),
     Entry("options.weight_warmup", _EPOCHS),

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxkd import _checks
-from jaxkd._errors import InvalidTypeError
+from jaxkd._errors import InvalidInputError, InvalidTypeError
 from jaxkd.data import Split, Streamed, padded_batches
 from jaxkd.training._devices.placement import ONE_DEVICE, Placement
 from jaxkd.training._step.frozen import Apply, FrozenNetwork, check_classes
@@ -117,6 +117,8 @@ def make_evaluators(
     Returns:
         A function ``variables -> [Evaluation, ...]`` for each split.
     """
+    for split in splits:
+        _check_labeled(split)
     classes = 1 + max(int(np.max(s.labels, initial=0)) for s in splits)
     add_batch = _add_batch_of(apply, classes, placement)
     zeros = np.zeros(() if trials is None else trials, np.float32)
@@ -140,6 +142,16 @@ def make_evaluators(
         return run
 
     return [evaluator(split) for split in splits]
+
+
+def _check_labeled(split: Split) -> None:
+    """Raise unless every image has a label."""
+    if np.min(split.labels, initial=0) < 0:
+        raise InvalidInputError(
+            f"split has {np.sum(split.labels < 0):,} of {len(split.labels):,} images "
+            "without a label, which cannot be evaluated; leave them out",
+            argument="split",
+        )
 
 
 def _evaluation(count: int, correct: Any, nats: Any, among_top: Any) -> Evaluation:

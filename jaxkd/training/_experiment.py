@@ -126,7 +126,13 @@ class Experiment:
         self.frozen = freeze(module, normalization)
         self._verify(self._student_to_verify(), "student")
 
-        self.prepare = make_prepare(distiller, teacher, normalization, augmentation)
+        self.prepare = make_prepare(
+            distiller,
+            teacher,
+            normalization,
+            augmentation,
+            has_unlabeled=dataset.num_unlabeled > 0,
+        )
         self._optimizer = self._first_optimizer = optimizer
         self.learn = self.learn_first = self._make_learn(optimizer)
         self.pretraining_epochs = 0

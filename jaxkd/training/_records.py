@@ -23,7 +23,8 @@ def epoch_means(totals: Metrics, steps: int) -> Measured:
 
     Where steps may be skipped, ``skipped`` counts them. The learning rate is left out
     if it is not known for the whole epoch: a checkpoint of an older version, taken
-    during the epoch, does not hold it.
+    during the epoch, does not hold it. With unlabeled images, the accuracy is that on
+    all labeled images of the epoch.
     """
     sums = _as_lists(jax.device_get(totals))
     measured: Measured = {}
@@ -34,11 +35,15 @@ def epoch_means(totals: Metrics, steps: int) -> Measured:
     for name, values in sums.items():
         if name == "learning_rate" and any(map(math.isnan, values)):
             continue
-        measured[f"train/{name}"] = [
-            total / count if count else math.nan
-            for total, count in zip(values, taken, strict=True)
-        ]
+        counts = taken
+        if name == "accuracy" and "labeled" in sums:
+            counts = sums["labeled"]
+        measured[f"train/{name}"] = _quotients(values, counts)
     return measured
+
+
+def _quotients(totals: list[float], counts: list[float]) -> list[float]:
+    return [x / n if n else math.nan for x, n in zip(totals, counts, strict=True)]
 
 
 def add_to(record: Record, measured: Measured, trials: int | None) -> None:
@@ -83,7 +88,11 @@ def healthy_metrics(
             f"{parts}; {kept()}. A lower learning rate often helps",
             step=step,
         )
-    return means(_as_lists(metrics))
+    measured = _as_lists(metrics)
+    if "labeled" in measured:
+        values = _quotients(measured["accuracy"], measured["labeled"])
+        measured["accuracy"] = values
+    return means(measured)
 
 
 def _as_lists(metrics: dict[str, Any]) -> Measured:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from jaxkd import data, runs, training
 from jaxkd.cli import _devices, _method, _recorded
-from jaxkd.cli._datasets import check_fits, load_dataset
+from jaxkd.cli._datasets import add_unlabeled, check_fits, load_dataset
 from jaxkd.cli._job import Job, resolve
 from jaxkd.cli._options import Distill
 from jaxkd.cli._train_network import Teacher, center_classifier, join, train_network
@@ -47,6 +47,7 @@ def _load(job: Job, options: Distill) -> _Loaded:
     if options.dataset is None:
         job = job.with_load_options(loaded.load_options)
     dataset = load_dataset(source, job.options.data)
+    dataset = add_unlabeled(dataset, options.unlabeled, job.options.data)
     check_fits(loaded, dataset)
     module = loaded.module
     if options.equal_means:
@@ -65,6 +66,7 @@ def _load_recorded(job: Job, options: Distill) -> _Loaded:
     )
     source = _recorded.source_of(options, recording)
     dataset = load_dataset(source, job.options.data)
+    dataset = add_unlabeled(dataset, options.unlabeled, job.options.data)
     teacher = Teacher(
         recording,
         runs.describe_recorded_teacher(recording),

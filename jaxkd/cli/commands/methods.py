@@ -8,6 +8,13 @@ from jaxkd import distillers
 from jaxkd.cli._console import Console
 from jaxkd.cli._options import Methods
 
+_UNLABELED = {
+    "all": "as from others",
+    "negatives": "as from others, each a class of its own",
+    "part": "without a term",
+    "zero": "nothing",
+}
+
 
 def run(options: Methods, arguments: list[str]) -> None:
     """Print all methods with their parts and weights, and the settings of the parts."""
@@ -17,6 +24,8 @@ def run(options: Methods, arguments: list[str]) -> None:
     methods.add_column("method")
     methods.add_column("parts and their weights")
     methods.add_column("description")
+    methods.add_column("from unlabeled images")
+    unlabeled = {method.part: method.unlabeled for method in distillers.METHODS}
     for name, weights in distillers.RECIPES.items():
         base, _, with_kd = name.partition("+")
         if with_kd:
@@ -24,7 +33,7 @@ def run(options: Methods, arguments: list[str]) -> None:
         own = base if base in distillers.PARTS else next(iter(weights))
         also = f"{name}, {name}+kd" if f"{name}+kd" in distillers.RECIPES else name
         mixture = " ".join(_weight(*each) for each in weights.items())
-        methods.add_row(also, mixture, _summary(own))
+        methods.add_row(also, mixture, _summary(own), _UNLABELED[unlabeled[own]])
     parts = Table(title="settings of the parts: `--settings part.name value`")
     parts.add_column("part")
     parts.add_column("settings and their defaults")

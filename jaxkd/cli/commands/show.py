@@ -7,7 +7,7 @@ from jaxkd import reports, runs
 from jaxkd._errors import InvalidInputError
 from jaxkd._messages import say
 from jaxkd.cli._console import Console
-from jaxkd.cli._datasets import load_dataset
+from jaxkd.cli._datasets import add_unlabeled, load_dataset
 from jaxkd.cli._options import DataOptions, Show
 
 
@@ -23,7 +23,9 @@ def run(options: Show, arguments: list[str]) -> None:
             "needs",
             argument="run",
         )
-    dataset = load_dataset(source, _data_options(options, config))
+    data_options = _data_options(options, config)
+    dataset = load_dataset(source, data_options)
+    dataset = add_unlabeled(dataset, config["options"].get("unlabeled"), data_options)
     path = reports.rewrite_run_page(
         options.run, dataset, trial=options.trial, teacher=options.teacher
     )

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Bool, Int, PRNGKeyArray, Shaped
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
@@ -60,6 +60,7 @@ class Lesson(NamedTuple):
         teacher: The teacher's output for the images, or None without a teacher.
         teacher_views: The teacher's output for the views, or None without views.
         mixed: The images that mixup or CutMix mixed in, or None.
+        labeled: Which images have a label, or None if all have one.
     """
 
     images: Shaped[Array, "batch height width channels"]
@@ -69,6 +70,7 @@ class Lesson(NamedTuple):
     teacher: ModelOutput | None
     teacher_views: ModelOutput | None
     mixed: Mixed | None
+    labeled: Bool[Array, " batch"] | None = None
 
 
 TrainStep = Callable[[TrainState, PyTree, Examples], tuple[TrainState, Metrics]]
@@ -132,6 +134,7 @@ def make_train_step(
     augmentation: Augmentation | None = None,
     pretraining: bool = False,
     steps_per_epoch: int | None = None,
+    has_unlabeled: bool = False,
 ) -> TrainStep:
     """Build the training step; the caller compiles it and donates the state.
 
@@ -157,12 +160,15 @@ def make_train_step(
             temperatures. If the distiller has a pretraining stage, the training stage
             is taken to begin after ``pretraining.epochs`` epochs, whatever the step
             that a run was resumed at.
+        has_unlabeled: Whether some images have the label -1, which stands for none.
 
     Returns:
         ``(state, teacher_variables, examples) -> (state, metrics)``. Metrics are
         scalars: ``loss``; ``accuracy`` of the student on the augmented batch (not in
-        pretraining); the distiller's own metrics; ``grad_norm``, the Euclidean norm of
-        the gradient of all trained parameters, before weight decay; and
+        pretraining); with unlabeled images, ``labeled``, the share of the others, and
+        ``accuracy`` then counts an unlabeled image as wrong, so divide it by that; the
+        distiller's own metrics; ``grad_norm``, the Euclidean norm of the gradient of
+        all trained parameters, before weight decay; and
         ``learning_rate``, if the optimizer is one of this package's.
 
     Raises:
@@ -170,7 +176,9 @@ def make_train_step(
             the step, while it is traced, if the distiller's views do not fit the
             images or one of its metrics has a reserved name.
     """
-    prepare = make_prepare(distiller, teacher, normalization, augmentation)
+    prepare = make_prepare(
+        distiller, teacher, normalization, augmentation, has_unlabeled=has_unlabeled
+    )
     learn = make_learn(
         graphdef,
         distiller,
@@ -191,6 +199,8 @@ def make_prepare(
     teacher: FrozenNetwork | None,
     normalization: Normalization | None,
     augmentation: Augmentation | None,
+    *,
+    has_unlabeled: bool = False,
 ) -> Prepare:
     """Build the part of a step that all students share.
 
@@ -218,7 +228,12 @@ def make_prepare(
             if views_of is not None:
                 output, views = _split(output, len(images))
         inputs = network_inputs(seen, normalization)
-        return Lesson(images, labels, rows, inputs, output, views, mixed)
+        labeled = None
+        if has_unlabeled:
+            labeled = (
+                labels >= 0 if mixed is None else (labels >= 0) & (mixed.labels >= 0)
+            )
+        return Lesson(images, labels, rows, inputs, output, views, mixed, labeled)
 
     return prepare
 
@@ -260,6 +275,7 @@ def make_learn(
             mixed=lesson.mixed,
             step=step_of(state.step),
             steps_per_epoch=steps_per_epoch,
+            labeled=lesson.labeled,
         )
         trained = params["student"]
         if not trains_student:
@@ -279,6 +295,10 @@ def make_learn(
             correct = (
                 output.logits.argmax(-1).astype(batch.labels.dtype) == batch.labels
             )
+            if batch.labeled is not None:
+                correct &= batch.labeled
+                share = jnp.mean(batch.labeled, dtype=loss.dtype)
+                metrics = {"labeled": share, **metrics}
             metrics = {"accuracy": jnp.mean(correct, dtype=loss.dtype), **metrics}
         return loss, (rest, extra, {"loss": loss, **metrics})
 
