@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from recording_support import DATASET, tree_of
 
-from jaxkd import data, distillers, recordings
+from jaxkd import data, losses, recordings
 from jaxkd._errors import InvalidInputError, InvalidTypeError
 from jaxkd.distillers import Classifier
 
