@@ -227,7 +227,7 @@ def test_more_epochs_than_recorded_are_refused_and_fewer_are_not(recording):
 def test_a_method_whose_output_is_missing_is_refused_at_the_start(tmp_path):
     logits = record(tmp_path / "logits", outputs=["logits"], epochs=1)
     program = compiled(logits, distiller=distillers.recipe("crd+kd"))
-    with pytest.raises(InvalidInputError, match=r"embedding.*--outputs logits embedd"):
+    with pytest.raises(InvalidInputError, match=r"embedding.*--outputs logits e"):
         program.start(0, DATA_SEED)
 
 
