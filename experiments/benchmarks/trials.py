@@ -1,4 +1,4 @@
-"""Compare trials of HKD+KD in one program, in separate runs, and in PyTorch.
+"""Compare trials of HKD+KD in one program, in separate runs, recorded, and in PyTorch.
 
 The teacher is a resnet32x4, the students are resnet8x4s (as published: batch 64, 32x32
 color images, 50,000 bank rows, 16,384 negatives; random images, no augmentation). In
@@ -7,29 +7,43 @@ over rounds.
 
     python -m experiments.benchmarks.trials
     python -m experiments.benchmarks.trials --rounds 3 --only jaxkd-trials torch-runs
+    python -m experiments.benchmarks.trials --trials 1 --only jaxkd-runs jaxkd-recorded
     python -m experiments.benchmarks.trials --smoke
 
 `jaxkd-trials` is `compile_program(trials=...)`; `jaxkd-runs` has the same seeds in
-separate runs. `torch-runs` is the published form in plain PyTorch, run by run. In
-`torch-shared`, which nobody has published, its trials also share the teacher's pass.
-PyTorch's negatives are drawn once, before the clock starts, because data-loading
-workers could hide that work. jaxkd draws its negatives in every step.
+separate runs. `jaxkd-recorded` and `jaxkd-recorded-runs` are the same with a recorded
+teacher (logits and embeddings in float32, read from disk in each step) in place of its
+network; the recording is written before the clock starts. `torch-runs` is the published
+form in plain PyTorch, run by run. In `torch-shared`, which nobody has published, its
+trials also share the teacher's pass. PyTorch's negatives are drawn once, before the
+clock starts, because data-loading workers could hide that work. jaxkd draws its
+negatives in every step.
+
+Other work on the machine changes the ratios, so the benchmark stops if the load is
+above 0.3; `--busy` measures nevertheless and prints a warning.
 """
 
 import argparse
 import dataclasses
+import functools
 import importlib.util
+import os
 import statistics
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
 from flax import nnx
 
-from jaxkd import data, distillers, models, training
+from jaxkd import data, distillers, models, recordings, training
 
 Round = Callable[[], None]
+
+LARGEST_LOAD = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,18 +92,39 @@ def jaxkd_network(sizes: Sizes, depth: int):
     )
 
 
-def jaxkd_round(sizes: Sizes, *, together: bool) -> Round:
-    """Take one step of all trials with jaxkd."""
+def recorded_teacher(sizes: Sizes, dataset: data.ImageDataset, folder: Path):
+    """Write a recording of the teacher's shapes; its numbers do not change the time."""
+    rng = np.random.default_rng(1)
+    labels, width = dataset.train.labels, sizes.widths[-1]
+    logits = rng.normal(size=(sizes.rows, sizes.classes)).astype(np.float32)
+    logits[np.arange(sizes.rows), labels] += 5
+    embedding = np.abs(rng.normal(size=(sizes.rows, width))).astype(np.float32)
+    return recordings.write(folder, dataset, logits=logits, embedding=embedding)
+
+
+def jaxkd_round(sizes: Sizes, folder: Path | None, *, together: bool) -> Round:
+    """Take one step of all trials with jaxkd.
+
+    Args:
+        sizes: The sizes of the job.
+        folder: Where to record the teacher; None for its network.
+        together: Whether all trials are one program.
+    """
     dataset = make_dataset(sizes)
     holistic = {"num_negatives": sizes.negatives, "dim": sizes.dim}
-    teacher = jaxkd_network(sizes, sizes.teacher_depth)(nnx.Rngs(0))
+    if folder is None:
+        network = jaxkd_network(sizes, sizes.teacher_depth)(nnx.Rngs(0))
+        normalization = data.channel_statistics(dataset.train.images)
+        teacher = training.freeze(network, normalization)
+    else:
+        teacher = recorded_teacher(sizes, dataset, folder)
     program = training.compile_program(
         jaxkd_network(sizes, sizes.student_depth),
         dataset,
         distillers.recipe("hkd+kd", settings={"hkd": holistic}),
         optimizer=training.published_sgd(1000),
         batch_size=sizes.batch,
-        teacher=training.freeze(teacher, data.channel_statistics(dataset.train.images)),
+        teacher=teacher,
         steps_per_call=1,
         trials=sizes.trials if together else None,
     )
@@ -108,8 +143,9 @@ def jaxkd_round(sizes: Sizes, *, together: bool) -> Round:
     return run
 
 
-def torch_round(sizes: Sizes, *, shared: bool) -> Round:
-    """Take one step of all trials with PyTorch."""
+def torch_round(sizes: Sizes, folder: Path | None, *, shared: bool) -> Round:
+    """Take one step of all trials with PyTorch, whose teacher is never recorded."""
+    del folder
     import torch
     from torch.nn import functional
 
@@ -189,12 +225,42 @@ def torch_round(sizes: Sizes, *, shared: bool) -> Round:
     return run
 
 
-VARIANTS: dict[str, Callable[[Sizes], Round]] = {
-    "jaxkd-trials": lambda sizes: jaxkd_round(sizes, together=True),
-    "jaxkd-runs": lambda sizes: jaxkd_round(sizes, together=False),
-    "torch-runs": lambda sizes: torch_round(sizes, shared=False),
-    "torch-shared": lambda sizes: torch_round(sizes, shared=True),
+VARIANTS: dict[str, Callable[[Sizes, Path], Round]] = {
+    "jaxkd-trials": lambda sizes, _: jaxkd_round(sizes, None, together=True),
+    "jaxkd-runs": lambda sizes, _: jaxkd_round(sizes, None, together=False),
+    "jaxkd-recorded": functools.partial(jaxkd_round, together=True),
+    "jaxkd-recorded-runs": functools.partial(jaxkd_round, together=False),
+    "torch-runs": functools.partial(torch_round, shared=False),
+    "torch-shared": functools.partial(torch_round, shared=True),
 }
+
+
+def check_load(*, busy: bool) -> None:
+    """Print the machine's load; stop if other work would change the ratios."""
+    load = os.getloadavg()[0]
+    print(f"load of the machine at the start: {load:.2f}")
+    if load <= LARGEST_LOAD:
+        return
+    problem = f"the load is {load:.2f}, above {LARGEST_LOAD}: other work is running"
+    if not busy:
+        sys.exit(f"{problem}. Wait until it ends, or pass --busy.")
+    print(f"warning: {problem}, so the times and their ratios are unreliable")
+
+
+def measure(
+    sizes: Sizes, names: Sequence[str], rounds: int, folder: Path
+) -> dict[str, list[float]]:
+    """Return the seconds of each round, for each variant."""
+    steps = {name: VARIANTS[name](sizes, folder / name) for name in names}
+    for run in steps.values():  # compiles, and warms up
+        run()
+    seconds = {name: [] for name in names}
+    for _ in range(rounds):
+        for name, run in steps.items():
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
 
 
 def main() -> None:
@@ -204,29 +270,24 @@ def main() -> None:
     parser.add_argument("--trials", type=int, help="by default 5, or 2 with --smoke")
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--smoke", action="store_true", help="tiny sizes")
+    parser.add_argument("--busy", action="store_true", help="measure under any load")
     arguments = parser.parse_args()
+    check_load(busy=arguments.busy or arguments.smoke)
     sizes = SMOKE if arguments.smoke else Sizes()
     if arguments.trials is not None:
         sizes = dataclasses.replace(sizes, trials=arguments.trials)
     has_torch = importlib.util.find_spec("torch") is not None
     names = [n for n in arguments.only if has_torch or not n.startswith("torch")]
-    rounds = {name: VARIANTS[name](sizes) for name in names}
-    for run in rounds.values():  # compiles, and warms up
-        run()
-    seconds = {name: [] for name in names}
-    for _ in range(arguments.rounds):
-        for name, run in rounds.items():
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
+    with tempfile.TemporaryDirectory(prefix="jaxkd-benchmark-") as folder:
+        seconds = measure(sizes, names, arguments.rounds, Path(folder))
     median = {name: statistics.median(values) for name, values in seconds.items()}
     images = sizes.trials * sizes.batch
     print(f"{sizes}\njax {jax.__version__} on {jax.default_backend()}\n")
-    print("| variant | s for a step of all trials | images/s | jaxkd-trials is |")
+    base = "jaxkd-trials" if "jaxkd-trials" in median else names[0]
+    print(f"| variant | s for a step of all trials | images/s | {base} is |")
     print("|---|---|---|---|")
-    ours = median.get("jaxkd-trials")
     for name, value in median.items():
-        ratio = "-" if ours is None else f"{value / ours:.2f} times as fast"
+        ratio = f"{value / median[base]:.2f} times as fast"
         print(f"| {name} | {value:.3f} | {images / value:,.1f} | {ratio} |")
 
 

@@ -50,19 +50,18 @@ def check_run(
         ("batch_size", views.batch_size, batch_size),
     ):
         if recorded != given:
-            flag = f"--{argument.replace('_', '-')}"
             words = argument.replace("_", " ")
             raise InvalidInputError(
                 f"{argument} is {given}, but {name} was made with the {words} "
-                f"{recorded}: the student would see other images. Use {flag} "
-                f"{recorded}, or record again with {flag} {given}.",
+                f"{recorded}: the student would see other images. Use {recorded}, or "
+                f"record again with {given}.",
                 argument=argument,
             )
     if epochs > views.epochs:
         raise InvalidInputError(
-            f"epochs is {epochs}, but {name} has {views.epochs}. Train with --epochs "
+            f"epochs is {epochs}, but {name} has {views.epochs}. Use at most "
             f"{views.epochs}, or continue the recording: run its `jaxkd record` again "
-            f"with --epochs {epochs}.",
+            f"for {epochs}.",
             argument="epochs",
         )
 
@@ -81,8 +80,8 @@ def _check_dataset(
             "x".join(map(str, x)) for x in (dataset.image_shape, views.image_shape)
         ]
         raise InvalidInputError(
-            f"image_size: the images are {sizes[0]}, but {name} was made with images "
-            f"of {sizes[1]}. Use --image-size {views.image_shape[0]}, or record again.",
+            f"image_size gives images of {sizes[0]}, but {name} was made with images "
+            f"of {sizes[1]}. Use {views.image_shape[0]}, or record again.",
             argument="image_size",
         )
     rows = len(dataset.train.labels)

@@ -284,6 +284,7 @@ _ENTRIES = (
     Entry("load_options", OBJECT, True),
     Entry("load_options.source", optional(TEXT)),
     Entry("load_options.image_size", optional(POSITIVE)),
+    Entry("load_options.subset", optional(POSITIVE)),
     Entry("load_options.train_split", optional(TEXT)),
     Entry("load_options.test_split", optional(TEXT)),
     Entry("load_options.background", optional(TEXT)),

@@ -307,9 +307,7 @@ class Writer:
             yield
         except OSError as error:
             self._discard()
-            reason = error.strerror or str(error)
-            if error.errno == errno.ENOSPC:
-                reason = "No space left on device"
+            reason = os.strerror(error.errno) if error.errno else str(error)
             kept = count(self.next_epoch, "complete epoch")
             raise OSError(
                 error.errno or errno.EIO,

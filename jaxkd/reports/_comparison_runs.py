@@ -288,6 +288,9 @@ def _settings(config: dict[str, Any], method: str) -> Settings:
             options.pop("temperature", None)
         if "hkd" not in mixture:
             options.pop("hkd", None)
+    recording = config.get("recording", {})
+    if not recording.get("exact", True):  # the others are the teacher itself
+        options["recording"] = recording["fingerprint"]
     # Four digits, because a streamed dataset adds up its pixels in another order.
     options["normalization"] = {
         name: [f"{float(value):.4g}" for value in values]

@@ -255,11 +255,16 @@ def describe_recording(
     Args:
         recording: The recording, or the ensemble of several.
         paths: The folders of the recordings.
+
+    Returns:
+        The paths, the fingerprint of the outputs, whether they are the teacher's own
+        (float32, all logits, one teacher), and the trial of the teacher's run.
     """
     trial = recording.teacher.get("trial")
     return {
         "paths": [str(path.absolute()) for path in paths],
         "fingerprint": recording.fingerprint,
+        "exact": not getattr(recording, "deviations", True),
         "teacher_trial": trial if _schema.NOT_NEGATIVE.accepts(trial) else 0,
     }
 

@@ -142,6 +142,7 @@ CONFIG = (
     Entry("recording", OBJECT),
     Entry("recording.paths", _TEXTS, required=True),
     Entry("recording.fingerprint", TEXT, required=True),
+    Entry("recording.exact", FLAG),
     Entry("recording.teacher_trial", NOT_NEGATIVE),
     Entry("versions", OBJECT),
 )

@@ -82,7 +82,15 @@ def test_help_groups_the_options_and_begins_with_those_most_people_need(capsys):
 
 
 def test_every_option_has_a_help_text_and_a_default(capsys):
-    for command in ("train", "distill", "evaluate", "convert", "show", "data"):
+    for command in (
+        "train",
+        "distill",
+        "record",
+        "evaluate",
+        "convert",
+        "show",
+        "data",
+    ):
         page = words_of_help(capsys, command)
         assert "(default: None)" not in page
         assert "{None}" not in page.replace("--flip {None,True,False}", "")

@@ -72,7 +72,7 @@ RUNS = {
     "image size": (
         {"dataset": make_dataset(size=16)},
         "image_size",
-        ["16x16x1", "8x8x1", "--image-size 8"],
+        ["16x16x1", "8x8x1", "Use 8"],
     ),
     "classes": (
         {"dataset": changed(class_names=("a", "b", "c", "d"))},
@@ -92,17 +92,17 @@ RUNS = {
     "seed": (
         {"data_seed": 5},
         "data_seed",
-        ["data_seed is 5", "data seed 3", "Use --data-seed 3"],
+        ["data_seed is 5", "data seed 3", "Use 3"],
     ),
     "batch size": (
         {"batch_size": 32},
         "batch_size",
-        ["batch_size is 32", "batch size 16", "Use --batch-size 16"],
+        ["batch_size is 32", "batch size 16", "Use 16"],
     ),
     "epochs": (
         {"epochs": 60},
         "epochs",
-        ["epochs is 60", "has 2", "--epochs 2", "with --epochs 60"],
+        ["epochs is 60", "has 2", "at most 2", "again for 60"],
     ),
 }
 

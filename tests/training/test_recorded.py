@@ -62,6 +62,12 @@ def live():
     return trained(teacher())
 
 
+def assert_same(ours, theirs):
+    """The same state, bit for bit, and the same records."""
+    assert_bitwise_equal(ours[0], theirs[0])
+    assert ours[1] == theirs[1]
+
+
 def stream(dataset):
     def split(part):
         return data.Split(data.Streamed(part.images), part.labels)
@@ -78,15 +84,15 @@ def files(path):
 
 
 def test_a_student_of_a_recording_has_the_bits_of_the_teachers_student(recording):
-    assert_bitwise_equal(trained(recording), live())
+    assert_same(trained(recording), live())
 
 
 def test_streamed_images_and_a_recording_come_together(recording):
-    assert_bitwise_equal(trained(recording, stream(DATASET)), live())
+    assert_same(trained(recording, stream(DATASET)), live())
 
 
 def test_trials_share_a_recording(recording):
-    assert_bitwise_equal(trained(recording, trials=2), trained(teacher(), trials=2))
+    assert_same(trained(recording, trials=2), trained(teacher(), trials=2))
 
 
 @pytest.mark.parametrize("settings", [{"steps_per_call": 2}, {"trials": 2}])
@@ -105,7 +111,7 @@ def test_a_clean_recording_teaches_a_run_of_any_length(tmp_path):
     clean = record(tmp_path / "clean", make_dataset(), epochs=0)
     assert clean.views.clean
     ours = trained(clean, make_dataset(), epochs=4)
-    assert_bitwise_equal(ours, trained(teacher(), make_dataset(), epochs=4))
+    assert_same(ours, trained(teacher(), make_dataset(), epochs=4))
 
 
 def test_a_run_killed_within_an_epoch_resumes_with_its_recording(tmp_path, recording):
@@ -162,9 +168,7 @@ def with_pretraining():
 
 def test_the_epochs_of_pretraining_are_recorded_first(recording):
     ours = trained(recording, distiller=with_pretraining(), epochs=1)
-    assert_bitwise_equal(
-        ours, trained(teacher(), distiller=with_pretraining(), epochs=1)
-    )
+    assert_same(ours, trained(teacher(), distiller=with_pretraining(), epochs=1))
     with pytest.raises(InvalidInputError, match=r"epochs is 4.* has 3"):
         trained(recording, distiller=with_pretraining(), epochs=2)
 
@@ -223,7 +227,7 @@ def test_more_epochs_than_recorded_are_refused_and_fewer_are_not(recording):
 def test_a_method_whose_output_is_missing_is_refused_at_the_start(tmp_path):
     logits = record(tmp_path / "logits", outputs=["logits"], epochs=1)
     program = compiled(logits, distiller=distillers.recipe("crd+kd"))
-    with pytest.raises(InvalidInputError, match=r"embedding.*--outputs logits embedd"):
+    with pytest.raises(InvalidInputError, match=r"embedding.*--outputs logits e"):
         program.start(0, DATA_SEED)
 
 
@@ -294,4 +298,4 @@ def test_three_students_of_digits_have_the_bits_of_the_teachers_students(
         loop, history = training.fit(program, program.start(0, 9), epochs=2)
         return loop, without_times(history)
 
-    assert_bitwise_equal(students(recorded), students(digits_teacher()))
+    assert_same(students(recorded), students(digits_teacher()))
