@@ -348,3 +348,14 @@ def check_in_range(low: float, high: float, **scalars: Any) -> None:
             raise InvalidInputError(
                 f"{name} must lie in [{low:g}, {high:g}], got {value}", argument=name
             )
+
+
+def check_fraction(**fractions: float) -> None:
+    """Raise unless every number lies between 0 and 1, both excluded."""
+    for name, value in fractions.items():
+        if not 0 < value < 1:  # also false for NaN
+            raise InvalidInputError(
+                f"{name} must lie between 0 and 1, both excluded, such as 0.1, got "
+                f"{value:g}",
+                argument=name,
+            )

@@ -227,7 +227,7 @@ def _check_validation(options: Train | Distill) -> None:
     if options.patience is not None:
         _checks.check_at_least(1, patience=options.patience)
     if options.data.validation is not None:
-        data.check_fraction(options.data.validation)
+        _checks.check_fraction(validation=options.data.validation)
         return
     for name, given in (
         ("keep", options.keep and "--keep best"),

@@ -33,7 +33,6 @@ from jaxkd.data._dataset import ImageDataset as ImageDataset
 from jaxkd.data._dataset import RandAugment as RandAugment
 from jaxkd.data._dataset import take_subset as take_subset
 from jaxkd.data._description import Description as Description
-from jaxkd.data._hold_out import check_fraction as check_fraction
 from jaxkd.data._hold_out import hold_out as hold_out
 from jaxkd.data._load import describe as describe
 from jaxkd.data._load import is_path as is_path

@@ -1,7 +1,6 @@
 """Hold training images out for validation."""
 
 import dataclasses
-import math
 
 import numpy as np
 
@@ -46,7 +45,7 @@ def hold_out(dataset: ImageDataset, fraction: float, seed: int = 0) -> ImageData
         (array([27, 27, 27]), array([3, 3, 3]))
     """
     _checks.check_at_least(0, seed=seed)
-    check_fraction(fraction)
+    _checks.check_fraction(fraction=fraction)
     if dataset.validation is not None:
         raise InvalidInputError(
             f"{dataset.name} has {count(len(dataset.validation.labels), 'image')} for "
@@ -74,20 +73,6 @@ def hold_out(dataset: ImageDataset, fraction: float, seed: int = 0) -> ImageData
         f"held out, seed {seed}",
         doubts=(*dataset.doubts, *_without_images(dataset, counts, sizes)),
     )
-
-
-def check_fraction(fraction: float) -> None:
-    """Check that a fraction leaves images for training and for validation.
-
-    Raises:
-        InvalidInputError: If it does not lie between 0 and 1.
-    """
-    if not (math.isfinite(fraction) and 0 < fraction < 1):
-        raise InvalidInputError(
-            f"fraction must lie between 0 and 1, both excluded, such as 0.1, got "
-            f"{fraction:g}",
-            argument="fraction",
-        )
 
 
 def _without_images(

@@ -154,7 +154,8 @@ def _headline(
     shown = next((r for r in history if r["step"] == loaded.step), {})
     if (top5 := shown.get(runs.top5_metric(history))) is not None:
         numbers["top-5 test accuracy"] = f"{top5:.2%}"
-    for best in training.best_records(history):
+    alone = [{k: v for k, v in r.items() if k != "trials"} for r in history]
+    for best in training.best_records(alone):
         accuracy = best[metric.replace("test/", "validation/")]
         numbers["best validation accuracy"] = f"{accuracy:.2%}"
         numbers["epoch of best validation accuracy"] = str(best["epoch"])

@@ -130,7 +130,7 @@ def load_run(
     network = _network(config, folder.config)
     module = _abstract(network, folder.config)
     record = checkpoints.restore_network(module, trial=trial)
-    steps = training.checked_best_steps(record) if keeps_best else None
+    steps = record.get("best_steps", []) if keeps_best else []
     names, options = config.get("class_names"), config["options"]
     seed = options.get("seed")
     return LoadedNetwork(
@@ -139,7 +139,7 @@ def load_run(
         _normalization(config),
         dataset=config["dataset"]["source"],
         class_names=None if names is None else tuple(names),
-        step=step if steps is None or trial >= len(steps) else steps[trial],
+        step=steps[trial] if trial < len(steps) else step,
         load_options=_load_options(config),
         averaged=record.get("averaged", False),
         trial=trial,

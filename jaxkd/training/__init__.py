@@ -45,7 +45,6 @@ from jaxkd.training._step import skip_nonfinite as skip_nonfinite
 from jaxkd.training._storage.checkpoints import CheckpointError as CheckpointError
 from jaxkd.training._storage.checkpoints import Checkpoints as Checkpoints
 from jaxkd.training._storage.checkpoints import Damage as Damage
-from jaxkd.training._storage.students import checked_best_steps as checked_best_steps
 from jaxkd.training._validation import EarlyStopping as EarlyStopping
 from jaxkd.training._validation import KeepBest as KeepBest
 from jaxkd.training._validation import best_records as best_records

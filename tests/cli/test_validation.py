@@ -116,3 +116,16 @@ def test_digits_are_validated_kept_stopped_and_shown(tmp_path, capsys):
     cli.main(["evaluate", str(out)])
     printed = capsys.readouterr().out
     assert f"top-5 accuracy {best['test/top5_accuracy']:.2%}" in printed
+
+
+@pytest.mark.slow
+def test_the_page_of_a_trial_has_its_own_best_epoch(run):
+    summary = runs.read_summary(run)["trials"]
+    for trial in range(2):
+        cli.main(["show", str(run), "--trial", str(trial)])
+        page = (run / "report.html").read_text()
+        for value, name in (
+            (f"{summary['validation_accuracy_best']['values'][trial]:.2%}", "best val"),
+            (f"{summary['best_validation_epochs'][trial]}", "epoch of best val"),
+        ):
+            assert f'<b>{value}</b><span class="soft">{name}' in page

@@ -128,6 +128,12 @@ def _check_record(record: Any) -> None:
             f"has a record whose entry averaged is {record['averaged']!r}, but it must "
             "be true or false"
         )
+    steps = record.get("best_steps", [])
+    if not (_is_shape(steps) and 0 not in steps):
+        raise InvalidInputError(
+            f"has a record whose best_steps are {steps!r}, but they must be a list of "
+            "positive integers"
+        )
     history = record.get("history", [])
     if not (isinstance(history, list) and all(isinstance(x, dict) for x in history)):
         raise InvalidInputError("has a record whose history is not a list of objects")

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxkd._errors import InvalidInputError
 from jaxkd.training._state import LoopState, PyTree
 from jaxkd.training._step import Average
 from jaxkd.training._storage.checkpoints import Checkpoints
@@ -54,31 +53,13 @@ class StudentCheckpoints(Checkpoints):
         if self.latest() is None:
             return []
         record = self._read({"student": _students(like)})["record"]
-        return checked_best_steps(record) or []
+        return record.get("best_steps", [])
 
     def set_aside_after(self, step: int) -> None:
         """Rename the checkpoints of later steps, which are trained again."""
         for later in self.steps():
             if later > step:
                 self.set_aside(later, "dropped")
-
-
-def checked_best_steps(record: dict[str, Any]) -> list[int] | None:
-    """Return the step of each trial's student in a record; None if it has none.
-
-    Raises:
-        InvalidInputError: If they are not steps.
-    """
-    steps = record.get("best_steps")
-    if steps is None:
-        return None
-    if not (isinstance(steps, list) and all(type(x) is int and x > 0 for x in steps)):
-        raise InvalidInputError(
-            f"a checkpoint has a record whose best_steps are {steps!r}, but they must "
-            "be a list of positive integers",
-            argument="directory",
-        )
-    return steps
 
 
 def _students(loop: LoopState) -> dict[str, PyTree]:
