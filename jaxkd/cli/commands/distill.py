@@ -12,8 +12,6 @@ def run(options: Distill, arguments: list[str]) -> None:
     """Train a student with the help of a trained teacher."""
     job = resolve(options, arguments)
     join(job)
-    if training.is_first():
-        _method.warn_of_short_run(options)
     loaded, job, source, dataset = training.all_or_none(
         lambda: _load(job, options), _devices.ANOTHER_PROCESS_FAILED
     )
@@ -22,6 +20,8 @@ def run(options: Distill, arguments: list[str]) -> None:
         module = center_classifier(module, "teacher")
     frozen = training.freeze_teacher(module, loaded.normalization)
     description = runs.describe_teacher(options.teacher, options.teacher_trial, frozen)
+    if training.is_first() and not options.resume:
+        _method.warn_of_short_run(options)
     train_network(
         job,
         source,
