@@ -1,7 +1,5 @@
 """``--weight-warmup`` and ``--weight-ramp``: what they refuse, record and change."""
 
-import json
-
 import pytest
 from cli_arguments import distill_arguments, refusal
 
@@ -99,6 +97,7 @@ def test_a_run_shorter_than_its_ramp_says_so(capsys):
     assert "the weight of dkd rises for 20 epochs, but training has 19 epochs" in line
 
 
+@pytest.mark.slow
 def test_the_ramp_is_in_the_config_the_metrics_and_the_page(tmp_path, teacher):
     more = ("--method", "kd", "--weight-warmup", "kd", "2", "--epochs", "3")
     arguments = distill_arguments(teacher, tmp_path / "run", *more)
@@ -112,24 +111,3 @@ def test_the_ramp_is_in_the_config_the_metrics_and_the_page(tmp_path, teacher):
     assert weights == pytest.approx([0.45, 0.9, 0.9])
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Scheduled weights" in page
-
-
-def test_an_old_run_of_a_recipe_with_a_ramp_keeps_its_weight_or_is_refused(
-    tmp_path, teacher, capsys
-):
-    more = ("--method", "dkd", "--weight-ramp", "constant")
-    arguments = distill_arguments(teacher, tmp_path / "run", *more)
-    cli.main(arguments)
-    file = tmp_path / "run" / "config.json"
-    config = json.loads(file.read_text())
-    for option in ("weight_warmup", "weight_ramp"):
-        del config["options"][option]  # as before there were these options
-    file.write_text(json.dumps(config))
-    capsys.readouterr()
-    as_before = distill_arguments(teacher, tmp_path / "run", "--method", "dkd")
-    said = refusal([*as_before, "--resume"], capsys)
-    assert "weight_warmup.dkd was None, is 20" in said
-    assert "--weight-ramp constant" in said
-    cli.main([*arguments, "--resume"])
-    last = runs.read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]
-    assert "train/weight/dkd" not in last

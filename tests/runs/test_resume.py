@@ -52,6 +52,22 @@ def differences(run, **paths):
     return text.removeprefix(f"{run} was started with other settings: ")
 
 
+# Runs of older versions recorded no ramp, and kept all weights constant.
+def test_a_run_of_before_the_ramps_is_not_continued_with_one(run):
+    write_config(run, changed(options__method="dkd"))
+    new = {"options__method": "dkd"}
+    new |= {"options__weight_warmup": {"dkd": 20}, "options__weight_ramp": "linear"}
+    said = differences(run, **new)
+    assert "weight_warmup.dkd was None, is 20" in said
+    assert "continue such a run with --weight-ramp constant" in said
+
+
+def test_a_run_of_before_the_ramps_is_continued_without_one(run):
+    write_config(run, changed(options__method="dkd"))
+    same = {"options__weight_warmup": {}, "options__weight_ramp": "constant"}
+    runs.check_same_experiment(run, changed(options__method="dkd", **same))
+
+
 def test_another_place_and_cadence_are_accepted(run, capsys):
     runs.check_same_experiment(
         run,

@@ -30,12 +30,12 @@ def run(options: Distill, arguments: list[str]) -> None:
     """Train a student with the help of a trained teacher, or of its outputs."""
     job = resolve(options, arguments)
     join(job)
-    if training.is_first():
-        _method.warn_of_short_run(options)
     load = _load_recorded if options.recorded else _load
     loaded = training.all_or_none(
         lambda: load(job, options), _devices.ANOTHER_PROCESS_FAILED
     )
+    if training.is_first() and not options.resume:
+        _method.warn_of_short_run(options)
     train_network(*loaded, equal_means=options.equal_means)
 
 
