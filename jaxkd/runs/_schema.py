@@ -113,6 +113,7 @@ CONFIG = (
     Entry("options.method", TEXT),
     Entry("options.teacher", TEXT),
     Entry("options.teacher_trial", NOT_NEGATIVE),
+    Entry("options.teacher_dtype", _optional(_one_of(_DTYPES))),
     Entry("options.optimizer", OBJECT),
     Entry("options.weights", OBJECT),
     Entry("options.hkd", OBJECT),

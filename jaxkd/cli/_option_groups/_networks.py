@@ -33,6 +33,10 @@ class TeacherOptions:
     """Run folder of the teacher."""
     teacher_trial: int = 0
     """Trial of the teacher's run to use as the teacher."""
+    teacher_dtype: Annotated[
+        Literal["float32", "bfloat16"] | None, option(default="as it was trained")
+    ] = None
+    """Dtype in which the teacher computes. Its outputs are float32."""
     equal_means: Annotated[
         bool,
         option(

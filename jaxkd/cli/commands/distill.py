@@ -19,7 +19,12 @@ def run(options: Distill, arguments: list[str]) -> None:
     if options.equal_means:
         module = center_classifier(module, "teacher")
     frozen = training.freeze_teacher(module, loaded.normalization)
+    # Its fingerprint is that of the stored teacher, in whichever dtype it computes.
     description = runs.describe_teacher(options.teacher, options.teacher_trial, frozen)
+    if options.teacher_dtype is not None:
+        frozen = training.freeze_teacher(
+            module, loaded.normalization, dtype=options.teacher_dtype
+        )
     train_network(
         job,
         source,
