@@ -136,6 +136,7 @@ def _check_teacher(options: Distill) -> None:
         return
     for name, given in {
         "teacher_trial": options.teacher_trial != 0,
+        "teacher_dtype": options.teacher_dtype is not None,
         "equal_means": options.equal_means,
     }.items():
         if given:

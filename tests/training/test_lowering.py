@@ -22,7 +22,7 @@ def test_a_step_is_lowered_for_cuda_and_tpu(recipe, arrangement):
 def test_an_operation_without_a_rule_is_named_for_each_platform():
     def loss(params, extra, student, teacher, batch):
         triangle, _ = jax.lax.linalg.schur(jax.lax.stop_gradient(student.logits[:4]))
-        return student.logits.sum(-1) + triangle.sum(), (), {}  # has a rule for CPU
+        return student.logits.sum(-1) + triangle.sum(), extra, {}  # a rule for CPU
 
     distiller = distillers.Distiller(distillers.cross_entropy().init, loss)
     cuda, tpu = lower(distiller, "one")

@@ -60,6 +60,10 @@ class TeacherOptions:
     """Weights of several recordings, such as 0.7 0.3."""
     teacher_trial: int = 0
     """Trial of the teacher's run to use as the teacher."""
+    teacher_dtype: Annotated[
+        Literal["float32", "bfloat16"] | None, option(default="as it was trained")
+    ] = None
+    """Dtype in which the teacher computes. Its outputs are float32."""
     equal_means: Annotated[
         bool,
         option(

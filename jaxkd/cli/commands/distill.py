@@ -53,7 +53,12 @@ def _load(job: Job, options: Distill) -> _Loaded:
     if options.equal_means:
         module = center_classifier(module, "teacher")
     frozen = training.freeze_teacher(module, loaded.normalization)
+    # Its fingerprint is that of the stored teacher, in whichever dtype it computes.
     description = runs.describe_teacher(options.teacher, options.teacher_trial, frozen)
+    if options.teacher_dtype is not None:
+        frozen = training.freeze_teacher(
+            module, loaded.normalization, dtype=options.teacher_dtype
+        )
     return _Loaded(job, source, dataset, Teacher(frozen, description))
 
 

@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen, nnx
-from jaxtyping import ArrayLike
+from jaxtyping import ArrayLike, DTypeLike
 
 from jaxkd._errors import InvalidInputError, InvalidTypeError
 from jaxkd.data import Normalization, normalize
 from jaxkd.distillers import Classifier
 from jaxkd.models import LinenNetwork, ModelOutput, ReusedClassifier, fold_batch_norms
 from jaxkd.models._mode import mode_arguments, name_of, set_inference_attributes
+from jaxkd.training._step.converted import convert_layers
 
 # Lengths of the tuple that a function may return instead of a ModelOutput.
 _LENGTHS = range(2, len(ModelOutput._fields) + 1)
@@ -173,6 +174,8 @@ def _is_own(network: nnx.Module) -> bool:
 def freeze_teacher(
     network: nnx.Module | Callable[[jax.Array], tuple],
     normalization: Normalization | None = None,
+    *,
+    dtype: DTypeLike | None = None,
 ) -> FrozenNetwork:
     """Prepare a network that will not change again: a teacher, or one to evaluate.
 
@@ -180,16 +183,38 @@ def freeze_teacher(
     convolutions before them (:func:`jaxkd.models.fold_batch_norms`). The outputs are
     the same up to rounding, from a smaller program.
 
+    With a ``dtype``, convolutions and linear layers compute in it, from weights that
+    are converted here, once. Normalizations and the images' normalization keep their
+    dtype, and all outputs are float32, as the losses expect them. The classifier that
+    some methods reuse keeps its dtype, too.
+
     Args:
         network: A Flax NNX module, or any function ``images -> (logits, embedding)``.
         normalization: Applied to the images before the network sees them.
+        dtype: Dtype of the computation, such as ``jnp.bfloat16``. By default the
+            network computes in its own.
 
     Returns:
         The network as an inference function and its variables.
+
+    Raises:
+        InvalidInputError: If ``dtype`` is not floating point, or the network has no
+            layer of Flax NNX that could compute in it.
     """
     if isinstance(network, nnx.Module):
         network = fold_batch_norms(network)
-    return freeze(network, normalization)
+    frozen = freeze(network, normalization)
+    if dtype is None:
+        return frozen
+    converted = freeze(convert_layers(network, dtype), normalization)
+
+    def apply(variables, images):
+        # Layers of other dtypes receive the output of those that were converted.
+        with jax.numpy_dtype_promotion("standard"):
+            output = converted.apply(variables, images)
+        return jax.tree.map(lambda x: x.astype(jnp.float32), output)
+
+    return frozen._replace(apply=apply, variables=converted.variables)
 
 
 def check_output(output: Any, network: str, *, rows: Any) -> ModelOutput:
