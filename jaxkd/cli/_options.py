@@ -59,15 +59,7 @@ class Distill(_TrainingOptions, TeacherOptions, MethodOptions):
     """Train a student with the help of a trained teacher."""
 
     dataset: str | None = None
-    unlabeled: Annotated[
-        Path | None,
-        option(
-            "Folder of images without labels that join the training set, whatever its "
-            "folders are called. Parts that need labels skip them: see "
-            "`jaxkd methods`.",
-            default="none",
-        ),
-    ] = None
+    unlabeled: Path | None = None
     hkd: HolisticOptions = dataclasses.field(default_factory=HolisticOptions)
 
 
@@ -259,6 +251,15 @@ class _DistillDataset:
     dataset: Annotated[str | None, option(_DATASET, default="that of the teacher")] = (
         None
     )
+    unlabeled: Annotated[
+        Path | None,
+        option(
+            "Folder of images without labels that join the training set, whatever its "
+            "folders are called. Parts that need labels skip them: see "
+            "`jaxkd methods`.",
+            default="none",
+        ),
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -282,8 +283,9 @@ def _without_boxes(
     """Build a command's options from the boxes of its help text."""
     values = {name: value for box in boxes for name, value in vars(box).items()}
     own = vars(data).copy()
-    dataset = own.pop("dataset")
-    return kind(**values, dataset=dataset, data=DataOptions(**own), **nested)
+    for name in {*own} - {field.name for field in dataclasses.fields(DataOptions)}:
+        values[name] = own.pop(name)
+    return kind(**values, data=DataOptions(**own), **nested)
 
 
 def _train(
