@@ -1,26 +1,38 @@
 r"""The soft-target KL divergence and its derivatives, exact at every temperature.
 
-Notation: student logits :math:`z`, teacher logits :math:`v`, :math:`d = z - v`,
+Notation: student logits :math:`z`, teacher logits :math:`v`,
 :math:`p = \mathrm{softmax}(v/T)`, :math:`q = \mathrm{softmax}(z/T)`,
-:math:`K = \mathrm{KL}(p \| q)`, :math:`\ell = T^2 K`, :math:`u = d - \sum_k p_k d_k`
-and :math:`w = u/T`, so that :math:`\log(q_k/p_k) = w_k - K`. From
-:math:`\sum_k p_k w_k = 0` and :math:`\varphi_2(x) = (e^x - 1 - x)/x^2` follows
+:math:`\ell = T^2\, \mathrm{KL}(p \| q)`. For any number :math:`c` let
+:math:`u_k = z_k - v_k - c`, :math:`w = u/T` and :math:`y = \sum_k p_k (e^{w_k} - 1)`.
+From :math:`\log(q_k/p_k) = w_k - \log(1 + y)` and the remainders
+:math:`\varphi_2(x) = (e^x - 1 - x)/x^2` and
+:math:`\lambda_2(x) = (x - \log(1 + x))/x^2` follow
 
 .. math::
-    \ell = T^2 \log \sum_k p_k e^{w_k}
-         = T^2 \log\left(1 + \frac{S}{T^2}\right), \qquad
-    S = \sum_k p_k\, u_k^2\, \varphi_2(w_k).
+    \ell = S - (T y)^2 \lambda_2(y), \qquad
+    S = \sum_k p_k\, u_k^2\, \varphi_2(w_k), \qquad
+    \frac{\partial \ell}{\partial z_k}
+        = \frac{T p_k}{1 + y} \left(e^{w_k} - 1 - y\right).
 
-No term of :math:`S` is negative, nothing cancels, and temperatures only divide, so
-:math:`T = \infty` is a regular point. Three measures keep the relative error at a few
-units in the last place where the formula alone does not:
+No term of :math:`S` is negative. The best :math:`c` makes :math:`y = 0`. It need not be
+known to the last digit: :math:`y` is summed too, and an error of :math:`c` enters as
+its square. So nothing cancels, and temperatures only divide: :math:`T = \infty` is a
+regular point. Four measures keep the relative error at a few units in the last place
+where the formula alone does not:
 
-* Logits are divided by :math:`T`, and :math:`d` is formed, with their rounding errors.
-* :math:`d` is taken relative to the teacher's top class, then to its mean under
-  :math:`p`: a class of nearly all the mass then gets a small :math:`u` from small
-  numbers.
-* Where :math:`w_k` is large, :math:`p_k (e^{w_k} - 1 - w_k)` is computed from the
-  student's own exponential, which is accurate where that of the teacher underflows.
+* Logits are divided by :math:`T`, and :math:`z - v` is formed, with their rounding
+  errors.
+* :math:`z - v` is taken relative to the difference of the largest logits, so that a
+  class of nearly all the mass gets a small :math:`u` from small numbers.
+* :math:`c` is :math:`T` times the logarithm of the ratio of both sums of exponentials,
+  which makes :math:`y = 0`. At high temperatures that is too inaccurate, and
+  :math:`c` is the mean of the differences under :math:`p`.
+* Where :math:`w_k` is not small, :math:`p_k e^{w_k}` is computed from the student's own
+  exponential, which is accurate where that of the teacher underflows.
+
+The cost is the number of passes over memory. One pass each computes the exponentials
+of both networks, their differences, the terms of :math:`S`, those of :math:`y`, and the
+gradient; the sums read what these wrote.
 """
 
 import functools
@@ -33,11 +45,12 @@ from jaxtyping import Array, Bool, Float
 
 from jaxkd._math import _stable
 
-# Above this w_k, e^w outweighs the 1 + w that is subtracted from it.
-_TAIL = 2.0
-# Above this largest log(p_k e^w_k) the logarithm is taken of the sum of exponentials,
-# before they overflow; the rounding of logarithms near 7 no longer matters then.
-_OVERFLOW = 8.0
+# Outside of this interval, e^w - 1 - w does not cancel: it is at least a third of e^w
+# or of the rest.
+_LOW, _HIGH = -1.0, 2.0
+# Up to this distance, the mean difference over T is as good as the logarithm of the
+# ratio of both sums of exponentials, whose rounding error matters at high temperatures.
+_CLOSE = 1e-3
 
 Logits = Float[Array, "*batch classes"]
 PerExample = Float[Array, "*batch 1"]
@@ -63,17 +76,8 @@ class _Softened(NamedTuple):
         return p * (x - jnp.sum(p * x, axis=-1, keepdims=True))
 
 
-class _Difference(NamedTuple):
-    """The difference of the logits around its mean, and the mean in two parts."""
-
-    centered: Logits
-    student_top: PerExample
-    mean: PerExample
-    mean_error: PerExample
-
-
 def _sum(x: Logits) -> PerExample:
-    return _stable.accurate_sum(x)[..., None]
+    return _stable.pairwise_sum(x)[..., None]
 
 
 def _largest(logits: Logits) -> PerExample:
@@ -97,25 +101,23 @@ def _support(student: Logits, teacher: Logits) -> tuple[Bool[Array, "..."], ...]
     return in_student & in_teacher, in_student & ~in_teacher, ~in_student & in_teacher
 
 
-def _difference(student: Logits, teacher: Logits, p: _Softened) -> _Difference:
-    """Center student - teacher under p; the subtracted shift is a constant."""
+def _centered(student: Logits, teacher: Logits, p: _Softened) -> Logits:
+    """Center student - teacher under p: each entry is accurate, and so is the mean."""
     shared, _, _ = _support(student, teacher)
     at_top = teacher == _largest(teacher)
-
-    def relative_to_top(logits):
-        logits = jnp.where(shared, logits, 0.0)
-        top = _largest(jnp.where(at_top, logits, -jnp.inf))
-        return top, *_stable.two_sum(logits, -top)
-
-    top, z, z_error = relative_to_top(student)
-    _, v, v_error = relative_to_top(teacher)
+    z, v = (jnp.where(shared, x, 0.0) for x in (student, teacher))
+    z_top, v_top = (_largest(jnp.where(at_top, x, -jnp.inf)) for x in (z, v))
     d, d_error = _stable.two_sum(z, -v)
-    d_error = d_error + (z_error - v_error)
-    mean = jax.lax.stop_gradient(p.mean(d))
-    d, error = _stable.two_sum(d, -mean)
-    d_error = d_error + error
-    rest = p.mean(d + d_error)
-    return _Difference(jnp.where(shared, d + (d_error - rest), 0.0), top, mean, rest)
+    top, top_error = _stable.two_sum(z_top, -v_top)
+
+    def relative_to(reference, error):
+        return jnp.where(shared, (d - reference) + (d_error - error), 0.0)
+
+    # The means that are subtracted are constants, except for the last one.
+    mean = jax.lax.stop_gradient(p.mean(relative_to(top, top_error)))
+    reference, error = _stable.two_sum(top, mean)
+    u = relative_to(reference, top_error + error)
+    return jnp.where(shared, u - p.mean(u), 0.0)
 
 
 @jax.custom_jvp
@@ -123,79 +125,84 @@ def soft_target_divergence(
     student: Logits, teacher: Logits, temperature: Float[Array, ""]
 ) -> Float[Array, "*batch"]:
     """Compute the loss of each example, by the formula of the module's docstring."""
-    q, p = _soften(student, temperature), _soften(teacher, temperature)
-    difference = _difference(student, teacher, p)
-    u, w = difference.centered, difference.centered / temperature
-    _, only_student, only_teacher = _support(student, teacher)
-
-    # p_k e^w_k = exp(offset) * (weight of q)_k / (total of p).
-    gap, gap_error = _stable.two_sum(_largest(student), -difference.student_top)
-    gap, error = _stable.two_sum(gap, -difference.mean)
-    gap_error = gap_error + error - difference.mean_error
-    offset, offset_error = _stable.scaled_difference(gap, -gap_error, temperature)
-    log_sum_exp = offset + jnp.log(q.total) - jnp.log(p.total)
-    overflows = offset - jnp.log(p.total) > _OVERFLOW
-    factor = jnp.exp(jnp.where(overflows, 0.0, offset)) * (1.0 + offset_error)
-
-    scale = _finite(temperature)
-    in_tail = (w > _TAIL) | only_student
-    phi = _stable.exp_remainder(jnp.where(in_tail, 0.0, w), 2)
-    bulk = (p.weights * u) * (u * phi)
-    tail = scale * (scale * (factor * q.weights - p.weights * (1.0 + w)))
-    s = _sum(jnp.where(in_tail, tail, bulk)) / p.total
-    x = s / temperature / temperature
-    loss = jnp.where(jnp.isinf(s), s, s * _stable.log1p_remainder(x, 1))
-    loss = jnp.where(overflows, scale * (scale * log_sum_exp), loss)
-    # A class that the student masks and the teacher does not costs infinitely much. At
-    # T = inf so does the converse: p and q are uniform over different classes.
-    infinite = only_teacher | (only_student & jnp.isinf(temperature))
-    return jnp.where(jnp.any(infinite, axis=-1), jnp.inf, loss[..., 0])
+    return _value_and_gradient(student, teacher, temperature)[0]
 
 
 @functools.partial(soft_target_divergence.defjvp, symbolic_zeros=True)
 def _soft_target_divergence_jvp(primals, tangents):
+    value, gradient = _value_and_gradient(*primals)
+    return value, _value_tangent(gradient, primals, tangents)
+
+
+def _value_tangent(gradient, primals, tangents):
     student_dot, teacher_dot, temperature_dot = tangents
-    value = soft_target_divergence(*primals)
-    value_dot = jnp.zeros_like(value)
+    value_dot = jnp.zeros_like(gradient[..., 0])
     if not isinstance(student_dot, SymbolicZero):
-        value_dot += jnp.sum(_student_gradient(*primals) * student_dot, axis=-1)
+        value_dot += jnp.sum(gradient * student_dot, axis=-1)
     if not isinstance(teacher_dot, SymbolicZero):
         value_dot += jnp.sum(_teacher_gradient(*primals) * teacher_dot, axis=-1)
     if not isinstance(temperature_dot, SymbolicZero):
         value_dot += _temperature_gradient(*primals) * temperature_dot
-    return value, value_dot
+    return value_dot
 
 
 @jax.custom_jvp
-def _student_gradient(
+def _value_and_gradient(
     student: Logits, teacher: Logits, temperature: Float[Array, ""]
-) -> Logits:
-    """Compute T (q - p), from the log of q / p where that is small."""
-    p, q = _soften(teacher, temperature), _soften(student, temperature)
-    u = _difference(student, teacher, p).centered
-    p, q = p.probabilities, q.probabilities
-    shared, _, _ = _support(student, teacher)
-    loss = soft_target_divergence(student, teacher, temperature)[..., None]
-
-    scaled_log_ratio = u - loss / temperature
-    log_ratio = scaled_log_ratio / temperature
-    near = shared & (jnp.abs(log_ratio) < 1.0) & (jnp.abs(u) < temperature)
-    log_ratio = jnp.where(near, log_ratio, 0.0)
-    gradient = jnp.where(
-        near,
-        p * scaled_log_ratio * _stable.exp_remainder(log_ratio, 1),
-        _finite(temperature) * (q - p),
+) -> tuple[Float[Array, "*batch"], Logits]:
+    """Compute the loss and the student's gradient T (q - p), which share all sums."""
+    q, p = _soften(student, temperature), _soften(teacher, temperature)
+    scale = _finite(temperature)
+    inverse = jnp.where(jnp.isinf(temperature), 0.0, 1.0 / temperature)
+    # A masked class becomes very unlikely: all differences are finite.
+    largest_number = jnp.finfo(student.dtype).max
+    lowest = -largest_number * jnp.minimum(temperature, 1.0)
+    d, error = _stable.two_sum(
+        jnp.maximum(student, lowest), -jnp.maximum(teacher, lowest)
     )
-    # The components sum to zero. An error of the loss shifts all log-ratios alike and
-    # appears in the sum: subtract it again.
-    return gradient - q * _sum(gradient)
+    top, top_error = _stable.two_sum(_largest(student), -_largest(teacher))
+    d = (d - top) + (error - top_error)
+    # A class that the student masks and the teacher does not costs infinitely much. At
+    # T = inf so does the converse: p and q are uniform over different classes.
+    infinite = (d < 0.5 * lowest) | ((d > -0.5 * lowest) & jnp.isinf(temperature))
+
+    bound = jnp.minimum(temperature, largest_number)
+    # This sum need not be accurate; XLA computes its terms on the fly.
+    mean = p.weights * jnp.clip(d, -bound, bound)
+    mean = jnp.sum(mean, axis=-1, keepdims=True) / p.total
+    log_ratio = jnp.log(q.total) - jnp.log(p.total)
+    close = jnp.abs(log_ratio - mean * inverse) < _CLOSE
+    c = jnp.where(close, mean, scale * log_ratio)
+    # p_k e^w_k = factor * (weight of q)_k / (total of p).
+    offset, offset_error = _stable.scaled_difference(jnp.zeros_like(c), c, temperature)
+    factor = jnp.exp(offset) * (1.0 + offset_error)
+
+    u = d - c
+    w = u * inverse
+    in_tail = (w < _LOW) | (w > _HIGH)
+    w = jnp.where(in_tail, 0.0, w)
+    phi = _stable.second_exp_remainder(w, _LOW, _HIGH)
+    first_order = p.weights * u
+    # T p_k (e^w_k - 1), without its first-order term in S, and with it in T y.
+    tail = scale * (factor * q.weights - p.weights)
+    terms = jnp.where(in_tail, scale * (tail - first_order), first_order * (u * phi))
+    s = _sum(jnp.where(infinite, jnp.inf, terms)) / p.total
+    change = jnp.where(in_tail, tail, first_order * (1.0 + w * phi))
+    scaled_y = _sum(change) / p.total
+    y = scaled_y * inverse
+    loss = s - scaled_y * (scaled_y * _stable.log1p_remainder(y, 2))
+    # The components sum to zero, because y is the sum of the very same numbers.
+    gradient = (change - p.weights * scaled_y) * (1.0 / (p.total * (1.0 + y)))
+    # The difference is rounded; NaN is let through.
+    return jnp.maximum(loss, 0.0)[..., 0], gradient
 
 
-@functools.partial(_student_gradient.defjvp, symbolic_zeros=True)
-def _student_gradient_jvp(primals, tangents):
+@functools.partial(_value_and_gradient.defjvp, symbolic_zeros=True)
+def _value_and_gradient_jvp(primals, tangents):
     student, teacher, temperature = primals
     student_dot, teacher_dot, temperature_dot = tangents
-    gradient = _student_gradient(*primals)
+    value, gradient = _value_and_gradient(*primals)
+    value_dot = _value_tangent(gradient, primals, tangents)
     gradient_dot = jnp.zeros_like(gradient)
     p, q = _soften(teacher, temperature), _soften(student, temperature)
     if not isinstance(student_dot, SymbolicZero):
@@ -205,7 +212,7 @@ def _student_gradient_jvp(primals, tangents):
     if not isinstance(temperature_dot, SymbolicZero):
         spread = q.covariance(_shifted(student)) - p.covariance(_shifted(teacher))
         gradient_dot += (gradient - spread) / temperature * temperature_dot
-    return gradient, gradient_dot
+    return (value, gradient), (value_dot, gradient_dot)
 
 
 def _teacher_gradient(
@@ -213,7 +220,7 @@ def _teacher_gradient(
 ) -> Logits:
     """Compute -p_k u_k."""
     p = _soften(teacher, temperature)
-    return -p.probabilities * _difference(student, teacher, p).centered
+    return -p.probabilities * _centered(student, teacher, p)
 
 
 def _shifted(logits: Logits) -> Logits:
@@ -242,7 +249,7 @@ def _temperature_gradient(
     form, which suffers from the cancellation.
     """
     p = _soften(teacher, temperature)
-    u = _difference(student, teacher, p).centered
+    u = _centered(student, teacher, p)
     _, only_student, only_teacher = _support(student, teacher)
     w = u / temperature
     large = only_student | only_teacher | (jnp.abs(w) >= 1.0)
@@ -271,9 +278,9 @@ def _temperature_gradient_directly(
 ) -> Float[Array, "*batch"]:
     """Compute 2TK - sum_k (q_k - p_k) z_k + Cov_p(u, v) / T."""
     p = _soften(teacher, temperature)
-    u = _difference(student, teacher, p).centered
-    total = 2.0 * soft_target_divergence(student, teacher, temperature)[..., None]
-    total -= _sum(_student_gradient(student, teacher, temperature) * _shifted(student))
+    u = _centered(student, teacher, p)
+    value, gradient = _value_and_gradient(student, teacher, temperature)
+    total = 2.0 * value[..., None] - _sum(gradient * _shifted(student))
     # A class without mass must not affect the mean, however far its logit is away.
     total += p.mean(u * jnp.where(p.weights > 0.0, _shifted(teacher), 0.0))
     return (total / temperature)[..., 0]
