@@ -63,6 +63,7 @@ def train(
     trials=None,
     resume=None,
     save=None,
+    recorded=None,
 ):
     """Some steps of a small network with batch statistics.
 
@@ -74,6 +75,8 @@ def train(
         trials: How many students.
         resume: A folder with a checkpoint to go on from.
         save: A folder to save to.
+        recorded: A folder for the teacher's outputs; they are recorded there once, and
+            teach in place of its network.
 
     Returns:
         The losses, the test loss, and the bytes of the banks on each device.
@@ -103,6 +106,15 @@ def train(
         fingerprint="test",
     )
     as_they_are = data.Normalization(np.zeros(1), np.ones(1))
+    teacher = training.freeze_teacher(_network(dtype, nnx.Rngs(7)), as_they_are)
+    if recorded is not None:
+        teacher = training.record(
+            teacher,
+            dataset,
+            recorded,
+            epochs=1 + steps * BATCH // ROWS,
+            batch_size=BATCH,
+        )
     part, _, _ = method.partition("+")
     settings = {"dim": DIM, "num_negatives": 20, "bank_dtype": dtype}
     count = int(np.prod(list(mesh.values())))
@@ -115,7 +127,7 @@ def train(
         ),
         optimizer=optax.sgd(0.02, momentum=0.9),
         batch_size=BATCH,
-        teacher=training.freeze_teacher(_network(dtype, nnx.Rngs(7)), as_they_are),
+        teacher=teacher,
         normalization=as_they_are,
         trials=trials,
         fused=True,

@@ -34,6 +34,19 @@ def test_two_devices_train_as_one_and_share_the_bank(monkeypatch):
     assert_divided(two, 4)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("trials", [None, 2])
+def test_a_recording_teaches_on_two_devices_as_the_network_does(tmp_path, trials):
+    meshes = ({"data": 1}, {"data": 2})
+    case = {"steps": 6, "trials": trials}
+    recorded = [{**case, "mesh": mesh, "recorded": str(tmp_path)} for mesh in meshes]
+    network, alone, two = on_devices(
+        [{**case, "mesh": meshes[0]}, *recorded], devices=2
+    )
+    assert largest_deviation(alone, network) < 1e-5
+    assert largest_deviation(two, network) < 1e-5
+
+
 @functools.cache
 def found(method, negatives, x64):
     """20 steps on 1, 2 and 8 devices."""
