@@ -1,8 +1,8 @@
 """Compare DKD with and without the ramp of its weight, as published.
 
 10,000 images of Fashion-MNIST of 14x14 pixels, three seeds, 40 epochs; the ramp has 20,
-and the published run 240. The networks are multilayer perceptrons, with which a study of
-the whole ramp takes two CPU cores a few minutes. The students are trained with the
+and the published run 240. The networks are multilayer perceptrons, with which a study
+of the whole ramp takes two CPU cores a few minutes. The students are trained with the
 published learning rate, at which all of DKD end up predicting one class, and with a
 fifth of it.
 """

@@ -189,8 +189,14 @@ def test_a_warmup_of_any_part_and_shape():
         ({"warmup_epochs": {"dkdd": 2}}, "unknown part 'dkdd'; did you mean 'dkd'"),
         ({"warmup_epochs": {"dkd": 2}}, "warmup_epochs of dkd would have no effect"),
         ({"warmup_epochs": {"kd": -1}}, "warmup_epochs must be at least 0, got -1"),
-        ({"warmup_epochs": {"kd": 2}, "weights": {"kd": 0}}, "the part has no weight"),
-        ({"warmup_epochs": {"kd": 2}, "weights": {"kd": -1}}, "the weight of kd must"),
+        (
+            {"warmup_epochs": {"kd": 2}, "weights": {"kd": 0.0}},
+            "the part has no weight",
+        ),
+        (
+            {"warmup_epochs": {"kd": 2}, "weights": {"kd": -1.0}},
+            "the weight of kd must",
+        ),
     ],
 )
 def test_a_warmup_that_cannot_be_is_refused(given, says):
