@@ -34,7 +34,7 @@ Config = dict[str, Any]
 # and what is made of a run. Teacher and dataset are identified by their contents.
 _NO_EFFECT = (
     *("out", "resume", "checkpoint_every", "checkpoint_minutes", "teacher"),
-    *("report", "profile", "wandb", "devices"),
+    *("report", "profile", "wandb", "devices", "remat"),
 )
 _NO_EFFECT_DATA = ("data_dir", "cache_dir", "stream", "workers")
 

@@ -114,6 +114,7 @@ CONFIG = (
     Entry("options.teacher", TEXT),
     Entry("options.teacher_trial", NOT_NEGATIVE),
     Entry("options.teacher_dtype", _optional(_one_of(_DTYPES))),
+    Entry("options.remat", FLAG),
     Entry("options.optimizer", OBJECT),
     Entry("options.weights", OBJECT),
     Entry("options.hkd", OBJECT),

@@ -23,6 +23,13 @@ class NetworkOptions:
     """Base number of channels."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Dtype of the network's computations. Its parameters are always float32."""
+    remat: Annotated[
+        bool,
+        option(
+            "Save memory: keep only the inputs of the network's blocks for the "
+            "backward pass, and compute their activations again."
+        ),
+    ] = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
