@@ -194,6 +194,7 @@ def _compile(
         trials=job.trials,
         max_skipped=job.max_skipped,
         ema_decay=job.options.ema,
+        remat=job.options.remat,
         mesh=mesh,
     )
 

@@ -13,6 +13,7 @@ from jaxkd.models._output import ModelOutput as ModelOutput
 from jaxkd.models._registry import build as build
 from jaxkd.models._registry import names as names
 from jaxkd.models._registry import published_image_size as published_image_size
+from jaxkd.models._remat import call_block as call_block
 from jaxkd.models._residual import BasicBlock as BasicBlock
 from jaxkd.models._residual import Bottleneck as Bottleneck
 from jaxkd.models._resnet import ResNet as ResNet

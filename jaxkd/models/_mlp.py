@@ -11,6 +11,7 @@ from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
 from jaxkd.models._layers import as_images, compute_dtype, linear
 from jaxkd.models._output import ModelOutput
+from jaxkd.models._remat import call_block
 
 
 class MLP(nnx.Module):
@@ -79,5 +80,5 @@ class MLP(nnx.Module):
             )
         x = x.reshape(x.shape[0], self.in_features)
         for layer in self.layers:
-            x = nnx.relu(layer(x))
+            x = nnx.relu(call_block(layer, x))
         return ModelOutput(self.classifier(x), x)

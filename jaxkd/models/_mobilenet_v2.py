@@ -17,6 +17,7 @@ from jaxkd.models._layers import (
     linear,
 )
 from jaxkd.models._output import ModelOutput
+from jaxkd.models._remat import call_block
 
 # Groups of blocks at half width, where the stem has 16 channels.
 STEM_CHANNELS, LAST_CHANNELS = 16, 1280
@@ -179,7 +180,7 @@ class MobileNetV2(nnx.Module):
         stages = [x]
         for i, blocks in enumerate(self.groups):
             for block in blocks:
-                x = block(x)
+                x = call_block(block, x)
             if i in _STAGE_ENDS:
                 stages.append(x)
         embedding = jnp.mean(nnx.relu(self.last(x)), axis=(1, 2))

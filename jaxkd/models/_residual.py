@@ -9,6 +9,7 @@ from jaxtyping import Array, DTypeLike, Float
 
 from jaxkd._errors import InvalidInputError
 from jaxkd.models._layers import ConvNorm, TorchLayer
+from jaxkd.models._remat import call_block
 
 
 class BasicBlock(nnx.Module):
@@ -157,7 +158,7 @@ def apply_stages(
     for blocks in stages:
         before = x
         for block in blocks:
-            before = block(x)
+            before = call_block(block, x)
             x = nnx.relu(before)
         activated.append(x)
         preactivations.append(before)

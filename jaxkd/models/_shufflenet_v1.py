@@ -24,6 +24,7 @@ from jaxkd.models._layers import (
     torch_uniform,
 )
 from jaxkd.models._output import ModelOutput
+from jaxkd.models._remat import call_block
 
 WIDTHS = (24, 240, 480, 960)
 _BLOCKS = (4, 8, 4)
@@ -204,7 +205,7 @@ class ShuffleNetV1(nnx.Module):
         for blocks in self.stages:
             before = x
             for block in blocks:
-                before = block(x)
+                before = call_block(block, x)
                 x = nnx.relu(before)
             stages.append(x)
             preactivations.append(before)

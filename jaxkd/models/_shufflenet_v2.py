@@ -21,6 +21,7 @@ from jaxkd.models._layers import (
     torch_uniform,
 )
 from jaxkd.models._output import ModelOutput
+from jaxkd.models._remat import call_block
 
 WIDTHS = (24, 116, 232, 464)
 LAST_CHANNELS = 1024
@@ -241,7 +242,7 @@ class ShuffleNetV2(nnx.Module):
         for blocks in self.stages:
             before = x
             for block in blocks:
-                x, before = block(x)
+                x, before = call_block(block, x)
             stages.append(x)
             preactivations.append(before)
         embedding = jnp.mean(nnx.relu(self.last(x)), axis=(1, 2))

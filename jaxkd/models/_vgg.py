@@ -17,6 +17,7 @@ from jaxkd.models._layers import (
     linear,
 )
 from jaxkd.models._output import ModelOutput
+from jaxkd.models._remat import call_block
 
 
 class VGG(nnx.Module):
@@ -122,7 +123,7 @@ class VGG(nnx.Module):
                 x = nnx.max_pool(x, (2, 2), (2, 2))
             before = x
             for layer in layers:
-                before = layer(x)
+                before = call_block(layer, x)
                 x = nnx.relu(before)
             stages.append(x)
             preactivations.append(before)

@@ -21,6 +21,7 @@ from jaxkd.models._layers import (
     torch_uniform,
 )
 from jaxkd.models._output import ModelOutput
+from jaxkd.models._remat import call_block
 
 _EPSILON = 1e-6  # Of the layer normalizations, as published.
 _STAGES = 4
@@ -273,7 +274,7 @@ class VisionTransformer(nnx.Module):
         stages = [self._as_map(x)]
         ends = {len(self.blocks) * i // _STAGES for i in range(1, _STAGES + 1)}
         for i, block in enumerate(self.blocks, start=1):
-            x = block(x)
+            x = call_block(block, x)
             if i in ends:
                 stages.append(self._as_map(x))
         embedding = self.norm(x[:, 0])

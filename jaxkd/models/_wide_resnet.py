@@ -21,6 +21,7 @@ from jaxkd.models._layers import (
     linear,
 )
 from jaxkd.models._output import ModelOutput
+from jaxkd.models._remat import call_block
 
 
 class PreActivationBlock(nnx.Module):
@@ -171,10 +172,10 @@ class WideResNet(nnx.Module):
         x = self.stem(as_feature_map(images, self.in_channels, dtype=self.dtype))
         stages, preactivations = [x], []
         for first, *others in self.stages:
-            x, normalized = first(x)
+            x, normalized = call_block(first, x)
             preactivations.append(normalized)
             for block in others:
-                x, _ = block(x)
+                x = call_block(block, x)[0]
             stages.append(x)
         preactivations.append(self.norm(x))
         preactivations[0] = stages[0]

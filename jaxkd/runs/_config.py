@@ -36,7 +36,7 @@ Config = dict[str, Any]
 _NO_EFFECT = (
     *("out", "resume", "checkpoint_every", "checkpoint_minutes"),
     *("teacher", "recorded", "init", "new_classifier", "unlabeled"),
-    *("report", "profile", "wandb", "devices"),
+    *("report", "profile", "wandb", "devices", "remat"),
 )
 _NO_EFFECT_DATA = ("data_dir", "cache_dir", "stream", "workers")
 

@@ -90,6 +90,7 @@ CONFIG = (
     Entry("options.recorded", _TEXTS),
     Entry("options.unlabeled", _optional(TEXT)),
     Entry("options.teacher_dtype", _optional(_one_of(_DTYPES))),
+    Entry("options.remat", FLAG),
     Entry("options.optimizer", OBJECT),
     Entry("options.weights", OBJECT),
     Entry("options.weight_warmup", _EPOCHS),

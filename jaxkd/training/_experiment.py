@@ -43,6 +43,7 @@ from jaxkd.training._step import (
 )
 from jaxkd.training._step.frozen import check_classes
 from jaxkd.training._step.moving_average import begin_average, with_moving_average
+from jaxkd.training._step.remat import check_blocks
 from jaxkd.training._step.step import Learn
 from jaxkd.training._step.verify import (
     UNTRACEABLE,
@@ -87,6 +88,7 @@ class Experiment:
         augmentation: Augmentation | None,
         max_skipped: int,
         ema_decay: float | None,
+        remat: bool,
     ):
         build = _checked_builder(build)
         _check_kind("dataset", dataset, ImageDataset, "data.load(name)")
@@ -113,7 +115,7 @@ class Experiment:
         self.epoch_steps = steps_per_epoch(len(dataset.train.labels), batch_size)
         self.normalization, self.max_skipped = normalization, max_skipped
         self._distiller, self.teacher = distiller, teacher
-        self._ema_decay = ema_decay
+        self._ema_decay, self._remat = ema_decay, remat
         self.check_recording()
         self._build = build
         self._spec = self._describe(build)
@@ -123,6 +125,9 @@ class Experiment:
             self._spec = self._describe(self._build)
         module = nnx.eval_shape(lambda: self._build(nnx.Rngs(0)))
         self._graphdef = nnx.graphdef(module)
+        if remat:
+            shape = (batch_size, *dataset.train.images.shape[1:])
+            check_blocks(module, jax.ShapeDtypeStruct(shape, jnp.float32))
         self.frozen = freeze(module, normalization)
         self._verify(self._student_to_verify(), "student")
 
@@ -233,6 +238,7 @@ class Experiment:
             optimizer,
             pretraining=pretraining,
             steps_per_epoch=self.epoch_steps,
+            remat=self._remat,
         )
         if self._ema_decay is not None and not pretraining:
             learn = with_moving_average(learn, self._ema_decay)

@@ -198,6 +198,7 @@ def compile_program(
     trials: int | None = None,
     max_skipped: int = 0,
     ema_decay: float | None = None,
+    remat: bool = False,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Program:
     """Prepare an experiment: put its data on the device and compile its functions.
@@ -243,6 +244,10 @@ def compile_program(
             store it as the network to load (:func:`averaged` returns it). By default
             there is none. It begins with the training stage and does not change in
             skipped steps.
+        remat: Whether to compute the student's activations again in the backward pass,
+            block by block, which saves memory and costs time. Its blocks are those that
+            it calls with :func:`jaxkd.models.call_block`. Gradients, batch statistics
+            and dropout are the same up to rounding.
         mesh: The devices, with axes ``data`` (which divides batches and the rows of
             banks) and ``trial`` (which divides trials), or one of them. By default one
             device. The program is the same: statistics, graphs and losses are of the
@@ -278,6 +283,7 @@ def compile_program(
         augmentation=augmentation,
         max_skipped=max_skipped,
         ema_decay=ema_decay,
+        remat=remat,
     )
     streamed = isinstance(dataset.train.images, Streamed)
     strategy, steps_per_call = choose_strategy(

@@ -34,6 +34,13 @@ class NetworkOptions:
     ] = None
     new_classifier: bool = False
     """Start with a new classifier, for other classes (with --init only)."""
+    remat: Annotated[
+        bool,
+        option(
+            "Save memory: keep only the inputs of the network's blocks for the "
+            "backward pass, and compute their activations again."
+        ),
+    ] = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,6 @@ from jaxkd.data import Augmentation, Mixed, Normalization, augment, mix
 from jaxkd.distillers import Batch, Distiller, DistillerState, Spec, Views
 from jaxkd.distillers._base import RESERVED_METRICS
 from jaxkd.models import ModelOutput
-from jaxkd.models._mode import mode_arguments
 from jaxkd.training._optimizers import learning_rate_of
 from jaxkd.training._state import (
     Metrics,
@@ -30,6 +29,7 @@ from jaxkd.training._state import (
     data_key_of,
 )
 from jaxkd.training._step.frozen import FrozenNetwork, network_inputs
+from jaxkd.training._step.remat import make_forward
 
 
 class Examples(NamedTuple):
@@ -245,11 +245,13 @@ def make_learn(
     *,
     pretraining: bool = False,
     steps_per_epoch: int | None = None,
+    remat: bool = False,
 ) -> Learn:
     """Build the part of a step that belongs to one student.
 
     With ``jax.vmap`` over the states of several students, all learn from one lesson.
-    The arguments are those of :func:`make_train_step`.
+    The arguments are those of :func:`make_train_step`, and ``remat`` is that of
+    :func:`compile_program`.
     """
     stage = distiller.pretraining if pretraining else None
     if pretraining and stage is None:
@@ -263,6 +265,7 @@ def make_learn(
     step_of = _counting(distiller, steps_per_epoch, pretraining=pretraining)
     loss_of = distiller.loss if stage is None else stage.loss
     trains_student = stage is None or stage.trains_student
+    call_student = make_forward(graphdef, remat=remat)
 
     def forward(params: PyTree, state: TrainState, lesson: Lesson):
         """Return the loss, and beside it the new variables and the metrics."""
@@ -280,8 +283,7 @@ def make_learn(
         trained = params["student"]
         if not trains_student:
             trained = jax.lax.stop_gradient(trained)
-        student = nnx.merge(graphdef, trained, state.rest, copy=True)
-        output = student(lesson.inputs, **mode_arguments(student, train=True))
+        output, rest = call_student(trained, state.rest, lesson.inputs)
         if distiller.views is not None:
             output, student_views = _split(output, len(lesson.images))
             batch = batch._replace(views=Views(student_views, lesson.teacher_views))
@@ -289,7 +291,7 @@ def make_learn(
             params["heads"], state.extra, output, lesson.teacher, batch
         )
         _check_names(metrics)
-        rest = nnx.state(student, nnx.Not(nnx.Param)) if trains_student else state.rest
+        rest = rest if trains_student else state.rest
         loss = jnp.mean(per_example)
         if stage is None:
             correct = (
