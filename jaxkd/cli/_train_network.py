@@ -363,10 +363,7 @@ def _write_page(run: _Run, *, step: int) -> None:
     out, dataset = run.job.options.out, run.dataset
     network = None if run.teacher is None else run.teacher.network
     answers = reports.predict_test_set(out, dataset, network)
-    note = ""
-    if run.teacher is not None and run.teacher.network is None:
-        note = reports.WITHOUT_RECORDED_TEACHER
-    path = reports.write_run_page(out, answers, dataset, note=note)
+    path = reports.write_run_page(out, answers, dataset)
     matrix = reports.confusion_matrix(
         dataset.test.labels, answers.student.classes, dataset.num_classes
     )

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from jaxkd.reports._figures import draw_comparison as draw_comparison
     from jaxkd.reports._predictions import RunPredictions as RunPredictions
     from jaxkd.reports._predictions import predict_test_set as predict_test_set
-    from jaxkd.reports._run_page import (
-        WITHOUT_RECORDED_TEACHER as WITHOUT_RECORDED_TEACHER,
-    )
     from jaxkd.reports._run_page import rewrite_run_page as rewrite_run_page
     from jaxkd.reports._run_page import write_run_page as write_run_page
     from jaxkd.reports._statistics import confusion_matrix as confusion_matrix
@@ -40,7 +37,6 @@ _MODULES = {
     "draw_history": "_training_charts",
     "predict_test_set": "_predictions",
     "require_wandb": "_wandb",
-    "WITHOUT_RECORDED_TEACHER": "_run_page",
     "rewrite_run_page": "_run_page",
     "write_comparison": "_comparison",
     "write_confusion_matrix": "_tensorboard",

@@ -25,11 +25,10 @@ _STUDENT = "this network"
 
 Record = dict[str, Any]
 
-WITHOUT_RECORDED_TEACHER = (
+_RECORDED_TEACHER = (
     "This page has no comparison with the teacher, because the run used its recorded "
     "outputs for the training images. To add it: jaxkd show RUN --teacher FOLDER"
 )
-"""The note on the page of a run that was distilled without the teacher's network."""
 
 
 def write_run_page(
@@ -46,7 +45,8 @@ def write_run_page(
         predictions: From :func:`predict_test_set`. Without predictions of a teacher,
             the page has no comparison with it.
         dataset: The run's dataset.
-        note: Text for the top of the page.
+        note: Text for the top of the page. By default, the page of a run with a
+            recorded teacher says that it has no comparison with it.
 
     Returns:
         The file that was written.
@@ -56,6 +56,8 @@ def write_run_page(
     """
     loaded, student, teacher, nodes = predictions
     config = runs.read_config(run)
+    if teacher is None and "recording" in config:
+        note = note or _RECORDED_TEACHER
     records = runs.read_history(run)
     history = [runs.select_trial(record, loaded.trial) for record in records]
     labels = dataset.test.labels
@@ -118,9 +120,7 @@ def rewrite_run_page(
     frozen, note = None, ""
     config = runs.read_config(run)
     options, recording = config["options"], config.get("recording", {})
-    if options.get("teacher") is None and teacher is None:
-        note = WITHOUT_RECORDED_TEACHER if options.get("recorded") else ""
-    elif "teacher" in options:
+    if options.get("teacher") is not None or (recording and teacher is not None):
         folder = Path(options["teacher"]) if teacher is None else teacher
         teacher_trial = options.get("teacher_trial", 0)
         teacher_trial = recording.get("teacher_trial", teacher_trial)

@@ -36,7 +36,10 @@ def test_two_devices_train_as_one_and_share_the_bank(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trials", [None, 2])
-def test_a_recording_teaches_on_two_devices_as_the_network_does(tmp_path, trials):
+def test_a_recording_teaches_on_two_devices_as_the_network_does(
+    tmp_path, monkeypatch, trials
+):
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # of the process to start
     meshes = ({"data": 1}, {"data": 2})
     case = {"steps": 6, "trials": trials}
     recorded = [{**case, "mesh": mesh, "recorded": str(tmp_path)} for mesh in meshes]
