@@ -122,7 +122,7 @@ def test_clean_images_are_refused_with_augmentation(clean):
     says = (
         r"clean images, but training augments them \(crops with padding 1, flips\).*"
         r"Record with --epochs 2, or train without augmentation: --crop-padding 0 "
-        "--no-flip"
+        "--flip False"
     )
     with pytest.raises(InvalidInputError, match=says):
         clean.check(DATASET, **FITTING)
