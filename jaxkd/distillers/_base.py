@@ -84,7 +84,7 @@ class Batch(NamedTuple):
                 argument="batch",
             )
         dtype = jax.dtypes.canonicalize_dtype(float)
-        # XLA may divide by multiplying with a rounded reciprocal.
+        # Integers are divided exactly on every device.
         whole, part = jnp.divmod(self.step, self.steps_per_epoch)
         fraction = part.astype(dtype) / jnp.asarray(self.steps_per_epoch, dtype)
         return whole.astype(dtype) + fraction

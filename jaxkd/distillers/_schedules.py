@@ -50,7 +50,7 @@ class _Warmup:
         share = begun / self.epochs
         if self.ramp == "cosine":
             share = (1 - jnp.cos(jnp.pi * share)) / 2
-        # Exactly the value at the end: XLA may multiply by the rounded 1 / epochs.
+        # At the end exactly the value, however the device rounds a division.
         return self.value * jnp.where(begun < self.epochs, share, 1)
 
 
