@@ -6,10 +6,11 @@ in the background as training does, or while training waits. The variants take t
 each in its own process. The longest step is that of all runs of a variant:
 
     python -m experiments.benchmarks.saving
-    python -m experiments.benchmarks.saving --rows 800000 --runs 3
+    python -m experiments.benchmarks.saving --every 40 --runs 3
 
 The time of a step is that between two calls of the loop. A save copies the state, and
-the step after it waits for the copy. On CPU, writing also takes cores from training.
+the step after it waits for the copy. On CPU, writing also takes cores from training. By
+default, a checkpoint is also saved at the end of an epoch, which has 20 steps here.
 """
 
 import argparse
@@ -55,7 +56,8 @@ def measure(variant: str, options: argparse.Namespace, channel) -> None:
         training.fit(
             program,
             loop,
-            epochs=2,
+            epochs=options.steps,
+            evaluate_every=options.steps,
             checkpoints=None if variant == VARIANTS[0] else checkpoints,
             stop=stop_after(options.steps),
             hooks=[clock],
@@ -120,16 +122,17 @@ def compile_program(options: argparse.Namespace):
         dataset,
         distillers.Distiller(init, loss),
         optimizer=optax.sgd(0.02, momentum=0.9),
-        batch_size=64,
+        batch_size=options.batch_size,
     )
 
 
 def main() -> None:
     """Run the benchmark, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=400_000)
-    parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=121)
+    parser.add_argument("--rows", type=int, default=40_960)
+    parser.add_argument("--width", type=int, default=1536)
+    parser.add_argument("--batch-size", type=int, default=2048)
+    parser.add_argument("--steps", type=int, default=101)
     parser.add_argument("--every", type=int, default=20)
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--out", default=None, help="folder of the checkpoints")

@@ -22,6 +22,7 @@ from jaxkd.training._stage import Stage, make_steps
 from jaxkd.training._state import LoopState, check_not_donated
 from jaxkd.training._step import FrozenNetwork
 from jaxkd.training._step.moving_average import check_decay
+from jaxkd.training._step.remat import compiler_options
 from jaxkd.training._trials import Strategy, choose_strategy
 
 
@@ -312,7 +313,7 @@ def compile_program(
             epoch_steps=experiment.epoch_steps,
             steps_per_call=steps_per_call,
             max_skipped=max_skipped,
-        )
+        )._replace(compiler_options=compiler_options(remat=remat))
         return batches.supply(strategy.compile(steps))
 
     return Program(

@@ -49,12 +49,14 @@ class Steps(NamedTuple):
         constants: The teacher's variables and the training set: arguments of compiled
             functions, so that they are not compiled in.
         steps_per_call: Steps of one ``advance_many``.
+        compiler_options: Options of XLA for the student's part, or None.
     """
 
     prepare: Callable[[Array, Array, PyTree, Any], Lesson]
     learn: Callable[[LoopState, Lesson], tuple[LoopState, Report]]
     constants: PyTree
     steps_per_call: int
+    compiler_options: dict[str, str] | None = None
 
 
 def make_steps(
@@ -132,8 +134,9 @@ def in_one_call(steps: Steps) -> Stage:
         loop, reports = jax.lax.scan(body, loop, batches, length=steps.steps_per_call)
         return loop, jax.tree.map(lambda x: x[-1], reports)
 
-    one = jax.jit(advance, donate_argnames="loop")
-    many = jax.jit(advance_many, donate_argnames="loop")
+    options = steps.compiler_options
+    one = jax.jit(advance, donate_argnames="loop", compiler_options=options)
+    many = jax.jit(advance_many, donate_argnames="loop", compiler_options=options)
     return Stage(
         functools.partial(one, steps.constants),
         functools.partial(many, steps.constants),
@@ -168,7 +171,8 @@ def in_turns(steps: Steps) -> Stage:
 
 def _two_calls(steps: Steps) -> tuple[Callable[..., Any], Callable[..., Any]]:
     prepare = jax.jit(steps.prepare)
-    learn = jax.jit(steps.learn, donate_argnums=0)
+    options = steps.compiler_options
+    learn = jax.jit(steps.learn, donate_argnums=0, compiler_options=options)
 
     def make_lesson(train, order):
         return prepare(train.data_key, train.step, steps.constants, order)

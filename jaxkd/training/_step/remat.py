@@ -36,6 +36,17 @@ def make_forward(graphdef: nnx.GraphDef, *, remat: bool) -> Forward:
     return forward
 
 
+def compiler_options(*, remat: bool) -> dict[str, str] | None:
+    """Return the options with which to compile a step.
+
+    XLA for CPU removes the barriers between both forward passes, and then merges them
+    again, unless the pass that removes them is disabled.
+    """
+    if not remat or jax.default_backend() != "cpu":
+        return None
+    return {"xla_disable_hlo_passes": "cse_barrier_expander"}
+
+
 def check_blocks(module: nnx.Module, images: jax.ShapeDtypeStruct) -> None:
     """Raise unless a network, which may be abstract, has blocks to compute again.
 
@@ -47,8 +58,8 @@ def check_blocks(module: nnx.Module, images: jax.ShapeDtypeStruct) -> None:
     def count(*, remat: bool) -> int:
         forward = make_forward(graphdef, remat=remat)
         program = jax.make_jaxpr(forward)(params, rest, images)
-        names = [each.primitive.name for each in _equations(program.jaxpr)]
-        return names.count("checkpoint")
+        names = (each.primitive.name for each in _equations(program.jaxpr))
+        return sum(name.startswith(("remat", "checkpoint")) for name in names)
 
     if count(remat=True) == count(remat=False):
         raise InvalidInputError(
