@@ -65,8 +65,8 @@ def with_unlabeled(
         >>> from jaxkd import data
         >>> digits = data.load("digits")
         >>> more = data.with_unlabeled(digits, np.zeros((3, 8, 8, 1), np.uint8))
-        >>> more.train.labels[-4:].tolist(), more.num_unlabeled
-        ([0, -1, -1, -1], 3)
+        >>> more.train.labels[-3:].tolist(), more.num_unlabeled
+        ([-1, -1, -1], 3)
     """
     if dataset.num_unlabeled:
         raise InvalidInputError(

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, DTypeLike, Float, Int
 
@@ -135,13 +134,11 @@ def contrastive_representation(
     def init(rngs, spec):
         method = "contrastive_representation"
         teacher = require_output(spec, method)
-        classes = spec.student.logits.shape[-1]
-        labels = contrast_classes(np.asarray(spec.labels), classes, method)
+        labels = contrast_classes(spec, method)
         count = count_negatives(labels, num_negatives)
         params, _ = init_heads(make_heads(spec.student, teacher), rngs)
         bank = memory.init_bank(rngs.params(), len(labels), dim, dtype=bank_dtype)
-        extra = _initial_state(bank, labels, count)
-        return DistillerState(params, extra)
+        return DistillerState(params, _initial_state(bank, labels, count))
 
     def loss(params, extra, student, teacher, batch):
         teacher = jax.lax.stop_gradient(teacher)

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, DTypeLike, Int
 
 from jaxkd import _checks, graphs, losses, memory
@@ -174,8 +173,7 @@ def holistic(
 
     def init(rngs, spec):
         teacher = require_output(spec, "holistic")
-        classes = spec.student.logits.shape[-1]
-        labels = contrast_classes(np.asarray(spec.labels), classes, "holistic")
+        labels = contrast_classes(spec, "holistic")
         count = count_negatives(labels, num_negatives)
         params, _ = init_heads(make_heads(spec.student, teacher), rngs)
         bank = memory.init_bank(rngs.params(), len(labels), dim, dtype=bank_dtype)

@@ -6,10 +6,11 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Integer, Shaped
+from jaxtyping import Integer
 
 from jaxkd import _checks, memory
 from jaxkd._errors import InvalidInputError, InvalidTypeError, unknown_name
+from jaxkd.distillers._base import Spec
 from jaxkd.distillers._unlabeled import classes_of_rows
 
 _MOST_NEGATIVES = 16384  # as published; the default where there are so many
@@ -66,15 +67,14 @@ def choose_sampler(
     return sampler
 
 
-def contrast_classes(
-    labels: Shaped[np.ndarray, " rows"], num_classes: int, method: str
-) -> Integer[np.ndarray, " rows"]:
+def contrast_classes(spec: Spec, method: str) -> Integer[np.ndarray, " rows"]:
     """Return the class of each row, its own one for a row without a label.
 
     Raises:
         InvalidTypeError: If the labels are not integers.
         InvalidInputError: If they are not the student's classes, or only one class.
     """
+    labels, num_classes = np.asarray(spec.labels), spec.student.logits.shape[-1]
     if not np.issubdtype(labels.dtype, np.integer):
         raise InvalidTypeError(
             f"spec.labels must be integers (class numbers), got dtype {labels.dtype}; "

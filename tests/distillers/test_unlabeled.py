@@ -257,11 +257,13 @@ def test_purity_counts_examples_with_a_label():
 
 
 def test_only_the_label_minus_one_stands_for_none():
-    with pytest.raises(InvalidInputError, match="labels range from -2 to 1"):
-        contrast_classes(np.array([0, -2, 1]), 2, "holistic")
-    np.testing.assert_array_equal(
-        contrast_classes(np.array([0, -1, 1, -1]), 2, "holistic"), [0, 3, 1, 5]
+    student = ModelOutput(jnp.zeros((1, 2)), jnp.zeros((1, 2)))
+    classes = lambda *labels: contrast_classes(
+        Spec(student, None, 2, np.array(labels)), "holistic"
     )
+    with pytest.raises(InvalidInputError, match="labels range from -2 to 1"):
+        classes(0, -2, 1)
+    np.testing.assert_array_equal(classes(0, -1, 1, -1), [0, 3, 1, 5])
 
 
 def test_labels_without_a_mask_are_refused_as_before():
