@@ -192,6 +192,7 @@ def _value_and_gradient(
     scaled_y = _stable.accurate_sum(change)[..., None]
     y = scaled_y * inverse
     loss = s - scaled_y * (scaled_y * _stable.log1p_remainder(y, 2))
+    loss = jnp.where(jnp.isinf(s), s, loss)  # the square may be infinite too
     # The components sum to zero, because y is the sum of the very same numbers.
     gradient = (change - p * scaled_y) * (1.0 / (1.0 + y))
     # The difference is rounded; NaN is let through.
