@@ -147,9 +147,8 @@ def print_times(rounds: int = 15) -> None:
         jax.jit(jax.value_and_grad(lambda s, v, t, f=form: f(s, v, t).mean()))
         for form in (kl, jax.vmap(plain, in_axes=(0, 0, None)))
     ]
-    print(
-        "\nCPU milliseconds of value and gradient\nshape            exact   plain  ratio"
-    )
+    print("\nCPU milliseconds of value and gradient")
+    print("shape            exact   plain  ratio")
     for shape in TIMED_SHAPES:
         student, teacher = (
             3.0 * jax.random.normal(jax.random.key(i), shape) for i in (0, 1)
