@@ -173,26 +173,28 @@ def _value_and_gradient(
     log_ratio = jnp.log(q.total) - jnp.log(p.total)
     close = jnp.abs(log_ratio - mean * inverse) < _CLOSE
     c = jnp.where(close, mean, scale * log_ratio)
-    # p_k e^w_k = factor * (weight of q)_k / (total of p).
+    # p_k e^w_k = factor * (weight of q)_k.
     offset, offset_error = _stable.scaled_difference(jnp.zeros_like(c), c, temperature)
-    factor = jnp.exp(offset) * (1.0 + offset_error)
+    factor = jnp.exp(offset) * (1.0 + offset_error) / p.total
+    p = p.weights * (1.0 / p.total)
 
     u = d - c
     w = u * inverse
     in_tail = (w < _LOW) | (w > _HIGH)
     w = jnp.where(in_tail, 0.0, w)
     phi = _stable.second_exp_remainder(w, _LOW, _HIGH)
-    first_order = p.weights * u
+    first_order = p * u
     # T p_k (e^w_k - 1), without its first-order term in S, and with it in T y.
-    tail = scale * (factor * q.weights - p.weights)
+    tail = scale * (factor * q.weights - p)
     terms = jnp.where(in_tail, scale * (tail - first_order), first_order * (u * phi))
-    s = _sum(jnp.where(infinite, jnp.inf, terms)) / p.total
+    s = _sum(jnp.where(infinite, jnp.inf, terms))
     change = jnp.where(in_tail, tail, first_order * (1.0 + w * phi))
-    scaled_y = _sum(change) / p.total
+    scaled_y = _stable.accurate_sum(change)[..., None]
     y = scaled_y * inverse
     loss = s - scaled_y * (scaled_y * _stable.log1p_remainder(y, 2))
+    loss = jnp.where(jnp.isinf(s), s, loss)  # the square may be infinite too
     # The components sum to zero, because y is the sum of the very same numbers.
-    gradient = (change - p.weights * scaled_y) * (1.0 / (p.total * (1.0 + y)))
+    gradient = (change - p * scaled_y) * (1.0 / (1.0 + y))
     # The difference is rounded; NaN is let through.
     return jnp.maximum(loss, 0.0)[..., 0], gradient
 
