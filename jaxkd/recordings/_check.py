@@ -33,7 +33,8 @@ def check_run(
                 f"{name} holds the teacher's answers for clean images, but training "
                 f"augments them ({describe(augmentation)}): the student would see "
                 f"other images. Record with --epochs {epochs}, or train without "
-                "augmentation: --crop-padding 0 --no-flip.",
+                "augmentation: --crop-padding 0 --flip False, and no --randaugment, "
+                "--mixup or --cutmix.",
                 argument="recorded",
             )
         return

@@ -122,21 +122,20 @@ def test_clean_images_are_refused_with_augmentation(clean):
     says = (
         r"clean images, but training augments them \(crops with padding 1, flips\).*"
         r"Record with --epochs 2, or train without augmentation: --crop-padding 0 "
-        "--no-flip"
+        "--flip False"
     )
     with pytest.raises(InvalidInputError, match=says):
         clean.check(DATASET, **FITTING)
 
 
-def test_nothing_is_loaded_until_a_batch_is_read_and_then_only_mapped(augmented):
-    recording = recordings.open(augmented.path)
+def test_files_are_mapped_when_a_batch_is_read_and_closed_two_epochs_later(tmp_path):
+    recording = recorded(tmp_path, 3)
     assert not recording._open
-    recording.stored(0, np.arange(BATCH))
-    (files,) = recording._open.values()
-    assert all(isinstance(x, np.memmap) for x in files.values())
-    for step in range(3, 6):
+    for step in range(9):
         recording.stored(step, np.arange(BATCH))
-    assert len(recording._open) == 2
+    assert list(recording._open) == [1, 2]
+    (files, _) = recording._open.values()
+    assert all(isinstance(x, np.memmap) for x in files.values())
 
 
 READ_BIG = """

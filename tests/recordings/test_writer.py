@@ -106,6 +106,16 @@ def test_a_recording_killed_at_any_moment_ends_as_one_that_was_not(
     assert tree_of(killed) == tree_of(tmp_path / "whole")
 
 
+def test_only_files_of_epochs_that_the_manifest_does_not_list_are_removed(tmp_path):
+    record(tmp_path, 4, {"logits": draw(4)}, until=2)
+    for name in (".partial-epoch-00003", "epoch-00004", "clean", "notes"):
+        (tmp_path / name).mkdir()
+    recordings.create(tmp_path, views_of(4), class_names=NAMES).close()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("lock", "manifest.json", "epoch-00001", "epoch-00002", "notes")
+    }
+
+
 SLOW_WRITER = """
 import sys, time
 import numpy as np
