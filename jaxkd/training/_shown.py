@@ -169,7 +169,7 @@ def as_shown(
             "epochs is 0, which shows the teacher images without augmentation, but "
             f"{dataset.name} is augmented ({describe(dataset.augmentation)}): students "
             "would see other images than their teacher. Give the number of epochs to "
-            "train for, or turn augmentation off.",
+            "train for, or turn augmentation off: --crop-padding 0 --flip False.",
             argument="epochs",
         )
     return dataset

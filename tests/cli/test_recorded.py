@@ -125,8 +125,8 @@ def test_two_recordings_are_an_ensemble(tmp_path, recording, teacher):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--data-seed", "0"], "data_seed is 0"),
-        (["--batch-size", "64"], "batch_size is 64"),
+        (["--data-seed", "0"], "--data-seed is 0"),
+        (["--batch-size", "20"], "--batch-size is 20"),
         (["--epochs", "5"], "epochs is 5"),
         (["--flip", "True"], "flips"),
         (["--mixup", "0.5"], "mixup 0.5"),
@@ -183,10 +183,10 @@ def test_resumed_with_a_recording_that_has_moved_a_run_continues(
     ("more", "said"),
     [
         (["--outputs", "stages.7"], "logits (4), embedding (16)"),
-        (["--epochs", "0"], "--crop-padding 0 --no-flip"),
+        (["--epochs", "0"], "--crop-padding 0 --flip False"),
         (["--epochs", "-1"], "--epochs must be at least 0"),
         (["--top-k", "4"], "the teacher has 4 logits"),
-        (["--dtype", "float16", "--out", "RECORDED"], "begun with float32"),
+        (["--dtype", "float16", "--out", "RECORDED"], 'begun with "float32"'),
     ],
 )
 def test_a_recording_that_cannot_be_made_is_refused(
