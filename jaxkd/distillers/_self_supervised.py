@@ -201,9 +201,8 @@ def self_supervised(
         labels = jnp.tile(labels, _TURNS)
         similarities = _cosines(*projected_teacher)
         found = _own_original(similarities)
-        labeled = batch.labeled
         transformed = _mean_selected(
-            kl, teacher_views.logits, labels, ratio_tf, labeled
+            kl, teacher_views.logits, labels, ratio_tf, batch.labeled
         )
         similarity = _mean_selected(divergence, similarities, found, ratio_ss)
         metrics = {

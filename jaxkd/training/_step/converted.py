@@ -40,6 +40,7 @@ def convert_layers(network: Any, dtype: DTypeLike) -> nnx.Module:
             "and let the network itself compute in it.",
             argument="dtype",
         )
+    module: Any
     for module in modules:
         if "dtype" in vars(module) and not isinstance(module, _NORMS):
             module.dtype = dtype

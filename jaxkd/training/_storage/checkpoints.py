@@ -152,7 +152,7 @@ class Checkpoints:
         record = {**record, "trials": list(loop.train.key.shape)}
         if isinstance(loop.train.average, Average):
             record["averaged"] = True
-        arrays = _flattened(_parts(loop))
+        arrays = flattened(_parts(loop))
         if wait or jax.process_count() > 1:
             self._save(step, arrays, record)
             return
@@ -187,7 +187,7 @@ class Checkpoints:
             CheckpointError: If it cannot be written, for example to a full disk.
         """
         self.wait()
-        self._save(step, _flattened({"student": _variables(network)}), record)
+        self._save(step, flattened({"student": _variables(network)}), record)
 
     def _save(
         self, step: int, arrays: dict[str, items.Arrays], record: dict[str, Any]
@@ -361,7 +361,7 @@ def _parts(loop: LoopState) -> dict[str, PyTree]:
     }
 
 
-def _flattened(parts: dict[str, PyTree]) -> dict[str, items.Arrays]:
+def flattened(parts: dict[str, PyTree]) -> dict[str, items.Arrays]:
     return {name: state_arrays.flatten(part) for name, part in parts.items()}
 
 

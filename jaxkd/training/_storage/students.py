@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxkd.training._state import LoopState, PyTree
 from jaxkd.training._step import Average
-from jaxkd.training._storage.checkpoints import Checkpoints
+from jaxkd.training._storage.checkpoints import Checkpoints, flattened
 
 
 class StudentCheckpoints(Checkpoints):
@@ -39,7 +39,7 @@ class StudentCheckpoints(Checkpoints):
         record = {"best_steps": list(best), "trials": list(loop.train.key.shape)}
         if isinstance(loop.train.average, Average):
             record |= {"averaged": True}
-        self._save(step, {"student": students}, record)
+        self._save(step, flattened({"student": students}), record)
 
     def best_steps(self, like: LoopState) -> list[int]:
         """Return the step of each trial's student; empty if there is no checkpoint.
