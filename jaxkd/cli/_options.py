@@ -73,6 +73,7 @@ class Record(RecordingOptions):
     """
 
     dataset: str | None = None
+    unlabeled: Path | None = None
     data: DataOptions = dataclasses.field(default_factory=DataOptions)
 
 

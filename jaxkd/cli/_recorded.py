@@ -1,11 +1,15 @@
 """Recordings of a teacher's outputs, as ``distill --recorded`` uses them."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from jaxkd import data, recordings, runs, training
 from jaxkd._errors import InvalidInputError
 from jaxkd.cli._options import Distill
+
+RECORDED_OPTIONS = (*runs.LOAD_OPTIONS, "subset", "validation")
+"""Options of a dataset that decide which rows it has, and what they look like."""
 
 
 def open_recordings(options: Distill) -> training.Recorded:
@@ -37,10 +41,13 @@ def with_recorded_options(
         changed = {k: v for k, v in own.items() if not given.has(k)}
     loading = _augmentation_options(views.augmentation)
     if options.dataset is None:
+        unlabeled = recording.load_options.get("unlabeled")
+        if unlabeled is not None and not given.has("unlabeled"):
+            changed["unlabeled"] = Path(unlabeled)
         loading |= {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in recording.load_options.items()
-            if name in (*runs.LOAD_OPTIONS, "subset")
+            if name in RECORDED_OPTIONS
         }
     loading = {k: v for k, v in loading.items() if not given.has(k)}
     completed = dataclasses.replace(options.data, **loading)

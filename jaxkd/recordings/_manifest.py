@@ -31,6 +31,7 @@ from jaxkd._schema import (
     optional,
 )
 from jaxkd._text import printable
+from jaxkd.data import Augmentation
 from jaxkd.recordings import _views
 from jaxkd.recordings._codec import DTYPES, Codec, Part
 from jaxkd.recordings._views import Views
@@ -153,6 +154,9 @@ def read(path: Path) -> Manifest:
             argument="recorded",
         ) from None
     _schema.check(file, content, _ENTRIES, damaged)
+    for name in content["views"]["augmentation"] or ():
+        if name not in Augmentation._fields:
+            raise damaged(file, f"views.augmentation has the unknown setting {name!r}")
     manifest = Manifest(
         views=_views.from_json(content["views"]),
         class_names=tuple(content["class_names"]),
@@ -276,6 +280,10 @@ _ENTRIES = (
     Entry("views.augmentation.mixup", _PLAIN, True),
     Entry("views.augmentation.cutmix", _PLAIN, True),
     Entry(
+        "views.augmentation.random_resized_crop",
+        optional(list_of(FINITE, "two finite numbers", (2,))),
+    ),
+    Entry(
         "class_names",
         list_of(TEXT, "a list of strings, at least one", range(1, 2**24)),
         True,
@@ -284,7 +292,10 @@ _ENTRIES = (
     Entry("load_options", OBJECT, True),
     Entry("load_options.source", optional(TEXT)),
     Entry("load_options.image_size", optional(POSITIVE)),
+    Entry("load_options.test_resize", optional(POSITIVE)),
     Entry("load_options.subset", optional(POSITIVE)),
+    Entry("load_options.validation", optional(FINITE)),
+    Entry("load_options.unlabeled", optional(TEXT)),
     Entry("load_options.train_split", optional(TEXT)),
     Entry("load_options.test_split", optional(TEXT)),
     Entry("load_options.background", optional(TEXT)),

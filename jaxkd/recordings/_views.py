@@ -110,12 +110,16 @@ def plain(augmentation: Augmentation) -> Augmentation:
     randaugment = augmentation.randaugment
     if randaugment is not None:
         randaugment = RandAugment(int(randaugment[0]), float(randaugment[1]))
+    scale = augmentation.random_resized_crop
+    if scale is not None:
+        scale = (float(scale[0]), float(scale[1]))
     return Augmentation(
         crop_padding=int(augmentation.crop_padding),
         flip=bool(augmentation.flip),
         randaugment=randaugment,
         mixup=float(augmentation.mixup),
         cutmix=float(augmentation.cutmix),
+        random_resized_crop=scale,
     )
 
 
@@ -126,6 +130,9 @@ def describe(augmentation: Augmentation | None) -> str:
     parts = []
     if augmentation.crop_padding:
         parts.append(f"crops with padding {augmentation.crop_padding}")
+    if augmentation.random_resized_crop is not None:
+        low, high = augmentation.random_resized_crop
+        parts.append(f"crops of {low:g} to {high:g} of the area")
     if augmentation.flip:
         parts.append("flips")
     if augmentation.randaugment is not None:
@@ -158,13 +165,12 @@ def from_json(content: dict[str, Any]) -> Views:
     augmentation = content["augmentation"]
     if augmentation is not None:
         pair = augmentation["randaugment"]
-        augmentation = Augmentation(
-            crop_padding=augmentation["crop_padding"],
-            flip=augmentation["flip"],
-            randaugment=None if pair is None else RandAugment(*pair),
-            mixup=augmentation["mixup"],
-            cutmix=augmentation["cutmix"],
-        )
+        scale = augmentation.get("random_resized_crop")
+        made = {
+            "randaugment": None if pair is None else RandAugment(*pair),
+            "random_resized_crop": None if scale is None else tuple(scale),
+        }
+        augmentation = Augmentation(**{**augmentation, **made})
     height, width, channels = content["image_shape"]
     found = {name: content[name] for name in Views._fields}
     return Views(

@@ -63,6 +63,7 @@ class Shown:
             *(cross_entropy(), teacher),
             channel_statistics(dataset.train.images),
             dataset.augmentation,
+            has_unlabeled=bool(dataset.num_unlabeled),
         )
         compiled = jax.jit(prepare_batch(prepare, batches, placement))
         variables = None if teacher is None else placement.put(teacher.variables)

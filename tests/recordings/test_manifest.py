@@ -111,9 +111,21 @@ def test_entries_of_later_versions_are_ignored(folder):
     whole = file.read_text()
     content = json.loads(whole)
     content["later"] = content["views"]["later"] = 1
-    content["views"]["augmentation"]["later"] = 1
     try:
         file.write_text(json.dumps(content))
         assert recordings.open(folder).views.rows == 40
+    finally:
+        file.write_text(whole)
+
+
+def test_an_augmentation_of_a_later_version_is_refused(folder):
+    file = folder / "manifest.json"
+    whole = file.read_text()
+    content = json.loads(whole)
+    content["views"]["augmentation"]["later"] = 1
+    try:
+        file.write_text(json.dumps(content))
+        with pytest.raises(InvalidInputError, match="unknown setting 'later'"):
+            recordings.open(folder)
     finally:
         file.write_text(whole)

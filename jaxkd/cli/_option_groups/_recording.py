@@ -15,6 +15,10 @@ class RecordingOptions:
     """Run folder of the teacher."""
     teacher_trial: int = 0
     """Trial of the teacher's run to record."""
+    teacher_dtype: Annotated[
+        Literal["float32", "bfloat16"] | None, option(default="as it was trained")
+    ] = None
+    """Dtype in which the teacher computes."""
     out: Path
     """Folder of the recording. One with the same options is continued."""
     outputs: Annotated[

@@ -71,7 +71,7 @@ def _load_recorded(job: Job, options: Distill) -> _Loaded:
     )
     source = _recorded.source_of(options, recording)
     dataset = load_dataset(source, job.options.data)
-    dataset = add_unlabeled(dataset, options.unlabeled, job.options.data)
+    dataset = add_unlabeled(dataset, job.options.unlabeled, job.options.data)
     teacher = Teacher(
         recording,
         runs.describe_recorded_teacher(recording),

@@ -9,9 +9,15 @@ from jaxkd._files import expand_home
 from jaxkd._text import shell_line
 from jaxkd.cli import _pipes, _signals
 from jaxkd.cli._console import Console
-from jaxkd.cli._datasets import check_fits, load_dataset, options_not_given
+from jaxkd.cli._datasets import (
+    add_unlabeled,
+    check_fits,
+    load_dataset,
+    options_not_given,
+)
 from jaxkd.cli._job import check_data
-from jaxkd.cli._options import DataOptions, Record
+from jaxkd.cli._options import Record
+from jaxkd.cli._recorded import RECORDED_OPTIONS
 
 _STOPPING = "stopping after the current batch; complete epochs are kept"
 
@@ -27,9 +33,15 @@ def run(options: Record, arguments: list[str]) -> None:
         own = dataclasses.replace(options.data, **completed)
         options = dataclasses.replace(options, data=own)
     dataset = load_dataset(source, options.data)
+    dataset = add_unlabeled(dataset, options.unlabeled, options.data)
     check_fits(loaded, dataset)
     frozen = training.freeze_teacher(loaded.module, loaded.normalization)
+    # Its fingerprint is that of the stored teacher, in whichever dtype it computes.
     described = runs.describe_teacher(options.teacher, options.teacher_trial, frozen)
+    if options.teacher_dtype is not None:
+        frozen = training.freeze_teacher(
+            loaded.module, loaded.normalization, dtype=options.teacher_dtype
+        )
     stdout: Any = _pipes.UntilClosed(sys.stdout)
     console = Console(file=stdout)
     with _signals.stop_when_asked(_STOPPING) as stop:
@@ -46,9 +58,10 @@ def run(options: Record, arguments: list[str]) -> None:
             about={
                 "name": options.teacher.absolute().name,
                 "trial": options.teacher_trial,
+                "dtype": options.teacher_dtype,
                 **described,
             },
-            load_options=_load_options(source, options.data),
+            load_options=_load_options(source, options),
             stop=stop,
             console=console,
         )
@@ -67,11 +80,13 @@ def _check(options: Record) -> None:
     check_data(options.data)
 
 
-def _load_options(source: str, options: DataOptions) -> dict[str, Any]:
+def _load_options(source: str, options: Record) -> dict[str, Any]:
     """Return how the dataset was loaded, for students without the teacher's folder."""
     if data.is_path(source):
         source = str(expand_home(source, "dataset").absolute())
-    named = {name: getattr(options, name) for name in (*runs.LOAD_OPTIONS, "subset")}
+    named = {name: getattr(options.data, name) for name in RECORDED_OPTIONS}
+    if options.unlabeled is not None:
+        named["unlabeled"] = str(expand_home(options.unlabeled, "unlabeled").absolute())
     given = {name: value for name, value in named.items() if value is not None}
     return {"source": source, **given}
 
