@@ -216,7 +216,7 @@ def test_a_recording_that_was_ended_continues_with_the_same_bits(
     tmp_path, teacher, number
 ):
     whole, ended = tmp_path / "whole", tmp_path / "ended"
-    many = ("--epochs", "2000")
+    many = ("--epochs", "300")
     cli.main(record_arguments(teacher, whole, *many))
     process = start(record_arguments(teacher, ended, *many), stderr=subprocess.PIPE)
     wait_for(ended / "epoch-00003", process)
@@ -225,7 +225,7 @@ def test_a_recording_that_was_ended_continues_with_the_same_bits(
     assert process.returncode == (75 if number == signal.SIGTERM else -number)
     assert (b"continue with: jaxkd record" in said) == (number == signal.SIGTERM)
     done = recordings.open(ended).views.epochs
-    assert 3 <= done < 2000
+    assert 3 <= done < 300
     cli.main(record_arguments(teacher, ended, *many))
     ours, theirs = map(recordings.open, (ended, whole))
     manifests = [
@@ -237,8 +237,8 @@ def test_a_recording_that_was_ended_continues_with_the_same_bits(
 @pytest.mark.slow
 def test_a_run_killed_twice_resumes_from_its_recording(tmp_path, teacher):
     recording, whole, killed = (tmp_path / name for name in ("rec", "whole", "killed"))
-    cli.main(record_arguments(teacher, recording, "--epochs", "400"))
-    arguments = lambda out: recorded_arguments(recording, out, "--epochs", "400")
+    cli.main(record_arguments(teacher, recording, "--epochs", "200"))
+    arguments = lambda out: recorded_arguments(recording, out, "--epochs", "200")
     cli.main(arguments(whole))
     resume = []
     for step in ("2", "100"):
