@@ -2,12 +2,14 @@
 
     python -m experiments.benchmarks.soft_target_accuracy
     python -m experiments.benchmarks.soft_target_accuracy --smoke
+    python -m experiments.benchmarks.soft_target_accuracy --times-only
 
 Compares `losses.soft_target_kl` and the plain formula T² Σ p (log p - log q), both in
 float32, with 60-digit arithmetic at the same float32 inputs. Prints the largest
 relative errors at each temperature over all kinds of logits and numbers of classes. The
 exit code is 1 if the loss exceeds its bounds: 1e-6 for the value, and 1e-5 for the
-gradient (relative to its largest component).
+gradient (relative to its largest component). Prints the times of both forms at three
+shapes as well, with the largest errors of a row against the same form in float64.
 
 A result counts if float32 can represent its parts. Probabilities below the smallest
 normal number, 1.2e-38, are flushed to zero, which costs up to that number times the
@@ -36,6 +38,8 @@ TEMPERATURES = (
     *(1e3, 1e4, 1e5, 1e6, 1e7, 1e8, float("inf")),
 )
 CLASSES = (2, 10, 100, 1000)
+TIMED_TEMPERATURE = 4.0
+CALLED_ELEMENTS = 2_000_000  # in one round
 TIMED_SHAPES = ((64, 100), (256, 1000), (64, 32_000))
 SMOKE = (2, 10)
 VALUE_BOUND = 1e-6
@@ -90,6 +94,12 @@ def plain(student: Logits, teacher: Logits, temperature: Array) -> Array:
     return temperature**2 * jnp.sum(jnp.exp(log_p) * log_ratio)
 
 
+def batch_plain(student: Array, teacher: Array, temperature: Array) -> Array:
+    log_p = jax.nn.log_softmax(teacher / temperature)
+    log_q = jax.nn.log_softmax(student / temperature)
+    return temperature**2 * jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+
+
 def exact(student: Logits, teacher: Logits, temperature: float):
     """Compute the value and the student's gradient in arbitrary precision."""
     z = [mpmath.mpf(x) for x in student.tolist()]
@@ -140,40 +150,78 @@ def representable(truth, temperature: float, classes: int) -> bool:
     )
 
 
-def print_times(rounds: int = 15) -> None:
+def batch_errors(result, student: Array, teacher: Array) -> Errors:
+    """Compare a batch's values and gradients with the same form in float64."""
+    with jax.enable_x64(True):
+        wide = [jnp.asarray(x, jnp.float64) for x in (student, teacher)]
+        truth = value_and_gradient(kl)(*wide, jnp.float64(TIMED_TEMPERATURE))
+        (value, gradient), (got_value, got_gradient) = (
+            [jnp.asarray(x, jnp.float64) for x in pair] for pair in (truth, result)
+        )
+        largest = jnp.max(jnp.abs(gradient), axis=-1)
+        gaps = jnp.max(jnp.abs(got_gradient - gradient), axis=-1)
+        return Errors(
+            float(jnp.max(jnp.abs(got_value / value - 1.0))),
+            float(jnp.max(gaps / largest)),
+            len(value),
+        )
+
+
+def kl(student: Logits, teacher: Logits, temperature: Array) -> Array:
+    return losses.soft_target_kl(student, teacher, temperature=temperature)
+
+
+def value_and_gradient(form: Callable) -> Callable:
+    """Compile a function of a batch that returns all values and gradients."""
+
+    def evaluate(student, teacher, temperature):
+        values, pull_back = jax.vjp(lambda s: form(s, teacher, temperature), student)
+        return values, *pull_back(jnp.ones_like(values))
+
+    return jax.jit(evaluate)
+
+
+def print_times(rounds: int) -> None:
     """Print CPU times of value and gradient, of both forms in turns: the least."""
-    kl = lambda s, v, t: losses.soft_target_kl(s, v, temperature=t)
-    forms = [
-        jax.jit(jax.value_and_grad(lambda s, v, t, f=form: f(s, v, t).mean()))
-        for form in (kl, jax.vmap(plain, in_axes=(0, 0, None)))
-    ]
-    print("\nCPU milliseconds of value and gradient")
-    print("shape            exact   plain  ratio")
+    forms = [value_and_gradient(f) for f in (kl, batch_plain)]
+    temperature = jnp.float32(TIMED_TEMPERATURE)
+    print(f"\nCPU milliseconds of value and gradient, T = {TIMED_TEMPERATURE:g}")
+    print("shape             exact    plain  ratio   error of value, gradient")
     for shape in TIMED_SHAPES:
         student, teacher = (
             3.0 * jax.random.normal(jax.random.key(i), shape) for i in (0, 1)
         )
-        calls = max(1, 2_000_000 // student.size)
+        calls = max(1, CALLED_ELEMENTS // student.size)
+        results = [fn(student, teacher, temperature) for fn in forms]
         least = [math.inf, math.inf]
         for _, (i, fn) in itertools.product(range(rounds), enumerate(forms)):
-            jax.block_until_ready(fn(student, teacher, jnp.float32(4.0)))
+            jax.block_until_ready(results)
             start = time.process_time()
             for _ in range(calls):
-                result = fn(student, teacher, jnp.float32(4.0))
-            jax.block_until_ready(result)
+                results[i] = fn(student, teacher, temperature)
+            jax.block_until_ready(results[i])
             least[i] = min(least[i], (time.process_time() - start) / calls)
         ours, theirs = (1e3 * x for x in least)
-        print(f"{shape!s:14}{ours:8.3f}{theirs:8.3f}{ours / theirs:7.2f}")
+        errors = batch_errors(results[0], student, teacher)
+        print(
+            f"{shape!s:14}{ours:9.3f}{theirs:9.3f}{ours / theirs:7.2f}"
+            f"{errors.value:10.1e}{errors.gradient:10.1e}",
+            flush=True,
+        )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--smoke", action="store_true", help="few classes only")
     parser.add_argument("--repeats", type=int, default=1, help="draws per kind")
+    parser.add_argument("--times-only", action="store_true", help="no accuracy table")
+    parser.add_argument("--rounds", type=int, default=15, help="of the times")
     arguments = parser.parse_args()
+    if arguments.times_only:
+        print_times(arguments.rounds)
+        return 0
     class_counts = SMOKE if arguments.smoke else CLASSES
 
-    kl = lambda s, t, temperature: losses.soft_target_kl(s, t, temperature=temperature)
     forms = {
         "exact, jit": jax.jit(jax.value_and_grad(kl)),
         "exact, eager": jax.value_and_grad(kl),
@@ -221,7 +269,7 @@ def main() -> int:
     print("\n".join(apart) if apart else "none")
 
     if not arguments.smoke:
-        print_times()
+        print_times(arguments.rounds)
     total = functools.reduce(Errors.worst, kinds.values())
     kept = total.value <= VALUE_BOUND and total.gradient <= GRADIENT_BOUND
     print(

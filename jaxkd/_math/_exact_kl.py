@@ -193,8 +193,11 @@ def _value_and_gradient(
     y = scaled_y * inverse
     loss = s - scaled_y * (scaled_y * _stable.log1p_remainder(y, 2))
     loss = jnp.where(jnp.isinf(s), s, loss)  # the square may be infinite too
-    # The components sum to zero, because y is the sum of the very same numbers.
-    gradient = (change - p * scaled_y) * (1.0 / (1.0 + y))
+    # The components sum to zero, because y is the sum of the very same numbers. What is
+    # subtracted may be less than half a unit in their last place: the rounding errors
+    # of p u keep it from being lost.
+    rest = jnp.where(in_tail, 0.0, _stable.product_error(p, u, first_order))
+    gradient = (change + (rest - p * scaled_y)) * (1.0 / (1.0 + y))
     # The difference is rounded; NaN is let through.
     return jnp.maximum(loss, 0.0)[..., 0], gradient
 

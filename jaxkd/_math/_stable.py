@@ -285,6 +285,23 @@ def _scaled_difference_jvp(primals, tangents):
     )
 
 
+def product_error(
+    a: Float[Array, "..."], b: Float[Array, "..."], product: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """Compute the rounding error of a product of finite numbers, ``a * b - product``.
+
+    References:
+        Dekker, A Floating-Point Technique for Extending the Available Precision, 1971,
+        Sec. 5.
+    """
+    (a_1, a_2), (b_1, b_2) = _halves(a), _halves(b)
+    # All products of halves are exact, with and without FMA.
+    error = a_1 * b_1 - product
+    error = error + a_1 * b_2
+    error = error + a_2 * b_1
+    return error + a_2 * b_2
+
+
 def _halves(x):
     """Split the significand in two halves, short enough for exact products."""
     # Clearing bits costs one instruction, jax.lax.reduce_precision many.

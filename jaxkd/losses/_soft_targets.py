@@ -48,6 +48,12 @@ def soft_target_kl(
     teacher masks has :math:`p_c = 0` and counts in :math:`q`, so the loss is infinite
     only at :math:`T = \infty`. A row whose logits are all ``-inf`` gives NaN.
 
+    At finite temperatures, the smallest finite number of the dtype is as good a mask as
+    ``-inf``, in one or both networks. In particular, a class that only the student sets
+    to about ``jnp.finfo(dtype).min`` (to less than half of it, times T where T < 1)
+    counts as masked, and the loss is infinite. At :math:`T = \infty` only ``-inf`` and
+    ``where`` exclude a class.
+
     Args:
         student_logits: Unnormalized log-probabilities :math:`z^s`.
         teacher_logits: Unnormalized log-probabilities :math:`z^t`.

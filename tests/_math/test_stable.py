@@ -55,6 +55,19 @@ def test_exp_remainder_is_exact_to_the_last_digits(order, dtype):
     np.testing.assert_allclose(value, expected, rtol=4 * np.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize("low, high", [(-1.0, 2.0), (-1.0, 1.0), (0.0, 0.5)])
+def test_second_exp_remainder_is_exact_to_the_last_digits(low, high, dtype):
+    inside = np.linspace(low, high, 61)
+    small = 10.0 ** -np.arange(1.0, 31.0)
+    signed = np.concatenate([small, -small])
+    x = np.concatenate([inside, signed[(signed >= low) & (signed <= high)]])
+    x = x.astype(dtype)
+    value = jax.jit(lambda x: _stable.second_exp_remainder(x, low, high))(x)
+    assert value.dtype == dtype
+    expected = exact(exp_remainder(a, 2) for a in x.tolist())
+    np.testing.assert_allclose(value, expected, rtol=4 * np.finfo(dtype).eps)
+
+
 @pytest.mark.parametrize("order", [1, 2])
 def test_log1p_remainder_is_exact_to_the_last_digits(order, dtype):
     x = points(-0.99, 1e6, dtype, [0.5, -0.5, 0.4999, -0.4999, 0.6])
@@ -126,6 +139,64 @@ def test_accurate_sum_has_the_gradient_of_a_sum():
     x = jnp.arange(10.0).reshape(2, 5)
     gradient = jax.jit(jax.grad(lambda x: _stable.accurate_sum(x).sum()))(x)
     np.testing.assert_array_equal(gradient, jnp.ones_like(x))
+
+
+LENGTHS = [1, 2, 7, 8, 9, 15, 16, 17, 1000, 32_000]
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit, jax.vmap])
+@pytest.mark.parametrize("n", LENGTHS)
+def test_pairwise_sum_of_positive_terms_is_off_by_half_a_unit_per_addition(
+    transform, n
+):
+    x = 10.0 ** np.random.default_rng(n).uniform(-3, 3, (3, n))
+    x = x.astype(np.float32)
+    value = transform(_stable.pairwise_sum)(jnp.asarray(x))
+    assert value.shape == (3,)
+    # A term takes part in three additions of each pass, in those of what the pass left
+    # over, and in those of the last, shorter than sixteen.
+    passes = max(0, int(np.log2(n) / 3))
+    additions = 11 * passes + 15
+    rtol = additions * np.finfo(np.float32).eps / 2
+    np.testing.assert_allclose(value, x.sum(axis=-1, dtype=np.float64), rtol=rtol)
+
+
+@pytest.mark.parametrize("n", LENGTHS)
+def test_pairwise_sum_adds_every_term_once(n):
+    # Whole numbers add up exactly in any order.
+    x = np.random.default_rng(n).integers(-99, 99, (2, n))
+    value = jax.jit(_stable.pairwise_sum)(jnp.asarray(x, jnp.float32))
+    np.testing.assert_array_equal(value, x.sum(axis=-1))
+
+
+def test_pairwise_sum_does_not_add_up_rounding_errors_of_many_equal_terms():
+    x = np.full((1, 32_000), 0.1, np.float32)
+    value = jax.jit(_stable.pairwise_sum)(jnp.asarray(x))
+    expected = np.sum(x, axis=-1, dtype=np.float64)
+    np.testing.assert_allclose(value, expected, rtol=3e-7)
+    one_by_one = np.cumsum(x, axis=-1, dtype=np.float32)[:, -1]
+    assert abs(one_by_one / expected - 1.0) > 1e-5
+
+
+def test_pairwise_sum_has_the_gradient_of_a_sum():
+    x = jnp.arange(40.0).reshape(2, 20)
+    gradient = jax.jit(jax.grad(lambda x: _stable.pairwise_sum(x).sum()))(x)
+    np.testing.assert_array_equal(gradient, jnp.ones_like(x))
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit])
+def test_product_error_makes_a_product_exact(transform):
+    rng = np.random.default_rng(0)
+    a, b = (10.0 ** rng.uniform(-4, 4, (2, 500)) * rng.normal(size=(2, 500))).astype(
+        np.float32
+    )
+    product = a * b
+    error = transform(_stable.product_error)(*map(jnp.asarray, (a, b, product)))
+    exact_product = np.float64(a) * np.float64(b)
+    np.testing.assert_array_equal(
+        np.float64(product) + np.float64(error), exact_product
+    )
+    assert (np.asarray(error) != 0.0).any()
 
 
 @pytest.mark.parametrize("transform", [lambda f: f, jax.jit])

@@ -316,6 +316,51 @@ def test_masking_with_a_large_negative_number_works_like_infinity(
     )
 
 
+SMALLEST = float(np.finfo(np.float32).min)
+SMALLEST_BFLOAT16 = float(jnp.finfo(jnp.bfloat16).min)
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.5, 4.0, 1e8])
+@pytest.mark.parametrize("value", [SMALLEST, SMALLEST_BFLOAT16])
+@pytest.mark.parametrize("infinite", ["student", "teacher"])
+def test_a_mask_of_infinity_agrees_with_one_of_the_smallest_number(
+    logits, temperature, value, infinite
+):
+    temperature = jnp.float32(temperature)
+    student, teacher = (
+        mask(x, value=-np.inf if name == infinite else value)
+        for x, name in zip(logits, ["student", "teacher"], strict=True)
+    )
+    values, gradients = evaluate(student, teacher, temperature)
+    expected_values, expected = evaluate(*map(mask, logits), temperature)
+    np.testing.assert_allclose(values, expected_values, rtol=1e-6)
+    np.testing.assert_allclose(gradients[0], expected[0], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+@pytest.mark.parametrize("value", [SMALLEST, SMALLEST_BFLOAT16])
+def test_class_that_the_student_sets_to_the_smallest_number_costs_infinitely_much(
+    logits, temperature, value
+):
+    student, teacher = logits[0].copy(), logits[1]
+    student[0, 3] = value
+    values, gradients = evaluate(student, teacher, jnp.float32(temperature))
+    np.testing.assert_array_equal(values == np.inf, [True, False, False, False])
+    assert np.isfinite(gradients[0]).all()
+
+
+@pytest.mark.parametrize("temperature", [0.5, 4.0])
+def test_class_that_the_teacher_sets_to_the_smallest_number_counts_in_the_student(
+    logits, temperature
+):
+    temperature = jnp.float32(temperature)
+    student, teacher = logits[0], logits[1]
+    values, gradients = evaluate(student, mask(teacher, value=SMALLEST), temperature)
+    expected_values, expected = evaluate(student, mask(teacher), temperature)
+    np.testing.assert_allclose(values, expected_values, rtol=1e-6)
+    np.testing.assert_allclose(gradients[0], expected[0], rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("temperature", [0.05, 1.0, 1e8, np.inf])
 def test_one_hot_like_logits_give_finite_values_and_gradients(temperature):
     one_hot = np.where(np.eye(4, 7, dtype=bool), np.float32(1e4), np.float32(-1e4))
