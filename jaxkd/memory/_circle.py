@@ -32,7 +32,7 @@ class Circle(NamedTuple):
         """Number of rows of other classes."""
         return len(self.position) - self.same
 
-    def place(self, step: Int[ArrayLike, "..."]) -> Int[Array, "... batch"]:
+    def place(self, step: Int[ArrayLike, "*step"]) -> Int[Array, " batch"]:
         """Return the position of the row ``step`` rows of other classes later."""
         # `others` is zero for examples without negatives only.
         rank = (self.rank + step) % jnp.maximum(self.others, 1)

@@ -58,8 +58,8 @@ def draw(
         circle = _circle.draw(key, labels, row_labels, num_classes)
         numbers = jnp.arange(total, dtype=jnp.int32)
         row_at = jnp.zeros_like(numbers).at[circle.position].set(numbers)
-        steps = jnp.arange(size, dtype=jnp.int32)[:, None]
-        return row_at[circle.place(steps)].T
+        steps = jnp.arange(size, dtype=jnp.int32)
+        return row_at[jax.vmap(circle.place)(steps)].T
 
     def independently(key):
         return independent(key, labels, row_labels, size)

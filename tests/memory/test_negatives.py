@@ -8,7 +8,7 @@ import pytest
 
 from jaxkd import memory
 from jaxkd._errors import InvalidInputError
-from jaxkd.memory import _circle, _lists, _random
+from jaxkd.memory import _circle, _random
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
