@@ -117,7 +117,9 @@ def test_where_most_rows_are_of_one_class_the_lists_are_windows(monkeypatch):
     for count in (K, 4):
         key = jax.random.key(count)
         chosen = sampled(key, count, row_labels, max_negatives=K)
-        circle = _circle.draw(key, LABELS, jnp.asarray(row_labels), CLASSES)
+        circle = _circle.draw(
+            key, jnp.asarray(LABELS), jnp.asarray(row_labels), CLASSES
+        )
         with monkeypatch.context() as patch:
             patch.setattr(_lists, "are_faster", lambda count, total: False)
             windows = sampled(key, count, row_labels)
@@ -125,6 +127,7 @@ def test_where_most_rows_are_of_one_class_the_lists_are_windows(monkeypatch):
             own = np.asarray(chosen.rows)[np.asarray(chosen.mask()[:, i])]
             assert len(own) == count
             assert set(own) == set(np.flatnonzero(windows.mask()[:, i]))
+        assert chosen.lists is not None
         np.testing.assert_array_equal(chosen.lists[:, 0], _row_at(circle))
 
 
