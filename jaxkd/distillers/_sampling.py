@@ -64,6 +64,9 @@ def choose_sampler(
     if negatives == "shared":
         # The number of rows to read must be known before there are labels.
         return functools.partial(sampler, num_rows=num_negatives or _MOST_NEGATIVES)
+    if negatives == "sampled":
+        most = num_negatives or _MOST_NEGATIVES
+        return functools.partial(sampler, max_negatives=most)
     return sampler
 
 

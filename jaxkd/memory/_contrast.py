@@ -297,6 +297,8 @@ def _over_chunks(anchors, table, negatives, chunk_size, carry, add, combine):
     ``combine`` combines their results.
     """
     flat = anchors.reshape(-1, anchors.shape[-1])
+    if negatives.lists is not None and _devices.shards() == 1:
+        return _over_lists(flat, table, negatives, chunk_size, carry, add)
     negatives = negatives.tile(flat.shape[0] // anchors.shape[-2])
     if _devices.shards() == 1:
         return _fold(flat, table, negatives, chunk_size, carry, add)
@@ -310,6 +312,31 @@ def _over_chunks(anchors, table, negatives, chunk_size, carry, add, combine):
     # A bank that was initialized for this mesh needs no padding and is not copied.
     table = jnp.pad(table, ((0, fill), (0, 0)))
     return _devices.on_every_shard(on_own_rows, table, flat, negatives, carry)
+
+
+def _over_lists(flat, table, negatives, chunk_size, carry, add):
+    """Fold over the chunks of each example's own list, one example after another."""
+    batch, k = negatives.lists.shape
+    counts = negatives.window.last - negatives.window.first + 1
+    every = Negatives(
+        labels=jnp.zeros((len(flat) // batch,), jnp.int32),
+        candidate_labels=jnp.ones((k,), jnp.int32),
+        log_weight=jnp.zeros((len(flat) // batch,)),
+    )
+
+    def by_example(x):
+        return jnp.moveaxis(x.reshape(-1, batch, *x.shape[1:]), 1, 0)
+
+    def of_example(given):
+        flat, carry, rows, count = given
+        own = every._replace(rows=rows)
+        return _fold(flat, table, own, min(chunk_size, k), carry, add, count)
+
+    flat, carry = jax.tree.map(by_example, (flat, carry))
+    carry = jax.lax.map(of_example, (flat, carry, negatives.lists, counts))
+    return jax.tree.map(
+        lambda x: jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:]), carry
+    )
 
 
 def _fold(flat, table, negatives, chunk_size, carry, add, count=None):

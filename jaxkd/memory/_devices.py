@@ -1,13 +1,14 @@
 """Distribute the rows of a bank over several devices, in equal consecutive parts."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Int
 
-from jaxkd.memory._negatives import Negatives
+if TYPE_CHECKING:
+    from jaxkd.memory._negatives import Negatives
 
 DATA_AXIS = "data"
 """Mesh axis over which the rows of a bank are distributed."""
@@ -48,8 +49,8 @@ def on_every_shard(function: Any, table: Array, *given: Any) -> Any:
 
 
 def local_negatives(
-    negatives: Negatives, rows: int
-) -> tuple[Negatives, Int[Array, ""]]:
+    negatives: "Negatives", rows: int
+) -> tuple["Negatives", Int[Array, ""]]:
     """Select the candidates among this device's rows; use in :func:`on_every_shard`.
 
     Args:

@@ -17,7 +17,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Integer, PRNGKeyArray
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError, InvalidTypeError
-from jaxkd.memory import _random
+from jaxkd.memory import _circle, _lists, _random
 from jaxkd.memory._labels import checked_labels, class_numbers, class_sizes
 
 
@@ -49,6 +49,8 @@ class Negatives(NamedTuple):
         rows: Bank rows of the candidates; None if the candidates are all rows of the
             bank in order.
         window: Restricts each example to a part of the candidates.
+        lists: Rows of a list for each example, if the candidates are these lists one
+            after another; a pass then reads for each example its own list only.
     """
 
     labels: Int[Array, " batch"]
@@ -56,6 +58,7 @@ class Negatives(NamedTuple):
     log_weight: Float[Array, " batch"]
     rows: Int[Array, " candidates"] | None = None
     window: Window | None = None
+    lists: Int[Array, "batch k"] | None = None
 
     def part(self, start: Int[ArrayLike, ""], size: int) -> "Negatives":
         """Restrict the negatives to ``size`` candidates, beginning with ``start``."""
@@ -73,6 +76,7 @@ class Negatives(NamedTuple):
             rows=None if self.rows is None else take(self.rows),
             window=self.window
             and self.window._replace(position=take(self.window.position)),
+            lists=None,
         )
 
     def tile(self, times: int) -> "Negatives":
@@ -88,6 +92,7 @@ class Negatives(NamedTuple):
             and self.window._replace(
                 first=repeat(self.window.first), last=repeat(self.window.last)
             ),
+            lists=None,
         )
 
     def mask(self) -> Bool[Array, "candidates batch"]:
@@ -252,6 +257,7 @@ def sampled_negatives(
     *,
     num_negatives: Int[ArrayLike, ""],
     num_classes: int,
+    max_negatives: int | None = None,
 ) -> Negatives:
     r"""Draw exactly ``K`` rows of other classes for each example, without replacement.
 
@@ -263,6 +269,10 @@ def sampled_negatives(
     over the negatives of different examples are uncorrelated, as with independent
     draws.
 
+    On a CPU, if there are at least 40 times as many rows as negatives, each example
+    draws its rows independently instead, and a pass reads only these. Its negatives
+    have the same distribution, but the cost does not grow with the number of rows.
+
     Args:
         key: PRNG key.
         labels: Classes of the batch.
@@ -270,6 +280,9 @@ def sampled_negatives(
         num_negatives: Number of negatives :math:`K` to draw. An example with fewer
             rows of other classes takes all of them, with weight :math:`K/N_-`.
         num_classes: Number of classes; the labels are smaller.
+        max_negatives: Largest number of negatives that an example may have, which must
+            be known before compilation to draw independently. By default :math:`K`, if
+            it is a Python integer.
 
     Returns:
         The negatives.
@@ -277,7 +290,7 @@ def sampled_negatives(
     Raises:
         TypeError: If labels are not integers.
         ValueError: If a concrete label is not one of the classes, or the number of
-            negatives is not positive.
+            negatives is not positive, or their largest number is less than 1.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -293,38 +306,26 @@ def sampled_negatives(
         num_classes, labels=labels, row_labels=row_labels
     )
     _checks.check_positive(num_negatives=num_negatives)
-    order_key, start_key = jax.random.split(key)
-    total = row_labels.shape[0]
-    position = _random.random_order(order_key, total)
-    sizes = class_sizes(row_labels, num_classes)
-    places = _places_by_class(row_labels, position, num_classes)
-    first, count = (jnp.cumsum(sizes) - sizes)[labels], sizes[labels]
-    others = total - count
-    taken = jnp.minimum(jnp.asarray(num_negatives, jnp.int32), others)
-
-    def place(rank):
-        """Return the position of the row after ``rank`` rows of other classes."""
-
-        # The m-th row of the example's class has places[first + m] - m rows of other
-        # classes before it. This grows with m, so bisect for the first m beyond rank.
-        def halve(_, bounds):
-            low, high = bounds
-            middle = (low + high) // 2
-            before = places[jnp.minimum(first + middle, total - 1)] - middle
-            right = (before <= rank) & (low < high)
-            return jnp.where(right, middle + 1, low), jnp.where(right, high, middle)
-
-        bounds = jnp.zeros_like(count), count
-        return rank + jax.lax.fori_loop(0, total.bit_length(), halve, bounds)[0]
-
-    # `others` is zero for examples without negatives only.
-    circle = jnp.maximum(others, 1)
-    rank = jax.random.randint(start_key, labels.shape, 0, circle, jnp.int32)
+    if max_negatives is None and isinstance(num_negatives, int):
+        max_negatives = num_negatives
+    if max_negatives is not None:
+        _checks.check_at_least(1, max_negatives=max_negatives)
+        if _lists.are_faster(max_negatives, len(row_labels)):
+            drawn = _lists.draw(key, labels, row_labels, max_negatives, num_classes)
+            taken = jnp.minimum(jnp.asarray(num_negatives, jnp.int32), drawn.length)
+            chosen = listed_negatives(labels, drawn.rows)
+            first = chosen.window.first if chosen.window else 0
+            return chosen._replace(
+                log_weight=_log_ratio(num_negatives, taken),
+                window=chosen.window and chosen.window._replace(last=first + taken - 1),
+            )
+    circle = _circle.draw(key, labels, row_labels, num_classes)
+    taken = jnp.minimum(jnp.asarray(num_negatives, jnp.int32), circle.others)
     return Negatives(
         labels,
         row_labels,
         _log_ratio(num_negatives, taken),
-        window=Window(position, place(rank), place((rank + taken - 1) % circle)),
+        window=Window(circle.position, circle.place(0), circle.place(taken - 1)),
     )
 
 
@@ -338,8 +339,8 @@ def listed_negatives(
         rows: Bank rows of each example's negatives.
 
     Returns:
-        The negatives. A pass over them reads all ``batch * k`` listed rows for each
-        example, so use them for comparisons and not for training.
+        The negatives. A pass over them reads each example's own ``k`` rows; over a
+        table that is distributed over several devices, all ``batch * k`` rows.
 
     Raises:
         TypeError: If labels or rows are not integers.
@@ -371,16 +372,5 @@ def listed_negatives(
         jnp.zeros((batch,)),
         rows=rows.reshape(-1),
         window=Window(jnp.arange(batch * k, dtype=jnp.int32), ends - k, ends - 1),
+        lists=rows,
     )
-
-
-def _places_by_class(
-    row_labels: Int[Array, " rows"], position: Int[Array, " rows"], num_classes: int
-) -> Int[Array, " rows"]:
-    """Return the positions of the rows, grouped by class and sorted in each class."""
-    total = row_labels.shape[0]
-    if num_classes * total > 2**32:
-        return jax.lax.sort((row_labels, position), num_keys=2, is_stable=False)[1]
-    # One 32-bit key instead of two is six times faster on a CPU.
-    keys = row_labels.astype(jnp.uint32) * total + position.astype(jnp.uint32)
-    return (jnp.sort(keys) % total).astype(position.dtype)

@@ -8,7 +8,7 @@ import pytest
 
 from jaxkd import memory
 from jaxkd._errors import InvalidInputError
-from jaxkd.memory import _negatives, _random
+from jaxkd.memory import _circle, _random
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -267,9 +267,9 @@ def test_two_sort_keys_give_the_order_that_one_packed_key_gives():
     rng = np.random.default_rng(0)
     labels = jnp.asarray(rng.integers(0, 6, 50), jnp.int32)
     position = jnp.asarray(rng.permutation(50), jnp.int32)
-    packed = _negatives._places_by_class(labels, position, 6)
+    packed = _circle.places_by_class(labels, position, 6)
     # Numbers that would not fit: 5 · 2²⁶ · 50 > 2³².
-    apart = _negatives._places_by_class(labels * 2**26, position, 6 * 2**26)
+    apart = _circle.places_by_class(labels * 2**26, position, 6 * 2**26)
     np.testing.assert_array_equal(packed, apart)
 
 
