@@ -225,7 +225,7 @@ def test_a_recording_that_was_ended_continues_with_the_same_bits(
     assert process.returncode == (75 if number == signal.SIGTERM else -number)
     assert (b"continue with: jaxkd record" in said) == (number == signal.SIGTERM)
     done = recordings.open(ended).views.epochs
-    assert 3 <= done < 300
+    assert 2 <= done < 300  # a kill may come before the manifest lists the third
     cli.main(record_arguments(teacher, ended, *many))
     ours, theirs = map(recordings.open, (ended, whole))
     manifests = [
@@ -237,11 +237,11 @@ def test_a_recording_that_was_ended_continues_with_the_same_bits(
 @pytest.mark.slow
 def test_a_run_killed_twice_resumes_from_its_recording(tmp_path, teacher):
     recording, whole, killed = (tmp_path / name for name in ("rec", "whole", "killed"))
-    cli.main(record_arguments(teacher, recording, "--epochs", "200"))
-    arguments = lambda out: recorded_arguments(recording, out, "--epochs", "200")
+    cli.main(record_arguments(teacher, recording, "--epochs", "60"))
+    arguments = lambda out: recorded_arguments(recording, out, "--epochs", "60")
     cli.main(arguments(whole))
     resume = []
-    for step in ("2", "100"):
+    for step in ("2", "30"):
         process = start([*arguments(killed), "--checkpoint-every", "2", *resume])
         checkpoints = killed / "checkpoints"
         deadline = time.monotonic() + 300
