@@ -96,5 +96,6 @@ def _leading_jvp(count, primals, tangents):
 
 
 def _reciprocal(x: Array, guard: Array) -> Array:
-    """Return 1/x far from zero, and zero at zero."""
-    return x / (x * x + guard * guard)
+    """Return zero at zero and 1/x far from it, up to a relative (guard/x)^4."""
+    square, guard = x * x, guard * guard
+    return x * square / (square * square + guard * guard)

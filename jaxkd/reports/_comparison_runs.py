@@ -262,7 +262,9 @@ def _other_test_set(config: dict[str, Any]) -> str:
 
 def _test_set(fingerprint: str) -> str:
     """Return a fingerprint without chosen training rows, which are not tested on."""
-    return re.sub(r"(, \d+ of \d+ rows( held out)?, seed \d+)+$", "", fingerprint)
+    unlabeled = r"(, \d+ unlabeled images \S+)?"
+    chosen = r"(, \d+ of \d+ rows( held out)?, seed \d+)*"
+    return re.sub(f"{chosen}{unlabeled}$", "", fingerprint)
 
 
 def _dataset(dataset: dict[str, Any]) -> Named:
@@ -281,6 +283,9 @@ def _settings(config: dict[str, Any], method: str) -> Settings:
     if config["dataset"].get("fingerprint"):
         kept = options.get("data", {})
         options["data"] = {k: v for k, v in kept.items() if k not in _IN_FINGERPRINT}
+    if not options.get("weight_warmup"):
+        options.pop("weight_warmup", None)
+        options.pop("weight_ramp", None)
     if method in distillers.RECIPES:
         mixture = distillers.RECIPES[method] | (options.get("weights") or {})
         options["weights"] = mixture

@@ -47,7 +47,7 @@ _CHANNELS = _list_of(
 _TEXTS = _list_of(TEXT, "a list of strings")
 _SEEDS = _list_of(INTEGER, "a list of integers, at least one", range(1, 2**20))
 _FRACTIONS = _list_of(FRACTION, "a list of numbers from 0 to 1", range(1, 2**20))
-_EPOCHS = _list_of(
+_EPOCH_NUMBERS = _list_of(
     Kind(lambda x: _is_integer(x, 1), ""),
     "a list of positive integers, at least one",
     range(1, 2**20),
@@ -186,7 +186,7 @@ SUMMARY = (
     *_results("trials.test_top5_accuracy_last"),
     *_results("trials.validation_accuracy_best"),
     *_results("trials.test_accuracy_at_best_validation"),
-    Entry("trials.best_validation_epochs", _EPOCHS),
+    Entry("trials.best_validation_epochs", _EPOCH_NUMBERS),
 )
 
 RECORD = (

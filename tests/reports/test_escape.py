@@ -184,7 +184,7 @@ def test_a_report_of_hostile_runs_has_the_same_cells_as_any_other(name, report):
 
     with (out / "report.csv").open(newline="", encoding="utf-8") as file:
         records = list(csv.reader(file))
-    assert {len(record) for record in records} == {15}
+    assert {len(record) for record in records} == {19}
     first = {cell[:1] for record in records for cell in record}
     assert not first & set("=+-@\t\r＝")  # noqa: RUF001
     for text in (printed.out, printed.err, markdown, latex):

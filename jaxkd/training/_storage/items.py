@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from jaxkd.training._storage import files
 
 Arrays = dict[str, Any]
 _PIECE = 1 << 20
+# Two of Orbax's operations at the same time, such as a write in the background and one
+# of the best students, disturb each other's temporary folders (orbax-checkpoint 0.12).
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def write(folder: Path, parts: dict[str, Arrays], record: dict[str, Any]) -> None:
@@ -108,7 +112,7 @@ def _checkpointer() -> Iterator[Any]:
         training=ocp.StandardCheckpointHandler(),
         record=ocp.JsonCheckpointHandler(),
     )
-    with ocp.Checkpointer(handler) as checkpointer:
+    with _ONE_AT_A_TIME, ocp.Checkpointer(handler) as checkpointer:
         yield checkpointer
 
 
