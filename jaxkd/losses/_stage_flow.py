@@ -135,10 +135,10 @@ def singular_value(
             \frac{v_i\, (v_i^\top \mathrm{d}M\, v_j)}{\sigma_j^2 - \sigma_i^2}.
 
     Where singular values coincide, the vectors are not differentiable. There
-    :math:`1/x` becomes :math:`x/(x^2 + \varepsilon^2)`, :math:`\varepsilon` the largest
-    eigenvalue times the square root of the dtype's rounding unit: finite everywhere,
-    zero for equal singular values. Which vectors are matched, and their signs, are
-    constants.
+    :math:`1/x` becomes :math:`x^3/(x^4 + \varepsilon^4)`, with :math:`\varepsilon` the
+    largest eigenvalue times the square root of the dtype's rounding unit: finite
+    everywhere, zero for equal singular values. Which vectors are matched, and their
+    signs, are constants.
 
     Args:
         student_low: Feature map of an earlier stage of the student.

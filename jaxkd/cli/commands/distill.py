@@ -65,13 +65,11 @@ def _load(job: Job, options: Distill) -> _Loaded:
 def _load_recorded(job: Job, options: Distill) -> _Loaded:
     """Open the recording, and load the dataset as it was recorded."""
     recording = _recorded.open_recordings(options)
-    job = resolve(
-        _recorded.with_recorded_options(options, job.arguments, recording),
-        job.arguments,
-    )
+    options = _recorded.with_recorded_options(options, job.arguments, recording)
+    job = resolve(options, job.arguments)
     source = _recorded.source_of(options, recording)
     dataset = load_dataset(source, job.options.data)
-    dataset = add_unlabeled(dataset, job.options.unlabeled, job.options.data)
+    dataset = add_unlabeled(dataset, options.unlabeled, job.options.data)
     teacher = Teacher(
         recording,
         runs.describe_recorded_teacher(recording),
