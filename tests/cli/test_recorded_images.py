@@ -41,6 +41,7 @@ def make_both(tmp_path, teacher, monkeypatch):
     return make
 
 
+@pytest.mark.slow
 def test_validation_images_are_held_out_of_both(make_both):
     assert_bitwise_equal(*make_both("--validation", "0.25"))
 
@@ -49,6 +50,7 @@ def test_the_crops_of_both_are_the_same(make_both):
     assert_bitwise_equal(*make_both("--random-resized-crop", "0.5", "1"))
 
 
+@pytest.mark.slow
 def test_unlabeled_images_join_both(make_both, tmp_path):
     (tmp_path / "more").mkdir()
     for shade in (0, 90, 200):
@@ -57,6 +59,7 @@ def test_unlabeled_images_join_both(make_both, tmp_path):
     assert_bitwise_equal(*make_both("--unlabeled", str(tmp_path / "more")))
 
 
+@pytest.mark.slow
 def test_the_teacher_of_both_computes_in_the_same_dtype(make_both, tmp_path):
     assert_bitwise_equal(*make_both("--teacher-dtype", "bfloat16"))
     recorded = recordings.open(tmp_path / "recorded")

@@ -57,6 +57,7 @@ def test_lists_are_k_distinct_rows_of_other_classes(monkeypatch, draws):
     assert np.all(ROW_LABELS[lists] != LABELS[:, None])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_circle")
 @pytest.mark.parametrize("draws", [None, 6], ids=["one round", "many rounds"])
 def test_lists_are_uniform_pairs_of_rows_of_other_classes(monkeypatch, draws):
@@ -76,6 +77,7 @@ def test_lists_are_uniform_pairs_of_rows_of_other_classes(monkeypatch, draws):
         assert abs(excess - len(pairs)) < 5 * np.sqrt(2 * len(pairs))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_circle")
 def test_lists_of_different_examples_are_independent():
     samples = 40_000
@@ -89,6 +91,7 @@ def test_lists_of_different_examples_are_independent():
         assert abs(excess - pairs.size) < 5 * np.sqrt(2 * pairs.size)
 
 
+@pytest.mark.slow
 def test_lists_hold_each_row_as_often_as_windows_do(monkeypatch):
     draws = 4000
     keys = jax.random.split(jax.random.key(0), draws)

@@ -14,7 +14,10 @@ ON_ONE_DEVICE = ("one", "trials")
 
 
 @pytest.mark.parametrize("arrangement", ON_ONE_DEVICE)
-@pytest.mark.parametrize("recipe", ["kd", "crd", "review"])
+@pytest.mark.parametrize(
+    "recipe",
+    ["kd", *(pytest.param(x, marks=pytest.mark.slow) for x in ("crd", "review"))],
+)
 def test_a_step_is_lowered_for_cuda_and_tpu(recipe, arrangement):
     assert lower(small_recipe(recipe), arrangement) == []
 

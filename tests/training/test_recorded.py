@@ -87,6 +87,7 @@ def test_a_student_of_a_recording_has_the_bits_of_the_teachers_student(recording
     assert_same(trained(recording), live())
 
 
+@pytest.mark.slow
 def test_streamed_images_and_a_recording_come_together(recording):
     assert_same(trained(recording, stream(DATASET)), live())
 
@@ -95,6 +96,7 @@ def test_trials_share_a_recording(recording):
     assert_same(trained(recording, trials=2), trained(teacher(), trials=2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"steps_per_call": 2}, {"trials": 2}])
 def test_steps_in_one_call_learn_the_same_up_to_rounding(recording, settings):
     settings = {**settings, "fused": True}
@@ -102,6 +104,7 @@ def test_steps_in_one_call_learn_the_same_up_to_rounding(recording, settings):
     assert_close(ours[0].train.student, theirs[0].train.student, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_streamed_images_are_recorded_with_the_same_bits(tmp_path, recording):
     streamed = record(tmp_path / "streamed", stream(DATASET))
     assert files(streamed.path) == files(recording.path)
@@ -114,11 +117,13 @@ def test_a_clean_recording_teaches_a_run_of_any_length(tmp_path):
     assert_same(ours, trained(teacher(), make_dataset(), epochs=4))
 
 
+@pytest.mark.slow
 def test_a_run_killed_within_an_epoch_resumes_with_its_recording(tmp_path, recording):
     ended, _ = killed_and_resumed(compiled(recording), tmp_path, at=4, epochs=EPOCHS)
     assert_bitwise_equal(ended, live()[0])
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_back_reads_the_earlier_outputs_again(recording):
     program = compiled(recording)
 
@@ -132,6 +137,7 @@ def test_a_run_that_goes_back_reads_the_earlier_outputs_again(recording):
     assert losses() == losses()
 
 
+@pytest.mark.slow
 def test_a_recording_that_was_stopped_continues_with_the_same_bits(tmp_path, recording):
     calls = []
 
@@ -166,6 +172,7 @@ def with_pretraining():
     )
 
 
+@pytest.mark.slow
 def test_the_epochs_of_pretraining_are_recorded_first(recording):
     ours = trained(recording, distiller=with_pretraining(), epochs=1)
     assert_same(ours, trained(teacher(), distiller=with_pretraining(), epochs=1))

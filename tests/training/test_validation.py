@@ -213,6 +213,7 @@ def resumed_from(program, folder):
     return loop, record["history"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("best_is_saved", [True, False])
 @pytest.mark.parametrize("epoch", [1, 2, 4])
 @pytest.mark.parametrize("trials", [None, 3])

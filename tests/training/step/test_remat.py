@@ -101,6 +101,7 @@ def test_the_forward_pass_is_in_the_gradient_twice():
     assert (sines(False), sines(True)) == (BLOCKS, 2 * BLOCKS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp", "resnet8", "wrn_16_1", "vgg8"])
 def test_networks_have_blocks_to_compute_again(name):
     check_network(name)
