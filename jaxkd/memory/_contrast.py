@@ -350,7 +350,8 @@ def _fold(flat, table, negatives, chunk_size, carry, add, count=None):
             rows = table[part.rows]
         rows, mask = rows.astype(flat.dtype), part.mask()
         if count is not None:
-            mask &= (start + jnp.arange(size) < count)[:, None]
+            numbers = jnp.arange(size, dtype=count.dtype)
+            mask &= (start + numbers < count)[:, None]
         # Rows are the leading axis, over which XLA vectorizes reductions.
         return add(carry, rows @ flat.T, mask, rows)
 
