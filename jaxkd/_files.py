@@ -1,8 +1,9 @@
-"""Write a file atomically, and never through a link; expand home folders."""
+"""Write a file atomically, and never through a link; checksums; home folders."""
 
 import contextlib
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from secrets import token_hex
@@ -10,6 +11,7 @@ from secrets import token_hex
 from jaxkd._errors import InvalidInputError
 
 _PREFIX = ".jaxkd-tmp-"
+_PIECE = 1 << 20
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -38,6 +40,19 @@ def write_whole(path: Path, content: bytes) -> None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
+
+
+def crc32(path: Path) -> int:
+    """Compute the checksum of a file, which may be larger than the free memory.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    checksum = 0
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            checksum = zlib.crc32(piece, checksum)
+    return checksum
 
 
 @contextlib.contextmanager

@@ -10,13 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxkd import _json
-from jaxkd._errors import InvalidInputError
 from jaxkd._text import shortened
 
 _INT32 = 2**31 - 1
-
-Damaged = Callable[[Path | str, str], InvalidInputError]
-"""``(file, problem) -> error``: adds the remedy for files of a kind."""
 
 
 class Kind(NamedTuple):
@@ -87,13 +83,29 @@ NUMBER = Kind(is_number, "a number")
 FINITE = Kind(is_finite, "a finite number")
 SPEED = Kind(lambda x: is_finite(x) and float(x) >= 0, "a number of at least 0")
 FRACTION = Kind(lambda x: is_finite(x) and 0 <= float(x) <= 1, "a number from 0 to 1")
+IMAGE_SHAPE = list_of(
+    Kind(lambda x: is_integer(x, 1, 2**16), ""),
+    "three integers from 1 to 65536: height, width, channels",
+    (3,),
+)
+VALUE_RANGE = list_of(FINITE, "two finite numbers: the values of black and white", (2,))
+CROP_SCALE = list_of(FRACTION, "two shares of the area, from 0 to 1", (2,))
+RANDAUGMENT = Kind(
+    lambda x: (
+        isinstance(x, list)
+        and len(x) == 2
+        and POSITIVE.accepts(x[0])
+        and FINITE.accepts(x[1])
+    ),
+    "a number of operations and a magnitude",
+)
 
 
 def check(
     file: Path | str,
     content: dict[str, Any],
     entries: Sequence[Entry],
-    damaged: Damaged,
+    damaged: _json.Damaged,
 ) -> None:
     """Check the entries of a file. An object that is absent needs no entries.
 

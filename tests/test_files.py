@@ -104,12 +104,12 @@ def test_an_error_that_explains_itself_is_left_as_it_is(tmp_path):
         (Path("~"), "/home/me"),
         ("runs/~", "runs/~"),
         # A path object has no leading "./", so it cannot be told from a home folder.
-        ("./~name", "/work/~name"),
+        ("./~name", "/here/~name"),
     ],
 )
 def test_only_a_leading_tilde_is_a_home_folder(path, expected, monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
-    monkeypatch.setattr(Path, "absolute", lambda self: Path("/work") / self)
+    monkeypatch.setattr(Path, "absolute", lambda self: Path("/here") / self)
     assert expand_home(path) == Path(expected)
 
 

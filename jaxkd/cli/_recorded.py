@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from jaxkd import data, recordings, runs, training
+from jaxkd import data, recordings, runs
 from jaxkd._errors import InvalidInputError
 from jaxkd.cli._options import Distill
 
@@ -12,7 +12,7 @@ RECORDED_OPTIONS = (*runs.LOAD_OPTIONS, "subset", "validation")
 """Options of a dataset that decide which rows it has, and what they look like."""
 
 
-def open_recordings(options: Distill) -> training.Recorded:
+def open_recordings(options: Distill) -> recordings.Recording:
     """Open the recording of the options, or the ensemble of several."""
     opened = [recordings.open(path) for path in options.recorded]
     if len(opened) == 1:
@@ -23,7 +23,7 @@ def open_recordings(options: Distill) -> training.Recorded:
 
 
 def with_recorded_options(
-    options: Distill, arguments: list[str], recording: training.Recorded
+    options: Distill, arguments: list[str], recording: recordings.Recording
 ) -> Distill:
     """Return the options with those of the recording where none are given.
 
@@ -54,7 +54,7 @@ def with_recorded_options(
     return dataclasses.replace(options, data=completed, **changed)
 
 
-def source_of(options: Distill, recording: training.Recorded) -> str:
+def source_of(options: Distill, recording: recordings.Recording) -> str:
     """Return the requested dataset, or else the one that was recorded.
 
     Raises:

@@ -15,7 +15,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from jaxkd import data, models, reports, runs, training
+from jaxkd import data, models, recordings, reports, runs, training
 from jaxkd._errors import InvalidInputError
 from jaxkd._files import naming
 from jaxkd._messages import say
@@ -37,7 +37,7 @@ class Teacher(NamedTuple):
         recording: What that says about the recorded outputs; None for a network.
     """
 
-    source: training.FrozenNetwork | training.Recorded
+    source: training.FrozenNetwork | recordings.Recording
     description: dict[str, Any]
     recording: dict[str, Any] | None = None
 

@@ -10,11 +10,11 @@ from jaxtyping import Integer
 
 from jaxkd import _checks, memory
 from jaxkd._errors import InvalidInputError, InvalidTypeError, unknown_name
+from jaxkd.data._labels import UNLABELED
 from jaxkd.distillers._base import Spec
 from jaxkd.distillers._unlabeled import classes_of_rows
 
 _MOST_NEGATIVES = 16384  # as published; the default where there are so many
-UNLABELED = -1
 _SAMPLERS = {
     "all": memory.all_negatives,
     "sampled": memory.sampled_negatives,

@@ -2,17 +2,16 @@
 
 import os
 import stat
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from jaxkd._files import crc32
 from jaxkd.distillers import Classifier
 from jaxkd.recordings import _manifest
 from jaxkd.recordings._codec import Part
 from jaxkd.recordings._manifest import Manifest, damaged
 
-_CHUNK = 1 << 20
 _LARGEST_CLASSIFIER = 1 << 32  # bytes
 
 
@@ -50,7 +49,7 @@ def open_part(path: Path, manifest: Manifest, epoch: int, part: Part) -> np.ndar
     rows = manifest.views.rows_per_epoch
     file = path / _manifest.folder_of(manifest.views, epoch) / part.file
     header = _manifest.header(part, rows)
-    if _crc32(file) != manifest.epochs[epoch][part.file]:
+    if crc32(file) != manifest.epochs[epoch][part.file]:
         raise damaged(file, "it is not what was written")
     with file.open("rb") as opened:
         if opened.read(len(header)) != header:
@@ -73,7 +72,7 @@ def read_classifier(path: Path, manifest: Manifest) -> Classifier | None:
     try:
         if os.stat(file).st_size > _LARGEST_CLASSIFIER:
             raise damaged(file, "it is too large")
-        intact = _crc32(file) == manifest.classifier
+        intact = crc32(file) == manifest.classifier
     except OSError as error:
         raise damaged(file, f"it cannot be read ({error.strerror})") from None
     if not intact:
@@ -93,12 +92,3 @@ def read_classifier(path: Path, manifest: Manifest) -> Classifier | None:
     if not fits or {kernel.dtype.name, bias.dtype.name} != {"float32"}:
         raise damaged(file, f"it has a kernel of the shape {kernel.shape}")
     return classifier
-
-
-def _crc32(path: Path) -> int:
-    """Read a file piece by piece: it may be larger than the free memory."""
-    checksum = 0
-    with path.open("rb") as file:
-        while piece := file.read(_CHUNK):
-            checksum = zlib.crc32(piece, checksum)
-    return checksum

@@ -13,15 +13,19 @@ from jaxkd import _json, _schema
 from jaxkd._errors import InvalidInputError
 from jaxkd._files import write_whole
 from jaxkd._schema import (
-    FINITE,
+    CROP_SCALE,
     FLAG,
+    FRACTION,
+    IMAGE_SHAPE,
     INTEGER,
     NOT_NEGATIVE,
     NUMBER,
     OBJECT,
     POSITIVE,
+    RANDAUGMENT,
     SPEED,
     TEXT,
+    VALUE_RANGE,
     Entry,
     Kind,
     is_integer,
@@ -247,42 +251,23 @@ _AXES = list_of(
     Kind(lambda x: is_integer(x, 1, _LONGEST_AXIS), ""), "", range(1, _MOST_AXES)
 )
 _NAMES = "logits, embedding, stages.N and preactivations.N"
-_IMAGE_SHAPE = list_of(
-    Kind(lambda x: is_integer(x, 1, 2**16), ""),
-    "three integers from 1 to 65536: height, width, channels",
-    (3,),
-)
-_RANDAUGMENT = Kind(
-    lambda x: (
-        isinstance(x, list)
-        and len(x) == 2
-        and POSITIVE.accepts(x[0])
-        and FINITE.accepts(x[1])
-        and not is_text(x[1])
-    ),
-    "a number of operations and a magnitude",
-)
-_PLAIN = Kind(lambda x: SPEED.accepts(x) and not is_text(x), SPEED.wanted)
 _ENTRIES = (
     Entry("format", Kind(lambda x: x == FORMAT, f"{FORMAT}"), True),
     Entry("views", OBJECT, True),
     Entry("views.dataset", TEXT, True),
     Entry("views.fingerprint", TEXT, True),
     Entry("views.rows", POSITIVE, True),
-    Entry("views.image_shape", _IMAGE_SHAPE, True),
+    Entry("views.image_shape", IMAGE_SHAPE, True),
     Entry("views.epochs", NOT_NEGATIVE, True),
     Entry("views.batch_size", POSITIVE, True),
     Entry("views.data_seed", optional(INTEGER), True),
     Entry("views.augmentation", optional(OBJECT), True),
     Entry("views.augmentation.crop_padding", NOT_NEGATIVE, True),
     Entry("views.augmentation.flip", FLAG, True),
-    Entry("views.augmentation.randaugment", optional(_RANDAUGMENT), True),
-    Entry("views.augmentation.mixup", _PLAIN, True),
-    Entry("views.augmentation.cutmix", _PLAIN, True),
-    Entry(
-        "views.augmentation.random_resized_crop",
-        optional(list_of(FINITE, "two finite numbers", (2,))),
-    ),
+    Entry("views.augmentation.randaugment", optional(RANDAUGMENT), True),
+    Entry("views.augmentation.mixup", SPEED, True),
+    Entry("views.augmentation.cutmix", SPEED, True),
+    Entry("views.augmentation.random_resized_crop", optional(CROP_SCALE)),
     Entry(
         "class_names",
         list_of(TEXT, "a list of strings, at least one", range(1, 2**24)),
@@ -294,15 +279,12 @@ _ENTRIES = (
     Entry("load_options.image_size", optional(POSITIVE)),
     Entry("load_options.test_resize", optional(POSITIVE)),
     Entry("load_options.subset", optional(POSITIVE)),
-    Entry("load_options.validation", optional(FINITE)),
+    Entry("load_options.validation", optional(FRACTION)),
     Entry("load_options.unlabeled", optional(TEXT)),
     Entry("load_options.train_split", optional(TEXT)),
     Entry("load_options.test_split", optional(TEXT)),
     Entry("load_options.background", optional(TEXT)),
-    Entry(
-        "load_options.value_range",
-        optional(list_of(FINITE, "two finite numbers", (2,))),
-    ),
+    Entry("load_options.value_range", optional(VALUE_RANGE)),
     Entry("dtype", one_of(DTYPES), True),
     Entry("top_k", optional(POSITIVE), True),
     Entry(

@@ -174,7 +174,7 @@ class _Accuracy:
     """The accuracy of the logits on the training images, chunk by chunk."""
 
     def __init__(self, dataset: ImageDataset):
-        self._dataset, self._correct, self._seen = dataset, 0, 0
+        self._dataset, self._correct, self._seen, self._labeled = dataset, 0, 0, 0
 
     def add(self, chunk: Mapping[str, Any]) -> None:
         """Add the next rows."""
@@ -183,13 +183,14 @@ class _Accuracy:
         logits = np.asarray(chunk["logits"])
         labels = self._dataset.train.labels[self._seen : self._seen + len(logits)]
         self._correct += int(np.sum(logits.argmax(-1) == labels))
+        self._labeled += int(np.sum(labels >= 0))
         self._seen += len(logits)
 
     def result(self) -> dict[str, float]:
         """Return the accuracy by its name; say so if it is that of a guess."""
-        if not self._seen:
+        if not self._labeled:
             return {}
-        accuracy = self._correct / self._seen
+        accuracy = self._correct / self._labeled
         if accuracy < 1.5 / self._dataset.num_classes:
             say(
                 f"the logits are right for only {accuracy:.1%} of the training images "

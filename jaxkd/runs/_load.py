@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import nnx
 
-from jaxkd import training
+from jaxkd import recordings, training
 from jaxkd._errors import InvalidInputError
 from jaxkd._messages import say
 from jaxkd.data import Normalization
@@ -216,7 +216,7 @@ def describe_teacher(
     }
 
 
-def describe_recorded_teacher(recording: training.Recorded) -> dict[str, Any]:
+def describe_recorded_teacher(recording: recordings.Recording) -> dict[str, Any]:
     """Describe the teacher of a recording for its student's ``config.json``.
 
     Returns:
@@ -248,7 +248,7 @@ def _name(said: dict[str, Any]) -> str:
 
 
 def describe_recording(
-    recording: training.Recorded, paths: Sequence[Path]
+    recording: recordings.Recording, paths: Sequence[Path]
 ) -> dict[str, Any]:
     """Describe recorded outputs for a student's ``config.json``.
 

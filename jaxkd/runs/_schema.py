@@ -14,25 +14,28 @@ from jaxkd import _schema, models
 from jaxkd._errors import InvalidInputError, unknown_name
 from jaxkd._schema import (
     COUNT,
-    FINITE,
+    CROP_SCALE,
     FLAG,
     FRACTION,
+    IMAGE_SHAPE,
     INTEGER,
     NOT_NEGATIVE,
     NUMBER,
     OBJECT,
     POSITIVE,
+    RANDAUGMENT,
     SPEED,
     TEXT,
+    VALUE_RANGE,
     Entry,
     Kind,
+    is_finite,
+    is_integer,
+    is_number,
+    list_of,
+    one_of,
+    optional,
 )
-from jaxkd._schema import is_finite as _is_finite
-from jaxkd._schema import is_integer as _is_integer
-from jaxkd._schema import is_number as _is_number
-from jaxkd._schema import list_of as _list_of
-from jaxkd._schema import one_of as _one_of
-from jaxkd._schema import optional as _optional
 from jaxkd._schema import shown as shown
 from jaxkd._text import count
 from jaxkd.runs._files import damaged
@@ -40,35 +43,19 @@ from jaxkd.runs._files import damaged
 _LARGEST_MEAN, _SMALLEST_STD = 1e6, 1e-6  # in the units of the images
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 
-_CHANNELS = _list_of(
-    Kind(lambda x: _is_finite(x) and abs(float(x)) <= _LARGEST_MEAN, ""),
+_CHANNELS = list_of(
+    Kind(lambda x: is_finite(x) and abs(float(x)) <= _LARGEST_MEAN, ""),
     "a list of finite numbers",
 )
-_TEXTS = _list_of(TEXT, "a list of strings")
-_SEEDS = _list_of(INTEGER, "a list of integers, at least one", range(1, 2**20))
-_FRACTIONS = _list_of(FRACTION, "a list of numbers from 0 to 1", range(1, 2**20))
-_EPOCH_NUMBERS = _list_of(
-    Kind(lambda x: _is_integer(x, 1), ""),
+_TEXTS = list_of(TEXT, "a list of strings")
+_SEEDS = list_of(INTEGER, "a list of integers, at least one", range(1, 2**20))
+_FRACTIONS = list_of(FRACTION, "a list of numbers from 0 to 1", range(1, 2**20))
+_EPOCH_NUMBERS = list_of(
+    Kind(lambda x: is_integer(x, 1), ""),
     "a list of positive integers, at least one",
     range(1, 2**20),
 )
-_SHAPE = _list_of(
-    Kind(lambda x: _is_integer(x, 1, 2**16), ""),
-    "three integers from 1 to 65536: height, width, channels",
-    (3,),
-)
-_RANGE = _list_of(FINITE, "two finite numbers: the values of black and white", (2,))
-_SCALE = _list_of(FRACTION, "two shares of the area, from 0 to 1", (2,))
-_RANDAUGMENT = Kind(
-    lambda x: (
-        isinstance(x, list)
-        and len(x) == 2
-        and POSITIVE.accepts(x[0])
-        and _is_finite(x[1])
-    ),
-    "a number of operations and a magnitude",
-)
-_EPOCHS = Kind(
+_EPOCHS_OF_PARTS = Kind(
     lambda x: isinstance(x, dict) and all(map(POSITIVE.accepts, x.values())),
     "an object of numbers of epochs, each at least 1",
 )
@@ -82,61 +69,61 @@ CONFIG = (
     Entry("options.epochs", POSITIVE),
     Entry("options.batch_size", POSITIVE),
     Entry("options.method", TEXT),
-    Entry("options.teacher", _optional(TEXT)),
+    Entry("options.teacher", optional(TEXT)),
     Entry("options.teacher_trial", NOT_NEGATIVE),
-    Entry("options.init", _optional(TEXT)),
-    Entry("options.keep", _optional(_one_of(("best",)))),
-    Entry("options.patience", _optional(POSITIVE)),
+    Entry("options.init", optional(TEXT)),
+    Entry("options.keep", optional(one_of(("best",)))),
+    Entry("options.patience", optional(POSITIVE)),
     Entry("options.recorded", _TEXTS),
-    Entry("options.unlabeled", _optional(TEXT)),
-    Entry("options.teacher_dtype", _optional(_one_of(_DTYPES))),
+    Entry("options.unlabeled", optional(TEXT)),
+    Entry("options.teacher_dtype", optional(one_of(_DTYPES))),
     Entry("options.remat", FLAG),
     Entry("options.optimizer", OBJECT),
     Entry("options.weights", OBJECT),
-    Entry("options.weight_warmup", _EPOCHS),
+    Entry("options.weight_warmup", _EPOCHS_OF_PARTS),
     Entry("options.weight_ramp", TEXT),
     Entry("options.hkd", OBJECT),
     Entry("options.hkd.neighbors", POSITIVE),
     Entry("options.data", OBJECT),
-    Entry("options.data.data_dir", _optional(TEXT)),
-    Entry("options.data.cache_dir", _optional(TEXT)),
-    Entry("options.data.image_size", _optional(POSITIVE)),
-    Entry("options.data.test_resize", _optional(POSITIVE)),
+    Entry("options.data.data_dir", optional(TEXT)),
+    Entry("options.data.cache_dir", optional(TEXT)),
+    Entry("options.data.image_size", optional(POSITIVE)),
+    Entry("options.data.test_resize", optional(POSITIVE)),
     Entry("options.data.stream", FLAG),
     Entry("options.data.workers", NOT_NEGATIVE),
-    Entry("options.data.subset", _optional(POSITIVE)),
-    Entry("options.data.validation", _optional(FRACTION)),
-    Entry("options.data.crop_padding", _optional(NOT_NEGATIVE)),
-    Entry("options.data.random_resized_crop", _optional(_SCALE)),
-    Entry("options.data.flip", _optional(FLAG)),
-    Entry("options.data.randaugment", _optional(_RANDAUGMENT)),
+    Entry("options.data.subset", optional(POSITIVE)),
+    Entry("options.data.validation", optional(FRACTION)),
+    Entry("options.data.crop_padding", optional(NOT_NEGATIVE)),
+    Entry("options.data.random_resized_crop", optional(CROP_SCALE)),
+    Entry("options.data.flip", optional(FLAG)),
+    Entry("options.data.randaugment", optional(RANDAUGMENT)),
     Entry("options.data.mixup", SPEED),
     Entry("options.data.cutmix", SPEED),
     Entry("network", OBJECT, required=True),
     Entry("network.model", TEXT, required=True),
-    Entry("network.width", _optional(POSITIVE), required=True),
-    Entry("network.compute_dtype", _one_of(_DTYPES)),
+    Entry("network.width", optional(POSITIVE), required=True),
+    Entry("network.compute_dtype", one_of(_DTYPES)),
     Entry("network.num_classes", POSITIVE),
-    Entry("network.image_shape", _SHAPE),
-    Entry("network.reused_features", _optional(POSITIVE)),
+    Entry("network.image_shape", IMAGE_SHAPE),
+    Entry("network.reused_features", optional(POSITIVE)),
     Entry("normalization", OBJECT),
     Entry("normalization.mean", _CHANNELS),
     Entry("normalization.std", _CHANNELS),
     Entry("dataset", OBJECT, required=True),
-    Entry("dataset.source", _optional(TEXT), required=True),
-    Entry("dataset.fingerprint", _optional(TEXT)),
-    Entry("dataset.image_size", _optional(POSITIVE)),
-    Entry("dataset.test_resize", _optional(POSITIVE)),
-    Entry("dataset.train_split", _optional(TEXT)),
-    Entry("dataset.test_split", _optional(TEXT)),
-    Entry("dataset.background", _optional(TEXT)),
-    Entry("dataset.value_range", _optional(_RANGE)),
-    Entry("class_names", _optional(_TEXTS)),
+    Entry("dataset.source", optional(TEXT), required=True),
+    Entry("dataset.fingerprint", optional(TEXT)),
+    Entry("dataset.image_size", optional(POSITIVE)),
+    Entry("dataset.test_resize", optional(POSITIVE)),
+    Entry("dataset.train_split", optional(TEXT)),
+    Entry("dataset.test_split", optional(TEXT)),
+    Entry("dataset.background", optional(TEXT)),
+    Entry("dataset.value_range", optional(VALUE_RANGE)),
+    Entry("class_names", optional(_TEXTS)),
     Entry("teacher", OBJECT),
     Entry("teacher.network", OBJECT, required=True),
     Entry("teacher.network.model", TEXT, required=True),
-    Entry("teacher.network.width", _optional(POSITIVE)),
-    Entry("teacher.test_accuracy", _optional(FRACTION)),
+    Entry("teacher.network.width", optional(POSITIVE)),
+    Entry("teacher.test_accuracy", optional(FRACTION)),
     Entry("teacher.fingerprint", TEXT),
     Entry("initial", OBJECT),
     Entry("initial.fingerprint", TEXT, required=True),
@@ -160,7 +147,7 @@ def _results(name: str, *, required: bool = False) -> tuple[Entry, ...]:
     return (
         Entry(name, OBJECT, required),
         Entry(f"{name}.mean", FRACTION, required=True),
-        Entry(f"{name}.std", _optional(SPEED), required=True),
+        Entry(f"{name}.std", optional(SPEED), required=True),
         Entry(f"{name}.values", _FRACTIONS, required=True),
     )
 
@@ -273,7 +260,7 @@ def check_record(file: Path | str, record: Any, number: int) -> None:
 
 
 def _check_metric(line: str, name: str, value: Any) -> None:
-    if not _is_number(value):
+    if not is_number(value):
         raise wrong(line, name, value, NUMBER.wanted)
     rate = name.endswith("accuracy") and name.count("/") == 1
     # The mean over an epoch's steps is rounded; a step without examples gives NaN.

@@ -27,7 +27,6 @@ from jaxkd.training._optimizers import published_sgd as published_sgd
 from jaxkd.training._program import Program as Program
 from jaxkd.training._program import compile_program as compile_program
 from jaxkd.training._record import record as record
-from jaxkd.training._recorded import Recorded as Recorded
 from jaxkd.training._shown import training_views as training_views
 from jaxkd.training._stage import Stage as Stage
 from jaxkd.training._state import LoopState as LoopState

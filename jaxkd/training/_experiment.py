@@ -22,7 +22,8 @@ from jaxkd.data import (
 )
 from jaxkd.distillers import Distiller, Spec
 from jaxkd.models._mode import mode_arguments
-from jaxkd.training._recorded import Recorded, check_images
+from jaxkd.recordings import Recording
+from jaxkd.training._recorded import check_images
 from jaxkd.training._state import (
     LoopState,
     Metrics,
@@ -83,7 +84,7 @@ class Experiment:
         optimizer: optax.GradientTransformation,
         pretraining_optimizer: optax.GradientTransformation | None,
         batch_size: int,
-        teacher: FrozenNetwork | nnx.Module | Recorded | None,
+        teacher: FrozenNetwork | nnx.Module | Recording | None,
         normalization: Normalization | None,
         augmentation: Augmentation | None,
         max_skipped: int,
@@ -105,7 +106,7 @@ class Experiment:
         if augmentation is None:
             augmentation = dataset.augmentation
         self.recording = None
-        if isinstance(teacher, Recorded):
+        if isinstance(teacher, Recording):
             self.recording, teacher = teacher, None
         elif teacher is not None:
             teacher = frozen_teacher(teacher, normalization)

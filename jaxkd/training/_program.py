@@ -12,12 +12,13 @@ from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
 from jaxkd.data import Augmentation, ImageDataset, Normalization, Streamed
 from jaxkd.distillers import Distiller
+from jaxkd.recordings import Recording
 from jaxkd.training._devices.batches import Batches, Order
 from jaxkd.training._devices.placement import Placement
 from jaxkd.training._devices.processes import meet
 from jaxkd.training._evaluate import Evaluation
 from jaxkd.training._experiment import Build, Experiment
-from jaxkd.training._recorded import Recorded, check_state
+from jaxkd.training._recorded import check_state
 from jaxkd.training._stage import Stage, make_steps
 from jaxkd.training._state import LoopState, check_not_donated
 from jaxkd.training._step import FrozenNetwork
@@ -191,7 +192,7 @@ def compile_program(
     optimizer: optax.GradientTransformation,
     pretraining_optimizer: optax.GradientTransformation | None = None,
     batch_size: int = 64,
-    teacher: FrozenNetwork | nnx.Module | Recorded | None = None,
+    teacher: FrozenNetwork | nnx.Module | Recording | None = None,
     normalization: Normalization | None = None,
     augmentation: Augmentation | None = None,
     steps_per_call: int | None = None,

@@ -87,7 +87,8 @@ def record(
     views = recordings.Views.of(
         dataset, epochs=epochs, batch_size=batch_size, data_seed=data_seed
     )
-    teacher = frozen_teacher(teacher, channel_statistics(dataset.train.images))
+    if not isinstance(teacher, FrozenNetwork):
+        teacher = frozen_teacher(teacher, channel_statistics(dataset.train.images))
     available = _shapes(teacher, dataset)
     chosen = choose_outputs(outputs, available)
     path = expand_home(path, "path")

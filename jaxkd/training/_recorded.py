@@ -8,15 +8,12 @@ import numpy as np
 from jaxkd._errors import InvalidInputError
 from jaxkd.data import Augmentation, ImageDataset
 from jaxkd.distillers import Distiller
-from jaxkd.recordings import Ensemble, Recording
+from jaxkd.recordings import Recording
 from jaxkd.training._state import LoopState, data_key_of
-
-Recorded = Recording | Ensemble
-"""A teacher whose outputs are recorded."""
 
 
 def check_images(
-    recording: Recorded,
+    recording: Recording,
     distiller: Distiller,
     dataset: ImageDataset,
     *,
@@ -56,7 +53,7 @@ def check_images(
     )
 
 
-def check_state(recording: Recorded, loop: LoopState) -> None:
+def check_state(recording: Recording, loop: LoopState) -> None:
     """Check that a state has the recording's order and augmentation.
 
     Raises:

@@ -372,11 +372,8 @@ def start_abstractly(table, pair, row):
         images = jnp.zeros((16, *data.shape), jnp.uint8)
         rows = jnp.arange(16)
         key = jax.random.key(0)
-        batch = distillers.Batch(
-            *(images, jnp.asarray(labels[:16]), rows, key),
-            step=jnp.int32(0),
-            steps_per_epoch=4,
-        )
+        batch = distillers.Batch(images, jnp.asarray(labels[:16]), rows, key)
+        batch = batch._replace(step=jnp.int32(0), steps_per_epoch=4)
         return distiller.loss(*state, student, teacher, batch)[0]
 
     state = jax.eval_shape(begin)

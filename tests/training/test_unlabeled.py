@@ -106,6 +106,16 @@ def test_mixed_images_have_a_label_if_both_have_one():
     assert share <= LABELED.mean() + 1e-6
 
 
+def test_an_image_that_is_mixed_with_an_unlabeled_one_is_not_counted_as_right():
+    state, step = step_of(CE_ONLY, data.Augmentation(mixup=1.0))
+    bias = state.student["classifier"]["bias"]
+    bias.set_value(bias.get_value().at[0].set(1e6))  # Every answer is class 0.
+    batch = examples()._replace(labels=jnp.where(LABELED, 0, -1))
+    _, metrics = step(state, batch)
+    assert float(metrics["labeled"]) < LABELED.mean()
+    assert float(metrics["accuracy"]) == pytest.approx(float(metrics["labeled"]))
+
+
 def test_an_epochs_accuracy_is_that_on_all_labeled_images():
     totals = {"loss": 8.0, "accuracy": 0.5, "labeled": 0.75}
     measured = epoch_means({k: jnp.float32(v) for k, v in totals.items()}, 4)

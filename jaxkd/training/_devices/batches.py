@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from jaxkd.data import Split, Streamed, batch_rows, steps_per_epoch
+from jaxkd.recordings import Recording
 from jaxkd.training._devices.feed import DrawOrder, Feed, HostBatch, draw_order
 from jaxkd.training._devices.placement import Placement
-from jaxkd.training._recorded import Recorded
 from jaxkd.training._step import Examples
 
 Order = Array | Feed
@@ -43,7 +43,7 @@ class Batches:
         batch_size: int,
         placement: Placement,
         *,
-        recording: Recorded | None = None,
+        recording: Recording | None = None,
         steps_per_call: int = 1,
         draw: DrawOrder | None = None,
     ):

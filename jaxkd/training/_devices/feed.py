@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, Shaped
 
 from jaxkd.data import Streamed, epoch_order, steps_per_epoch
+from jaxkd.recordings import Recording
 from jaxkd.training._devices.placement import ONE_DEVICE, Placement
-from jaxkd.training._recorded import Recorded
 from jaxkd.training._state import PyTree, order_key
 
 # Workers are started once per block of epochs and receive its order in int32.
@@ -75,7 +75,7 @@ class Feed:
         placement: Placement = ONE_DEVICE,
         *,
         images: Streamed | None = None,
-        recording: Recorded | None = None,
+        recording: Recording | None = None,
         steps_per_call: int = 1,
     ):
         self._order, self._rows, self._batch_size = order, rows, batch_size
@@ -156,13 +156,13 @@ class Feed:
             self._open(step)
         rows = self._orders.popleft()
         images = recorded = None
-        # The copies are necessary: the workers' shared memory is freed with its array,
-        # and the CPU backend would continue to use it.
         if self._iterator is not None:
+            # The copy is necessary: the workers' shared memory is freed with its array,
+            # and the CPU backend would continue to use it.
             images = np.array(next(self._iterator)[0])
         if self._recording is not None:
             stored = self._recording.stored(step, rows)
-            recorded = jax.tree.map(lambda x: np.array(x[self._own]), stored)
+            recorded = jax.tree.map(lambda x: x[self._own], stored)
         return HostBatch(rows, images, recorded)
 
     def _put(self, batches: list[HostBatch]) -> HostBatch:

@@ -1,11 +1,11 @@
 """Checksums of a folder's files, to detect damage later."""
 
 import json
-import zlib
 from pathlib import Path
 
+from jaxkd._files import crc32
+
 FILE = "checksums.json"
-_CHUNK = 1 << 20
 
 
 def write(folder: Path) -> None:
@@ -37,19 +37,10 @@ def damage(folder: Path) -> str | None:
 
 def _of(folder: Path) -> dict[str, int]:
     return {
-        path.relative_to(folder).as_posix(): _crc32(path)
+        path.relative_to(folder).as_posix(): crc32(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != FILE
     }
-
-
-def _crc32(path: Path) -> int:
-    """Read a file piece by piece: a bank may be larger than the free memory."""
-    checksum = 0
-    with path.open("rb") as file:
-        while piece := file.read(_CHUNK):
-            checksum = zlib.crc32(piece, checksum)
-    return checksum
 
 
 def _relative(path: str, folder: Path) -> str:
