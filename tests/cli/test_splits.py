@@ -57,8 +57,9 @@ def test_a_student_reads_the_rows_of_its_teacher(
     monkeypatch.setattr(distill, "check_fits", lambda *_: None)
     arguments = distill_arguments(run, tmp_path / "student", "--method", "kd", *flags)
     options = parse(arguments)
-    _, job, _, _ = distill._load(resolve(options, arguments), options)
-    assert {name: getattr(job.options.data, name) for name in expected} == expected
+    loaded = distill._load(resolve(options, arguments), options)
+    read = loaded.job.options.data
+    assert {name: getattr(read, name) for name in expected} == expected
 
 
 def test_the_options_of_a_run_are_its_load_options(quadrants, tmp_path):

@@ -110,7 +110,7 @@ def test_the_copies_of_an_accelerator_are_restored_bit_for_bit(tmp_path, program
 def _arrays(loop):
     from jaxkd.training._storage import checkpoints
 
-    return checkpoints._flattened(checkpoints._parts(loop))
+    return checkpoints.flattened(checkpoints._parts(loop))
 
 
 def test_a_copy_does_not_change_when_the_original_is_overwritten():
