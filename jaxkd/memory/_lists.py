@@ -10,9 +10,9 @@ from jaxkd.memory import _circle, _devices, _random
 from jaxkd.memory._labels import class_sizes
 
 # A pass over lists reads each row of each list by itself, and one over windows reads
-# all rows in large blocks. Per row of the bank and per negative, measured on a CPU, the
-# first costs as much as about 35 of the second.
-_ROWS_PER_NEGATIVE = 40
+# all rows in large blocks. On a CPU, both take the same time if there are about 18 times
+# as many rows as negatives (16,384 of 128 features, for 64 examples).
+_ROWS_PER_NEGATIVE = 20
 
 
 class Lists(NamedTuple):

@@ -269,7 +269,7 @@ def sampled_negatives(
     over the negatives of different examples are uncorrelated, as with independent
     draws.
 
-    On a CPU, if there are at least 40 times as many rows as negatives, each example
+    On a CPU, if there are at least 20 times as many rows as negatives, each example
     draws its rows independently instead, and a pass reads only these. Its negatives
     have the same distribution, but the cost does not grow with the number of rows.
 

@@ -23,10 +23,11 @@ class HeldWrite:
     """A write to disk that waits until it is allowed to begin."""
 
     def __init__(self):
-        self.allowed, self.begun = threading.Event(), []
+        self.entered, self.allowed, self.begun = threading.Event(), threading.Event(), []
 
     def __call__(self, folder, parts, record):
         self.begun.append(int(folder.name))
+        self.entered.set()
         assert self.allowed.wait(SECONDS)
         write(folder, parts, record)
 
@@ -78,7 +79,7 @@ def test_steps_are_taken_while_a_checkpoint_is_written(tmp_path, program, held):
     checkpoints = training.Checkpoints(tmp_path)
 
     def release():
-        assert held.begun == [3]
+        assert held.entered.wait(SECONDS)
         assert checkpoints.steps() == []
         held.allowed.set()
 
@@ -129,6 +130,7 @@ def test_a_second_save_waits_for_the_first(tmp_path, program, held):
         target=checkpoints.save, args=(2, loop, {}), kwargs={"wait": False}
     )
     second.start()
+    assert held.entered.wait(SECONDS)
     second.join(0.2)
     assert second.is_alive()
     assert held.begun == [1]
