@@ -43,6 +43,7 @@ def make_distiller(options: Distill) -> distillers.Distiller:
                 part: ramps.get(part, 0) for part, weight in mixture.items() if weight
             },
             ramp="cosine" if options.weight_ramp == "cosine" else "linear",
+            layers=_layers(options),
         )
     if options.equal_means and distiller.student is not None:
         raise InvalidInputError(
@@ -52,6 +53,17 @@ def make_distiller(options: Distill) -> distillers.Distiller:
             argument="equal_means",
         )
     return distiller
+
+
+def _layers(options: Distill) -> distillers.Layers | None:
+    """Return the layers that the options name, or None."""
+    layers = distillers.Layers(
+        student=options.student_layers,
+        teacher=options.teacher_layers,
+        student_embedding=options.student_embedding,
+        teacher_embedding=options.teacher_embedding,
+    )
+    return None if layers == distillers.Layers() else layers
 
 
 def with_ramps(options: Distill) -> Distill:

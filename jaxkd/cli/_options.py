@@ -31,6 +31,10 @@ from jaxkd.cli._option_groups import DeviceOptions as DeviceOptions
 from jaxkd.cli._option_groups import HolisticOptions as HolisticOptions
 from jaxkd.cli._option_groups import MethodOptions as MethodOptions
 from jaxkd.cli._option_groups import OptimizerOptions as OptimizerOptions
+from jaxkd.cli._result_options import Evaluate as Evaluate
+from jaxkd.cli._result_options import Layers as Layers
+from jaxkd.cli._result_options import Report as Report
+from jaxkd.cli._result_options import Show as Show
 from jaxkd.cli._value_types import VALUE_TYPES
 
 Positional = tyro.conf.Positional
@@ -75,85 +79,6 @@ class Record(RecordingOptions):
     dataset: str | None = None
     unlabeled: Path | None = None
     data: DataOptions = dataclasses.field(default_factory=DataOptions)
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluate(RowOptions):
-    """Evaluate a trained network on its whole test set."""
-
-    run: Positional[Path]
-    """Run folder."""
-    trial: int = 0
-    """Trial of the run to evaluate."""
-    dataset: Annotated[str | None, option(default="dataset of the run")] = None
-    """Another dataset with the same image size and classes."""
-    data_dir: Annotated[Path | None, option(default="$TFDS_DATA_DIR")] = None
-    """Folder of prepared TFDS datasets."""
-    cache_dir: Annotated[
-        Path | None, option(default="$JAXKD_CACHE_DIR or ~/.cache/jaxkd")
-    ] = None
-    """Folder for decoded images."""
-    image_size: Annotated[
-        int | None,
-        option(default="that of the run; for another dataset, size of the images"),
-    ] = None
-    """Height and width to resize images to."""
-    test_resize: TestResize = None
-    stream: bool = False
-    """Decode images when they are needed, for datasets that do not fit in memory."""
-    workers: Annotated[
-        int,
-        option(
-            "Number of processes that scan images before they are streamed for the "
-            "first time; 0 uses threads."
-        ),
-    ] = 0
-    background: Background = None
-    value_range: ValueRange = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Report:
-    """Compare finished runs in a table with means, deviations and improvements.
-
-    Runs that differ only in their seeds count as trials of one experiment. Runs of
-    different settings are different rows; other teachers, students or datasets are
-    other columns. A run of jaxkd train with a student's network appears as that student
-    without a teacher.
-    """
-
-    runs: Positional[tuple[Path, ...]]
-    """Run folders."""
-    out: Annotated[
-        Path,
-        option(
-            "Folder for report.md, report.tex, report.csv and curves. An existing "
-            "report is overwritten. If the folder contains anything else, or a file of "
-            "the report was edited, the command stops with an error."
-        ),
-    ]
-    baseline: Annotated[
-        str | None, option(default="hkd+kd, if one of the runs uses it")
-    ] = None
-    """Method or row whose average relative improvement (ARI) is shown."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Show:
-    """Rewrite a run's report.html, and print its path."""
-
-    run: Positional[Path]
-    """Run folder."""
-    trial: int = 0
-    """Trial of the run to show."""
-    teacher: Annotated[Path | None, option(default="teacher of the run")] = None
-    """Run folder of the teacher, if it has moved."""
-    data_dir: Annotated[Path | None, option(default="that of the run")] = None
-    """Folder of prepared TFDS datasets."""
-    cache_dir: Annotated[
-        Path | None, option(default="$JAXKD_CACHE_DIR or ~/.cache/jaxkd")
-    ] = None
-    """Folder for decoded images."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +156,7 @@ COMMANDS: dict[type, str] = {
     kind: f"jaxkd.cli.commands.{kind.__name__.lower()}"
     for kind in (
         *(Train, Distill, Record, Evaluate, Convert, Export, Report, Show),
-        *(Methods, Verify, Data, Quickstart),
+        *(Methods, Layers, Verify, Data, Quickstart),
     )
 }
 """The module whose ``run(options, arguments)`` executes a command."""
@@ -345,6 +270,7 @@ _Command = (
     | Report
     | Show
     | Methods
+    | Layers
     | Verify
     | Data
     | Quickstart

@@ -1,5 +1,6 @@
 """Distillation methods as composable (init, loss) pairs."""
 
+from jaxkd.distillers._at_layers import at_layers as at_layers
 from jaxkd.distillers._attention import attention_transfer as attention_transfer
 from jaxkd.distillers._attention import factor_transfer as factor_transfer
 from jaxkd.distillers._attention import neuron_selectivity as neuron_selectivity
@@ -7,10 +8,12 @@ from jaxkd.distillers._base import Batch as Batch
 from jaxkd.distillers._base import Classifier as Classifier
 from jaxkd.distillers._base import Distiller as Distiller
 from jaxkd.distillers._base import DistillerState as DistillerState
+from jaxkd.distillers._base import LayerPaths as LayerPaths
 from jaxkd.distillers._base import Pretraining as Pretraining
 from jaxkd.distillers._base import Spec as Spec
 from jaxkd.distillers._base import Views as Views
 from jaxkd.distillers._base import require_classifier as require_classifier
+from jaxkd.distillers._base import require_embeddings as require_embeddings
 from jaxkd.distillers._base import require_output as require_output
 from jaxkd.distillers._base import require_stages as require_stages
 from jaxkd.distillers._base import require_teacher as require_teacher
@@ -55,6 +58,9 @@ from jaxkd.distillers._holistic import holistic as holistic
 from jaxkd.distillers._labeled import decoupled_kl as decoupled_kl
 from jaxkd.distillers._labeled import normalized_kl as normalized_kl
 from jaxkd.distillers._metadata import Method as Method
+from jaxkd.distillers._named_layers import Layers as Layers
+from jaxkd.distillers._named_layers import with_layers as with_layers
+from jaxkd.distillers._objective import Objective as Objective
 from jaxkd.distillers._overhaul import overhaul as overhaul
 from jaxkd.distillers._recipes import METHODS as METHODS
 from jaxkd.distillers._recipes import PARTS as PARTS
@@ -84,6 +90,7 @@ from jaxkd.distillers._soft_targets import (
 from jaxkd.distillers._softmax_regression import (
     softmax_regression as softmax_regression,
 )
+from jaxkd.distillers._spec import spec as spec
 from jaxkd.distillers._stage_flow import flow_of_solution as flow_of_solution
 from jaxkd.distillers._stage_flow import singular_value as singular_value
 from jaxkd.distillers._weighted import weighted as weighted

@@ -15,6 +15,7 @@ from jaxkd.heads._factor import factor_channels
     "at",
     weights={"ce": 1.0, "at": 1000.0},
     compares="attention maps of all stages",
+    reads=("stages",),
     losses=(losses.attention_transfer,),
     repdistiller="attention",
 )
@@ -55,6 +56,7 @@ def attention_transfer(*, power: int = 2) -> Distiller:
     "ft",
     weights={"ce": 1.0, "ft": 200.0},
     compares="factors of the last stage, paraphraser pretrained",
+    reads=("stages",),
     losses=(losses.factor_transfer,),
     repdistiller="factor",
 )
@@ -171,6 +173,7 @@ def factor_transfer(
     "nst",
     weights={"ce": 1.0, "nst": 50.0},
     compares="distribution of neurons over positions",
+    reads=("stages",),
     losses=(losses.neuron_selectivity,),
     repdistiller="nst",
 )

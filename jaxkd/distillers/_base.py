@@ -40,7 +40,8 @@ class Batch(NamedTuple):
     Attributes:
         images: Images that both networks received, before normalization, NHWC.
         labels: Class numbers.
-        rows: Row numbers of the examples in the training set (banks need them).
+        rows: Row numbers of the examples in the training set, which banks need; None if
+            a loop of your own does not pass them.
         key: Random key of this step, derived from the run's seed and the step.
         views: Outputs of the networks for the images that :attr:`Distiller.views`
             returns for this batch, or None if the distiller has no views.
@@ -58,7 +59,7 @@ class Batch(NamedTuple):
 
     images: Shaped[Array, "batch height width channels"]
     labels: Int[Array, " batch"]
-    rows: Int[Array, " batch"]
+    rows: Int[Array, " batch"] | None
     key: PRNGKeyArray
     views: Views | None = None
     mixed: Mixed | None = None
@@ -175,6 +176,23 @@ class Pretraining(NamedTuple):
     finish: Callable[[PyTree, PyTree], DistillerState] = _keep
 
 
+class LayerPaths(NamedTuple):
+    """Paths of the layers that a distiller reads (:attr:`Distiller.layers`).
+
+    Attributes:
+        student: Paths of layers of the student.
+        teacher: Paths of layers of the teacher.
+    """
+
+    student: tuple[str, ...] = ()
+    teacher: tuple[str, ...] = ()
+
+    def joined(self, other: "LayerPaths") -> "LayerPaths":
+        """Return the paths of both, each once."""
+        both = zip(self, other, strict=True)
+        return LayerPaths(*(tuple(dict.fromkeys(a + b)) for a, b in both))
+
+
 class Distiller(NamedTuple):
     """A distillation method as a pair of pure functions.
 
@@ -198,6 +216,8 @@ class Distiller(NamedTuple):
             predicts. Added layers belong to the student, so evaluation, checkpoints
             and exports include them. ``spec`` describes the given network;
             ``init`` and ``loss`` receive the outputs of the returned one.
+        layers: Paths of the layers whose outputs ``loss`` reads, from
+            :attr:`jaxkd.models.ModelOutput.layers`. Other layers are not recorded.
     """
 
     init: Callable[[nnx.Rngs, Spec], DistillerState]
@@ -205,6 +225,7 @@ class Distiller(NamedTuple):
     pretraining: Pretraining | None = None
     views: Callable[[Array], Array] | None = None
     student: Callable[[nnx.Module, Spec, nnx.Rngs], nnx.Module] | None = None
+    layers: LayerPaths = LayerPaths()
 
 
 def require_output(spec: Spec, method: str) -> ModelOutput:
@@ -218,6 +239,29 @@ def require_output(spec: Spec, method: str) -> ModelOutput:
             f"{method} needs a teacher, but none was given", argument="spec"
         )
     return spec.teacher
+
+
+def require_embeddings(spec: Spec, method: str) -> ModelOutput:
+    """Return the teacher's abstract output, for methods that compare embeddings.
+
+    Raises:
+        ValueError: If there is no teacher, or a network returns logits alone.
+    """
+    teacher = require_output(spec, method)
+    for name, output in (("student", spec.student), ("teacher", teacher)):
+        check_embedding(output, name, method)
+    return teacher
+
+
+def check_embedding(output: ModelOutput, name: str, method: str) -> None:
+    """Raise unless a network's abstract output has an embedding."""
+    if not output.embedding.shape[-1]:
+        raise InvalidInputError(
+            f"{method} reads embeddings, but the {name} returns logits alone. Name a "
+            f"layer: distillers.Layers({name}_embedding=path), or let the network "
+            "return models.ModelOutput(logits, embedding).",
+            argument="spec",
+        )
 
 
 def require_classifier(spec: Spec, method: str) -> Classifier:
@@ -258,7 +302,9 @@ def require_stages(
         if len(found) < 2:
             raise InvalidInputError(
                 f"{method} compares feature maps, but the {name}'s output has "
-                f"{len(found)} {kind}; choose a network that returns them",
+                f"{len(found)} {kind}; name layers, such as "
+                f"distillers.Layers({name}=(path,)), or choose a network that returns "
+                "them",
                 argument="spec",
             )
     if equal and len(maps[0]) != len(maps[1]):

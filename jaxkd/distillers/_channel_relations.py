@@ -17,6 +17,7 @@ from jaxkd.heads import Regressor, bind_heads, init_heads, rest_of
     "ickd",
     weights={"ce": 1.0, "ickd": 2.5},
     compares="correlation of channels",
+    reads=("stages",),
     losses=(losses.inter_channel_correlation,),
 )
 def inter_channel_correlation() -> Distiller:
@@ -53,6 +54,7 @@ def inter_channel_correlation() -> Distiller:
     "cwd",
     weights={"ce": 1.0, "cwd": 50.0},
     compares="distribution of each channel over the positions",
+    reads=("stages",),
     losses=(losses.channel_distributions,),
 )
 def channel_distributions(

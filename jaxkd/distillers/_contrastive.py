@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, DTypeLike, Float, Int
 
 from jaxkd import _checks, losses, memory
-from jaxkd.distillers._base import Distiller, DistillerState, require_output
+from jaxkd.distillers._base import Distiller, DistillerState, require_embeddings
 from jaxkd.distillers._metadata import method
 from jaxkd.distillers._sampling import (
     check_bank_settings,
@@ -47,6 +47,7 @@ class ContrastState(NamedTuple):
     "crd",
     weights={"ce": 1.0, "crd": 0.8},
     compares="embeddings against a bank, by noise contrast",
+    reads=("embedding",),
     losses=(losses.noise_contrastive,),
     repdistiller="crd",
     unlabeled="negatives",
@@ -133,7 +134,7 @@ def contrastive_representation(
 
     def init(rngs, spec):
         method = "contrastive_representation"
-        teacher = require_output(spec, method)
+        teacher = require_embeddings(spec, method)
         labels = contrast_classes(spec, method)
         count = count_negatives(labels, num_negatives)
         params, _ = init_heads(make_heads(spec.student, teacher), rngs)

@@ -7,7 +7,7 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from jaxkd import _checks, losses
 from jaxkd._errors import InvalidInputError
-from jaxkd.distillers._base import Distiller, DistillerState, require_output
+from jaxkd.distillers._base import Distiller, DistillerState, require_embeddings
 from jaxkd.distillers._from_loss import from_loss
 from jaxkd.distillers._metadata import method
 from jaxkd.heads import Embedding, bind_heads, init_heads
@@ -18,6 +18,7 @@ from jaxkd.losses._example_relations import MOST_TERMS
     "sp",
     weights={"ce": 1.0, "sp": 3000.0},
     compares="similarity of examples, last stage",
+    reads=("stages",),
     losses=(losses.similarity_preserving,),
     repdistiller="similarity",
 )
@@ -52,6 +53,7 @@ def similarity_preserving() -> Distiller:
     "pkt",
     weights={"ce": 1.0, "pkt": 30000.0},
     compares="neighborhood probabilities",
+    reads=("embedding",),
     losses=(losses.probabilistic_transfer,),
     repdistiller="pkt",
 )
@@ -84,6 +86,7 @@ def probabilistic_transfer() -> Distiller:
     "cc",
     weights={"ce": 1.0, "cc": 0.02},
     compares="adjacent examples, as benchmarked",
+    reads=("embedding",),
     losses=(losses.correlation_congruence,),
     repdistiller="correlation",
 )
@@ -144,6 +147,7 @@ def correlation_congruence(*, dim: int = 128) -> Distiller:
     "cck",
     weights={"ce": 1.0, "cck": 0.02},
     compares="Gram matrix of a kernel, as in the paper",
+    reads=("embedding",),
     losses=(losses.correlation_congruence_kernel,),
 )
 def correlation_congruence_kernel(
@@ -215,7 +219,7 @@ def _make_embedders(student, teacher, dim):
 
 
 def _init_embedders(rngs, spec, method, dim) -> DistillerState:
-    teacher = require_output(spec, method)
+    teacher = require_embeddings(spec, method)
     params, _ = init_heads(_make_embedders(spec.student, teacher, dim), rngs)
     return DistillerState(params, extra={})
 

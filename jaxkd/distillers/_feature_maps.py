@@ -25,6 +25,7 @@ _BOUNDARY_SCALE = 3 / 1000  # as published
     "hint",
     weights={"ce": 1.0, "hint": 100.0},
     compares="stage 2, through a regressor",
+    reads=("stages",),
     losses=(losses.hint,),
     repdistiller="hint",
 )
@@ -92,6 +93,7 @@ def hint(*, stage: int = 2) -> Distiller:
     "vid",
     weights={"ce": 1.0, "vid": 1.0},
     compares="a Gaussian of the teacher's maps",
+    reads=("stages",),
     losses=(losses.variational_information,),
     repdistiller="vid",
 )
@@ -164,6 +166,7 @@ def variational_information(*, initial_variance: float | int = 5.0) -> Distiller
     "ab",
     weights={"ce": 1.0, "ab": 1.0},
     compares="which neurons are active, in pretraining",
+    reads=("stages",),
     losses=(losses.activation_boundary,),
     repdistiller="abound",
 )

@@ -15,7 +15,7 @@ from jaxkd.distillers._base import (
     DistillerState,
     Metrics,
     Spec,
-    require_output,
+    require_embeddings,
     require_stages,
     require_teacher,
 )
@@ -77,7 +77,7 @@ _READERS = {
         reads_labels=True,
     ),
     "embedding": _Reader(
-        require_output, _once(lambda s, t, batch: (s.embedding, t.embedding))
+        require_embeddings, _once(lambda s, t, batch: (s.embedding, t.embedding))
     ),
     "last_stage": _Reader(
         functools.partial(require_stages, equal=False),

@@ -16,7 +16,7 @@ from jaxkd.distillers._base import (
     DistillerState,
     Loss,
     Metrics,
-    require_output,
+    require_embeddings,
 )
 from jaxkd.distillers._metadata import method
 from jaxkd.distillers._sampling import (
@@ -56,6 +56,7 @@ class HolisticState(NamedTuple):
     "hkd",
     weights={"ce": 1.0, "hkd": 3.0},
     compares="embeddings and their graph against a bank",
+    reads=("embedding",),
     losses=(losses.info_nce,),
     repdistiller="(the HKD extension)",
     unlabeled="negatives",
@@ -172,7 +173,7 @@ def holistic(
         return lambda rngs: HolisticHeads(*widths, dim=dim, hops=hops, rngs=rngs)
 
     def init(rngs, spec):
-        teacher = require_output(spec, "holistic")
+        teacher = require_embeddings(spec, "holistic")
         labels = contrast_classes(spec, "holistic")
         count = count_negatives(labels, num_negatives)
         params, _ = init_heads(make_heads(spec.student, teacher), rngs)

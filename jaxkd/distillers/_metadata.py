@@ -28,6 +28,8 @@ class Method(NamedTuple):
         unlabeled: What the part learns from images without a label: ``"all"``, what it
             learns from others; ``"negatives"``, each such image as a class of its own;
             ``"part"``, without a term that needs the label; or ``"zero"``, nothing.
+        reads: The features that the part compares beside logits: ``"embedding"``,
+            ``"stages"``, and ``"stem"`` if the stem's feature map is one of them.
     """
 
     build: Callable[..., Distiller]
@@ -40,6 +42,7 @@ class Method(NamedTuple):
     repdistiller: str
     warmup_epochs: int
     unlabeled: str
+    reads: tuple[str, ...]
 
 
 _Build = TypeVar("_Build", bound=Callable[..., Distiller])
@@ -57,6 +60,7 @@ def method(
     repdistiller: str = "",
     warmup_epochs: int = 0,
     unlabeled: str = "all",
+    reads: tuple[str, ...] = (),
 ) -> Callable[[_Build], _Build]:
     """Attach a :class:`Method` to a function, which is returned as it is.
 
@@ -75,6 +79,7 @@ def method(
             repdistiller,
             warmup_epochs,
             unlabeled,
+            reads,
         )
         setattr(build, _ATTRIBUTE, record)
         return build

@@ -21,6 +21,7 @@ from jaxkd.distillers._stages import (
     "ofd",
     weights={"ce": 1.0, "ofd": 1e-3},
     compares="parts of the maps before the activation",
+    reads=("stages",),
     losses=(losses.overhaul,),
 )
 def overhaul() -> Distiller:

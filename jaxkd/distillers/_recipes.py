@@ -1,7 +1,7 @@
 """Published recipes by name: the one place where a string selects a method."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxkd import _checks
@@ -28,6 +28,7 @@ from jaxkd.distillers import (
 )
 from jaxkd.distillers._base import Distiller
 from jaxkd.distillers._metadata import Method, methods
+from jaxkd.distillers._named_layers import Layers, with_layers
 from jaxkd.distillers._schedules import Ramp, Schedule, warmup
 from jaxkd.distillers._weighted import check_weight, weighted
 
@@ -66,6 +67,8 @@ RECIPES: dict[str, dict[str, float]] = {
 """The weights of each recipe's parts: those of the published benchmark or of the
 method's own paper, and 1 where a paper tunes the weight for every pair of networks."""
 
+_READS = {m.part: m.reads for m in METHODS}
+
 WARMUP_EPOCHS: dict[str, int] = {
     m.part: m.warmup_epochs for m in METHODS if m.warmup_epochs
 }
@@ -80,6 +83,7 @@ def recipe(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     warmup_epochs: Mapping[str, int] | None = None,
     ramp: Ramp = "linear",
+    layers: Layers | None = None,
 ) -> Distiller:
     """Build a published recipe, or a variation of it.
 
@@ -99,6 +103,9 @@ def recipe(
             ``{"kd": 10}``; they replace or extend :data:`WARMUP_EPOCHS`. With 0, the
             weight of the part is constant.
         ramp: The shape of the rise, as for :func:`warmup`.
+        layers: Layers of your own networks, by their paths, which the parts read in
+            place of stages and embeddings (:func:`with_layers`). ``hint`` compares one
+            layer: name one of each network, or set its ``stage`` (from 1 on).
 
     Returns:
         The :func:`weighted` distiller.
@@ -111,6 +118,8 @@ def recipe(
     Example:
         >>> from jaxkd import distillers
         >>> objective = distillers.recipe("kd", settings={"kd": {"temperature": 2.0}})
+        >>> layers = distillers.Layers(student=("blocks.*",), teacher=("stages.*",))
+        >>> objective = distillers.recipe("at+kd", layers=layers)
     """
     if name not in RECIPES:
         raise unknown_name("recipe", name, RECIPES)
@@ -143,13 +152,54 @@ def recipe(
         check_weight(part, weight)
         return warmup(weight, epochs=epochs, ramp=ramp) if epochs else weight
 
+    if layers is not None:
+        _check_are_read(layers, [part for part in mixture if mixture[part]])
+
+    def build(part: str) -> Distiller:
+        own, reads = dict(settings.get(part, {})), _READS[part]
+        if layers is None or not reads:
+            return PARTS[part](**own)
+        if part == "hint" and "stage" not in own and layers.student:
+            own["stage"] = _only_stage(layers)
+        return with_layers(PARTS[part](**own), layers, stem="stem" not in reads)
+
     return weighted(
-        **{
-            part: (weight_of(part), PARTS[part](**settings.get(part, {})))
-            for part, weight in mixture.items()
-            if weight
-        }
+        **{part: (weight_of(part), build(part)) for part in mixture if mixture[part]}
     )
+
+
+def _check_are_read(layers: Layers, parts: Sequence[str]) -> None:
+    """Raise if layers are named that no part of a recipe reads."""
+    named = {
+        "stages": layers.student or layers.teacher,
+        "embedding": layers.student_embedding or layers.teacher_embedding,
+    }
+    for kind, given in named.items():
+        if given and not any(kind in _READS[part] for part in parts):
+            raise InvalidInputError(
+                f"layers names {given!r}, but no part of the recipe "
+                f"({', '.join(parts)}) reads {kind}; methods that do: "
+                f"{', '.join(part for part, reads in _READS.items() if kind in reads)}",
+                argument="layers",
+            )
+
+
+def _only_stage(layers: Layers) -> int:
+    """Return the stage that a method of one stage compares.
+
+    Raises:
+        InvalidInputError: If several layers are named.
+    """
+    for role in ("student", "teacher"):
+        paths, _ = layers.of(role)
+        if len(paths) != 1 or "*" in paths[0]:
+            raise InvalidInputError(
+                f"hint compares one layer, but {len(paths)} paths of the {role} are "
+                f"given: {', '.join(paths) or 'none'}. Name one layer of each network, "
+                "or set the stage (hint.stage), which counts the layers from 1.",
+                argument="layers",
+            )
+    return 1
 
 
 def ramps_of(

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from jaxkd import _checks, losses
 from jaxkd._errors import InvalidInputError
-from jaxkd.distillers._base import Distiller, DistillerState, require_output
+from jaxkd.distillers._base import Distiller, DistillerState, require_embeddings
 from jaxkd.distillers._metadata import method
 
 
@@ -12,6 +12,7 @@ from jaxkd.distillers._metadata import method
     "rkd",
     weights={"ce": 1.0, "rkd": 1.0},
     compares="distances and angles of embeddings",
+    reads=("embedding",),
     losses=(
         losses.relational_distance,
         losses.relational_angle,
@@ -60,7 +61,7 @@ def relational(
 
     def init(rngs, spec):
         del rngs
-        require_output(spec, "relational")
+        require_embeddings(spec, "relational")
         return DistillerState(params={}, extra={})
 
     def loss(params, extra, student, teacher, batch):

@@ -21,6 +21,7 @@ from jaxkd.models import ReusedClassifier
     "simkd",
     weights={"simkd": 1.0},
     compares="the last map, projected for the teacher's classifier",
+    reads=("stages",),
     losses=(losses.hint,),
     with_kd=False,
 )

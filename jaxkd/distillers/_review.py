@@ -4,7 +4,7 @@ import jax
 from jaxtyping import Array, Float
 
 from jaxkd import _checks, heads, losses
-from jaxkd.distillers._base import Distiller
+from jaxkd.distillers._base import Distiller, require_embeddings
 from jaxkd.distillers._metadata import method
 from jaxkd.distillers._stages import head_dtype, init_stages, require_maps, summed
 from jaxkd.models import ModelOutput
@@ -16,6 +16,7 @@ _WIDEST = 512  # as published
     "review",
     weights={"ce": 1.0, "review": 1.0},
     compares="fused maps, deep to shallow",
+    reads=("stages", "embedding"),
     losses=(losses.review,),
     warmup_epochs=20,
 )
@@ -77,6 +78,7 @@ def review(*, mid_channels: int | None = None) -> Distiller:
 
     def init(rngs, spec):
         require_maps(spec, "review")
+        require_embeddings(spec, "review")
         return init_stages(make_fusions(spec.student, spec.teacher), rngs)
 
     def loss(params, extra, student, teacher, batch):

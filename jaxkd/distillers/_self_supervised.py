@@ -13,6 +13,7 @@ from jaxkd.distillers._base import (
     DistillerState,
     Pretraining,
     Views,
+    require_embeddings,
     require_teacher,
 )
 from jaxkd.distillers._metadata import method
@@ -61,6 +62,7 @@ def rotations(
     "sskd",
     weights={"ce": 0.1, "kd": 0.9, "sskd": 1.0},
     compares="predictions and similarities of rotated images, head pretrained",
+    reads=("embedding",),
     losses=(losses.self_supervised_similarity,),
     with_kd=False,
     unlabeled="part",
@@ -153,6 +155,7 @@ def self_supervised(
     _checks.check_at_least(1, pretraining_epochs=pretraining_epochs)
 
     def init(rngs, spec):
+        require_embeddings(spec, "self_supervised")
         teacher = require_teacher(spec, "self_supervised")
         params = {
             name: init_heads(_make_projection(output.embedding), rngs)[0]

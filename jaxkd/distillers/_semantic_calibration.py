@@ -17,6 +17,7 @@ _REDUCTION = 4  # as published
     "semckd",
     weights={"ce": 1.0, "semckd": 400.0},
     compares="each stage and the stages it attends to",
+    reads=("stages",),
     losses=(losses.hint,),
 )
 def semantic_calibration() -> Distiller:

@@ -10,6 +10,7 @@ from jaxkd.distillers._base import (
     Distiller,
     DistillerState,
     require_classifier,
+    require_embeddings,
     require_teacher,
 )
 from jaxkd.distillers._metadata import method
@@ -20,6 +21,7 @@ from jaxkd.heads import bind_heads, init_heads, rest_of
     "srrl",
     weights={"ce": 1.0, "srrl": 1.0},
     compares="the student's embedding, read by the teacher's classifier",
+    reads=("embedding",),
     losses=(
         losses.hint,
         losses.logit_matching,
@@ -63,6 +65,7 @@ def softmax_regression() -> Distiller:
 
     def init(rngs, spec):
         classifier = require_classifier(spec, "softmax_regression")
+        require_embeddings(spec, "softmax_regression")
         teacher = require_teacher(spec, "softmax_regression")
         params, rest = init_heads(make_connector(spec.student, teacher), rngs)
         # A copy: the training state is donated, the teacher is not.

@@ -18,6 +18,7 @@ from jaxkd.distillers._stages import head_dtype, require_maps, summed
     "fsp",
     weights={"ce": 1.0, "fsp": 1.0},
     compares="flow between stages, in pretraining",
+    reads=("stem", "stages"),
     losses=(losses.flow_of_solution,),
     repdistiller="fsp",
 )
@@ -79,6 +80,7 @@ def flow_of_solution(*, pretraining_epochs: int = 30) -> Distiller:
     "kdsvd",
     weights={"ce": 1.0, "kdsvd": 1.0},
     compares="singular vectors of the stages",
+    reads=("stages",),
     losses=(losses.singular_value,),
     repdistiller="kdsvd",
 )

@@ -17,6 +17,7 @@ from jaxkd.distillers._base import (
     RESERVED_METRICS,
     Distiller,
     DistillerState,
+    LayerPaths,
     Loss,
     Pretraining,
 )
@@ -120,6 +121,9 @@ def weighted(**parts: tuple[float | Schedule, Distiller]) -> Distiller:
         _pretraining(unweighted, combine),
         _views(unweighted),
         _student(unweighted),
+        functools.reduce(
+            LayerPaths.joined, (part.layers for part in unweighted.values())
+        ),
     )
 
 

@@ -10,8 +10,8 @@ from jaxkd.memory import _circle, _devices, _random
 from jaxkd.memory._labels import class_sizes
 
 # A pass over lists reads each row of each list by itself, and one over windows reads
-# all rows in large blocks. On a CPU, both take the same time if there are about 18 times
-# as many rows as negatives (16,384 of 128 features, for 64 examples).
+# all rows in large blocks. On a CPU, both take the same time if there are about 18 rows
+# per negative (16,384 negatives of 128 features, for 64 examples).
 _ROWS_PER_NEGATIVE = 20
 
 

@@ -1,8 +1,12 @@
 """Networks for image classification. All of them return a :class:`ModelOutput`."""
 
+from jaxkd.models._capture import output_of as output_of
 from jaxkd.models._center import center_classifier as center_classifier
 from jaxkd.models._cifar_resnet import CifarResNet as CifarResNet
 from jaxkd.models._fold import fold_batch_norms as fold_batch_norms
+from jaxkd.models._layer_table import Layer as Layer
+from jaxkd.models._layer_table import LayerTable as LayerTable
+from jaxkd.models._layer_table import layers as layers
 from jaxkd.models._layers import TorchLayer as TorchLayer
 from jaxkd.models._linen import LinenNetwork as LinenNetwork
 from jaxkd.models._linen import from_linen as from_linen

@@ -13,7 +13,7 @@ from jaxkd._errors import InvalidInputError
 
 Arguments = Callable[[bool], Mapping[str, Any]]
 
-_STATISTICS = "batch_stats"
+_STATISTICS, _INTERMEDIATES = "batch_stats", "intermediates"
 _TYPES = {"params": nnx.Param, _STATISTICS: nnx.BatchStat}
 
 
@@ -62,26 +62,54 @@ class LinenNetwork(nnx.Module):
     def __call__(self, images: Float[Array, "b h w c"]) -> Any:
         """Apply the module; outside inference mode, update its statistics."""
         train = not self.use_running_average
-        values = self.collections()
-        arguments = self.arguments(train)
-        if not train:
-            return self.module.apply(values, images, **arguments)
-        output, updates = self.module.apply(
-            values,
-            images,
-            mutable=[_STATISTICS],
+        output, updates = self.apply(images, train=train)
+        if train:
+            self._update(updates.get(_STATISTICS, {}))
+        return output
+
+    def apply(self, images: Array, *, train: bool) -> tuple[Any, Mapping[str, Any]]:
+        """Return the output, and the new values of collections that were changed."""
+        output, updates, _ = self._apply(images, train=train, capture=False)
+        return output, updates
+
+    def apply_with_calls(
+        self, images: Array, *, train: bool
+    ) -> tuple[Any, Mapping[str, Any], dict[tuple[str, ...], tuple[Any, ...]]]:
+        """Do the same, and return the outputs of each call of the layers inside."""
+        return self._apply(images, train=train, capture=True)
+
+    def _apply(self, images, *, train, capture):
+        rngs = {}
+        if train:
             # Linen uses this stream in place of all streams that are not given.
-            rngs={"params": self.noise()},
-            **arguments,
+            rngs = {"params": self.noise()}
+        output, updates = self.module.apply(
+            self.collections(),
+            images,
+            mutable=[*([_STATISTICS] * train), *([_INTERMEDIATES] * capture)],
+            capture_intermediates=capture,
+            rngs=rngs,
+            **self.arguments(train),
         )
+        return output, updates, dict(_calls((), updates.get(_INTERMEDIATES, {})))
+
+    def _update(self, statistics: Mapping[str, Any]) -> None:
         old = self.variables.get(_STATISTICS, {})
         for variable, value in zip(
             jax.tree.leaves(old, is_leaf=_is_variable),
-            jax.tree.leaves(updates.get(_STATISTICS, {})),
+            jax.tree.leaves(statistics),
             strict=True,
         ):
             variable[...] = value
-        return output
+
+
+def _calls(path: tuple[str, ...], tree: Mapping[str, Any]):
+    """Yield the path and the outputs of each layer below the module itself."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _calls((*path, name), value)
+        elif name == "__call__" and path:
+            yield path, value
 
 
 def from_linen(

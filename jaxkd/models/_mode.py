@@ -74,7 +74,27 @@ def _is_flag(parameter: inspect.Parameter) -> bool:
     )
 
 
-def set_inference_attributes(network: nnx.Module) -> None:
+def inference_view(network: nnx.Module) -> nnx.Module:
+    """Return a view of the network with running statistics and without dropout.
+
+    The view sets the attributes of the layers. It does not change the arguments of
+    ``__call__``: if the network's call has a flag such as ``train``, pass it, or call
+    :func:`jaxkd.training.freeze` instead, which does so.
+    """
+    view = nnx.view(
+        network,
+        # An Rngs creates a stream for any name, so Flax would take it for a layer with
+        # a `set_view` method and draw a key. Abstract networks would have no view.
+        only=lambda path, node: not isinstance(node, nnx.Rngs),
+        use_running_average=True,
+        deterministic=True,
+        raise_if_not_found=False,  # a network may have no such layers
+    )
+    _set_inference_attributes(view)
+    return view
+
+
+def _set_inference_attributes(network: nnx.Module) -> None:
     """Set the flags of inference mode on all modules that have them, in place.
 
     ``nnx.view`` reaches only modules with a method ``set_view``.

@@ -5,6 +5,8 @@ from typing import Any
 
 from flax import nnx
 
+from jaxkd.models._capture import note
+
 _FLAG = "computed_again"
 
 
@@ -37,7 +39,10 @@ def call_block(block: Callable[..., Any], *inputs: Any) -> Any:
     """
     if not getattr(block, _FLAG, False):
         return block(*inputs)
-    return nnx.remat(lambda module, *given: module(*given))(block, *inputs)
+    value = nnx.remat(lambda module, *given: module(*given))(block, *inputs)
+    if isinstance(block, nnx.Module):
+        note(block, value)  # a copy of it was called, inside of the transformation
+    return value
 
 
 def compute_again(network: nnx.Module) -> None:

@@ -217,6 +217,9 @@ def _complete_old_config(config: Config) -> None:
     if "method" in config["options"]:
         config["options"].setdefault("weight_warmup", {})
         config["options"].setdefault("weight_ramp", "constant")
+        for role in ("student", "teacher"):
+            config["options"].setdefault(f"{role}_layers", [])
+            config["options"].setdefault(f"{role}_embedding", None)
     dataset = config["dataset"]
     dataset.setdefault("fingerprint", None)
     options = config["options"].get("data", {})

@@ -5,6 +5,7 @@ import warnings
 
 from jaxkd._errors import DivergenceError as DivergenceError
 from jaxkd._errors import Interrupted as Interrupted
+from jaxkd.models._mode import inference_view as inference_view
 from jaxkd.training._back_off import BackOff as BackOff
 from jaxkd.training._back_off import backing_off as backing_off
 from jaxkd.training._back_off import fit_backing_off as fit_backing_off
@@ -24,6 +25,8 @@ from jaxkd.training._optimizers import decayed_sgd as decayed_sgd
 from jaxkd.training._optimizers import learning_rate_schedule as learning_rate_schedule
 from jaxkd.training._optimizers import make_optimizer as make_optimizer
 from jaxkd.training._optimizers import published_sgd as published_sgd
+from jaxkd.training._own_loop import Step as Step
+from jaxkd.training._own_loop import make_step as make_step
 from jaxkd.training._program import Program as Program
 from jaxkd.training._program import compile_program as compile_program
 from jaxkd.training._record import record as record
@@ -37,7 +40,6 @@ from jaxkd.training._step import FrozenNetwork as FrozenNetwork
 from jaxkd.training._step import averaged as averaged
 from jaxkd.training._step import freeze as freeze
 from jaxkd.training._step import freeze_teacher as freeze_teacher
-from jaxkd.training._step import inference_view as inference_view
 from jaxkd.training._step import init_train_state as init_train_state
 from jaxkd.training._step import make_train_step as make_train_step
 from jaxkd.training._step import skip_nonfinite as skip_nonfinite

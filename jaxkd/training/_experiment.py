@@ -21,6 +21,7 @@ from jaxkd.data import (
     steps_per_epoch,
 )
 from jaxkd.distillers import Distiller, Spec
+from jaxkd.models._capture import output_of
 from jaxkd.models._mode import mode_arguments
 from jaxkd.recordings import Recording
 from jaxkd.training._recorded import check_images
@@ -34,7 +35,6 @@ from jaxkd.training._state import (
 from jaxkd.training._step import (
     Examples,
     FrozenNetwork,
-    check_output,
     freeze,
     freeze_teacher,
     init_train_state,
@@ -110,6 +110,7 @@ class Experiment:
             self.recording, teacher = teacher, None
         elif teacher is not None:
             teacher = frozen_teacher(teacher, normalization)
+            teacher = teacher.with_layers(distiller.layers.teacher)
             self._verify(teacher, "teacher")
         self._augmentation = augmentation
         self.batch_size = batch_size
@@ -197,8 +198,9 @@ class Experiment:
             name = f"the student ({type(module).__name__})"
             arguments = mode_arguments(module, train=True)
             inputs = normalize(images, self.normalization)
+            paths = self._distiller.layers.student
             try:
-                output = module(inputs, **arguments)
+                return output_of(module, inputs, paths, name=name, **arguments)
             except UNTRACEABLE as error:
                 raise untraceable(name, error, "student") from error
             except ModifyScopeVariableError as error:
@@ -207,7 +209,6 @@ class Experiment:
                     "module with models.from_linen, which lets it.",
                     argument="student",
                 ) from error
-            return check_output(output, name, rows=len(images))
 
         module = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
         student = nnx.eval_shape(student_output, module, images)

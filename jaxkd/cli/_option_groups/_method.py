@@ -49,6 +49,31 @@ class MethodOptions:
             default="those of the method",
         ),
     ] = dataclasses.field(default_factory=dict)
+    student_layers: Annotated[
+        tuple[str, ...],
+        option(
+            "Paths of the student's layers that the method compares in place of its "
+            "stages, such as blocks.0 blocks.-1 or stages.*. `jaxkd layers` lists the "
+            "paths of a network.",
+            default="its stages",
+        ),
+    ] = ()
+    teacher_layers: Annotated[
+        tuple[str, ...],
+        option("As many paths of the teacher's layers.", default="its stages"),
+    ] = ()
+    student_embedding: Annotated[
+        str | None,
+        option(
+            "Path of the student's layer that the method compares in place of its "
+            "embedding. Of a feature map, the mean over all positions is taken.",
+            default="its embedding",
+        ),
+    ] = None
+    teacher_embedding: Annotated[
+        str | None,
+        option("The same for the teacher.", default="its embedding"),
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True)

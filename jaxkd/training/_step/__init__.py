@@ -1,10 +1,8 @@
 """The training step, and the functions that wrap it."""
 
 from jaxkd.training._step.frozen import FrozenNetwork as FrozenNetwork
-from jaxkd.training._step.frozen import check_output as check_output
 from jaxkd.training._step.frozen import freeze as freeze
 from jaxkd.training._step.frozen import freeze_teacher as freeze_teacher
-from jaxkd.training._step.frozen import inference_view as inference_view
 from jaxkd.training._step.moving_average import Average as Average
 from jaxkd.training._step.moving_average import averaged as averaged
 from jaxkd.training._step.skip_nonfinite import skip_nonfinite as skip_nonfinite

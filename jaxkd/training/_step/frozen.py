@@ -1,7 +1,7 @@
 """Networks in inference mode, as functions of their variables."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,12 +12,15 @@ from jaxtyping import ArrayLike, DTypeLike
 from jaxkd._errors import InvalidInputError, InvalidTypeError
 from jaxkd.data import Normalization, normalize
 from jaxkd.distillers import Classifier
+from jaxkd.distillers._spec import classifier_of
 from jaxkd.models import LinenNetwork, ModelOutput, ReusedClassifier, fold_batch_norms
-from jaxkd.models._mode import mode_arguments, name_of, set_inference_attributes
+from jaxkd.models._capture import output_of
+from jaxkd.models._mode import inference_view, mode_arguments, name_of
+from jaxkd.models._output import as_output
 from jaxkd.training._step.converted import convert_layers
 
 # Lengths of the tuple that a function may return instead of a ModelOutput.
-_LENGTHS = range(2, len(ModelOutput._fields) + 1)
+_LENGTHS = range(2, len(ModelOutput._fields))
 
 Apply = Callable[[Any, jax.Array], ModelOutput]
 
@@ -34,36 +37,33 @@ class FrozenNetwork(NamedTuple):
         unverified: The network's name, if it is not one of jaxkd's. Before it is used,
             :func:`compile_program` verifies that its answer for an image does not
             depend on the rest of the batch.
+        capture: Returns the same network with the outputs of layers; None if the
+            network itself returns all that it has.
     """
 
     apply: Apply
     variables: Any
     classifier: Classifier | None = None
     unverified: str | None = None
+    capture: Callable[[tuple[str, ...]], "FrozenNetwork"] | None = None
 
     def __call__(self, images: ArrayLike) -> ModelOutput:
         """Apply the network to images as they are stored."""
         return self.apply(self.variables, jnp.asarray(images))
 
+    def with_layers(self, paths: Sequence[str]) -> "FrozenNetwork":
+        """Return the network whose output also has those of the layers at these paths.
 
-def inference_view(network: nnx.Module) -> nnx.Module:
-    """Return a view of the network with running statistics and without dropout.
+        Args:
+            paths: Paths of layers (:func:`jaxkd.models.layers`). An error in a path is
+                raised by the call.
 
-    The view sets the attributes of the layers. It does not change the arguments of
-    ``__call__``: if the network's call has a flag such as ``train``, pass it, or call
-    :func:`freeze` instead, which does so.
-    """
-    view = nnx.view(
-        network,
-        # An Rngs creates a stream for any name, so Flax would take it for a layer with
-        # a `set_view` method and draw a key. Abstract networks would have no view.
-        only=lambda path, node: not isinstance(node, nnx.Rngs),
-        use_running_average=True,
-        deterministic=True,
-        raise_if_not_found=False,  # a network may have no such layers
-    )
-    set_inference_attributes(view)
-    return view
+        Returns:
+            The network, which returns them in :attr:`ModelOutput.layers`.
+        """
+        if not paths or self.capture is None:
+            return self
+        return self.capture(tuple(paths))
 
 
 def freeze(
@@ -81,9 +81,9 @@ def freeze(
     value in inference mode.
 
     Args:
-        network: A Flax NNX module that returns :class:`jaxkd.models.ModelOutput`, or
-            any function ``images -> (logits, embedding)`` for methods that read no
-            stages.
+        network: A Flax NNX module that returns logits or a
+            :class:`jaxkd.models.ModelOutput`, or a function of images that returns
+            either, or ``(logits, embedding)``.
         normalization: Applied to the images before the network sees them. Without it,
             the network sees floats in ``[0, 1]``.
 
@@ -98,17 +98,20 @@ def freeze(
         return _freeze_function(network, normalization)
     arguments = mode_arguments(network, train=False)
     graphdef, state = nnx.split(inference_view(network))
-
-    def apply(variables, images):
-        # Draws of random numbers are counted in this copy alone.
-        module = nnx.merge(graphdef, variables["state"], copy=True)
-        inputs = network_inputs(images, variables["normalization"])
-        output = module(inputs, **arguments)
-        return check_output(output, type(network).__name__, rows=jnp.shape(images)[0])
-
+    name, classifier = type(network).__name__, _classifier(network)
+    unverified = None if _is_own(network) else name
     variables = {"state": state, "normalization": normalization}
-    unverified = None if _is_own(network) else type(network).__name__
-    return FrozenNetwork(apply, variables, _classifier(network), unverified)
+
+    def with_layers(paths: tuple[str, ...]) -> FrozenNetwork:
+        def apply(variables, images):
+            # Draws of random numbers are counted in this copy alone.
+            module = nnx.merge(graphdef, variables["state"], copy=True)
+            inputs = network_inputs(images, variables["normalization"])
+            return output_of(module, inputs, paths, name=name, **arguments)
+
+        return FrozenNetwork(apply, variables, classifier, unverified, with_layers)
+
+    return with_layers(())
 
 
 def _freeze_function(
@@ -153,9 +156,10 @@ def _freeze_function(
     def apply(variables, images):
         inputs = network_inputs(images, variables["normalization"])
         output = network(inputs, **arguments)
-        if isinstance(output, tuple) and len(output) in _LENGTHS:
+        plain = isinstance(output, tuple) and not isinstance(output, ModelOutput)
+        if plain and len(output) in _LENGTHS:
             output = ModelOutput(*output)
-        return check_output(output, "the network function", rows=jnp.shape(images)[0])
+        return as_output(output, "the network function", rows=jnp.shape(images)[0])
 
     variables = {"normalization": normalization}
     return FrozenNetwork(apply, variables, unverified=name_of(network))
@@ -189,7 +193,7 @@ def freeze_teacher(
     some methods reuse keeps its dtype, too.
 
     Args:
-        network: A Flax NNX module, or any function ``images -> (logits, embedding)``.
+        network: A Flax NNX module, or a function of images, as for :func:`freeze`.
         normalization: Applied to the images before the network sees them.
         dtype: Dtype of the computation, such as ``jnp.bfloat16``. By default the
             network computes in its own.
@@ -201,64 +205,48 @@ def freeze_teacher(
         InvalidInputError: If ``dtype`` is not floating point, or the network has no
             layer of Flax NNX that could compute in it.
     """
+    original = network
     if isinstance(network, nnx.Module):
         network = fold_batch_norms(network)
     frozen = freeze(network, normalization)
-    if dtype is None:
+    if dtype is not None:
+        frozen = _computing_in(dtype, network, frozen, normalization)
+    if frozen.capture is None:
         return frozen
+
+    def with_layers(paths: tuple[str, ...]) -> FrozenNetwork:
+        # A folded convolution returns the output of the normalization after it.
+        unfolded = freeze(original, normalization)
+        if dtype is not None:
+            unfolded = _computing_in(dtype, original, unfolded, normalization)
+        return unfolded.with_layers(paths)
+
+    return frozen._replace(capture=with_layers)
+
+
+def _computing_in(
+    dtype: DTypeLike,
+    network: Any,
+    frozen: FrozenNetwork,
+    normalization: Normalization | None,
+) -> FrozenNetwork:
+    """Return a frozen network whose layers compute in a dtype, with float32 outputs."""
     converted = freeze(convert_layers(network, dtype), normalization)
 
-    def apply(variables, images):
-        # Layers of other dtypes receive the output of those that were converted.
-        with jax.numpy_dtype_promotion("standard"):
-            output = converted.apply(variables, images)
-        return jax.tree.map(lambda x: x.astype(jnp.float32), output)
+    def with_layers(paths: tuple[str, ...]) -> FrozenNetwork:
+        capturing = converted.with_layers(paths)
 
-    return frozen._replace(apply=apply, variables=converted.variables)
+        def apply(variables, images):
+            # Layers of other dtypes receive the output of those that were converted.
+            with jax.numpy_dtype_promotion("standard"):
+                output = capturing.apply(variables, images)
+            return jax.tree.map(lambda x: x.astype(jnp.float32), output)
 
-
-def check_output(output: Any, network: str, *, rows: Any) -> ModelOutput:
-    """Return the output of a network if it is a valid :class:`ModelOutput`.
-
-    Args:
-        output: The value that the network returned.
-        network: The network's name, for the error message.
-        rows: The number of images; symbolic, if a program for any number is exported.
-
-    Raises:
-        ValueError: If the output is of another type, or its logits or embedding are
-            not matrices with one row per image.
-    """
-    if not isinstance(output, ModelOutput):
-        if isinstance(output, tuple | list):
-            found = f"a {type(output).__name__} of length {len(output)}"
-        elif hasattr(output, "shape"):
-            found = f"an array of shape {tuple(output.shape)}"
-        else:
-            found = f"a {type(output).__name__}"
-        raise InvalidInputError(
-            f"{network} must return jaxkd.models.ModelOutput(logits, embedding), got "
-            f"{found}. The embedding is the input of the layer that computes the "
-            "logits; feature maps may follow as stages=(...).",
-            argument="network",
+        return frozen._replace(
+            apply=apply, variables=converted.variables, capture=with_layers
         )
-    for field, axes in (("logits", "classes"), ("embedding", "features")):
-        value = getattr(output, field)
-        shape = getattr(value, "shape", None)
-        if shape is None or len(shape) != 2:
-            found = type(value).__name__ if shape is None else list(shape)
-            raise InvalidInputError(
-                f"{network} must return {field} of shape [batch, {axes}], got "
-                f"{found}. Pool or flatten them.",
-                argument="network",
-            )
-        if shape[0] != rows:
-            raise InvalidInputError(
-                f"{network} must return one row of {field} for each image, got "
-                f"{list(shape)} for {rows} images. Keep the batch as the first axis.",
-                argument="network",
-            )
-    return output
+
+    return with_layers(())
 
 
 def check_classes(logits: int, classes: int, network: str) -> None:
@@ -275,14 +263,7 @@ def _classifier(network: nnx.Module) -> Classifier | None:
     """Return the network's linear classifier, or None if it has none."""
     if isinstance(network, ReusedClassifier):
         return Classifier(network.kernel.get_value(), network.bias.get_value())
-    found = getattr(network, "classifier", None)
-    if not isinstance(found, nnx.Linear):
-        return None
-    kernel = found.kernel.get_value()  # perhaps abstract
-    bias = found.bias
-    if bias is None:
-        return Classifier(kernel, jnp.zeros(kernel.shape[-1:], kernel.dtype))
-    return Classifier(kernel, bias.get_value())
+    return classifier_of(network)
 
 
 def network_inputs(images: ArrayLike, normalization: Normalization | None) -> jax.Array:

@@ -1,6 +1,6 @@
 """The student's forward pass, whose activations may be computed again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -8,6 +8,7 @@ from flax import nnx
 
 from jaxkd._errors import InvalidInputError
 from jaxkd.models import ModelOutput
+from jaxkd.models._capture import output_of
 from jaxkd.models._mode import mode_arguments
 from jaxkd.models._remat import compute_again
 from jaxkd.training._state import PyTree
@@ -16,11 +17,14 @@ Forward = Callable[[PyTree, PyTree, jax.Array], tuple[ModelOutput, PyTree]]
 """``(parameters, other variables, images) -> (output, new other variables)``."""
 
 
-def make_forward(graphdef: nnx.GraphDef, *, remat: bool) -> Forward:
+def make_forward(
+    graphdef: nnx.GraphDef, *, remat: bool, layers: Sequence[str] = ()
+) -> Forward:
     """Build the student's forward pass in training mode.
 
     Args:
         graphdef: The student's static part (``nnx.split``).
+        layers: Paths of layers whose outputs are added to the network's.
         remat: Whether its gradient keeps only the inputs of blocks, and computes their
             activations again. Draws of random numbers are the same: they depend on the
             variables alone.
@@ -30,7 +34,9 @@ def make_forward(graphdef: nnx.GraphDef, *, remat: bool) -> Forward:
         student = nnx.merge(graphdef, params, rest, copy=True)
         if remat:
             compute_again(student)
-        output = student(images, **mode_arguments(student, train=True))
+        arguments = mode_arguments(student, train=True)
+        name = f"the student ({type(student).__name__})"
+        output = output_of(student, images, layers, name=name, **arguments)
         return output, nnx.state(student, nnx.Not(nnx.Param))
 
     return forward

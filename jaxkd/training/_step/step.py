@@ -38,14 +38,14 @@ class Examples(NamedTuple):
     Attributes:
         images: uint8, or floats in ``[0, 1]``, NHWC.
         labels: Class numbers.
-        rows: Row numbers in the training set.
+        rows: Row numbers in the training set; None if no method needs them.
         teacher: The teacher's recorded output for the augmented images, or None. It is
             used if the step has no teacher's network.
     """
 
     images: Shaped[Array, "batch height width channels"]
     labels: Int[Array, " batch"]
-    rows: Int[Array, " batch"]
+    rows: Int[Array, " batch"] | None
     teacher: ModelOutput | None = None
 
 
@@ -55,7 +55,7 @@ class Lesson(NamedTuple):
     Attributes:
         images: The augmented images, before normalization.
         labels: Class numbers.
-        rows: Row numbers in the training set.
+        rows: Row numbers in the training set, or None.
         inputs: The students' input: images and views, normalized.
         teacher: The teacher's output for the images, or None without a teacher.
         teacher_views: The teacher's output for the views, or None without views.
@@ -65,7 +65,7 @@ class Lesson(NamedTuple):
 
     images: Shaped[Array, "batch height width channels"]
     labels: Int[Array, " batch"]
-    rows: Int[Array, " batch"]
+    rows: Int[Array, " batch"] | None
     inputs: Shaped[Array, "inputs height width channels"]
     teacher: ModelOutput | None
     teacher_views: ModelOutput | None
@@ -214,7 +214,7 @@ def make_prepare(
     ) -> Lesson:
         images, mixed = given.images, None
         labels = _checks.as_class_numbers(given.labels)
-        rows = _checks.as_row_numbers(given.rows)
+        rows = None if given.rows is None else _checks.as_row_numbers(given.rows)
         if augmentation is not None:
             key = augmentation_key(data_key, step)
             images = augment(key, images, augmentation)
@@ -265,7 +265,7 @@ def make_learn(
     step_of = _counting(distiller, steps_per_epoch, pretraining=pretraining)
     loss_of = distiller.loss if stage is None else stage.loss
     trains_student = stage is None or stage.trains_student
-    call_student = make_forward(graphdef, remat=remat)
+    call_student = make_forward(graphdef, remat=remat, layers=distiller.layers.student)
 
     def forward(params: PyTree, state: TrainState, lesson: Lesson):
         """Return the loss, and beside it the new variables and the metrics."""

@@ -69,6 +69,20 @@ def test_steps_are_the_same_with_their_statistics_and_dropout(trials):
         np.testing.assert_allclose(plain, again, rtol=1e-5, atol=1e-6)
 
 
+def test_outputs_of_blocks_are_recorded_with_their_gradient():
+    graphdef, params, rest = nnx.split(Network(nnx.Rngs(0)), nnx.Param, ...)
+    images = jax.random.normal(jax.random.key(0), (4, 8, 8, 1))
+
+    def square(params, again):
+        forward = remat.make_forward(graphdef, remat=again, layers=("blocks.1",))
+        output, _ = forward(params, rest, images)
+        return jnp.sum(output.layers["blocks.1"][0] ** 2)
+
+    both = (jax.value_and_grad(square)(params, again) for again in (False, True))
+    for plain, again in zip(*map(jax.tree.leaves, both), strict=True):
+        np.testing.assert_allclose(plain, again, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_a_gradient_needs_less_memory():
     rows, width, blocks = 2048, 64, 8

@@ -23,7 +23,11 @@ class HeldWrite:
     """A write to disk that waits until it is allowed to begin."""
 
     def __init__(self):
-        self.entered, self.allowed, self.begun = threading.Event(), threading.Event(), []
+        self.entered, self.allowed, self.begun = (
+            threading.Event(),
+            threading.Event(),
+            [],
+        )
 
     def __call__(self, folder, parts, record):
         self.begun.append(int(folder.name))
