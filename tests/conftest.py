@@ -9,6 +9,7 @@ import tempfile
 # Before JAX starts: CPU only, so that a test never takes an accelerator by accident.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
+import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
@@ -103,3 +104,9 @@ def teacher(tmp_path_factory, quadrants):
     with _optimizing(os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS") != "1"):
         cli.main(train_arguments(quadrants, out))
     return out
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """Do not check annotations, as outside of the tests."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

@@ -18,7 +18,7 @@ from jaxkd.distillers._base import (
 )
 from jaxkd.distillers._metadata import method
 from jaxkd.distillers._schedules import Schedule, check_beginning, setting_at
-from jaxkd.distillers._stages import head_dtype
+from jaxkd.distillers._stages import head_dtype, not_pretrained
 from jaxkd.heads import Projection, bind_heads, init_heads
 from jaxkd.models import ModelOutput
 
@@ -155,8 +155,8 @@ def self_supervised(
     _checks.check_at_least(1, pretraining_epochs=pretraining_epochs)
 
     def init(rngs, spec):
-        require_embeddings(spec, "self_supervised")
         teacher = require_teacher(spec, "self_supervised")
+        require_embeddings(spec, "self_supervised")
         params = {
             name: init_heads(_make_projection(output.embedding), rngs)[0]
             for name, output in (("student", spec.student), ("teacher", teacher))
@@ -180,12 +180,7 @@ def self_supervised(
 
     def loss(params, extra, student, teacher, batch):
         if "teacher" in params:
-            raise InvalidInputError(
-                "self_supervised has a stage before this one: train by its "
-                "pretraining, then go on with the state that the pretraining's finish "
-                "returns",
-                argument="params",
-            )
+            raise not_pretrained("self_supervised")
         student_views, teacher_views = _outputs(batch.views)
         projected_student = _project(
             params["student"], student_views.embedding, student.embedding

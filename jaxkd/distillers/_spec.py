@@ -36,6 +36,7 @@ def spec(
             :class:`jaxkd.models.ModelOutput`.
         teacher: A module or function that does, or None for training without one.
         images: A batch as the networks receive it, or its ``jax.ShapeDtypeStruct``.
+            Integers stand for floats, which networks receive in their place.
         labels: Labels of the whole training set, by row number. Methods without a bank
             read none of them; for those, the labels of one batch suffice.
         num_classes: Number of classes; by default the number of the student's logits.
@@ -69,7 +70,9 @@ def spec(
             argument="student",
         )
     paths = LayerPaths() if distiller is None else distiller.layers
-    images = jax.ShapeDtypeStruct(images.shape, images.dtype)
+    integers = jnp.issubdtype(images.dtype, jnp.integer)
+    dtype = jnp.float32 if integers else images.dtype
+    images = jax.ShapeDtypeStruct(images.shape, dtype)
     output = _abstract(student, images, paths.student, train=True)
     classes = output.logits.shape[-1] if num_classes is None else num_classes
     _checks.check_at_least(1, num_classes=classes)
@@ -110,7 +113,8 @@ def call(
     """Call a network of the user for its output; a frozen one returns its layers."""
     if hasattr(network, "with_layers"):
         return network.with_layers(layers)(images)  # pyright: ignore
-    return output_of(network, images, layers, **mode_arguments(network, train=train))
+    arguments: dict[str, Any] = mode_arguments(network, train=train)
+    return output_of(network, images, layers, **arguments)
 
 
 def _abstract(network: Network, images: Any, layers: tuple[str, ...], *, train: bool):

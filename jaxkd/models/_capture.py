@@ -8,12 +8,14 @@ network of Flax NNX can be used. XLA removes what nothing reads.
 import contextlib
 import contextvars
 import functools
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.extend.core import get_opaque_trace_state
 from jaxtyping import Array
 
 from jaxkd._errors import InvalidInputError
@@ -44,18 +46,28 @@ class Recorder:
     """The calls of a network's layers.
 
     Attributes:
-        calls: The calls of each layer, in the order of the network's attributes.
+        calls: The calls of each layer, in the order in which they begin.
     """
 
     def __init__(self, modules: Sequence[tuple[Path, nnx.Module]]):
-        self.calls: dict[Path, list[Call]] = {path: [] for path, _ in modules if path}
+        self.calls: dict[Path, list[Call]] = {}
         self._paths = {id(module): path for path, module in modules}
         self._trace = _trace()
+
+    def begin(self, module: nnx.Module) -> None:
+        """Note that a module is being called."""
+        if path := self._paths.get(id(module)):
+            self.calls.setdefault(path, [])
+
+    def end(self) -> None:
+        """Add the layers that were not called."""
+        for path in filter(None, self._paths.values()):
+            self.calls.setdefault(path, [])
 
     def note(self, module: nnx.Module, value: Any) -> None:
         """Note the output of a module; copies of one inside of nnx.scan are unknown."""
         if path := self._paths.get(id(module)):
-            self.calls[path].append(Call(value, _trace() == self._trace))
+            self.calls.setdefault(path, []).append(Call(value, _trace() == self._trace))
 
     def note_linen(self, module: LinenNetwork, calls: dict[Path, tuple]) -> None:
         """Note the outputs of the layers inside a Linen module."""
@@ -167,6 +179,7 @@ def recording(network: nnx.Module) -> Iterator[Recorder]:
         for _, module in modules:
             object.__setattr__(module, "__class__", _noting(type(module)))
         yield recorder
+        recorder.end()
     finally:
         for (_, module), kind in zip(modules, kinds, strict=True):
             object.__setattr__(module, "__class__", kind)
@@ -201,6 +214,9 @@ def _noting(kind: Any) -> Any:
 
     @functools.wraps(kind.__call__)
     def call(self, *inputs: Any, **arguments: Any) -> Any:
+        recorder = _recorder.get(None)
+        if recorder is not None:
+            recorder.begin(self)
         value = kind.__call__(self, *inputs, **arguments)
         note(self, value)
         return value
@@ -211,7 +227,11 @@ def _noting(kind: Any) -> Any:
             recorder.note_linen(self, calls)
         return output, updates
 
-    methods = {"__call__": call, "__module__": kind.__module__, "__doc__": kind.__doc__}
+    methods: dict[str, Any] = {
+        "__call__": call,
+        "__module__": kind.__module__,
+        "__doc__": kind.__doc__,
+    }
     if issubclass(kind, LinenNetwork):
         methods["apply"] = apply
     return type(kind)(kind.__name__, (kind,), methods)
@@ -219,7 +239,7 @@ def _noting(kind: Any) -> Any:
 
 def _trace() -> Any:
     """Return the innermost transformation of JAX, to compare with others."""
-    return jax.extend.core.get_opaque_trace_state(convention="nnx")
+    return get_opaque_trace_state(convention="nnx")
 
 
 def _value_of(named: Named, calls: dict[Path, list[Call]]) -> Array:

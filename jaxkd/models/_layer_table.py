@@ -38,7 +38,7 @@ class Layer(NamedTuple):
 
 
 class LayerTable(tuple[Layer, ...]):
-    """Layers in the order of the network. Its text is a table."""
+    """Layers in the order of their calls. Its text is a table."""
 
     __slots__ = ()
 
@@ -83,8 +83,8 @@ def layers(network: nnx.Module, images: Any) -> LayerTable:
         >>> network = models.MLP(64, (16, 8), num_classes=10, rngs=nnx.Rngs(0))
         >>> print(models.layers(network, (1, 8, 8, 1)))
         path        class   output  parameters
-        hidden.0    Linear  1x16         1,040
-        hidden.1    Linear  1x8            136
+        layers.0    Linear  1x16         1,040
+        layers.1    Linear  1x8            136
         classifier  Linear  1x10            90
     """
     if not isinstance(network, nnx.Module):

@@ -83,7 +83,7 @@ class LinenNetwork(nnx.Module):
         if train:
             # Linen uses this stream in place of all streams that are not given.
             rngs = {"params": self.noise()}
-        output, updates = self.module.apply(
+        output, updated = self.module.apply(
             self.collections(),
             images,
             mutable=[*([_STATISTICS] * train), *([_INTERMEDIATES] * capture)],
@@ -91,6 +91,7 @@ class LinenNetwork(nnx.Module):
             rngs=rngs,
             **self.arguments(train),
         )
+        updates: Any = updated
         return output, updates, dict(_calls((), updates.get(_INTERMEDIATES, {})))
 
     def _update(self, statistics: Mapping[str, Any]) -> None:

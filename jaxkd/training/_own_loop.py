@@ -86,7 +86,9 @@ class Step:
         )
 
     def __call__(
-        self, state: TrainState, batch: Examples | tuple[Any, ...]
+        self,
+        state: TrainState,
+        batch: Examples | tuple[Any, Any] | tuple[Any, Any, Any],
     ) -> tuple[TrainState, Metrics]:
         """Take a step.
 
@@ -99,8 +101,8 @@ class Step:
             The next state, and metrics, which are scalars on the device.
         """
         variables = None if self._teacher is None else self._teacher.variables
-        rows = batch[2] if len(batch) > 2 else None
-        return self._compiled(state, variables, Examples(batch[0], batch[1], rows))
+        given: Any = (*batch, None)  # rows may be left out
+        return self._compiled(state, variables, Examples(*given[:3]))
 
     def student(self, state: TrainState) -> nnx.Module:
         """Return the student's network, with copies of its variables."""

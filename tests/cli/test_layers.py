@@ -28,7 +28,7 @@ def test_the_layers_of_a_run_are_those_of_its_network(teacher, capsys):
     "arguments, says",
     [
         (["resnet8x"], "unknown network 'resnet8x'; did you mean 'resnet8x4'"),
-        (["mlp", "--channels", "0"], "--channels is 0"),
+        (["mlp", "--channels", "0"], "--channels must be at least 1, got 0"),
     ],
 )
 def test_unknown_networks_and_sizes_are_refused(arguments, says, capsys):
@@ -42,11 +42,11 @@ def test_the_shape_of_a_run_is_its_own(teacher, capsys):
 
 def test_a_student_learns_from_the_layers_that_are_named(tmp_path, teacher, capsys):
     out = tmp_path / "student"
-    named = ("--student-layers", "hidden.0", "--teacher-layers", "hidden.0")
-    embeddings = ("--student-embedding", "hidden.0", "--teacher-embedding", "hidden.0")
+    named = ("--student-layers", "layers.0", "--teacher-layers", "layers.0")
+    embeddings = ("--student-embedding", "layers.0", "--teacher-embedding", "layers.0")
     cli.main(distill_arguments(teacher, out, "--method", "pkt", *embeddings))
     options = json.loads((out / "config.json").read_text())["options"]
-    assert options["student_embedding"] == "hidden.0"
+    assert options["student_embedding"] == "layers.0"
     assert options["student_layers"] == []
     capsys.readouterr()
     other = distill_arguments(teacher, tmp_path / "other", "--method", "pkt", *named)
@@ -54,7 +54,7 @@ def test_a_student_learns_from_the_layers_that_are_named(tmp_path, teacher, caps
 
 
 def test_an_unknown_path_is_refused_with_the_nearest(tmp_path, teacher, capsys):
-    named = ("--student-embedding", "hiden.0", "--teacher-embedding", "hidden.0")
+    named = ("--student-embedding", "layer.0", "--teacher-embedding", "layers.0")
     arguments = distill_arguments(teacher, tmp_path / "s", "--method", "pkt", *named)
     message = refusal(arguments, capsys)
-    assert "no layer has the path 'hiden.0'; did you mean 'hidden.0'" in message
+    assert "no layer has the path 'layer.0'; did you mean 'layers.0'" in message

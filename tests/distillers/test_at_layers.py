@@ -164,12 +164,12 @@ def test_a_loss_of_another_shape_is_refused():
         ({("a", "b"): 1.0}, "must be a function of two arrays"),
     ],
 )
-def test_wrong_pairs_are_refused(pairs, says):
+def test_wrong_pairs_are_refused(pairs, says, unchecked):
     with pytest.raises(TypeError, match=says):
         distillers.at_layers(pairs)
 
 
-def test_an_unknown_projection_is_refused():
+def test_an_unknown_projection_is_refused(unchecked):
     with pytest.raises(
         ValueError, match="unknown project 'lin'; did you mean 'linear'"
     ):
@@ -180,7 +180,7 @@ def test_the_output_of_a_network_has_the_layers_that_are_read():
     network = models.MLP(4, (5, 6), num_classes=3, rngs=nnx.Rngs(0))
     images = draw(6, 2, 2, 1)
     method = distillers.at_layers(
-        {("hidden.0", "hidden.-1"): losses.hint}, project="linear"
+        {("layers.0", "layers.-1"): losses.hint}, project="linear"
     )
     seen = [models.output_of(network, images, paths) for paths in method.layers]
     assert evaluate(method, *seen)[0].shape == (6,)

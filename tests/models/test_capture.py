@@ -243,7 +243,7 @@ def test_a_linen_module_inside_another_network_has_paths(from_linen, images):
 def test_the_table_of_layers(network):
     table = models.layers(network, (7, 4, 4, 2))
     shapes = {layer.path: layer.shapes for layer in table}
-    assert list(shapes)[:2] == ["blocks.0", "blocks.0.linear"]
+    assert list(shapes)[:3] == ["stem", "blocks.0", "blocks.0.norm"]
     assert shapes["blocks.1"] == ((7, 4, 3),)
     assert shapes["twice"] == ((7, 4, 3), (7, 4, 3))
     assert {layer.path for layer in table if not layer.usable} == {"twice", "unused"}
@@ -259,7 +259,7 @@ def test_the_table_counts_the_parameters_of_linen_layers(from_linen):
     }
 
 
-def test_the_table_needs_a_module_and_images(network):
+def test_the_table_needs_a_module_and_images(network, unchecked):
     with pytest.raises(TypeError, match="must be a Flax NNX module, got function"):
         models.layers(lambda x: x, (1, 4, 4, 2))
     with pytest.raises(ValueError, match=r"got \[4, 4, 2\]"):

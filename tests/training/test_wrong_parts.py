@@ -1,6 +1,5 @@
 """Networks with too few classes, and arguments of another kind, are refused."""
 
-import jaxtyping
 import optax
 import pytest
 from flax import nnx
@@ -12,12 +11,6 @@ from jaxkd._errors import InvalidInputError, InvalidTypeError
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 DATASET = make_dataset(rows=8, test_rows=4, size=2)  # of 4 classes
-
-
-@pytest.fixture
-def unchecked(monkeypatch):
-    """Do not check annotations, as outside of the tests."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 def build(classes):

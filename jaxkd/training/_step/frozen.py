@@ -155,10 +155,10 @@ def _freeze_function(
 
     def apply(variables, images):
         inputs = network_inputs(images, variables["normalization"])
-        output = network(inputs, **arguments)
-        plain = isinstance(output, tuple) and not isinstance(output, ModelOutput)
-        if plain and len(output) in _LENGTHS:
-            output = ModelOutput(*output)
+        output: Any = network(inputs, **arguments)
+        if type(output) is tuple and len(output) in _LENGTHS:
+            fields: Any = output
+            output = ModelOutput(*fields)
         return as_output(output, "the network function", rows=jnp.shape(images)[0])
 
     variables = {"normalization": normalization}

@@ -98,6 +98,8 @@ def _largest_change(outputs: np.ndarray, rounding: float) -> tuple[float, float]
         The largest distance in an output and the range of this output, or zeros if all
         distances are small.
     """
+    if not outputs.size:  # of a network without an embedding
+        return 0.0, 0.0
     finite = np.isfinite(outputs)
     same, same_finite = outputs[_BATCHES == 0], finite[_BATCHES == 0]
     kinds = np.where(same_finite, 0.0, np.nan_to_num(same, nan=1.0, posinf=2.0))

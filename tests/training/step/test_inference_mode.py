@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import optax
 import pytest
@@ -15,12 +14,6 @@ from jaxkd._errors import InvalidInputError, InvalidTypeError
 from jaxkd.training._step import verify_inference_mode
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
-
-@pytest.fixture
-def unchecked(monkeypatch):
-    """Do not check annotations, as outside of the tests."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 SHAPE = (2, 2, 1)

@@ -4,7 +4,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import optax
 import pytest
@@ -19,12 +18,6 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled", "unchecked")
 
 SHAPE = (2, 2, 1)
 IMAGES = np.random.default_rng(0).random((3, *SHAPE), np.float32)
-
-
-@pytest.fixture
-def unchecked(monkeypatch):
-    """Do not check annotations, as outside of the tests."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 def verify(network):
