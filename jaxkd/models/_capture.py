@@ -227,14 +227,12 @@ def _noting(kind: Any) -> Any:
             recorder.note_linen(self, calls)
         return output, updates
 
-    methods: dict[str, Any] = {
-        "__call__": call,
-        "__module__": kind.__module__,
-        "__doc__": kind.__doc__,
-    }
+    methods: dict[str, Any] = {"__call__": call, "__module__": kind.__module__}
     if issubclass(kind, LinenNetwork):
         methods["apply"] = apply
-    return type(kind)(kind.__name__, (kind,), methods)
+    return types.new_class(
+        kind.__name__, (kind,), exec_body=lambda x: x.update(methods)
+    )
 
 
 def _trace() -> Any:

@@ -45,8 +45,13 @@ CLASSIFIER = "classifier.npz"
 ROWS = Part("rows.npy", np.dtype("<i4"), ())
 FORMAT = 1
 
-OUTPUT = re.compile(r"logits|embedding|(stages|preactivations)\.(0|[1-9]\d?)")
-"""Names of outputs."""
+LAYER = "path="
+OUTPUT = re.compile(
+    r"logits|embedding|(stages|preactivations)\.(0|[1-9]\d?)"
+    rf"|{LAYER}[\w-][\w.\[\]-]{{0,99}}",
+    re.ASCII,
+)
+"""Names of outputs. That of a layer begins with ``path=``."""
 
 _MOST_AXES, _LONGEST_AXIS = 4, 2**24
 
@@ -250,7 +255,7 @@ _CHECKSUM = Kind(lambda x: is_integer(x, 0, 2**32 - 1), "a checksum of 32 bits")
 _AXES = list_of(
     Kind(lambda x: is_integer(x, 1, _LONGEST_AXIS), ""), "", range(1, _MOST_AXES)
 )
-_NAMES = "logits, embedding, stages.N and preactivations.N"
+_NAMES = "logits, embedding, stages.N, preactivations.N and path=LAYER"
 _ENTRIES = (
     Entry("format", Kind(lambda x: x == FORMAT, f"{FORMAT}"), True),
     Entry("views", OBJECT, True),

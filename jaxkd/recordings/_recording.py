@@ -23,7 +23,7 @@ from jaxkd.models import ModelOutput
 from jaxkd.recordings import _files, _manifest
 from jaxkd.recordings._check import check_run
 from jaxkd.recordings._codec import Part
-from jaxkd.recordings._manifest import Manifest
+from jaxkd.recordings._manifest import LAYER, Manifest
 from jaxkd.recordings._not_recorded import NotRecorded
 from jaxkd.recordings._views import Views
 
@@ -269,8 +269,13 @@ class Recording:
         logits, embedding = (
             found.get(name, missing(name)) for name in ("logits", "embedding")
         )
+        layers = {
+            name.removeprefix(LAYER): (x,)
+            for name, x in found.items()
+            if name.startswith(LAYER)
+        }
         return ModelOutput(
-            logits, embedding, maps_of("stages"), maps_of("preactivations")
+            logits, embedding, maps_of("stages"), maps_of("preactivations"), layers
         )
 
 

@@ -14,7 +14,10 @@ from jaxkd.recordings._codec import DTYPES
 from jaxkd.recordings._manifest import OUTPUT, Manifest
 from jaxkd.recordings._views import describe
 
-_NAMES = "logits, embedding, stages.0, stages.1, ..., preactivations.0, ..."
+_NAMES = (
+    "logits, embedding, stages.0, stages.1, ..., preactivations.0, ..., and layers by "
+    "their paths, such as path=blocks.2"
+)
 
 
 def check_settings(manifest: Manifest) -> None:

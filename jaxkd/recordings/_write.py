@@ -58,7 +58,8 @@ def write(
             yield as many rows at a time as those of the logits.
         batches: In place of both: an iterable of dicts with the next rows of all
             outputs, by the names ``"logits"``, ``"embedding"``, ``"stages.0"``, ...,
-            ``"preactivations.0"``, ...
+            ``"preactivations.0"``, ..., and of layers that methods name, such as
+            ``"path=blocks.2"``.
         classifier: The teacher's linear layer from embeddings to logits, if known.
         teacher: What to remember about the teacher, in values of JSON.
         dtype: ``"float32"`` or ``"float16"``; see :func:`create`.

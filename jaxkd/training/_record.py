@@ -13,11 +13,14 @@ from jaxkd import recordings
 from jaxkd._errors import Interrupted, InvalidInputError
 from jaxkd._files import expand_home
 from jaxkd.data import Augmentation, ImageDataset, channel_statistics
+from jaxkd.recordings._manifest import LAYER
 from jaxkd.training._experiment import frozen_teacher
 from jaxkd.training._progress import FitProgress
 from jaxkd.training._shown import Shown, as_shown, outputs_of
 from jaxkd.training._step import FrozenNetwork
 from jaxkd.training._step.verify import verify_inference_mode
+
+_GROUPS = ("logits", "embedding", "stages", "preactivations")
 
 Shapes = dict[str, tuple[int, ...]]
 """The shape of a row of each output, by name: ``logits``, ``stages.2``."""
@@ -29,7 +32,7 @@ def record(
     path: str | os.PathLike,
     *,
     epochs: int,
-    outputs: Sequence[str] = ("logits", "embedding"),
+    outputs: Sequence[str] | None = None,
     batch_size: int = 64,
     data_seed: int = 0,
     augmentation: Augmentation | None = None,
@@ -58,7 +61,9 @@ def record(
             without augmentation.
         outputs: Names of the outputs to record: ``"logits"``, ``"embedding"``,
             ``"stages"`` or ``"preactivations"`` for all of these feature maps,
-            ``"stages.2"`` for one of them.
+            ``"stages.2"`` for one of them. Other names are paths of layers
+            (:func:`jaxkd.models.layers`), as methods name them: ``"blocks.-1"``. By
+            default the logits, and the embedding if the network has one.
         batch_size: Examples in a batch of the run.
         data_seed: The seed of order and augmentation of the run.
         augmentation: The augmentation of the run. By default it is the dataset's.
@@ -89,8 +94,7 @@ def record(
     )
     if not isinstance(teacher, FrozenNetwork):
         teacher = frozen_teacher(teacher, channel_statistics(dataset.train.images))
-    available = _shapes(teacher, dataset)
-    chosen = choose_outputs(outputs, available)
+    teacher, available, chosen = _choose(teacher, dataset, outputs)
     path = expand_home(path, "path")
     with recordings.create(
         path,
@@ -114,6 +118,35 @@ def record(
     return recordings.open(path)
 
 
+def _choose(
+    teacher: FrozenNetwork, dataset: ImageDataset, outputs: Sequence[str] | None
+) -> tuple[FrozenNetwork, Shapes, Shapes]:
+    """Return the teacher with the layers to record, and its and the chosen outputs."""
+    names = list(("logits", "embedding") if outputs is None else outputs)
+    paths = [name for name in names if name.partition(".")[0] not in _GROUPS]
+    if several := [path for path in paths if "*" in path]:
+        raise InvalidInputError(
+            f"outputs names {several[0]!r}, which stands for several layers; name each "
+            "by its path",
+            argument="outputs",
+        )
+    teacher = teacher.with_layers([path.removeprefix(LAYER) for path in paths])
+    try:
+        available = _shapes(teacher, dataset)
+    except InvalidInputError as error:
+        if error.argument != "layers":
+            raise
+        raise InvalidInputError(
+            f"outputs names other things than {', '.join(_GROUPS)}, so they must be "
+            f"paths of layers: {error}",
+            argument="outputs",
+        ) from None
+    names = [f"{LAYER}{x.removeprefix(LAYER)}" if x in paths else x for x in names]
+    if outputs is None and "embedding" not in available:
+        names.remove("embedding")
+    return teacher, available, choose_outputs(names, available)
+
+
 def choose_outputs(names: Sequence[str], available: Shapes) -> Shapes:
     """Return the shapes of the outputs with given names.
 
@@ -126,7 +159,8 @@ def choose_outputs(names: Sequence[str], available: Shapes) -> Shapes:
     """
     chosen = set()
     for name in names:
-        found = {x for x in available if name in (x, x.partition(".")[0])}
+        group = name if name in _GROUPS else None
+        found = {x for x in available if name == x or x.partition(".")[0] == group}
         if not found:
             listed = [
                 f"{x} ({' x '.join(map(str, shape))})" for x, shape in available.items()

@@ -15,6 +15,7 @@ from jaxkd._errors import InvalidInputError
 from jaxkd.data import Augmentation, ImageDataset, channel_statistics
 from jaxkd.distillers import cross_entropy
 from jaxkd.recordings import Views
+from jaxkd.recordings._manifest import LAYER
 from jaxkd.recordings._views import describe, is_on
 from jaxkd.training._devices.batches import Batches
 from jaxkd.training._devices.placement import ONE_DEVICE
@@ -177,14 +178,17 @@ def as_shown(
 
 
 def outputs_of(output: Any, names: Collection[str] = ()) -> dict[str, Any]:
-    """Return arrays of a teacher's output by name: ``logits``, ``stages.2``.
+    """Return arrays of a teacher's output by name: ``stages.2``, ``path=blocks.2``.
 
     Args:
         output: The output.
         names: Names of the arrays to return; by default all.
     """
-    named = {"logits": output.logits, "embedding": output.embedding}
+    named = {"logits": output.logits}
+    if output.embedding.shape[-1]:
+        named["embedding"] = output.embedding
     for group in ("stages", "preactivations"):
         for i, each in enumerate(getattr(output, group)):
             named[f"{group}.{i}"] = each
+    named |= {f"{LAYER}{path}": x for path, (x,) in output.layers.items()}
     return {name: x for name, x in named.items() if not names or name in names}

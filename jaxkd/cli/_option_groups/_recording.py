@@ -25,8 +25,9 @@ class RecordingOptions:
         tuple[str, ...],
         option(
             "Outputs to record: logits, embedding, stages or preactivations (all "
-            "feature maps), or one map such as stages.2. A method that reads another "
-            "output cannot use the recording."
+            "feature maps), one map such as stages.2, or layers by the paths that "
+            "methods name, such as blocks.-1. A method that reads another output "
+            "cannot use the recording."
         ),
     ] = ("logits", "embedding")
     epochs: Annotated[
