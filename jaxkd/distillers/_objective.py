@@ -51,7 +51,7 @@ class Objective(nnx.Module):
         ... )
         >>> loss, metrics = objective(student, teacher, images, labels)
         >>> sorted(metrics)
-        ['ce', 'kd', 'kd/agreement', 'pkt']
+        ['ce', 'kd', 'kd/agreement', 'kd/mean_gap', 'pkt']
     """
 
     def __init__(

@@ -65,6 +65,7 @@ def test_a_run_of_before_the_ramps_is_not_continued_with_one(run):
 def test_a_run_of_before_the_ramps_is_continued_without_one(run):
     write_config(run, changed(options__method="dkd"))
     same = {"options__weight_warmup": {}, "options__weight_ramp": "constant"}
+    same |= {"options__student_layers": [], "options__teacher_layers": []}
     runs.check_same_experiment(run, changed(options__method="dkd", **same))
 
 
