@@ -268,53 +268,59 @@ def _stream_softplus(
 
         def add_value(total, scores, mask, rows):
             del rows
-            terms = jnp.where(mask, jax.nn.softplus(scores - offset), 0.0)
+            terms = jnp.where(mask, jax.nn.softplus(scores), 0.0)
             return total + jnp.sum(terms, axis=0)
 
         total = _over_chunks(
-            anchors, table, negatives, chunk_size, total, add_value, _sum_devices
+            *(anchors, table, negatives, chunk_size, total, add_value, _sum_devices),
+            offset=offset,
         )
         return total.reshape(anchors.shape[:-1])
 
     def add_both(carry, scores, mask, rows):
         total, slope = carry
-        scores = scores - offset
         terms = jnp.where(mask, jax.nn.softplus(scores), 0.0)
         pull = jnp.where(mask, jax.nn.sigmoid(scores), 0.0)
         return total + jnp.sum(terms, axis=0), slope + pull.T @ rows
 
     slope = jnp.zeros((total.shape[0], anchors.shape[-1]), anchors.dtype)
+    carry = total, slope
     total, slope = _over_chunks(
-        anchors, table, negatives, chunk_size, (total, slope), add_both, _sum_devices
+        *(anchors, table, negatives, chunk_size, carry, add_both, _sum_devices),
+        offset=offset,
     )
     return total.reshape(anchors.shape[:-1]), slope.reshape(anchors.shape)
 
 
-def _over_chunks(anchors, table, negatives, chunk_size, carry, add, combine):
-    """Fold ``add(carry, scores, mask, rows)`` over chunks of the candidates.
+def _over_chunks(
+    anchors, table, negatives, chunk_size, carry, add, combine, *, offset=0.0
+):
+    """Fold ``add(carry, scores - offset, mask, rows)`` over chunks of the candidates.
 
     If the table is distributed over several devices, each folds over its own rows, and
-    ``combine`` combines their results.
+    ``combine`` combines their results. ``add`` must not close over arrays: those of
+    trials would not be divided among the devices as its arguments are.
     """
+    offset = jnp.asarray(offset, anchors.dtype)
     flat = anchors.reshape(-1, anchors.shape[-1])
     if negatives.lists is not None and _devices.shards() == 1:
-        return _over_lists(flat, table, negatives, chunk_size, carry, add)
+        return _over_lists(flat, table, negatives, chunk_size, carry, add, offset)
     negatives = negatives.tile(flat.shape[0] // anchors.shape[-2])
     if _devices.shards() == 1:
-        return _fold(flat, table, negatives, chunk_size, carry, add)
+        return _fold(flat, table, negatives, chunk_size, carry, add, offset)
 
-    def on_own_rows(table, flat, negatives, carry):
+    def on_own_rows(table, flat, negatives, carry, offset):
         local, count = _devices.local_negatives(negatives, len(table))
         size = min(chunk_size, local.candidate_labels.shape[0])
-        return combine(_fold(flat, table, local, size, carry, add, count))
+        return combine(_fold(flat, table, local, size, carry, add, offset, count))
 
     fill = _devices.padded(len(table)) - len(table)
     # A bank that was initialized for this mesh needs no padding and is not copied.
     table = jnp.pad(table, ((0, fill), (0, 0)))
-    return _devices.on_every_shard(on_own_rows, table, flat, negatives, carry)
+    return _devices.on_every_shard(on_own_rows, table, flat, negatives, carry, offset)
 
 
-def _over_lists(flat, table, negatives, chunk_size, carry, add):
+def _over_lists(flat, table, negatives, chunk_size, carry, add, offset):
     """Fold over the chunks of each example's own list, one example after another."""
     batch, k = negatives.lists.shape
     counts = negatives.window.last - negatives.window.first + 1
@@ -330,7 +336,7 @@ def _over_lists(flat, table, negatives, chunk_size, carry, add):
     def of_example(given):
         flat, carry, rows, count = given
         own = every._replace(rows=rows)
-        return _fold(flat, table, own, min(chunk_size, k), carry, add, count)
+        return _fold(flat, table, own, min(chunk_size, k), carry, add, offset, count)
 
     flat, carry = jax.tree.map(by_example, (flat, carry))
     carry = jax.lax.map(of_example, (flat, carry, negatives.lists, counts))
@@ -339,7 +345,7 @@ def _over_lists(flat, table, negatives, chunk_size, carry, add):
     )
 
 
-def _fold(flat, table, negatives, chunk_size, carry, add, count=None):
+def _fold(flat, table, negatives, chunk_size, carry, add, offset, count=None):
     """Fold over the candidates on one device, or over the first ``count`` of them."""
 
     def add_chunk(carry, start, size):
@@ -353,7 +359,7 @@ def _fold(flat, table, negatives, chunk_size, carry, add, count=None):
             numbers = jnp.arange(size, dtype=count.dtype)
             mask &= (start + numbers < count)[:, None]
         # Rows are the leading axis, over which XLA vectorizes reductions.
-        return add(carry, rows @ flat.T, mask, rows)
+        return add(carry, rows @ flat.T - offset, mask, rows)
 
     chunks, remainder = divmod(negatives.candidate_labels.shape[0], chunk_size)
     needed = chunks if count is None else jnp.minimum(chunks, -(-count // chunk_size))

@@ -43,7 +43,7 @@ def no_circle(monkeypatch):
 
 def test_lists_are_drawn_only_for_many_more_rows_than_negatives():
     assert sampled(jax.random.key(0)).lists is not None
-    assert sampled(jax.random.key(0), K + 1).lists is None
+    assert sampled(jax.random.key(0), 2 * K + 1).lists is None
 
 
 @pytest.mark.usefixtures("no_circle")

@@ -45,8 +45,8 @@ def lowered_on_8_devices(*lists):
 
 @pytest.mark.slow
 def test_a_step_is_lowered_on_a_mesh_of_8_devices():
-    (line,) = lowered_on_8_devices(["hkd+kd"])
-    assert line == ["hkd+kd", *["cuda", "tpu"] * len(ARRANGEMENTS)]
+    for line in lowered_on_8_devices(["hkd+kd", "crd"]):
+        assert line[1:] == ["cuda", "tpu"] * len(ARRANGEMENTS)
 
 
 @pytest.mark.slow
