@@ -4,6 +4,7 @@ import os
 import shlex
 import unicodedata
 from collections.abc import Iterable
+from typing import Any
 
 # Control characters, lone surrogates, and the separators of lines and paragraphs.
 _CATEGORIES = ("Cc", "Cs", "Zl", "Zp")
@@ -53,6 +54,21 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 def shortened(text: str, longest: int = 60) -> str:
     """Return text of at most this many characters; an ellipsis marks the rest."""
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def array_type(array: Any) -> str:
+    """Describe an array by dtype and shape, or anything else by its own repr.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxkd._text import array_type
+        >>> array_type(np.zeros((2, 3), np.float32))
+        'float32[2,3]'
+    """
+    shape, dtype = getattr(array, "shape", None), getattr(array, "dtype", None)
+    if shape is None or dtype is None:
+        return shortened(repr(array))
+    return f"{dtype}[{','.join(map(str, shape))}]"
 
 
 def _quoted(word: str) -> str:

@@ -66,7 +66,7 @@ class Augmentation(NamedTuple):
 _NO_AUGMENTATION = Augmentation()
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ImageDataset:
     """A validated image-classification dataset.
 
@@ -114,6 +114,14 @@ class ImageDataset:
     doubts: tuple[str, ...] = ()
     validation: Split | None = None
     num_unlabeled: int = 0
+
+    def __repr__(self) -> str:
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        rows = (f"{k}={len(x.labels)}" for k, x in parts.items() if x is not None)
+        return (
+            f"ImageDataset({self.name!r}, {', '.join(rows)}, "
+            f"image_shape={self.image_shape}, num_classes={self.num_classes})"
+        )
 
     def __post_init__(self):
         _checks.check_at_least(1, num_classes=self.num_classes)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxkd._errors import InvalidInputError
+from jaxkd._text import array_type
 from jaxkd.data._labels import UNLABELED
 from jaxkd.data._range import check_unit_range, dtype_error
 from jaxkd.data._stream import Streamed, chunks
@@ -25,6 +26,10 @@ class Split(NamedTuple):
 
     images: np.ndarray | Streamed
     labels: np.ndarray
+
+    def __repr__(self) -> str:
+        images, labels = array_type(self.images), array_type(self.labels)
+        return f"Split(images={images}, labels={labels})"
 
 
 def checked_split(

@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from jaxkd._errors import InvalidInputError
+from jaxkd._text import array_type
 from jaxkd.data import Mixed
 from jaxkd.models import ModelOutput
 
@@ -111,6 +112,10 @@ class Classifier(NamedTuple):
         kernel, bias = (x.astype(embedding.dtype) for x in self)
         return embedding @ kernel + bias[None]
 
+    def __repr__(self) -> str:
+        kernel, bias = map(array_type, self)
+        return f"Classifier(kernel={kernel}, bias={bias})"
+
 
 class Spec(NamedTuple):
     """Everything that a distiller may know before the first step.
@@ -130,6 +135,13 @@ class Spec(NamedTuple):
     num_classes: int
     labels: Int[np.ndarray, " rows"]
     classifier: Classifier | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"Spec(student={self.student}, teacher={self.teacher}, "
+            f"num_classes={self.num_classes}, labels={array_type(self.labels)}, "
+            f"classifier={self.classifier})"
+        )
 
 
 class DistillerState(NamedTuple):
@@ -226,6 +238,15 @@ class Distiller(NamedTuple):
     views: Callable[[Array], Array] | None = None
     student: Callable[[nnx.Module, Spec, nnx.Rngs], nnx.Module] | None = None
     layers: LayerPaths = LayerPaths()
+
+    def __repr__(self) -> str:
+        shown = [getattr(self.loss, "__qualname__", repr(self.loss)).split(".")[0]]
+        if self.pretraining is not None:
+            shown.append(f"pretraining={self.pretraining.epochs} epochs")
+        shown += [f"{k}=True" for k in ("views", "student") if getattr(self, k)]
+        if self.layers != LayerPaths():
+            shown.append(f"layers={self.layers}")
+        return f"Distiller({', '.join(shown)})"
 
 
 def require_output(spec: Spec, method: str) -> ModelOutput:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxkd._errors import InvalidInputError
+from jaxkd._text import array_type
 
 
 class ModelOutput(NamedTuple):
@@ -34,6 +35,24 @@ class ModelOutput(NamedTuple):
     stages: tuple[Float[Array, "batch ..."], ...] = ()
     preactivations: tuple[Float[Array, "batch ..."], ...] = ()
     layers: Mapping[str, tuple[Float[Array, "batch ..."], ...]] = {}
+
+    def __repr__(self) -> str:
+        fields = self._asdict().items()
+        shown = (f"{k}={_types(x)}" for k, x in fields if not _is_empty(x))
+        return f"ModelOutput({', '.join(shown)})"
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, tuple | Mapping) and not value
+
+
+def _types(value: Any) -> str:
+    """Describe an array, or those in a tuple or mapping, by dtype and shape."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{k!r}: {_types(x)}' for k, x in value.items())}}}"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_types, value))})"
+    return array_type(value)
 
 
 def as_output(output: Any, network: str, *, rows: Any) -> ModelOutput:

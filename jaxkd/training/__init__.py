@@ -16,6 +16,7 @@ from jaxkd.training._evaluate import Evaluation as Evaluation
 from jaxkd.training._evaluate import evaluate as evaluate
 from jaxkd.training._evaluate import make_evaluator as make_evaluator
 from jaxkd.training._fit import fit as fit
+from jaxkd.training._history import History as History
 from jaxkd.training._hooks import Hook as Hook
 from jaxkd.training._hooks import Run as Run
 from jaxkd.training._optimizers import OPTIMIZERS as OPTIMIZERS

@@ -13,6 +13,7 @@ from jaxkd import _checks
 from jaxkd._errors import DivergenceError, InvalidInputError
 from jaxkd.training._devices.processes import first_alone
 from jaxkd.training._fit import fit
+from jaxkd.training._history import History
 from jaxkd.training._hooks import Hook, Run
 from jaxkd.training._optimizers import rated_like
 from jaxkd.training._program import Program
@@ -94,7 +95,7 @@ def fit_backing_off(
     at_most: int = 5,
     on_back_off: Callable[[BackOff], None] | None = None,
     **settings: Any,
-) -> tuple[LoopState, list[Record]]:
+) -> tuple[LoopState, History]:
     """Train like :func:`fit`; if the loss diverges, go back and try again.
 
     Each time, the last checkpoint before the failure is restored, or the start if there

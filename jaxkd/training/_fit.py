@@ -9,9 +9,10 @@ from rich.console import Console
 from jaxkd import _checks
 from jaxkd._errors import InvalidTypeError
 from jaxkd.training._devices.batches import Order
+from jaxkd.training._history import History
 from jaxkd.training._hooks import CallOnEpoch, Evaluate, Hook, Run, StopWhenAsked
 from jaxkd.training._program import Program
-from jaxkd.training._progress import FitProgress
+from jaxkd.training._progress import FitProgress, console_for
 from jaxkd.training._records import Record, add_to, epoch_means
 from jaxkd.training._stage import Stage
 from jaxkd.training._state import LoopState, check_not_donated
@@ -33,9 +34,10 @@ def fit(
     evaluate_every: int = 1,
     stop: Callable[[], bool] | None = None,
     hooks: Sequence[Hook] = (),
+    progress: bool | None = None,
     console: Console | None = None,
     description: str = "training",
-) -> tuple[LoopState, list[Record]]:
+) -> tuple[LoopState, History]:
     """Train until ``epochs`` are complete, starting from the state ``loop``.
 
     The loop asks the device for numbers at most twice a second, and always about a step
@@ -59,16 +61,19 @@ def fit(
             the run ends early.
         hooks: Further hooks, such as :class:`KeepBest` and :class:`EarlyStopping`.
             Their ``on_epoch`` runs after the evaluation and before the record is shown.
-        console: Where to show progress; by default nowhere.
+        progress: Whether to show progress. By default a terminal and a notebook get a
+            bar, and a pipe, a log file and a test nothing. With True, these get a plain
+            line per epoch.
+        console: Where to show it; by default on stdout.
         description: The name of this run in the progress display.
 
     Returns:
-        The final state, and one record per epoch: ``epoch``, ``step``, ``seconds``,
-        ``images_per_second`` (without compilation), ``train/...`` means over the
-        epoch's steps, ``test/accuracy`` and ``test/loss`` if evaluated (with
-        ``test/top5_accuracy`` for more than five classes, ``validation/...`` if the
-        dataset has validation images, and ``test/ema_...`` if an average is kept), and,
-        if steps may be skipped, their number as ``skipped``. ``train/learning_rate`` is
+        The final state, and a :class:`History`, a list with one record per epoch:
+        ``epoch``, ``step``, ``seconds``, ``images_per_second`` (without compilation),
+        ``train/...`` means over the epoch's steps, ``test/accuracy`` and ``test/loss``
+        if evaluated (with ``test/top5_accuracy`` for more than five classes,
+        ``validation/...`` if the dataset has validation images, and ``test/ema_...`` if
+        an average is kept), and, if steps may be skipped, their number as ``skipped``. ``train/learning_rate`` is
         the mean rate, if the optimizer is one of this package's. Epochs of a
         pretraining stage come first, are counted in ``epoch`` and are not evaluated;
         ``stage`` tells the two stages of such a run apart. With trials, these are means
@@ -83,6 +88,26 @@ def fit(
         Interrupted: If ``stop`` returned True before the last step.
         ValueError: If an optimizer that accumulates gradients has made no update in a
             whole stage.
+
+    Example:
+        >>> import optax
+        >>> from flax import nnx
+        >>> from jaxkd import data, distillers, models, training
+        >>> def build(rngs):
+        ...     return models.build(
+        ...         "mlp", num_classes=10, image_shape=(8, 8, 1), rngs=rngs
+        ...     )
+        >>> program = training.compile_program(
+        ...     build,
+        ...     data.load("digits"),
+        ...     distillers.cross_entropy(),
+        ...     optimizer=optax.adam(1e-3),
+        ... )
+        >>> loop, history = training.fit(program, program.start(0), epochs=2)
+        >>> loop
+        LoopState(step=46)
+        >>> [record["step"] for record in history]
+        [23, 46]
     """
     _checks.check_at_least(1, epochs=epochs, evaluate_every=evaluate_every)
     if not isinstance(program, Program):
@@ -96,20 +121,20 @@ def fit(
     run = Run(program, loop, epochs, history)
     saver = Saver(checkpoints, run.step)
     run.kept = saver.kept
-    progress = FitProgress(
-        console or Console(quiet=True),
+    display = FitProgress(
+        console_for(progress, console),
         description,
         epochs=run.epochs,
         steps_per_epoch=program.steps_per_epoch,
         completed=run.step,
     )
     # The saver is early: a hook between epochs may rely on the saved state.
-    hooks = [Evaluate(evaluate_every), saver, *hooks, progress]
+    hooks = [Evaluate(evaluate_every), saver, *hooks, display]
     if on_epoch is not None:
         hooks.append(CallOnEpoch(on_epoch))
     if stop is not None:
         hooks.insert(0, StopWhenAsked(stop, saver.save_and_wait))
-    with progress, program.feeding(), saver.finishing():
+    with display, program.feeding(), saver.finishing():
         for hook in hooks:
             hook.before_training(run)
         while not run.ended and run.step < run.epochs * program.steps_per_epoch:
@@ -123,7 +148,7 @@ def fit(
                 run.begin_training()
             for hook in hooks:
                 hook.between_epochs(run)
-    return run.loop, run.records
+    return run.loop, History(run.records)
 
 
 def _train_epoch(run: Run, hooks: Sequence[Hook]) -> dict[str, float]:

@@ -27,7 +27,7 @@ from jaxkd.training._step.remat import compiler_options
 from jaxkd.training._trials import Strategy, choose_strategy
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Program:
     """The compiled functions of one experiment, for any number of seeds.
 
@@ -49,6 +49,23 @@ class Program:
     training: Stage
     pretraining: Stage | None
     steps_per_call: int
+
+    def __repr__(self) -> str:
+        experiment, teacher = self.experiment, None
+        if experiment.recording is not None:
+            teacher = "recording"
+        elif experiment.teacher is not None:
+            teacher = "network"
+        shown = {
+            "dataset": experiment.dataset.name,
+            "batch_size": self.batch_size,
+            "steps_per_epoch": self.steps_per_epoch,
+            "pretraining_epochs": self.pretraining_epochs or None,
+            "trials": self.trials,
+            "teacher": teacher,
+        }
+        given = (f"{k}={v!r}" for k, v in shown.items() if v is not None)
+        return f"Program({', '.join(given)})"
 
     def start(self, seed: int, data_seed: int = 0) -> LoopState:
         """Return the state before the first stage.

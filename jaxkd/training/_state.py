@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from jaxkd._errors import InvalidInputError, InvalidTypeError
+from jaxkd._text import array_type
 
 PyTree = Any
 Metrics = dict[str, Array]
@@ -47,6 +49,11 @@ class TrainState(NamedTuple):
         """The parameters that the optimizer updates."""
         return {"student": self.student, "heads": self.heads}
 
+    def __repr__(self) -> str:
+        counts = {"parameters": self.student, "head_parameters": self.heads}
+        sizes = {k: sum(map(jnp.size, jax.tree.leaves(x))) for k, x in counts.items()}
+        return _described("TrainState", self, {k: v for k, v in sizes.items() if v})
+
 
 class Monitor(NamedTuple):
     """Statistics that stay on the device, so that no step waits for the host.
@@ -65,6 +72,9 @@ class Monitor(NamedTuple):
     failed_metrics: Metrics
     skipped: Int[Array, "*trials"] | tuple[()] = ()
 
+    def __repr__(self) -> str:
+        return f"Monitor(metrics={len(self.totals)})"
+
 
 class LoopState(NamedTuple):
     """The whole state of a run in progress: the content of a checkpoint.
@@ -75,6 +85,21 @@ class LoopState(NamedTuple):
 
     train: TrainState
     monitor: Monitor
+
+    def __repr__(self) -> str:
+        return _described("LoopState", self.train, {})
+
+
+def _described(kind: str, train: TrainState, more: dict[str, int]) -> str:
+    """Describe a state in a line: its step, and the number of trials if it has them."""
+    step = train.step
+    if getattr(step, "is_deleted", bool)():
+        return f"{kind}(donated: use the state that came back)"
+    known = isinstance(step, jax.Array) and not isinstance(step, Tracer)
+    shown = {"step": int(jax.device_get(step)) if known else array_type(step)}
+    if getattr(train.key, "ndim", 0):
+        shown["trials"] = train.key.shape[0]
+    return f"{kind}({', '.join(f'{k}={v}' for k, v in (shown | more).items())})"
 
 
 def check_not_donated(loop: LoopState) -> None:

@@ -51,6 +51,11 @@ class FrozenNetwork(NamedTuple):
         """Apply the network to images as they are stored."""
         return self.apply(self.variables, jnp.asarray(images))
 
+    def __repr__(self) -> str:
+        arrays = jax.tree.leaves(self.variables)
+        name = "" if self.unverified is None else f"{self.unverified}, "
+        return f"FrozenNetwork({name}variables={sum(map(jnp.size, arrays))})"
+
     def with_layers(self, paths: Sequence[str]) -> "FrozenNetwork":
         """Return the network whose output also has those of the layers at these paths.
 
