@@ -5,6 +5,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from jaxkd._messages import withdraw
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -63,6 +65,7 @@ class Watch:
         self._started = self._clock()
         self._next = self._started + _SECONDS_BEFORE_FIRST_LINE
         if self._bar is not None:
+            withdraw()
             self._bar.start()
         return self
 

@@ -52,7 +52,7 @@ def train_teacher(dataset: data.ImageDataset, width: int) -> training.FrozenNetw
         optimizer=optax.sgd(0.05, momentum=0.9),
         batch_size=BATCH,
     )
-    loop, history = training.fit(program, program.start(0), epochs=10)
+    loop, history = training.fit(program, program.start(0), epochs=10, progress=False)
     print(f"teacher: test accuracy {history[-1]['test/accuracy']:.1%}", flush=True)
     return training.freeze_teacher(program.student(loop), program.normalization)
 

@@ -25,10 +25,10 @@ from jaxkd._errors import (
     InvalidInputError,
     InvalidTypeError,
 )
-from jaxkd._messages import accept_any_text, say
+from jaxkd._messages import accept_any_text, announce, say, withdraw
 from jaxkd._text import shell_line
 from jaxkd.cli import _pipes, _signals
-from jaxkd.cli._options import COMMANDS, parse
+from jaxkd.cli._options import COMMANDS, Report, parse
 
 RESUMABLE = 75
 """Exit code of a run that was interrupted and can be continued (EX_TEMPFAIL)."""
@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             try:
                 _run(arguments)
             finally:
+                withdraw()
                 _pipes.flush_stdout()
         except BrokenPipeError:
             _pipes.discard_stdout()
@@ -72,6 +73,7 @@ def _run(arguments: list[str]) -> None:
     if len(arguments) > 1 and arguments[0] in _COMPLETION:
         _check_shell(arguments[1])
     options = parse(arguments)
+    _announce_start(options)
     try:
         importlib.import_module(COMMANDS[type(options)]).run(options, arguments)
     except BrokenPipeError:
@@ -89,6 +91,12 @@ def _run(arguments: list[str]) -> None:
     except KeyboardInterrupt:
         say("interrupted")
         _end_at_once(128 + signal.SIGINT)
+
+
+def _announce_start(options: Any) -> None:
+    """Say on a terminal what takes the first seconds of a command: mostly imports."""
+    reads_files_only = type(options) is Report
+    announce("reading the runs" if reads_files_only else "loading JAX")
 
 
 def _fail(error: Exception, options: Any) -> NoReturn:

@@ -7,7 +7,7 @@ from rich.console import Console as _Console
 from rich.text import Text
 
 from jaxkd._files import naming
-from jaxkd._messages import accept_any_text
+from jaxkd._messages import accept_any_text, withdraw
 from jaxkd._text import printable
 
 
@@ -26,6 +26,7 @@ class Console(_Console):
 
     def print(self, *objects: Any, **settings: Any) -> None:
         """Print text, tables and others; an error names stdout."""
+        withdraw()
         with naming(Path("stdout")):
             super().print(*objects, **settings)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxkd import data, runs, training
 from jaxkd._errors import InvalidInputError
-from jaxkd._messages import say
+from jaxkd._messages import announce, say
 from jaxkd._text import count
 from jaxkd.cli._options import DataOptions
 
@@ -83,6 +83,7 @@ def load_silently(
         if field.name in _LOADING
         and (value := getattr(options, field.name)) is not None
     }
+    announce(f"loading {name}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", data.UnlabeledSplitWarning)
         return data.load(name, **given | options_not_given(options, recorded))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
-from jaxkd._messages import say
+from jaxkd._messages import say, take_erasure
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -44,7 +44,8 @@ def ending_at_once(end: Callable[[int], NoReturn]) -> Iterator[None]:
                 clean()
         # The signal may have come amid a write to the buffer of stderr.
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            os.write(sys.stderr.fileno(), b"jaxkd: interrupted\n")
+            text = f"{take_erasure()}jaxkd: interrupted\n"
+            os.write(sys.stderr.fileno(), text.encode())
         end(128 + number)
 
     before = _handle_signals(handle)

@@ -18,9 +18,9 @@ from jax.sharding import Mesh
 from jaxkd import data, models, recordings, reports, runs, training
 from jaxkd._errors import InvalidInputError
 from jaxkd._files import naming
-from jaxkd._messages import say
+from jaxkd._messages import announce, say
 from jaxkd._text import count, shell_line
-from jaxkd.cli import _devices, _optimizer, _pipes, _profile, _signals
+from jaxkd.cli import _devices, _next_steps, _optimizer, _pipes, _profile, _signals
 from jaxkd.cli._console import Console
 from jaxkd.cli._initial import Initial, initial_of
 from jaxkd.cli._job import Job
@@ -127,6 +127,7 @@ def train_network(
         lambda: initial_of(options, network), _devices.ANOTHER_PROCESS_FAILED
     )
     build = _builder(network, initial, equal_means=equal_means)
+    announce(f"preparing {options.model}")
     program = _compile(job, dataset, teacher, build, mesh)
     checkpoints = training.Checkpoints(
         runs.RunFolder(options.out).checkpoints,
@@ -323,18 +324,28 @@ def _choose_fit(run: _Run, writers: list[Any]) -> Callable[..., Any]:
 
 def _write_results(run: _Run, history: list[Record]) -> None:
     """Write and print the results of a finished run."""
-    options, console = run.job.options, run.console
+    options = run.job.options
+    announce("drawing the curves")
     reports.draw_history(runs.RunFolder(options.out).curves, history)
     _write_summary(run, history)
-    if not options.report:
-        return
+    if options.report:
+        _report(run, step=history[-1]["step"])
+    if run.console.is_terminal:
+        for line in _next_steps.after(options):
+            run.console.tell(line)
+
+
+def _report(run: _Run, *, step: int) -> None:
+    """Write the page of the run, unless there are several processes."""
+    options, console = run.job.options, run.console
     if jax.process_count() > 1:  # a single process cannot run the networks
         console.tell(
             "no report.html, because there are several processes; make it with: "
             f"jaxkd show {shell_line([str(options.out)])}"
         )
         return
-    _write_page(run, step=history[-1]["step"])
+    announce("running the networks for report.html")
+    _write_page(run, step=step)
 
 
 def _write_summary(run: _Run, history: list[Record]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
+from jaxkd._messages import withdraw
 from jaxkd.data import _cache
 from jaxkd.data._broken import all_broken_listed
 from jaxkd.data._dataset import ImageDataset, Split
@@ -320,6 +321,7 @@ def _labels_and_histogram(
     from rich.console import Console
     from rich.progress import Progress
 
+    withdraw()
     console = Console(stderr=True)
     chunks = _ChunkStatistics(rows)
     labels, digests, total = [], [], np.zeros((rows.shape[-1], 256), np.int64)

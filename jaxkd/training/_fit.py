@@ -73,12 +73,12 @@ def fit(
         ``train/...`` means over the epoch's steps, ``test/accuracy`` and ``test/loss``
         if evaluated (with ``test/top5_accuracy`` for more than five classes,
         ``validation/...`` if the dataset has validation images, and ``test/ema_...`` if
-        an average is kept), and, if steps may be skipped, their number as ``skipped``. ``train/learning_rate`` is
-        the mean rate, if the optimizer is one of this package's. Epochs of a
-        pretraining stage come first, are counted in ``epoch`` and are not evaluated;
-        ``stage`` tells the two stages of such a run apart. With trials, these are means
-        over them, ``trials`` holds the value of each by the same names, and images
-        count once for each student.
+        an average is kept), and, if steps may be skipped, their number as ``skipped``.
+        ``train/learning_rate`` is the mean rate, if the optimizer is one of this
+        package's. Epochs of a pretraining stage come first, are counted in ``epoch``
+        and are not evaluated; ``stage`` tells the two stages of such a run apart. With
+        trials, these are means over them, ``trials`` holds the value of each by the
+        same names, and images count once for each student.
 
     Raises:
         InvalidInputError: If ``loop`` was given to this function before, or the

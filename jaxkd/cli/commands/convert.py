@@ -13,7 +13,7 @@ from flax import nnx
 from jaxkd import interchange, models, runs
 from jaxkd._checks import check_width
 from jaxkd._errors import InvalidInputError, unknown_name
-from jaxkd._messages import say
+from jaxkd._messages import announce, say
 from jaxkd._text import count
 from jaxkd.cli._console import Console
 from jaxkd.cli._header import network_of_header, normalization_of_header
@@ -30,6 +30,7 @@ def run(options: Convert, arguments: list[str]) -> None:
     """Convert a checkpoint into a run folder; write nothing before all is checked."""
     runs.check_out(options.out, resume=False)
     _check_options(options)
+    announce(f"reading {options.checkpoint}")
     try:
         state = interchange.read_state_dict(options.checkpoint, key=options.key)
         state = interchange.rename(state, options.rename)

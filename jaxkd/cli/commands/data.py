@@ -8,6 +8,7 @@ from rich.table import Table
 
 from jaxkd import data
 from jaxkd._errors import InvalidInputError
+from jaxkd._messages import announce
 from jaxkd._text import count
 from jaxkd.cli._console import Console
 from jaxkd.cli._datasets import load_silently
@@ -21,6 +22,7 @@ def run(options: Data, arguments: list[str]) -> None:
     del arguments
     if options.prepare:
         data.prepare(options.name, data_dir=options.data_dir)
+    announce(f"reading {options.name}")
     description = data.describe(
         options.name,
         data_dir=options.data_dir,

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from jaxkd import data, runs, training
+from jaxkd._messages import announce
 from jaxkd.cli import _devices, _method, _recorded
 from jaxkd.cli._datasets import add_unlabeled, check_fits, load_dataset
 from jaxkd.cli._job import Job, resolve
@@ -42,6 +43,7 @@ def run(options: Distill, arguments: list[str]) -> None:
 def _load(job: Job, options: Distill) -> _Loaded:
     """Load the teacher, and the rows of the dataset at the teacher's image size."""
     assert options.teacher is not None
+    announce(f"loading {options.teacher}")
     loaded = runs.load_network(options.teacher, trial=options.teacher_trial)
     source = runs.source_of(loaded, options.dataset)
     if options.dataset is None:

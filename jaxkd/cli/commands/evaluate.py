@@ -3,6 +3,7 @@
 import time
 
 from jaxkd import runs, training
+from jaxkd._messages import announce
 from jaxkd._text import count
 from jaxkd.cli._console import Console
 from jaxkd.cli._datasets import check_fits, load_and_warn
@@ -12,6 +13,7 @@ from jaxkd.cli._options import Evaluate
 def run(options: Evaluate, arguments: list[str]) -> None:
     """Evaluate a trained network on its whole test set."""
     del arguments
+    announce(f"loading {options.run}")
     loaded = runs.load_network(options.run, trial=options.trial)
     recorded = loaded.load_options if options.dataset is None else {}
     dataset = load_and_warn(runs.source_of(loaded, options.dataset), options, recorded)
@@ -23,7 +25,9 @@ def run(options: Evaluate, arguments: list[str]) -> None:
         f"{count(len(dataset.test.labels), 'image')} of {dataset.name}, twice: the "
         "first pass includes compilation"
     )
+    announce("compiling")
     evaluator(frozen.variables)  # compiles, so that the time below is the network's
+    announce("evaluating")
     started = time.perf_counter()
     result = evaluator(frozen.variables)
     seconds = time.perf_counter() - started

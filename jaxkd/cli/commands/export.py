@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxkd import __version__, _json, interchange, runs, training
 from jaxkd._errors import InvalidInputError
+from jaxkd._messages import announce
 from jaxkd.cli._console import Console
 from jaxkd.cli._options import Export
 
@@ -19,9 +20,11 @@ def run(options: Export, arguments: list[str]) -> None:
         raise InvalidInputError(
             f"--out {out} exists already. Choose another path", argument="out"
         )
+    announce(f"loading {options.run}")
     loaded = runs.load_network(options.run, trial=options.trial)
     description = _description(loaded)
     written = str(out)
+    announce(f"writing {out}")
     if options.format == "stablehlo":
         frozen = training.freeze(loaded.module, loaded.normalization)
         beside = interchange.write_stablehlo(

@@ -6,6 +6,7 @@ from flax import nnx
 
 from jaxkd import _checks, models, runs
 from jaxkd._errors import InvalidInputError, unknown_name
+from jaxkd._messages import announce
 from jaxkd.cli._console import Console
 from jaxkd.cli._options import Layers
 
@@ -19,6 +20,7 @@ def run(options: Layers, arguments: list[str]) -> None:
         if (value := getattr(options, name)) is not None:
             _checks.check_at_least(1, **{name: value})
     network, shape = _network(options)
+    announce(f"tracing {options.network}")
     console = Console()
     for line in repr(models.layers(network, (1, *shape))).splitlines():
         console.tell(line)

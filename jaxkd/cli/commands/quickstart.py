@@ -2,12 +2,14 @@
 
 import contextlib
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from jaxkd import data, distillers, reports, runs, training
@@ -45,7 +47,9 @@ def run(options: Quickstart, arguments: list[str]) -> None:
     out = options.out
     out.mkdir(parents=True, exist_ok=True)
 
-    teacher = _train(console, "teacher", teacher_network, digits, "ce", TEACHER_EPOCHS)
+    with _bar(console, "teacher", TEACHER_EPOCHS) as watch:
+        program = _compile(teacher_network, digits, "ce", TEACHER_EPOCHS, None)
+        teacher = _fit(console, "teacher", program, 0, TEACHER_EPOCHS, watch)
     _save(out / "teacher", arguments, teacher_network, digits, teacher)
     frozen = training.freeze_teacher(
         teacher.program.student(teacher.loop), teacher.program.normalization
@@ -84,13 +88,19 @@ def _train_students(
     def train(method: str) -> list[_Trained]:
         program = _compile(network, dataset, METHODS[method], STUDENT_EPOCHS, teacher)
         return [
-            _fit(console, f"{method}, seed {seed}", program, seed, STUDENT_EPOCHS)
+            _fit(
+                console, f"{method}, seed {seed}", program, seed, STUDENT_EPOCHS, watch
+            )
             for seed in range(seeds)
         ]
 
+    total = len(METHODS) * seeds * STUDENT_EPOCHS
     # Steps this small, and compilation, use one core. So two methods run at a time; XLA
     # releases the interpreter's lock.
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with (
+        _bar(console, "students", total) as watch,
+        ThreadPoolExecutor(max_workers=2) as pool,
+    ):
         return dict(zip(METHODS, pool.map(train, METHODS), strict=True))
 
 
@@ -128,26 +138,43 @@ def _compile(
     )
 
 
+@contextlib.contextmanager
+def _bar(
+    console: Console, name: str, epochs: int
+) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Show a bar on a terminal; yield a function to call after each epoch."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=16),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(f"{name}, compiling", total=epochs)
+        yield lambda _: bar.update(task, advance=1, description=f"{name}, epochs")
+
+
 def _fit(
-    console: Console, name: str, program: training.Program, seed: int, epochs: int
+    console: Console,
+    name: str,
+    program: training.Program,
+    seed: int,
+    epochs: int,
+    watch: Callable[[dict[str, Any]], None],
 ) -> _Trained:
     """Train with one seed, and print one line when it is done."""
-    loop, history = training.fit(program, program.start(seed, seed), epochs=epochs)
+    loop, history = training.fit(
+        program,
+        program.start(seed, seed),
+        epochs=epochs,
+        on_epoch=watch,
+        progress=False,
+    )
     accuracy = history[-1]["test/accuracy"]
     console.tell(f"{name:18} test accuracy {accuracy:.1%}")
     return _Trained(program, loop, history)
-
-
-def _train(
-    console: Console,
-    name: str,
-    network: runs.NetworkConfig,
-    dataset: data.ImageDataset,
-    recipe: str,
-    epochs: int,
-) -> _Trained:
-    program = _compile(network, dataset, recipe, epochs, teacher=None)
-    return _fit(console, name, program, 0, epochs)
 
 
 def _save(

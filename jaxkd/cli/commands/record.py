@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxkd import _checks, data, recordings, runs, training
 from jaxkd._files import expand_home
+from jaxkd._messages import announce
 from jaxkd._text import shell_line
 from jaxkd.cli import _pipes, _signals
 from jaxkd.cli._console import Console
@@ -26,6 +27,7 @@ def run(options: Record, arguments: list[str]) -> None:
     """Record a teacher's outputs for all training images."""
     del arguments
     _check(options)
+    announce(f"loading {options.teacher}")
     loaded = runs.load_network(options.teacher, trial=options.teacher_trial)
     source = runs.source_of(loaded, options.dataset)
     if options.dataset is None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxkd import reports, runs
 from jaxkd._errors import InvalidInputError
-from jaxkd._messages import say
+from jaxkd._messages import announce, say
 from jaxkd.cli._console import Console
 from jaxkd.cli._datasets import add_unlabeled, load_dataset
 from jaxkd.cli._options import DataOptions, Show
@@ -26,6 +26,7 @@ def run(options: Show, arguments: list[str]) -> None:
     data_options = _data_options(options, config)
     dataset = load_dataset(source, data_options)
     dataset = add_unlabeled(dataset, config["options"].get("unlabeled"), data_options)
+    announce("running the networks for report.html")
     path = reports.rewrite_run_page(
         options.run, dataset, trial=options.trial, teacher=options.teacher
     )
