@@ -93,9 +93,9 @@ class LoopState(NamedTuple):
 def _described(kind: str, train: TrainState, more: dict[str, int]) -> str:
     """Describe a state in a line: its step, and the number of trials if it has them."""
     step = train.step
-    if getattr(step, "is_deleted", bool)():
-        return f"{kind}(donated: use the state that came back)"
     known = isinstance(step, jax.Array) and not isinstance(step, Tracer)
+    if known and step.is_deleted():
+        return f"{kind}(donated: use the state that came back)"
     shown = {"step": int(jax.device_get(step)) if known else array_type(step)}
     if getattr(train.key, "ndim", 0):
         shown["trials"] = train.key.shape[0]
