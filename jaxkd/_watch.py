@@ -32,11 +32,12 @@ class Watch:
         >>> import io
         >>> from rich.console import Console
         >>> from jaxkd import _watch
-        >>> log, seconds = Console(file=io.StringIO()), iter([0.0, 1.0, 6.0, 12.5])
+        >>> file, seconds = io.StringIO(), iter([0.0, 1.0, 6.0, 12.5])
+        >>> log = Console(file=file)
         >>> with _watch.Watch("counting", 200, log, clock=lambda: next(seconds)) as w:
         ...     w(10)
         ...     w(100)
-        >>> print(log.file.getvalue(), end="")
+        >>> print(file.getvalue(), end="")
         counting: 100 of 200 (50%)
         counting: 100 of 200 (50%) in 12 s
     """

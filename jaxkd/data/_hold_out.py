@@ -41,8 +41,11 @@ def hold_out(dataset: ImageDataset, fraction: float, seed: int = 0) -> ImageData
         >>> split = data.Split(np.zeros((90, 8, 8, 1), np.uint8), np.arange(90) % 3)
         >>> dataset = data.ImageDataset("mine", split, split, num_classes=3)
         >>> dataset = data.hold_out(dataset, 0.1)
-        >>> np.bincount(dataset.train.labels), np.bincount(dataset.validation.labels)
-        (array([27, 27, 27]), array([3, 3, 3]))
+        >>> dataset
+        ImageDataset('mine', train=81, validation=9, test=90, image_shape=(8, 8, 1),
+        num_classes=3)
+        >>> np.bincount(dataset.train.labels)
+        array([27, 27, 27])
     """
     _checks.check_at_least(0, seed=seed)
     _checks.check_fraction(fraction=fraction)

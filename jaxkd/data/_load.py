@@ -108,9 +108,9 @@ def load(
         >>> digits = data.load("digits")
         >>> digits.train.images.shape, digits.test.images.shape
         ((1437, 8, 8, 1), (360, 8, 8, 1))
-        >>> halves = {"train_split": "train[:50%]", "test_split": "train[50%:]"}
-        >>> data.load("digits", **halves).test.images.shape
-        (719, 8, 8, 1)
+        >>> data.load("digits", train_split="train[:50%]", test_split="train[50%:]")
+        ImageDataset('digits', train=718, test=719, image_shape=(8, 8, 1),
+        num_classes=10)
     """
     name = _as_text(name)
     loading = Loading(

@@ -60,6 +60,7 @@ def mix(
         >>> images, labels = jnp.ones((4, 8, 8, 1)), jnp.arange(4)
         >>> settings = data.Augmentation(mixup=0.2)
         >>> _, mixed = data.mix(jax.random.key(0), images, labels, settings)
+        >>> assert mixed is not None
         >>> mixed.labels.shape, bool(mixed.share <= 0.5)
         ((4,), True)
 

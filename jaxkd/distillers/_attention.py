@@ -94,8 +94,8 @@ def factor_transfer(
 
     Example:
         >>> from jaxkd import distillers
-        >>> distillers.factor_transfer().pretraining.epochs
-        30
+        >>> distillers.factor_transfer()
+        Distiller(factor_transfer, pretraining=30 epochs)
 
     References:
         Kim et al., `Paraphrasing Complex Network: Network Compression via Factor

@@ -203,8 +203,8 @@ def activation_boundary(
 
     Example:
         >>> from jaxkd import distillers
-        >>> distillers.activation_boundary(pretraining_epochs=10).pretraining.epochs
-        10
+        >>> distillers.activation_boundary(pretraining_epochs=10)
+        Distiller(activation_boundary, pretraining=10 epochs)
 
     References:
         Heo et al., `Knowledge Transfer via Distillation of Activation Boundaries Formed

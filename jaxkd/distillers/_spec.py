@@ -60,8 +60,10 @@ def spec(
         ... )
         >>> images, labels = jnp.ones((2, 8, 8, 1)), jnp.array([3, 7])
         >>> spec = distillers.spec(student, teacher, images, labels)
-        >>> spec.student.embedding.shape, spec.teacher.embedding.shape, spec.num_classes
-        ((2, 8), (2, 32), 10)
+        >>> spec.teacher
+        ModelOutput(logits=float32[2,10], embedding=float32[2,32])
+        >>> spec.student.embedding.shape, spec.num_classes
+        ((2, 8), 10)
     """
     if not isinstance(student, nnx.Module):
         raise InvalidTypeError(

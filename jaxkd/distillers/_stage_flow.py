@@ -46,8 +46,8 @@ def flow_of_solution(*, pretraining_epochs: int = 30) -> Distiller:
 
     Example:
         >>> from jaxkd import distillers
-        >>> distillers.flow_of_solution(pretraining_epochs=10).pretraining.epochs
-        10
+        >>> distillers.flow_of_solution(pretraining_epochs=10)
+        Distiller(flow_of_solution, pretraining=10 epochs)
 
     References:
         Yim et al., `A Gift from Knowledge Distillation: Fast Optimization, Network

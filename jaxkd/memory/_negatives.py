@@ -352,7 +352,7 @@ def listed_negatives(
         >>> negatives = memory.listed_negatives(
         ...     jnp.array([0, 1]), jnp.array([[5, 3], [2, 2]])
         ... )
-        >>> negatives.rows[negatives.mask()[:, 1]].tolist()
+        >>> negatives.mask().sum(axis=0).tolist()  # negatives of each example
         [2, 2]
     """
     labels = checked_labels("labels", labels).astype(jnp.int32)
