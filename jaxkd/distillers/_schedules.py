@@ -33,7 +33,7 @@ class EpochSchedule:
     of_epoch: Callable[[Float[Array, ""]], ArrayLike]
 
 
-Schedule = Callable[..., Any] | EpochSchedule
+Schedule = Callable[[Array], ArrayLike] | EpochSchedule
 """A function of the step, such as those of optax, or an :class:`EpochSchedule`."""
 
 

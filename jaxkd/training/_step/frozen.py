@@ -24,6 +24,9 @@ _LENGTHS = range(2, len(ModelOutput._fields))
 
 Apply = Callable[[Any, jax.Array], ModelOutput]
 
+NetworkFunction = Callable[[jax.Array], jax.Array | ModelOutput | tuple[jax.Array, ...]]
+"""A network as a function of images: it returns logits, or logits and an embedding."""
+
 
 class FrozenNetwork(NamedTuple):
     """A network in inference mode: it is not trained, and its variables do not change.
@@ -72,7 +75,7 @@ class FrozenNetwork(NamedTuple):
 
 
 def freeze(
-    network: nnx.Module | Callable[[jax.Array], tuple],
+    network: nnx.Module | NetworkFunction,
     normalization: Normalization | None = None,
 ) -> FrozenNetwork:
     """Prepare a network for inference and keep its variables as they are.
@@ -120,7 +123,7 @@ def freeze(
 
 
 def _freeze_function(
-    network: Callable[[jax.Array], tuple], normalization: Normalization | None
+    network: NetworkFunction, normalization: Normalization | None
 ) -> FrozenNetwork:
     """Prepare a function of images; its arrays become constants."""
     if isinstance(network, linen.Module) and network.scope is None:
@@ -181,7 +184,7 @@ def _is_own(network: nnx.Module) -> bool:
 
 
 def freeze_teacher(
-    network: nnx.Module | Callable[[jax.Array], tuple],
+    network: nnx.Module | NetworkFunction,
     normalization: Normalization | None = None,
     *,
     dtype: DTypeLike | None = None,
