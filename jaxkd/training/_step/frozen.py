@@ -24,7 +24,7 @@ _LENGTHS = range(2, len(ModelOutput._fields))
 
 Apply = Callable[[Any, jax.Array], ModelOutput]
 
-NetworkFunction = Callable[[jax.Array], jax.Array | ModelOutput | tuple[jax.Array, ...]]
+NetworkFunction = Callable[[jax.Array], ArrayLike | ModelOutput | tuple[Any, ...]]
 """A network as a function of images: it returns logits, or logits and an embedding."""
 
 
