@@ -40,8 +40,9 @@ class Convert:
     rename: Annotated[
         tuple[tuple[str, str], ...],
         tyro.conf.arg(
-            help="Replace the prefix OLD of tensors' names by NEW. Repeat the option "
-            "for several.",
+            help="Replace the prefix OLD of tensors' names by NEW. * stands for "
+            "characters without a dot, which NEW repeats at its own *. Repeat the "
+            "option for several prefixes.",
             metavar="OLD NEW",
         ),
         tyro.conf.UseAppendAction,

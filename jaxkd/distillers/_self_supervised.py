@@ -63,6 +63,7 @@ def rotations(
     weights={"ce": 0.1, "kd": 0.9, "sskd": 1.0},
     compares="predictions and similarities of rotated images, head pretrained",
     reads=("embedding",),
+    same_classes=True,
     losses=(losses.self_supervised_similarity,),
     with_kd=False,
     unlabeled="part",
@@ -200,8 +201,9 @@ def self_supervised(
         divergence = losses.self_supervised_similarity(
             *projected_student, *projected_teacher, temperature=ss_temperature
         )
-        labels = _checks.as_class_numbers(batch.labels, "batch.labels")
-        labels = jnp.tile(labels, _TURNS)
+        labels = jnp.tile(
+            _checks.as_class_numbers(batch.labels, "batch.labels"), _TURNS
+        )
         similarities = _cosines(*projected_teacher)
         found = _own_original(similarities)
         transformed = _mean_selected(

@@ -8,6 +8,6 @@ from jaxkd.interchange._read import read_metadata as read_metadata
 from jaxkd.interchange._read import read_state_dict as read_state_dict
 from jaxkd.interchange._recognize import Recognized as Recognized
 from jaxkd.interchange._recognize import recognize as recognize
-from jaxkd.interchange._select import rename as rename
+from jaxkd.interchange._rename import rename as rename
 from jaxkd.interchange._state_dict import load_state_dict as load_state_dict
 from jaxkd.interchange._state_dict import to_state_dict as to_state_dict

@@ -30,6 +30,12 @@ _RECORDED_TEACHER = (
     "outputs for the training images. To add it: jaxkd show RUN --teacher FOLDER"
 )
 
+OTHER_CLASSES = (
+    "This page has no comparison with the teacher, because the teacher has other "
+    "classes than the dataset."
+)
+"""Note of :func:`write_run_page` for teachers of other classes."""
+
 
 def write_run_page(
     run: Path,
@@ -126,7 +132,10 @@ def rewrite_run_page(
         teacher_trial = recording.get("teacher_trial", teacher_trial)
         try:
             loaded = runs.load_network(folder, trial=teacher_trial)
-            frozen = training.freeze_teacher(loaded.module, loaded.normalization)
+            if runs.class_difference(loaded, dataset):
+                note = OTHER_CLASSES
+            else:
+                frozen = training.freeze_teacher(loaded.module, loaded.normalization)
         except (InvalidInputError, OSError) as error:
             if teacher is not None:
                 raise

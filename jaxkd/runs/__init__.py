@@ -3,6 +3,7 @@
 All knowledge of a run folder's files is in this package.
 """
 
+from jaxkd.runs._classes import class_difference as class_difference
 from jaxkd.runs._config import LOAD_OPTIONS as LOAD_OPTIONS
 from jaxkd.runs._config import NetworkConfig as NetworkConfig
 from jaxkd.runs._config import as_options as as_options

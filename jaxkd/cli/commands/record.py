@@ -5,13 +5,14 @@ import sys
 from typing import Any
 
 from jaxkd import _checks, data, recordings, runs, training
+from jaxkd._errors import InvalidInputError
 from jaxkd._files import expand_home
 from jaxkd._text import shell_line
 from jaxkd.cli import _pipes, _signals
 from jaxkd.cli._console import Console
 from jaxkd.cli._datasets import (
     add_unlabeled,
-    check_fits,
+    check_images,
     load_dataset,
     options_not_given,
 )
@@ -34,7 +35,8 @@ def run(options: Record, arguments: list[str]) -> None:
         options = dataclasses.replace(options, data=own)
     dataset = load_dataset(source, options.data)
     dataset = add_unlabeled(dataset, options.unlabeled, options.data)
-    check_fits(loaded, dataset)
+    check_images(loaded, dataset)
+    _check_classes(options, runs.class_difference(loaded, dataset))
     frozen = training.freeze_teacher(loaded.module, loaded.normalization)
     # Its fingerprint is that of the stored teacher, in whichever dtype it computes.
     described = runs.describe_teacher(options.teacher, options.teacher_trial, frozen)
@@ -78,6 +80,18 @@ def _check(options: Record) -> None:
         _checks.check_at_least(1, top_k=options.top_k)
     _checks.check_seed(data_seed=options.data_seed)
     check_data(options.data)
+
+
+def _check_classes(options: Record, difference: str) -> None:
+    """Check that logits are recorded only if they belong to the dataset's classes."""
+    if difference and "logits" in options.outputs:
+        others = [name for name in options.outputs if name != "logits"]
+        raise InvalidInputError(
+            f"{difference}. Its logits are not those of the dataset's classes. To "
+            "record its other outputs, for methods that compare embeddings or feature "
+            f"maps, give --outputs {' '.join(others) or 'embedding'}",
+            argument="outputs",
+        )
 
 
 def _load_options(source: str, options: Record) -> dict[str, Any]:
