@@ -55,7 +55,7 @@ def test_a_student_reads_the_rows_of_its_teacher(
     from jaxkd.cli.commands import distill
 
     monkeypatch.setattr(distill, "check_images", lambda *_: None)
-    arguments = distill_arguments(run, tmp_path / "student", "--method", "kd", *flags)
+    arguments = distill_arguments(run, tmp_path / "student", "--method", "pkt", *flags)
     options = parse(arguments)
     loaded = distill._load(resolve(options, arguments), options)
     read = loaded.job.options.data
