@@ -363,11 +363,10 @@ def _write_summary(run: _Run, history: list[Record]) -> None:
 def _write_page(run: _Run, *, step: int) -> None:
     """Write report.html and the confusion matrix for TensorBoard."""
     out, dataset = run.job.options.out, run.dataset
-    network, note = None if run.teacher is None else run.teacher.network, ""
-    if run.teacher is not None and run.teacher.other_classes:
-        network, note = None, reports.OTHER_CLASSES
-    answers = reports.predict_test_set(out, dataset, network)
-    path = reports.write_run_page(out, answers, dataset, note=note)
+    network = None if run.teacher is None else run.teacher.network
+    other_classes = run.teacher is not None and run.teacher.other_classes
+    answers = reports.predict_test_set(out, dataset, None if other_classes else network)
+    path = reports.write_run_page(out, answers, dataset, other_classes=other_classes)
     matrix = reports.confusion_matrix(
         dataset.test.labels, answers.student.classes, dataset.num_classes
     )

@@ -12,6 +12,7 @@ from jaxkd.distillers._base import (
     Distiller,
     DistillerState,
     Pretraining,
+    PyTree,
     Views,
     require_embeddings,
     require_teacher,
@@ -173,12 +174,6 @@ def self_supervised(
         own = _at(scores, _own_original(scores))
         return -jnp.mean(_by_example(own), axis=-1), extra, {}
 
-    def finish(params, extra):
-        return DistillerState(
-            params={"student": params["student"]},
-            extra={**extra, "teacher": params["teacher"]},
-        )
-
     def loss(params, extra, student, teacher, batch):
         if "teacher" in params:
             raise InvalidInputError(
@@ -201,9 +196,8 @@ def self_supervised(
         divergence = losses.self_supervised_similarity(
             *projected_student, *projected_teacher, temperature=ss_temperature
         )
-        labels = jnp.tile(
-            _checks.as_class_numbers(batch.labels, "batch.labels"), _TURNS
-        )
+        labels = _checks.as_class_numbers(batch.labels, "batch.labels")
+        labels = jnp.tile(labels, _TURNS)
         similarities = _cosines(*projected_teacher)
         found = _own_original(similarities)
         transformed = _mean_selected(
@@ -218,9 +212,17 @@ def self_supervised(
         return tf_weight * transformed + ss_weight * similarity, extra, metrics
 
     pretraining = Pretraining(
-        pretraining_epochs, contrast, trains_student=False, finish=finish
+        pretraining_epochs, contrast, trains_student=False, finish=_keep_teacher
     )
     return Distiller(init, loss, pretraining, rotations)
+
+
+def _keep_teacher(params: PyTree, extra: PyTree) -> DistillerState:
+    """Move the teacher's projection, which was trained, to what does not learn."""
+    return DistillerState(
+        params={"student": params["student"]},
+        extra={**extra, "teacher": params["teacher"]},
+    )
 
 
 def _make_projection(embedding):

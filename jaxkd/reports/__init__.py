@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from jaxkd.reports._figures import draw_comparison as draw_comparison
     from jaxkd.reports._predictions import RunPredictions as RunPredictions
     from jaxkd.reports._predictions import predict_test_set as predict_test_set
-    from jaxkd.reports._run_page import OTHER_CLASSES as OTHER_CLASSES
     from jaxkd.reports._run_page import rewrite_run_page as rewrite_run_page
     from jaxkd.reports._run_page import write_run_page as write_run_page
     from jaxkd.reports._statistics import confusion_matrix as confusion_matrix
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from jaxkd.reports._wandb import require_wandb as require_wandb
 
 _MODULES = {
-    "OTHER_CLASSES": "_run_page",
     "RunPredictions": "_predictions",
     "WandbWriter": "_wandb",
     "confusion_matrix": "_statistics",
