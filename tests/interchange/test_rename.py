@@ -39,6 +39,11 @@ def test_a_star_stands_for_characters_without_a_dot(pair, expected):
     assert found == dict(zip(names, NUMBERED.values(), strict=True))
 
 
+def test_a_star_does_not_reach_across_a_dot():
+    state = {"x.w": 1, "a.b.w": 2}
+    assert interchange.rename(state, [("*.w", "*.v")]) == {"x.v": 1, "a.b.w": 2}
+
+
 def test_other_characters_of_a_prefix_stand_for_themselves():
     with pytest.raises(InvalidInputError, match="not the beginning of any name"):
         interchange.rename(NUMBERED, [("layer.0", "x")])
