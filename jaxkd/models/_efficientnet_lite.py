@@ -140,6 +140,7 @@ class EfficientNetLite(nnx.Module):
         >>> model = models.EfficientNetLite(
         ...     4, 32, num_classes=10, blocks=(1,) * 7, rngs=nnx.Rngs(0)
         ... )
+        >>> model = nnx.view(model, use_running_average=True)
         >>> output = jax.eval_shape(model, jnp.zeros((2, 224, 224, 3)))
         >>> output.logits.shape, output.embedding.shape
         ((2, 10), (2, 32))
