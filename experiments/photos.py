@@ -4,7 +4,7 @@
     python -m experiments.photos --out photos
 
 Each photo is a class: the folder has random square crops of it, of 100 pixels up to the
-photo's shorter side or 300 pixels, for training and, from other places, for testing.
+photo's shorter side or 300 pixels, for training and for testing, which may overlap.
 The photos are those of scikit-learn, Matplotlib and scikit-image.
 """
 
