@@ -123,32 +123,38 @@ def unsupported(what: str) -> InvalidInputError:
 
 
 def fuse_biases(graph: Graph) -> None:
-    """Make the sum of a convolution and a vector a convolution with a bias.
+    """Make the sum of a convolution, or of a product, and a vector one node.
 
     Runtimes do the same, but quantizers look at the file.
     """
     uses = Counter(name for node in graph.nodes for name in node.input)
-    convolutions = {
+    layers = {
         node.output[0]: node
         for node in graph.nodes
-        if node.op_type == "Conv" and len(node.input) == 2
+        if node.op_type in ("Conv", "MatMul") and node.input[1] in graph.constants
     }
     kept = []
     for node in graph.nodes:
-        found = [name for name in node.input if name in convolutions]
-        bias = [name for name in node.input if name in graph.constants]
-        if (
-            node.op_type == "Add"
-            and len(found) == len(bias) == 1
-            and uses[found[0]] == 1
-        ):
-            values, conv = graph.constants[bias[0]], convolutions[found[0]]
-            channels = graph.constants.get(conv.input[1], np.empty(0)).shape[:1]
-            expected = (1, *channels, *[1] * (values.ndim - 2))
-            if channels and values.shape == expected and uses[bias[0]] == 1:
-                graph.constants[bias[0]] = values.reshape(channels)
-                conv.input.append(bias[0])
-                conv.output[0] = node.output[0]
+        found = [name for name in node.input if name in layers]
+        vectors = [name for name in node.input if name in graph.constants]
+        is_sum = node.op_type == "Add" and len(found) == len(vectors) == 1
+        if is_sum and uses[found[0]] == uses[vectors[0]] == 1:
+            layer, values = layers[found[0]], graph.constants[vectors[0]]
+            kernel = graph.constants[layer.input[1]]
+            if _is_bias(values, kernel, layer):
+                graph.constants[vectors[0]] = values.reshape(-1)
+                layer.input.append(vectors[0])
+                layer.output[0] = node.output[0]
+                if layer.op_type == "MatMul":
+                    layer.op_type = "Gemm"
                 continue
         kept.append(node)
     graph.nodes = kept
+
+
+def _is_bias(values: np.ndarray, kernel: np.ndarray, layer: Any) -> bool:
+    """Return whether a constant that is added to a layer has a number per channel."""
+    if layer.op_type == "Conv":
+        expected = (1, kernel.shape[0], *[1] * (kernel.ndim - 2))
+        return len(layer.input) == 2 and values.shape == expected
+    return kernel.ndim == 2 and values.shape == (1, kernel.shape[1])
