@@ -123,15 +123,6 @@ class DecodedRows:
         images, labels = self._decode(rows, digests)
         return images, labels, b"".join(digests)
 
-    def read_pixels(self, row: int) -> np.ndarray:
-        """Return the image of one row, uint8, which may have no label.
-
-        Raises:
-            InvalidInputError: If the file is not an image.
-        """
-        ((encoded, _),) = self._read([row])
-        return self._pixels(row, encoded)
-
     def _decode(
         self, rows: Sequence[int] | np.ndarray, digests: list[bytes] | None
     ) -> tuple[np.ndarray, np.ndarray]:

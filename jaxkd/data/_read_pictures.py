@@ -11,10 +11,32 @@ from jaxkd._errors import InvalidInputError
 from jaxkd._files import expand_home
 from jaxkd.data._decode import PILLOW_MODES, DecodedRows, FrameNotice
 from jaxkd.data._files import check_regular, find_images
-from jaxkd.data._folder import ImageFiles
 from jaxkd.data._picture import checked_color
 
 _NAMED = 3  # unreadable pictures in a message
+
+
+class _Picture:
+    """One encoded picture, without a label.
+
+    Args:
+        name: The file.
+    """
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __len__(self) -> int:
+        return 1
+
+    def read(self, rows: Sequence[int]) -> list[tuple[bytes, int]]:
+        """Return the encoded picture."""
+        return [(Path(self._name).read_bytes(), -1) for _ in rows]
+
+    def where(self, row: int) -> str:
+        """Describe the picture in error messages."""
+        del row
+        return self._name
 
 
 def find_pictures(paths: Sequence[str | os.PathLike]) -> list[Path]:
@@ -97,7 +119,7 @@ def read_pictures(
         batch = []
         for name in names[start : start + batch_size]:
             rows = DecodedRows(
-                ImageFiles(Path(), [name]),
+                _Picture(name),
                 channels,
                 (height, width),
                 color,
@@ -105,7 +127,7 @@ def read_pictures(
                 shorter_side=test_resize,
             )
             try:
-                batch.append(rows.read_pixels(0))
+                batch.append(rows.read([0])[0][0])
             except InvalidInputError as error:
                 broken.append(str(error))
         if not broken:

@@ -1,10 +1,11 @@
 """Classify pictures with a trained network."""
 
 import csv
+import dataclasses
 import io
 import os
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,8 @@ from jaxkd.runs._load import LoadedNetwork, load_run
 TOP = 5
 
 
-class Choice(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Choice:
     """A class that a picture may have.
 
     Attributes:
@@ -32,7 +34,8 @@ class Choice(NamedTuple):
     probability: float
 
 
-class Prediction(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Prediction:
     """What a network answers for a picture.
 
     Attributes:
@@ -121,13 +124,13 @@ def predict(
 
 
 def _choices(
-    logits: np.ndarray, probabilities: np.ndarray, names: Sequence[str] | None
+    logits: np.ndarray, probabilities: np.ndarray, names: tuple[str, ...] | None
 ) -> tuple[Choice, ...]:
     """Return the most probable classes, by logits: probabilities may round to 1."""
     best = np.argsort(-logits, kind="stable")[:TOP]
     return tuple(
-        Choice(str(i) if names is None else names[i], int(i), float(probabilities[i]))
-        for i in best
+        Choice(str(i) if names is None else names[int(i)], int(i), float(p))
+        for i, p in zip(best, probabilities[best], strict=True)
     )
 
 
@@ -154,7 +157,11 @@ def format_predictions(
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "class", "index", "probability", *more])
     for each in predictions:
-        others = [x for choice in each.top[1:] for x in (choice[0], choice[2])]
+        others = [
+            x
+            for choice in each.top[1:]
+            for x in (choice.class_name, choice.probability)
+        ]
         writer.writerow(
             [each.file, each.class_name, each.index, each.probability, *others]
         )
