@@ -63,8 +63,8 @@ class Graph:
         self.constants[name] = np.asarray(array)
         return name
 
-    def integers(self, values: Sequence[int]) -> str:
-        """Add a vector of int64, the type of shapes and axes in ONNX."""
+    def integers(self, values: Any) -> str:
+        """Add an array of int64, the type of shapes and axes in ONNX."""
         return self.constant(np.asarray(values, np.int64))
 
     def stored(self, value: Value, order: Sequence[int]) -> str:

@@ -1,5 +1,6 @@
 """How the operations of a JAX program are written in ONNX."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -160,7 +161,7 @@ def _reduce(graph: Graph, equation: Any, operands: list[Value]) -> list[Value]:
     return [Tensor(reduced, _without(order, axes))]
 
 
-def _without(order: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
+def _without(order: Sequence[int], axes: Sequence[Any]) -> tuple[int, ...]:
     """Return the order of the axes that remain after some are removed."""
     kept = [axis for axis in order if axis not in axes]
     return tuple(sorted(kept).index(axis) for axis in kept)
@@ -172,7 +173,7 @@ def _squeeze(graph: Graph, equation: Any, operands: list[Value]) -> list[Value]:
 
 
 def _squeezed(
-    graph: Graph, name: str, order: Sequence[int], axes: Sequence[int]
+    graph: Graph, name: str, order: Sequence[int], axes: Sequence[Any]
 ) -> Tensor:
     places = sorted(tuple(order).index(axis) for axis in axes)
     squeezed = graph.add("Squeeze", [name, graph.integers(places)])
@@ -350,34 +351,55 @@ def _sliced(
 
 
 def _gather(graph: Graph, equation: Any, operands: list[Value]) -> list[Value]:
-    """Write the gather that indexing with constants becomes: a slice."""
+    """Write the gather that indexing with constants becomes.
+
+    Axes of which whole ranges are read are cut first. Then the others are joined to
+    one, from which one vector of numbers reads.
+    """
     value, indices = operands
-    numbers, sizes = (
-        equation.params["dimension_numbers"],
-        equation.params["slice_sizes"],
-    )
-    kept = len(sizes) - len(numbers.collapsed_slice_dims)
-    is_slice = (
-        isinstance(value, Tensor)
-        and isinstance(indices, np.ndarray)
-        and indices.ndim == 1
-        and not numbers.operand_batching_dims
-        and numbers.offset_dims == tuple(range(kept))
-    )
-    if not is_slice:
+    numbers, shape = equation.params["dimension_numbers"], equation.invars[0].aval.shape
+    sizes, picked = equation.params["slice_sizes"], numbers.collapsed_slice_dims
+    if (
+        not isinstance(value, Tensor)
+        or not isinstance(indices, np.ndarray)
+        or numbers.operand_batching_dims
+    ):
         raise unsupported("a gather by computed indices")
-    name, order = _one(value, graph)
-    starts = zip(numbers.start_index_map, map(int, np.asarray(indices)), strict=True)
-    bounds = {
-        axis: (start, start + sizes[axis], 1)
-        for axis, start in starts
-        if sizes[axis] is not equation.invars[0].aval.shape[axis]
-        and sizes[axis] != equation.invars[0].aval.shape[axis]
-    }
-    part = _sliced(graph, name, order, bounds)
-    if not numbers.collapsed_slice_dims:
+    starts = dict(
+        zip(numbers.start_index_map, np.moveaxis(indices, -1, 0), strict=True)
+    )
+    bounds = {}
+    for axis, start in starts.items():
+        size = shape[axis]
+        if not isinstance(size, (int, np.integer)):
+            raise unsupported("indexing of the images of a batch")
+        if start.min() < 0 or start.max() + sizes[axis] > size:
+            raise unsupported("an index out of range")
+        if axis not in picked and sizes[axis] != size:
+            if start.min() != start.max():
+                raise unsupported("a gather of several ranges")
+            bounds[axis] = (int(start.min()), int(start.min()) + sizes[axis], 1)
+    part = _sliced(graph, value.name, value.order, bounds)
+    if not picked:
         return [part]
-    return [_squeezed(graph, part.name, part.order, numbers.collapsed_slice_dims)]
+    rest = [axis for axis in range(len(shape)) if axis not in picked]
+    known = static_shape([sizes[axis] for axis in rest])
+    joined = [math.prod(shape[axis] for axis in picked)]
+    target = joined + [-1 if size is None else size for size in known]
+    table = graph.add(
+        "Reshape", [graph.stored(part, [*picked, *rest]), graph.integers(target)]
+    )
+    rows = np.ravel_multi_index(
+        [
+            np.asarray(starts.get(axis, np.zeros(indices.shape[:-1])), np.int64)
+            for axis in picked
+        ],
+        [shape[axis] for axis in picked],
+    )
+    name = graph.add("Gather", [table, graph.integers(rows)], axis=0)
+    offsets = tuple(numbers.offset_dims)
+    places = range(indices.ndim - 1 + len(offsets))
+    return [Tensor(name, tuple(i for i in places if i not in offsets) + offsets)]
 
 
 def _pad(graph: Graph, equation: Any, operands: list[Value]) -> list[Value]:

@@ -94,7 +94,9 @@ def _write(
     )
 
     def read(atom: Any) -> Value:
-        return np.asarray(atom.val) if isinstance(atom, Literal) else values[atom]
+        if isinstance(atom, Literal):
+            return np.asarray(atom.val, getattr(atom.aval, "dtype", None))
+        return values[atom]
 
     for equation in program.eqns:
         operands = [read(atom) for atom in equation.invars]
@@ -110,6 +112,8 @@ def _results(graph: Graph, equation: Any, operands: list[Value]) -> Sequence[Val
         body = next(equation.params[x] for x in _BODIES if x in equation.params)
         program = getattr(body, "jaxpr", body)
         return _write(graph, program, getattr(body, "consts", ()), operands)
+    if name == "dim_as_value":
+        raise unsupported("the number of images as a value")
     if name in IDENTITIES:
         return operands
     is_constant = all(isinstance(value, np.ndarray) for value in operands)
