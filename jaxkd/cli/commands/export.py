@@ -75,7 +75,7 @@ def _write_onnx(
         Console().tell(
             f"ONNX Runtime and JAX differ by at most {check.deviation:.1e} in the "
             f"logits of {check.num_images} random images, of which the largest is "
-            f"{check.largest:.3g}; {check.size / 1e6:,.2f} MB"
+            f"{check.largest:.3g}; {check.size / 1e3:,.0f} kB"
         )
         if dataset is not None:
             _quantize(path, dataset, options)
@@ -109,7 +109,7 @@ def _quantize(path: Path, dataset: data.ImageDataset, options: Export) -> None:
     chosen = data.take_subset(dataset, rows, seed=0).train.images
     size = interchange.quantize_onnx(path, options.out, _in_8_bits(chosen[:rows]))
     Console().tell(
-        f"quantized to int8 with {count(rows, 'training image')}; {size / 1e6:,.2f} MB"
+        f"quantized to int8 with {count(rows, 'training image')}; {size / 1e3:,.0f} kB"
     )
     images, labels = _in_8_bits(dataset.test.images[:]), dataset.test.labels
     before, after = (
