@@ -26,6 +26,7 @@ from jaxkd.runs._lock import check_out as check_out
 from jaxkd.runs._lock import check_path as check_path
 from jaxkd.runs._lock import hold as hold
 from jaxkd.runs._metrics import MetricsWriter as MetricsWriter
+from jaxkd.runs._predict import Choice as Choice
 from jaxkd.runs._predict import Prediction as Prediction
 from jaxkd.runs._predict import format_predictions as format_predictions
 from jaxkd.runs._predict import predict as predict
