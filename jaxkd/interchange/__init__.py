@@ -1,8 +1,9 @@
 """Read networks from PyTorch checkpoints, and write them for other programs.
 
 ``_to_onnx`` has what the ONNX files need: ``translate`` follows the program that JAX
-traces with the rules of ``operations`` and ``layers``, ``graph`` holds the result,
-``write`` compares it with JAX, and ``quantize`` makes its numbers 8-bit integers.
+traces with the rules of ``operations``, ``shapes`` and ``layers``, ``graph`` holds the
+result, ``write`` compares it with JAX, and ``quantize`` makes its numbers 8-bit
+integers.
 """
 
 from jaxkd.interchange._export import export_stablehlo as export_stablehlo

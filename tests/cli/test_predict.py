@@ -73,4 +73,6 @@ def test_an_output_that_cannot_be_written_is_refused(
 def test_a_path_without_pictures_is_refused(tmp_path, capsys):
     make_run(tmp_path / "run", config=CONFIG)
     arguments = ["predict", tmp_path / "run", tmp_path / "none", "--out", "x.csv"]
-    assert "there is no folder or file" in refusal(arguments, capsys)
+    line = refusal(arguments, capsys)
+    assert "there is no folder or file" in line
+    assert "--images" not in line  # it has no flag

@@ -15,7 +15,8 @@ from jaxkd.interchange._to_onnx.graph import (
     static_shape,
     unsupported,
 )
-from jaxkd.interchange._to_onnx.operations import Rule, reshaped
+from jaxkd.interchange._to_onnx.operations import Rule
+from jaxkd.interchange._to_onnx.shapes import reshaped
 
 
 def _convolution(graph: Graph, equation: Any, operands: list[Value]) -> list[Value]:

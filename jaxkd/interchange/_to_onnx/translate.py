@@ -22,8 +22,9 @@ from jaxkd.interchange._to_onnx.graph import (
 )
 from jaxkd.interchange._to_onnx.layers import LAYERS
 from jaxkd.interchange._to_onnx.operations import IDENTITIES, RULES, onnx_type
+from jaxkd.interchange._to_onnx.shapes import SHAPES
 
-_RULES = {**RULES, **LAYERS}
+_RULES = {**RULES, **SHAPES, **LAYERS}
 # Calls of a function that is written in place.
 _CALLS = frozenset(
     {

@@ -8,8 +8,8 @@ import pytest
 from jax import lax
 
 from jaxkd import InvalidInputError
-from jaxkd.interchange._to_onnx.operations import axis_groups
 from jaxkd.interchange._to_onnx.runtime import Session
+from jaxkd.interchange._to_onnx.shapes import axis_groups
 from jaxkd.interchange._to_onnx.translate import to_onnx
 
 pytest.importorskip("onnx")
