@@ -74,7 +74,7 @@ def compare(name: str, batches: list[int], folder: Path) -> list[str]:
     for way in ways:
         file = sizes[way]
         stored = "" if file is None else f"{paths[file].stat().st_size / 1e6:.2f}"
-        deviation = f"{check.deviation / max(1, check.largest):.0e}"
+        deviation = f"{check.deviation / check.largest:.0e}"
         deviation = deviation if way == "ONNX" else ""
         times = " | ".join(f"{best[way, batch]:.2f}" for batch in batches)
         rows.append(f"| {name} | {way} | {stored} | {deviation} | {times} |")
