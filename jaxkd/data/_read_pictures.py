@@ -54,6 +54,10 @@ def find_pictures(paths: Sequence[str | os.PathLike]) -> list[Path]:
         InvalidInputError: If a path does not exist, is neither a file nor a folder, or
             there is no picture.
     """
+    if not paths:
+        raise InvalidInputError(
+            "no picture was given. Name at least one file or folder", argument="images"
+        )
     found: list[Path] = []
     for path in map(expand_home, paths):
         if not path.is_dir():
@@ -66,8 +70,7 @@ def find_pictures(paths: Sequence[str | os.PathLike]) -> list[Path]:
         found += [path / name for name in inside.names]
     if not found:
         raise InvalidInputError(
-            f"there is no picture in {', '.join(map(str, paths)) or 'an empty list'}",
-            argument="images",
+            f"there is no picture in {', '.join(map(str, paths))}", argument="images"
         )
     return list(dict.fromkeys(found))
 

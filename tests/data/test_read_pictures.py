@@ -109,3 +109,8 @@ def test_a_path_without_a_picture_is_refused(tmp_path, make, says):
 def test_two_channels_are_refused(tmp_path):
     with pytest.raises(InvalidInputError, match="2 channels"):
         read([tmp_path / "a.png"], (8, 8, 2))
+
+
+def test_an_empty_list_is_refused():
+    with pytest.raises(InvalidInputError, match="no picture was given"):
+        data.find_pictures([])

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +94,14 @@ def _in_float32(loaded: runs.LoadedNetwork) -> nnx.Module:
 
 def _dataset(loaded: runs.LoadedNetwork, options: Export) -> data.ImageDataset:
     """Load the dataset of the run, whose training images calibrate the quantizer."""
-    dataset = data.load(
-        runs.source_of(loaded, None),
-        data_dir=options.data_dir,
-        cache_dir=options.cache_dir,
-        **loaded.load_options,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", data.UnlabeledSplitWarning)
+        dataset = data.load(
+            runs.source_of(loaded, None),
+            data_dir=options.data_dir,
+            cache_dir=options.cache_dir,
+            **loaded.load_options,
+        )
     check_fits(loaded, dataset)
     return dataset
 

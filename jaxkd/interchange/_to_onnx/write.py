@@ -71,8 +71,6 @@ def export_onnx(
             in inference mode; or if the package onnx is not installed.
 
     Example:
-        >>> import pytest
-        >>> onnx = pytest.importorskip("onnx")
         >>> from flax import nnx
         >>> from jaxkd import interchange, models, training
         >>> model = models.MLP(64, (32,), num_classes=10, rngs=nnx.Rngs(0))
