@@ -70,8 +70,14 @@ class Predict:
 
     run: Positional[Path]
     """Run folder."""
-    images: Positional[tuple[Path, ...]]
-    """Picture files and folders, whose pictures are taken with those inside."""
+    images: Annotated[
+        Positional[tuple[Path, ...]],
+        option(
+            "Picture files and folders, whose pictures are taken with those in the "
+            "folders inside.",
+            default="at least one",
+        ),
+    ]
     out: Annotated[
         Path,
         option(

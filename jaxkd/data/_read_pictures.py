@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from jaxkd import _checks
 from jaxkd._errors import InvalidInputError
 from jaxkd._files import expand_home
 from jaxkd.data._decode import PILLOW_MODES, DecodedRows, FrameNotice
@@ -110,6 +111,7 @@ def read_pictures(
         InvalidInputError: If a picture cannot be read or used. All are read before the
             error, which has the names of the first three.
     """
+    _checks.check_at_least(1, batch_size=batch_size)
     height, width, channels = image_shape
     if channels not in PILLOW_MODES:
         raise InvalidInputError(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxkd import _json, training
+from jaxkd import _checks, _json, training
 from jaxkd._watch import Watch
 from jaxkd.data import find_pictures, read_pictures
 from jaxkd.runs._load import LoadedNetwork, load_run
@@ -88,6 +88,7 @@ def predict(
         InvalidInputError: If the run has no network, there is no picture, or a picture
             cannot be read.
     """
+    _checks.check_at_least(1, batch_size=batch_size)
     loaded = run if isinstance(run, LoadedNetwork) else load_run(run, trial=trial)
     files = find_pictures(images)
     batch_size = min(batch_size, len(files))

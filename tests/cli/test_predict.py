@@ -76,3 +76,10 @@ def test_a_path_without_pictures_is_refused(tmp_path, capsys):
     line = refusal(arguments, capsys)
     assert "there is no folder or file" in line
     assert "--images" not in line  # it has no flag
+
+
+def test_a_batch_needs_a_picture(tmp_path, pictures, capsys):
+    make_run(tmp_path / "run", config=CONFIG)
+    arguments = ["predict", tmp_path / "run", pictures, "--out", tmp_path / "x.csv"]
+    line = refusal([*arguments, "--batch-size", "0"], capsys)
+    assert "--batch-size must be at least 1, got 0" in line
