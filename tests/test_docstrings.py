@@ -25,6 +25,7 @@ LONG = (
     "jaxkd.losses._labeled",
     "jaxkd.losses._relational",
     "jaxkd.memory._negatives",
+    "jaxkd.models._efficientnet_lite",
     "jaxkd.models._fold",
     "jaxkd.models._mobilenet_v2",
     "jaxkd.models._resnet",

@@ -9,7 +9,6 @@ from typing import Any
 from jaxkd import data, runs, training
 from jaxkd._errors import InvalidInputError
 from jaxkd._messages import announce, say
-from jaxkd._text import count
 from jaxkd.cli._options import DataOptions
 
 _LOADING = frozenset({"data_dir", "cache_dir", "stream", "workers", *runs.LOAD_OPTIONS})
@@ -102,41 +101,28 @@ def options_not_given(options: Any, recorded: Mapping[str, Any]) -> dict[str, An
 def check_fits(loaded: runs.LoadedNetwork, dataset: data.ImageDataset) -> None:
     """Check that a trained network and a dataset have the same images and classes.
 
-    Classes are compared by name if both have names. The names of unnamed classes are
-    their numbers in order. Folders that are named by numbers have another order: 10
-    precedes 2.
+    Raises:
+        InvalidInputError: If the images or the classes differ; see
+            :func:`jaxkd.runs.class_difference`.
+    """
+    difference = runs.class_difference(loaded, dataset)
+    if difference:
+        raise InvalidInputError(
+            f"{difference}. Use the network's classes, with the same names in the same "
+            "order"
+        )
+    check_images(loaded, dataset)
+
+
+def check_images(loaded: runs.LoadedNetwork, dataset: data.ImageDataset) -> None:
+    """Check that a trained network takes the images of a dataset.
 
     Raises:
-        InvalidInputError: If the images or the classes differ.
+        InvalidInputError: If their shape differs.
     """
-    network = loaded.network
-    shape = tuple(dataset.train.images.shape[1:])
-    if network.num_classes != dataset.num_classes:
-        raise InvalidInputError(
-            f"dataset {dataset.name} has {_classes(dataset.num_classes)}, but the "
-            f"network was trained on {_classes(network.num_classes)}",
-        )
-    if network.image_shape != shape:
+    taken, shape = loaded.network.image_shape, dataset.image_shape
+    if taken != shape:
         raise InvalidInputError(
             f"dataset {dataset.name} has images of shape {shape}, but the network "
-            f"takes images of shape {network.image_shape}",
+            f"takes images of shape {taken}. Load them in that size with --image-size",
         )
-    numbers = tuple(map(str, range(dataset.num_classes)))
-    ours, theirs = loaded.class_names, dataset.class_names
-    if ours is None:
-        return
-    if numbers in (ours, theirs) and set(ours) != set(theirs):
-        return  # One of them has no names.
-    others = [i for i in range(len(numbers)) if ours[i] != theirs[i]]
-    if others:
-        i = others[0]
-        raise InvalidInputError(
-            f"dataset {dataset.name} calls class {i} {theirs[i]!r}, but the network "
-            f"was trained with the name {ours[i]!r} ({len(others)} of {len(numbers)} "
-            "classes differ). Use the network's classes, with the same names in the "
-            "same order",
-        )
-
-
-def _classes(number: int) -> str:
-    return count(number, "class", "classes")

@@ -40,8 +40,9 @@ class Convert:
     rename: Annotated[
         tuple[tuple[str, str], ...],
         tyro.conf.arg(
-            help="Replace the prefix OLD of tensors' names by NEW. Repeat the option "
-            "for several.",
+            help="Replace the prefix OLD of tensors' names by NEW. * stands for "
+            "characters without a dot, which NEW repeats at its own *. Repeat the "
+            "option for several prefixes.",
             metavar="OLD NEW",
         ),
         tyro.conf.UseAppendAction,
@@ -95,15 +96,32 @@ class Export:
     run: Positional[Path]
     """Run folder."""
     format: Annotated[
-        Literal["safetensors", "stablehlo", "orbax"],
+        Literal["safetensors", "stablehlo", "onnx", "orbax"],
         option(
             "safetensors: weights under their PyTorch names, or their Flax names if "
             "the network has none in PyTorch. stablehlo: program from "
-            "stored images to logits, which runs in JAX without jaxkd. orbax: weights "
-            "under their Flax names."
+            "stored images to logits, which runs in JAX without jaxkd. onnx: the same "
+            "for ONNX runtimes, compared with JAX before it is written (needs the "
+            "extra `onnx`). orbax: weights under their Flax names."
         ),
     ]
     out: Path
     """File to create; for orbax, a folder."""
     trial: int = 0
     """Trial of the run to export."""
+    quantize: Annotated[
+        Literal["int8"] | None,
+        option(
+            "Quantize an ONNX file to 8 bits with ONNX Runtime, calibrated on training "
+            "images of the run, and print the test accuracy before and after.",
+            default="off",
+        ),
+    ] = None
+    calibration: int = 512
+    """Training images to calibrate --quantize with."""
+    data_dir: Annotated[Path | None, option(default="$TFDS_DATA_DIR")] = None
+    """Folder of prepared TFDS datasets, for --quantize."""
+    cache_dir: Annotated[
+        Path | None, option(default="$JAXKD_CACHE_DIR or ~/.cache/jaxkd")
+    ] = None
+    """Folder for decoded images, for --quantize."""

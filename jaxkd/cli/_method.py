@@ -91,6 +91,30 @@ def warn_of_short_run(options: Distill) -> None:
             )
 
 
+def check_other_classes(options: Distill, difference: str) -> None:
+    """Check that a method can learn from a teacher of other classes.
+
+    Args:
+        options: The options of the run.
+        difference: How the classes differ, for the message.
+
+    Raises:
+        InvalidInputError: If a part of the method compares predictions.
+    """
+    needing = {m.part for m in distillers.METHODS if m.same_classes}
+    mixture = _mixture(options)
+    named = [part for part, weight in mixture.items() if weight and part in needing]
+    if named:
+        raise InvalidInputError(
+            f"{difference}. --method {options.method} needs a teacher of the same "
+            f"classes, because it compares predictions ({', '.join(named)}). Use the "
+            "network's classes, with the same names in the same order, or a method "
+            "that compares embeddings or feature maps alone, such as --method pkt, crd "
+            "or at",
+            argument="method",
+        )
+
+
 def _mixture(options: Distill) -> dict[str, float]:
     """Return the weight of each part."""
     if options.method not in distillers.RECIPES:

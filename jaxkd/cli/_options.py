@@ -33,6 +33,7 @@ from jaxkd.cli._option_groups import MethodOptions as MethodOptions
 from jaxkd.cli._option_groups import OptimizerOptions as OptimizerOptions
 from jaxkd.cli._result_options import Evaluate as Evaluate
 from jaxkd.cli._result_options import Layers as Layers
+from jaxkd.cli._result_options import Predict as Predict
 from jaxkd.cli._result_options import Report as Report
 from jaxkd.cli._result_options import Show as Show
 from jaxkd.cli._value_types import VALUE_TYPES
@@ -155,7 +156,7 @@ class Quickstart:
 COMMANDS: dict[type, str] = {
     kind: f"jaxkd.cli.commands.{kind.__name__.lower()}"
     for kind in (
-        *(Train, Distill, Record, Evaluate, Convert, Export, Report, Show),
+        *(Train, Distill, Record, Evaluate, Predict, Convert, Export, Report, Show),
         *(Methods, Layers, Verify, Data, Quickstart),
     )
 }
@@ -265,6 +266,7 @@ _Command = (
     | Annotated[Distill, _subcommand("distill", Distill, _distill)]
     | Annotated[Record, _subcommand("record", Record, _record)]
     | Evaluate
+    | Predict
     | Convert
     | Export
     | Report

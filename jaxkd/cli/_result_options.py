@@ -27,6 +27,14 @@ class Evaluate(RowOptions):
     """Trial of the run to evaluate."""
     dataset: Annotated[str | None, option(default="dataset of the run")] = None
     """Another dataset with the same image size and classes."""
+    json: Annotated[
+        Path | None,
+        option(
+            "File for the results, with precision and recall of each class and the "
+            "confusion matrix (rows: class, columns: prediction); - for stdout.",
+            default="none",
+        ),
+    ] = None
     data_dir: Annotated[Path | None, option(default="$TFDS_DATA_DIR")] = None
     """Folder of prepared TFDS datasets."""
     cache_dir: Annotated[
@@ -50,6 +58,37 @@ class Evaluate(RowOptions):
     ] = 0
     background: Background = None
     value_range: ValueRange = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Classify picture files with a trained network.
+
+    Pictures are decoded, resized and normalized as the run's test images were. If one
+    of them cannot be read, nothing is written.
+    """
+
+    run: Positional[Path]
+    """Run folder."""
+    images: Annotated[
+        Positional[tuple[Path, ...]],
+        option(
+            "Picture files and folders, whose pictures are taken with those in the "
+            "folders inside.",
+            default="at least one",
+        ),
+    ]
+    out: Annotated[
+        Path,
+        option(
+            "File to create, .csv or .jsonl: for each picture its class, the class's "
+            "number and probability, and the next four classes."
+        ),
+    ]
+    trial: int = 0
+    """Trial of the run to predict with."""
+    batch_size: int = 64
+    """Pictures per forward pass."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

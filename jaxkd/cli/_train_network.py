@@ -35,11 +35,13 @@ class Teacher(NamedTuple):
         source: The frozen network, or its recorded outputs.
         description: What the student's ``config.json`` says about it.
         recording: What that says about the recorded outputs; None for a network.
+        other_classes: Whether its classes are not those of the dataset.
     """
 
     source: training.FrozenNetwork | recordings.Recording
     description: dict[str, Any]
     recording: dict[str, Any] | None = None
+    other_classes: bool = False
 
     @property
     def network(self) -> training.FrozenNetwork | None:
@@ -373,8 +375,9 @@ def _write_page(run: _Run, *, step: int) -> None:
     """Write report.html and the confusion matrix for TensorBoard."""
     out, dataset = run.job.options.out, run.dataset
     network = None if run.teacher is None else run.teacher.network
-    answers = reports.predict_test_set(out, dataset, network)
-    path = reports.write_run_page(out, answers, dataset)
+    other_classes = run.teacher is not None and run.teacher.other_classes
+    answers = reports.predict_test_set(out, dataset, None if other_classes else network)
+    path = reports.write_run_page(out, answers, dataset, other_classes=other_classes)
     matrix = reports.confusion_matrix(
         dataset.test.labels, answers.student.classes, dataset.num_classes
     )

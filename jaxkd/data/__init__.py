@@ -18,7 +18,8 @@ To read how a dataset is loaded, start at ``_load``, and follow the images:
    out of the training set, and ``_unlabeled`` adds images without labels.
 
 ``_normalize``, ``_augment`` (with ``_resized_crop`` and ``_randaugment``), ``_mix`` and
-``_batching`` are the functions that training applies to the images.
+``_batching`` are the functions that training applies to the images. ``_read_pictures``
+reads pictures that belong to no dataset.
 """
 
 from jaxkd.data._augment import augment as augment
@@ -46,6 +47,8 @@ from jaxkd.data._plan import UnlabeledSplitWarning as UnlabeledSplitWarning
 from jaxkd.data._randaugment import randaugment as randaugment
 from jaxkd.data._range import doubts_about as doubts_about
 from jaxkd.data._range import value_range as value_range
+from jaxkd.data._read_pictures import find_pictures as find_pictures
+from jaxkd.data._read_pictures import read_pictures as read_pictures
 from jaxkd.data._split import Split as Split
 from jaxkd.data._stream import ImageSource as ImageSource
 from jaxkd.data._stream import Streamed as Streamed

@@ -352,7 +352,8 @@ def require_teacher(spec: Spec, method: str) -> ModelOutput:
     if student != teacher:
         raise InvalidInputError(
             f"{method} compares logits, but the student has {student} classes and the "
-            f"teacher {teacher}",
+            f"teacher {teacher}; choose a method that compares embeddings or feature "
+            "maps",
             argument="spec",
         )
     return teacher_output

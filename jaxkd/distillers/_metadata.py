@@ -30,6 +30,9 @@ class Method(NamedTuple):
             ``"part"``, without a term that needs the label; or ``"zero"``, nothing.
         reads: The features that the part compares beside logits: ``"embedding"``,
             ``"stages"``, and ``"stem"`` if the stem's feature map is one of them.
+        same_classes: Whether the teacher must have the student's classes, because the
+            part compares predictions or the student predicts with the teacher's
+            classifier.
     """
 
     build: Callable[..., Distiller]
@@ -43,6 +46,7 @@ class Method(NamedTuple):
     warmup_epochs: int
     unlabeled: str
     reads: tuple[str, ...]
+    same_classes: bool
 
 
 _Build = TypeVar("_Build", bound=Callable[..., Distiller])
@@ -61,10 +65,12 @@ def method(
     warmup_epochs: int = 0,
     unlabeled: str = "all",
     reads: tuple[str, ...] = (),
+    same_classes: bool | None = None,
 ) -> Callable[[_Build], _Build]:
     """Attach a :class:`Method` to a function, which is returned as it is.
 
-    The arguments are the fields of :class:`Method`.
+    The arguments are the fields of :class:`Method`. By default, parts that read no
+    features need the same classes.
     """
 
     def attach(build: _Build) -> _Build:
@@ -80,6 +86,7 @@ def method(
             warmup_epochs,
             unlabeled,
             reads,
+            not reads if same_classes is None else same_classes,
         )
         setattr(build, _ATTRIBUTE, record)
         return build

@@ -22,6 +22,7 @@ from jaxkd.models import ReusedClassifier
     weights={"simkd": 1.0},
     compares="the last map, projected for the teacher's classifier",
     reads=("stages",),
+    same_classes=True,
     losses=(losses.hint,),
     with_kd=False,
 )

@@ -12,6 +12,7 @@ from jaxkd.distillers._base import (
     Distiller,
     DistillerState,
     Pretraining,
+    PyTree,
     Views,
     require_embeddings,
     require_teacher,
@@ -63,6 +64,7 @@ def rotations(
     weights={"ce": 0.1, "kd": 0.9, "sskd": 1.0},
     compares="predictions and similarities of rotated images, head pretrained",
     reads=("embedding",),
+    same_classes=True,
     losses=(losses.self_supervised_similarity,),
     with_kd=False,
     unlabeled="part",
@@ -172,12 +174,6 @@ def self_supervised(
         own = _at(scores, _own_original(scores))
         return -jnp.mean(_by_example(own), axis=-1), extra, {}
 
-    def finish(params, extra):
-        return DistillerState(
-            params={"student": params["student"]},
-            extra={**extra, "teacher": params["teacher"]},
-        )
-
     def loss(params, extra, student, teacher, batch):
         if "teacher" in params:
             raise not_pretrained("self_supervised")
@@ -211,9 +207,17 @@ def self_supervised(
         return tf_weight * transformed + ss_weight * similarity, extra, metrics
 
     pretraining = Pretraining(
-        pretraining_epochs, contrast, trains_student=False, finish=finish
+        pretraining_epochs, contrast, trains_student=False, finish=_keep_teacher
     )
     return Distiller(init, loss, pretraining, rotations)
+
+
+def _keep_teacher(params: PyTree, extra: PyTree) -> DistillerState:
+    """Move the teacher's projection, which was trained, to what does not learn."""
+    return DistillerState(
+        params={"student": params["student"]},
+        extra={**extra, "teacher": params["teacher"]},
+    )
 
 
 def _make_projection(embedding):

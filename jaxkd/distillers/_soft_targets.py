@@ -19,6 +19,7 @@ from jaxkd.models import ModelOutput
     compares="labels, without a teacher",
     with_kd=False,
     unlabeled="zero",
+    same_classes=False,
 )
 def cross_entropy() -> Distiller:
     r"""Train on the labels with cross-entropy, without a teacher.

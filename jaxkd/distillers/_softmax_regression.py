@@ -11,7 +11,6 @@ from jaxkd.distillers._base import (
     DistillerState,
     require_classifier,
     require_embeddings,
-    require_teacher,
 )
 from jaxkd.distillers._metadata import method
 from jaxkd.heads import bind_heads, init_heads, rest_of
@@ -38,14 +37,16 @@ def softmax_regression() -> Distiller:
         \ell = \operatorname{mean} (r(h^s) - h^t)^2
              + \operatorname{mean} (W^t r(h^s) + b^t - z^t)^2,
 
-    the means over features and over classes.
+    the means over features and over the teacher's classes, which need not be the
+    student's.
 
     Returns:
         A distiller; its metrics are the two terms, ``embedding`` and ``logits``.
 
     Raises:
         ValueError: From ``init``, if there is no teacher, its classifier is not known
-            (see :func:`jaxkd.training.freeze_teacher`), or the classes differ.
+            (see :func:`jaxkd.training.freeze_teacher`), or a network returns logits
+            alone.
 
     Example:
         >>> from jaxkd import distillers
@@ -65,8 +66,7 @@ def softmax_regression() -> Distiller:
 
     def init(rngs, spec):
         classifier = require_classifier(spec, "softmax_regression")
-        require_embeddings(spec, "softmax_regression")
-        teacher = require_teacher(spec, "softmax_regression")
+        teacher = require_embeddings(spec, "softmax_regression")
         params, rest = init_heads(make_connector(spec.student, teacher), rngs)
         # A copy: the training state is donated, the teacher is not.
         classifier = jax.tree.map(jnp.copy, classifier)

@@ -1,7 +1,6 @@
 """Write networks to files that do not need jaxkd: safetensors, StableHLO, Orbax."""
 
 import logging
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from jaxkd import _json
 from jaxkd._errors import InvalidInputError
 from jaxkd._files import write_whole
 from jaxkd._plain_path import plain_path
+from jaxkd.interchange._free import check_free
 from jaxkd.interchange._layout import variables
 from jaxkd.interchange._state_dict import to_state_dict
 from jaxkd.training import CheckpointError, FrozenNetwork
@@ -100,7 +100,7 @@ def write_stablehlo(
             argument="path",
         )
     for file in (path, description_path):
-        _check_free(file)
+        check_free(file)
     exported = export_stablehlo(network, image_shape)
     (logits,) = exported.out_avals
     content = {
@@ -150,7 +150,7 @@ def write_safetensors(
     import safetensors.numpy
 
     path = Path(path)
-    _check_free(path)
+    check_free(path)
     state = to_state_dict(network)
     _write(path, safetensors.numpy.save(state, metadata=dict(metadata or {})))
 
@@ -173,7 +173,7 @@ def write_orbax(path: Path, network: nnx.Module) -> None:
 
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     path = Path(path)
-    _check_free(path)
+    check_free(path)
     arrays = {
         ".".join(map(str, name)): variable.get_value()
         for name, variable in variables(network)
@@ -192,13 +192,6 @@ def write_orbax(path: Path, network: nnx.Module) -> None:
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:200]
         raise CheckpointError(f"could not write {path} ({reason})") from error
-
-
-def _check_free(path: Path) -> None:
-    if os.path.lexists(path):  # a link to nothing, too, is somebody's
-        raise InvalidInputError(
-            f"{path} exists already; choose another path", argument="path"
-        )
 
 
 def _write(path: Path, content: bytes) -> None:

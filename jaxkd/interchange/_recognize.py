@@ -10,8 +10,9 @@ from flax import nnx
 
 from jaxkd import models
 from jaxkd._errors import InvalidInputError
+from jaxkd.interchange._dialects import aligned
 from jaxkd.interchange._layout import tensors, torch_layers
-from jaxkd.interchange._select import aligned, describe_prefixes
+from jaxkd.interchange._select import describe_prefixes
 from jaxkd.interchange._state_dict import compare
 
 Shapes = dict[str, tuple[int, ...]]

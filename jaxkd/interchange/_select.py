@@ -1,7 +1,7 @@
 """Find the state dict in a checkpoint, and undo what wrappers did to its names."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -175,7 +175,7 @@ def unwrapped(state: Mapping[str, Value]) -> dict[str, Value]:
         for name in state
         if name.rpartition(".")[2] not in _PROFILED
     }
-    result = _renamed(state, names)
+    result = with_names(state, names)
     while _shared(result) == _PARALLEL:
         result = _inside(result, _PARALLEL)
     return result
@@ -209,61 +209,7 @@ def _inside(state: Mapping[str, Value], first: str) -> dict[str, Value]:
     return {n.removeprefix(prefix): x for n, x in state.items() if n.startswith(prefix)}
 
 
-def aligned(state: Mapping[str, Value], wanted: Collection[str]) -> dict[str, Value]:
-    """Remove a shared prefix if this makes more names match.
-
-    Training scripts and Lightning put networks into attributes such as ``model``,
-    which their state dicts name first.
-    """
-    stripped, _ = without_shared_prefix(state)
-    names = set(wanted)
-    if len(names & stripped.keys()) > len(names & state.keys()):
-        return stripped
-    return dict(state)
-
-
-def rename(
-    state: Mapping[str, Value], pairs: Sequence[tuple[str, str]]
-) -> dict[str, Value]:
-    """Replace prefixes of the names in a state dict.
-
-    Args:
-        state: A state dict.
-        pairs: Prefixes and their replacements, applied one after the other. Components
-            that all names share may be left out.
-
-    Returns:
-        The state dict with the new names, without shared components.
-
-    Raises:
-        InvalidInputError: If no name has a prefix, or two names become the same.
-
-    Example:
-        >>> from jaxkd import interchange
-        >>> state = {"stem.weight": 0.0, "head.weight": 1.0}
-        >>> interchange.rename(state, [("stem.", "conv1."), ("head.", "fc.")])
-        {'conv1.weight': 0.0, 'fc.weight': 1.0}
-    """
-    if not pairs:
-        return dict(state)
-    result, shared = without_shared_prefix(state)
-    for pair in pairs:
-        old, new = (text.removeprefix(shared) for text in pair)
-        names = {
-            name: new + name.removeprefix(old) if name.startswith(old) else name
-            for name in result
-        }
-        if not any(name.startswith(old) for name in result):
-            raise InvalidInputError(
-                f"rename {pair[0]!r} is not the beginning of any name; names begin "
-                f"with {describe_prefixes(result)}.",
-                argument="rename",
-            )
-        result = _renamed(result, names, argument="rename")
-    return result
-
-
-def _renamed(
+def with_names(
     state: Mapping[str, Value], names: Mapping[str, str], argument: str = "path"
 ) -> dict[str, Value]:
     """Return the tensors that have a new name, under this name."""

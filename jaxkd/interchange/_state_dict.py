@@ -8,8 +8,8 @@ import numpy as np
 from flax import nnx
 
 from jaxkd._errors import InvalidInputError
+from jaxkd.interchange._dialects import aligned
 from jaxkd.interchange._layout import BATCHES, Tensor, tensors
-from jaxkd.interchange._select import aligned
 
 _MAX_NAMES = 3  # Number of names of each kind in a message.
 # Messages about values that cannot be weights.
@@ -26,7 +26,8 @@ def load_state_dict(network: nnx.Module, state: Mapping[str, np.ndarray]) -> Non
     """Load a state dict into a network, in place.
 
     Names and layout are those of :func:`to_state_dict`. A prefix that all names share,
-    such as ``model.``, is removed if the network's names do not have it.
+    such as ``model.``, is removed if the network's names do not have it. torchvision's
+    names of vision transformers and timm's of EfficientNet-Lite0 are replaced.
 
     Each tensor is used exactly once, and all shapes are checked before any array is
     changed. Kernels are transposed from ``[out, in, height, width]`` to

@@ -3,6 +3,8 @@
 from jaxkd.models._capture import output_of as output_of
 from jaxkd.models._center import center_classifier as center_classifier
 from jaxkd.models._cifar_resnet import CifarResNet as CifarResNet
+from jaxkd.models._efficientnet_lite import EfficientNetLite as EfficientNetLite
+from jaxkd.models._efficientnet_lite import MBConv as MBConv
 from jaxkd.models._fold import fold_batch_norms as fold_batch_norms
 from jaxkd.models._layer_table import Layer as Layer
 from jaxkd.models._layer_table import LayerTable as LayerTable

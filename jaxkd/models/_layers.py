@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,8 @@ SMALLEST_IMAGE = 8
 
 # Name in the published PyTorch checkpoints, and the layer or parameter.
 TorchLayer = tuple[str, nnx.Module | nnx.Param]
+
+Padding = int | Literal["SAME"]
 
 kaiming_normal = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 # Uniform within ±1/sqrt(fan_in): PyTorch's default for linear layers and convolutions.
@@ -32,16 +35,24 @@ class BatchNorm(nnx.BatchNorm):
 
     Args:
         channels: Channels of the input.
+        epsilon: Number that is added to the variance.
         dtype: Dtype of the network's computation and of the output.
         rngs: Required by Flax; scale and bias are initialized to one and zero.
     """
 
-    def __init__(self, channels: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        channels: int,
+        *,
+        epsilon: float = 1e-5,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
         stored = parameter_dtype(dtype)
         super().__init__(
             channels,
             momentum=0.9,
-            epsilon=1e-5,
+            epsilon=epsilon,
             dtype=stored,
             param_dtype=stored,
             rngs=rngs,
@@ -69,7 +80,7 @@ def convolution(
     kernel_size: int,
     *,
     stride: int = 1,
-    padding: int = 0,
+    padding: Padding = 0,
     groups: int = 1,
     use_bias: bool = False,
     kernel_init: nnx.Initializer = kaiming_normal,
@@ -128,11 +139,13 @@ class ConvNorm(nnx.Module):
         out_channels: Channels of the output.
         kernel_size: Height and width of the kernel.
         stride: Spatial stride.
-        padding: Zeros added on each side. It is explicit because, unlike the published
-            networks, "SAME" pads a strided convolution on one side only.
+        padding: Zeros added on each side. It is explicit because, unlike most published
+            networks, "SAME" pads a strided convolution on one side only. Networks that
+            were trained in TensorFlow need "SAME".
         groups: Number of groups of channels that are convolved separately.
         use_bias: Whether the convolution has a bias. The normalization cancels it, but
             some published networks and their checkpoints have one.
+        epsilon: Number that the normalization adds to the variance.
         kernel_init: Initializer of the kernel; by default Kaiming normal (fan-out).
         bias_init: Initializer of the convolution's bias.
         dtype: Dtype of the convolution and of the output.
@@ -146,9 +159,10 @@ class ConvNorm(nnx.Module):
         kernel_size: int,
         *,
         stride: int = 1,
-        padding: int = 0,
+        padding: Padding = 0,
         groups: int = 1,
         use_bias: bool = False,
+        epsilon: float = 1e-5,
         kernel_init: nnx.Initializer = kaiming_normal,
         bias_init: nnx.Initializer = nnx.initializers.zeros,
         dtype: DTypeLike,
@@ -168,7 +182,7 @@ class ConvNorm(nnx.Module):
             rngs=rngs,
         )
         self.norm: BatchNorm | FoldedNorm = BatchNorm(
-            out_channels, dtype=dtype, rngs=rngs
+            out_channels, epsilon=epsilon, dtype=dtype, rngs=rngs
         )
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:

@@ -9,7 +9,13 @@ from jaxtyping import DTypeLike
 
 from jaxkd import _checks
 from jaxkd._errors import InvalidInputError, unknown_name
-from jaxkd.models import _mobilenet_v2, _shufflenet_v1, _shufflenet_v2, _vit
+from jaxkd.models import (
+    _efficientnet_lite,
+    _mobilenet_v2,
+    _shufflenet_v1,
+    _shufflenet_v2,
+    _vit,
+)
 from jaxkd.models._cifar_resnet import CifarResNet
 from jaxkd.models._layers import SMALLEST_IMAGE, check_image_size
 from jaxkd.models._mlp import MLP
@@ -83,6 +89,20 @@ def _mobilenet(*, num_classes, image_shape, width, dtype, rngs) -> nnx.Module:
     return _mobilenet_v2.MobileNetV2(
         stem,
         _mobilenet_v2.LAST_CHANNELS * stem // published,
+        num_classes=num_classes,
+        in_channels=image_shape[-1],
+        dtype=dtype,
+        rngs=rngs,
+    )
+
+
+def _efficientnet(*, num_classes, image_shape, width, dtype, rngs) -> nnx.Module:
+    check_image_size(*image_shape[:2], smallest=SMALLEST_IMAGE)
+    published = _efficientnet_lite.STEM_CHANNELS
+    stem = published if width is None else width
+    return _efficientnet_lite.EfficientNetLite(
+        stem,
+        max(1, _efficientnet_lite.LAST_CHANNELS * stem // published),
         num_classes=num_classes,
         in_channels=image_shape[-1],
         dtype=dtype,
@@ -170,13 +190,18 @@ _MODELS: dict[str, _Constructor] = {
     "MobileNetV2": _mobilenet,
     "ShuffleV1": _shufflenet_v1_by_width,
     "ShuffleV2": _shufflenet_v2_by_width,
+    "efficientnet_lite0": _efficientnet,
     "vit_ti": _transformer(192, heads=3),
     "vit_s": _transformer(384, heads=6),
+    "vit_b": _transformer(768, heads=12),
 }
 
 
 # Networks that were made for ImageNet. All others were made for CIFAR.
-_LARGE_IMAGES = ("resnet18", "resnet34", "resnet50", "vit_ti", "vit_s")
+_LARGE_IMAGES = (
+    *("resnet18", "resnet34", "resnet50", "efficientnet_lite0"),
+    *("vit_ti", "vit_s", "vit_b"),
+)
 
 
 def published_image_size(name: str) -> int:
@@ -216,8 +241,8 @@ def build(
         image_shape: Height, width and channels of the images.
         width: Channels of the stem (or the first stage if there is none), instead of
             the published number; all stages are scaled proportionally. For ``"mlp"``,
-            the size of the hidden layers. For ``"vit_ti"`` and ``"vit_s"``, the size of
-            a token.
+            the size of the hidden layers. For vision transformers (``"vit_ti"``), the
+            size of a token.
         dtype: Dtype of the computation and of the output; float32 if None. Parameters
             and statistics are float64 if it is float64 (which requires
             ``jax_enable_x64``), otherwise float32.

@@ -19,6 +19,12 @@ STUDENT = "student"
 _SEEDS = ("seed", "data_seed", "trials")
 # Options that the identities of the networks and the dataset cover.
 _IDENTIFIED = ("method", "model", "width", "teacher_trial", "dataset")
+# Options of layers by their paths, which count only if they are given.
+_LAYERS = tuple(
+    f"{role}_{kind}"
+    for role in ("student", "teacher")
+    for kind in ("layers", "embedding")
+)
 _IN_FINGERPRINT = (
     *("image_size", "subset", "train_split", "test_split"),
     *("background", "value_range", "test_resize", "validation"),
@@ -283,6 +289,9 @@ def _settings(config: dict[str, Any], method: str) -> Settings:
     if config["dataset"].get("fingerprint"):
         kept = options.get("data", {})
         options["data"] = {k: v for k, v in kept.items() if k not in _IN_FINGERPRINT}
+    for name in _LAYERS:
+        if not options.get(name):
+            options.pop(name, None)
     if not options.get("weight_warmup"):
         options.pop("weight_warmup", None)
         options.pop("weight_ramp", None)

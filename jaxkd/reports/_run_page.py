@@ -30,6 +30,11 @@ _RECORDED_TEACHER = (
     "outputs for the training images. To add it: jaxkd show RUN --teacher FOLDER"
 )
 
+_OTHER_CLASSES = (
+    "This page has no comparison with the teacher, because the teacher has other "
+    "classes than the dataset."
+)
+
 
 def write_run_page(
     run: Path,
@@ -37,6 +42,7 @@ def write_run_page(
     dataset: data.ImageDataset,
     *,
     note: str = "",
+    other_classes: bool = False,
 ) -> Path:
     """Write the page of a run into its folder.
 
@@ -47,6 +53,8 @@ def write_run_page(
         dataset: The run's dataset.
         note: Text for the top of the page. By default, the page of a run with a
             recorded teacher says that it has no comparison with it.
+        other_classes: Whether to say instead that there is no comparison because the
+            teacher has other classes than the dataset.
 
     Returns:
         The file that was written.
@@ -56,6 +64,8 @@ def write_run_page(
     """
     loaded, student, teacher, nodes = predictions
     config = runs.read_config(run)
+    if other_classes:
+        note = _OTHER_CLASSES
     if teacher is None and "recording" in config:
         note = note or _RECORDED_TEACHER
     records = runs.read_history(run)
@@ -117,7 +127,7 @@ def rewrite_run_page(
             checkpoint yet, or has no such trial; or if ``teacher`` is given and cannot
             be read.
     """
-    frozen, note = None, ""
+    frozen, note, other_classes = None, "", False
     config = runs.read_config(run)
     options, recording = config["options"], config.get("recording", {})
     if options.get("teacher") is not None or (recording and teacher is not None):
@@ -126,7 +136,9 @@ def rewrite_run_page(
         teacher_trial = recording.get("teacher_trial", teacher_trial)
         try:
             loaded = runs.load_network(folder, trial=teacher_trial)
-            frozen = training.freeze_teacher(loaded.module, loaded.normalization)
+            other_classes = runs.class_difference(loaded, dataset) != ""
+            if not other_classes:
+                frozen = training.freeze_teacher(loaded.module, loaded.normalization)
         except (InvalidInputError, OSError) as error:
             if teacher is not None:
                 raise
@@ -136,7 +148,9 @@ def rewrite_run_page(
                 "RUN --teacher FOLDER"
             )
     predictions = predict_test_set(run, dataset, frozen, trial=trial)
-    return write_run_page(run, predictions, dataset, note=note)
+    return write_run_page(
+        run, predictions, dataset, note=note, other_classes=other_classes
+    )
 
 
 def _headline(

@@ -3,6 +3,7 @@
 All knowledge of a run folder's files is in this package.
 """
 
+from jaxkd.runs._classes import class_difference as class_difference
 from jaxkd.runs._config import LOAD_OPTIONS as LOAD_OPTIONS
 from jaxkd.runs._config import NetworkConfig as NetworkConfig
 from jaxkd.runs._config import as_options as as_options
@@ -26,6 +27,10 @@ from jaxkd.runs._lock import check_out as check_out
 from jaxkd.runs._lock import check_path as check_path
 from jaxkd.runs._lock import hold as hold
 from jaxkd.runs._metrics import MetricsWriter as MetricsWriter
+from jaxkd.runs._predict import Choice as Choice
+from jaxkd.runs._predict import Prediction as Prediction
+from jaxkd.runs._predict import format_predictions as format_predictions
+from jaxkd.runs._predict import predict as predict
 from jaxkd.runs._results import read_history as read_history
 from jaxkd.runs._results import read_metrics as read_metrics
 from jaxkd.runs._results import read_summary as read_summary

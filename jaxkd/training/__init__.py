@@ -28,6 +28,9 @@ from jaxkd.training._optimizers import make_optimizer as make_optimizer
 from jaxkd.training._optimizers import published_sgd as published_sgd
 from jaxkd.training._own_loop import Step as Step
 from jaxkd.training._own_loop import make_step as make_step
+from jaxkd.training._predict import ClassResults as ClassResults
+from jaxkd.training._predict import class_results as class_results
+from jaxkd.training._predict import predict_logits as predict_logits
 from jaxkd.training._program import Program as Program
 from jaxkd.training._program import compile_program as compile_program
 from jaxkd.training._record import record as record

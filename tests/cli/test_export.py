@@ -165,7 +165,7 @@ def test_orbax_alone_restores_the_arrays(tmp_path, teacher):
     np.testing.assert_array_equal(restored["classifier.kernel"], expected)
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "stablehlo", "orbax"])
+@pytest.mark.parametrize("kind", ["safetensors", "stablehlo", "onnx", "orbax"])
 def test_what_exists_is_not_overwritten(tmp_path, teacher, capsys, kind):
     (tmp_path / "out").write_text("precious")
     line = refusal(capsys, teacher, kind, tmp_path / "out")
@@ -177,3 +177,56 @@ def test_what_cannot_be_exported_is_refused(tmp_path, capsys):
     out = tmp_path / "out"
     assert "no run folder" in refusal(capsys, tmp_path / "none", "stablehlo", out)
     assert not out.exists()
+
+
+def test_onnx_computes_the_networks_logits(tmp_path, teacher, quadrants, capsys):
+    onnx = pytest.importorskip("onnx")
+    path = tmp_path / "teacher.onnx"
+    export(teacher, "onnx", path)
+    assert "differ by at most" in capsys.readouterr().out
+    with np.load(quadrants) as arrays:
+        images = arrays["x_test"]
+    loaded = runs.load_network(teacher)
+    frozen = training.freeze(loaded.module, loaded.normalization)
+    expected = frozen.apply(frozen.variables, images).logits
+    found = interchange.run_onnx(path, images)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    metadata = {x.key: x.value for x in onnx.load(path).metadata_props}
+    assert json.loads(metadata["class_names"]) == ["0", "1", "2", "3"]
+
+
+def test_a_network_in_bfloat16_is_written_in_float32(tmp_path):
+    pytest.importorskip("onnx")
+    network = build_resnet()(nnx.Rngs(0))
+    config = NETWORK | {"model": "resnet8", "width": 4, "compute_dtype": "bfloat16"}
+    write_config(tmp_path / "run", CONFIG | {"network": config})
+    checkpoints = training.Checkpoints(tmp_path / "run" / "checkpoints")
+    checkpoints.save_network(network, {"history": []}, step=1)
+    export(tmp_path / "run", "onnx", tmp_path / "x.onnx")
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), dtype=np.uint8)
+    normalization = runs.load_network(tmp_path / "run").normalization
+    expected = training.freeze(network, normalization)(images).logits
+    found = interchange.run_onnx(tmp_path / "x.onnx", images)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_int8_is_calibrated_and_its_accuracy_printed(
+    tmp_path, teacher, quadrants, capsys
+):
+    pytest.importorskip("onnx")
+    path = tmp_path / "teacher.onnx"
+    more = ["--quantize", "int8", "--calibration", "40"]
+    cli.main(["export", str(teacher), "--format", "onnx", "--out", str(path), *more])
+    printed = capsys.readouterr().out
+    assert "quantized to int8 with 40 training images" in printed
+    with np.load(quadrants) as arrays:
+        images, labels = arrays["x_test"], arrays["y_test"]
+    accuracy = (interchange.run_onnx(path, images).argmax(axis=1) == labels).mean()
+    assert f"{accuracy:.2%} in int8" in printed
+
+
+def test_only_onnx_is_quantized(tmp_path, teacher, capsys):
+    arguments = ["export", str(teacher), "--format", "orbax", "--quantize", "int8"]
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*arguments, "--out", str(tmp_path / "x")])
+    assert "only ONNX files are quantized" in capsys.readouterr().err

@@ -54,8 +54,8 @@ def test_a_student_reads_the_rows_of_its_teacher(
 ):
     from jaxkd.cli.commands import distill
 
-    monkeypatch.setattr(distill, "check_fits", lambda *_: None)
-    arguments = distill_arguments(run, tmp_path / "student", "--method", "kd", *flags)
+    monkeypatch.setattr(distill, "check_images", lambda *_: None)
+    arguments = distill_arguments(run, tmp_path / "student", "--method", "pkt", *flags)
     options = parse(arguments)
     loaded = distill._load(resolve(options, arguments), options)
     read = loaded.job.options.data

@@ -85,6 +85,7 @@ def test_every_command_announces_itself_before_its_code_is_imported(
         "convert": ["c", "--out", "o"],
         "export": ["r", "--format", "orbax", "--out", "o"],
         "report": ["r", "--out", "o"],
+        "predict": ["r", "i", "--out", "o.csv"],
     }
     one = {"evaluate": ["r"], "show": ["r"], "layers": ["r"], "data": ["d"]}
     names = [kind.__name__.lower() for kind in COMMANDS]

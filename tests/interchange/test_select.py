@@ -196,33 +196,3 @@ def test_quantized_tensors_and_torchscript_are_refused(tmp_path):
     torch.jit.save(program, tmp_path / "t.pt")
     with pytest.raises(InvalidInputError, match=r"TorchScript program; save model\."):
         interchange.read_state_dict(tmp_path / "t.pt")
-
-
-RENAMED = {"a.x.w": 1, "a.y.w": 2, "a.xy.w": 3}
-
-
-@pytest.mark.parametrize(
-    "pairs, expected",
-    [
-        ([], RENAMED),
-        ([("x.", "z.")], {"z.w": 1, "y.w": 2, "xy.w": 3}),
-        ([("a.x.", "a.z.")], {"z.w": 1, "y.w": 2, "xy.w": 3}),
-        ([("x.", "z."), ("z.w", "q"), ("y.", "")], {"q": 1, "w": 2, "xy.w": 3}),
-        ([("", "b.")], {"b.x.w": 1, "b.y.w": 2, "b.xy.w": 3}),
-    ],
-)
-def test_beginnings_of_names_are_replaced_one_after_the_other(pairs, expected):
-    assert interchange.rename(RENAMED, pairs) == expected
-
-
-@pytest.mark.parametrize(
-    "pairs, says",
-    [
-        ([("w.", "z.")], r"'w\.' is not the beginning .* x \(1\), y \(1\), xy \(1\)"),
-        ([("x.", "y.")], r"two tensors the name 'y\.w'"),
-    ],
-)
-def test_a_renaming_that_cannot_be_meant_is_refused(pairs, says):
-    with pytest.raises(InvalidInputError, match=says) as caught:
-        interchange.rename(RENAMED, pairs)
-    assert caught.value.argument == "rename"

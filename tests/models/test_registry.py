@@ -29,6 +29,7 @@ def test_names_are_the_networks_of_the_benchmarks_and_the_mlp():
     names |= {"wrn_16_1", "wrn_16_2", "wrn_40_1", "wrn_40_2"}
     names |= {f"vgg{depth}" for depth in (8, 11, 13, 16, 19)}
     names |= {"MobileNetV2", "ShuffleV1", "ShuffleV2", "vit_ti", "vit_s"}
+    names |= {"vit_b", "efficientnet_lite0"}
     assert set(models.names()) == names
 
 
@@ -64,6 +65,7 @@ def test_width_scales_every_stage(name, widths):
             *("ShuffleV1", 12, (12, 120, 240, 480), 480), marks=pytest.mark.slow
         ),
         ("ShuffleV2", 5, (5, 24, 48, 96), 213),
+        ("efficientnet_lite0", 4, (4, 3, 5, 14, 40), 160),
     ],
 )
 def test_width_scales_the_networks_for_small_devices(name, width, channels, embedding):
@@ -88,7 +90,9 @@ def test_a_width_that_groups_or_heads_do_not_divide_raises(name, multiple):
         build(name, width=10, image_shape=(32, 32, 1))
 
 
-@pytest.mark.parametrize("name", ["MobileNetV2", "ShuffleV1", "ShuffleV2"])
+@pytest.mark.parametrize(
+    "name", ["MobileNetV2", "ShuffleV1", "ShuffleV2", "efficientnet_lite0"]
+)
 def test_building_networks_for_small_devices_with_too_small_images_raises(name):
     with pytest.raises(InvalidInputError, match="at least 8x8 pixels"):
         build(name, image_shape=(8, 7, 1))

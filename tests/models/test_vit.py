@@ -40,7 +40,11 @@ tiny = functools.cache(built)  # No test changes its networks.
 
 @pytest.mark.parametrize(
     "name, parameters, channels",
-    [("vit_ti", 5_717_416, 192), ("vit_s", 22_050_664, 384)],
+    [
+        ("vit_ti", 5_717_416, 192),
+        ("vit_s", 22_050_664, 384),
+        ("vit_b", 86_567_656, 768),
+    ],
 )
 def test_parameter_count_and_feature_shapes_are_the_published_ones(
     name, parameters, channels

@@ -1,6 +1,8 @@
 """``jaxkd convert``."""
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -23,6 +25,7 @@ from jaxkd.data._normalize import check_normalization
 
 # Size, classes and normalization of the images that the published networks train on.
 _CIFAR_SIZE, _CIFAR_CLASSES = 32, 100
+_IMAGENET_SIZE = 224
 _CIFAR100 = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 
 
@@ -113,11 +116,8 @@ def _network_of_tensors(
     options: Convert, state: dict[str, np.ndarray]
 ) -> runs.NetworkConfig:
     """Recognize the network by its tensors, and check that its images are known."""
-    among = None if options.model is None else (options.model,)
-    size = _CIFAR_SIZE if options.image_size is None else options.image_size
-    found = interchange.recognize(
-        state, among=among, width=options.width, image_size=size
-    )
+    size = options.image_size or _CIFAR_SIZE
+    found = _recognize(options, state, size)
     _require_images(options, found)
     return runs.NetworkConfig(
         model=found.name,
@@ -126,6 +126,27 @@ def _network_of_tensors(
         num_classes=found.num_classes,
         image_shape=(size, size, found.in_channels),
     )
+
+
+def _recognize(
+    options: Convert, state: dict[str, np.ndarray], size: int
+) -> interchange.Recognized:
+    """Recognize the network, also if the size of its images is not given."""
+    recognize = functools.partial(
+        interchange.recognize,
+        state,
+        among=None if options.model is None else (options.model,),
+        width=options.width,
+    )
+    try:
+        return recognize(image_size=size)
+    except InvalidInputError:
+        if options.image_size is not None:
+            raise
+        # Networks with learned positions have other shapes for other images.
+        with contextlib.suppress(InvalidInputError):
+            return recognize(image_size=_IMAGENET_SIZE)
+        raise
 
 
 def _require_images(options: Convert, found: interchange.Recognized) -> None:

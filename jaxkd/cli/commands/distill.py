@@ -5,7 +5,7 @@ from typing import NamedTuple
 from jaxkd import data, runs, training
 from jaxkd._messages import announce
 from jaxkd.cli import _devices, _method, _recorded
-from jaxkd.cli._datasets import add_unlabeled, check_fits, load_dataset
+from jaxkd.cli._datasets import add_unlabeled, check_images, load_dataset
 from jaxkd.cli._job import Job, resolve
 from jaxkd.cli._options import Distill
 from jaxkd.cli._train_network import Teacher, center_classifier, join, train_network
@@ -50,7 +50,9 @@ def _load(job: Job, options: Distill) -> _Loaded:
         job = job.with_load_options(loaded.load_options)
     dataset = load_dataset(source, job.options.data)
     dataset = add_unlabeled(dataset, options.unlabeled, job.options.data)
-    check_fits(loaded, dataset)
+    check_images(loaded, dataset)
+    if difference := runs.class_difference(loaded, dataset):
+        _method.check_other_classes(options, difference)
     module = loaded.module
     if options.equal_means:
         module = center_classifier(module, "teacher")
@@ -61,7 +63,8 @@ def _load(job: Job, options: Distill) -> _Loaded:
         frozen = training.freeze_teacher(
             module, loaded.normalization, dtype=options.teacher_dtype
         )
-    return _Loaded(job, source, dataset, Teacher(frozen, description))
+    teacher = Teacher(frozen, description, other_classes=bool(difference))
+    return _Loaded(job, source, dataset, teacher)
 
 
 def _load_recorded(job: Job, options: Distill) -> _Loaded:

@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from jaxkd import _checks, data, recordings, runs, training
+from jaxkd._errors import InvalidInputError
 from jaxkd._files import expand_home
 from jaxkd._messages import announce
 from jaxkd._text import shell_line
@@ -12,7 +13,7 @@ from jaxkd.cli import _pipes, _signals
 from jaxkd.cli._console import Console
 from jaxkd.cli._datasets import (
     add_unlabeled,
-    check_fits,
+    check_images,
     load_dataset,
     options_not_given,
 )
@@ -36,7 +37,8 @@ def run(options: Record, arguments: list[str]) -> None:
         options = dataclasses.replace(options, data=own)
     dataset = load_dataset(source, options.data)
     dataset = add_unlabeled(dataset, options.unlabeled, options.data)
-    check_fits(loaded, dataset)
+    check_images(loaded, dataset)
+    _check_classes(options, runs.class_difference(loaded, dataset))
     frozen = training.freeze_teacher(loaded.module, loaded.normalization)
     # Its fingerprint is that of the stored teacher, in whichever dtype it computes.
     described = runs.describe_teacher(options.teacher, options.teacher_trial, frozen)
@@ -82,6 +84,18 @@ def _check(options: Record) -> None:
     check_data(options.data)
 
 
+def _check_classes(options: Record, difference: str) -> None:
+    """Check that logits are recorded only if they belong to the dataset's classes."""
+    if difference and "logits" in options.outputs:
+        others = [name for name in options.outputs if name != "logits"]
+        raise InvalidInputError(
+            f"{difference}. Its logits are not those of the dataset's classes. To "
+            "record its other outputs, for methods that compare embeddings or feature "
+            f"maps, give --outputs {' '.join(others) or 'embedding'}",
+            argument="outputs",
+        )
+
+
 def _load_options(source: str, options: Record) -> dict[str, Any]:
     """Return how the dataset was loaded, for students without the teacher's folder."""
     if data.is_path(source):
@@ -98,4 +112,5 @@ def _use(recording: recordings.Recording) -> str:
     words = ["jaxkd", "distill", "--recorded", str(recording.path)]
     if not recording.views.clean:
         words += ["--epochs", str(recording.views.epochs)]
-    return f"{shell_line(words)} --model NETWORK --out RUN"
+    method = "" if "logits" in recording.outputs else " --method METHOD"
+    return f"{shell_line(words)}{method} --model NETWORK --out RUN"

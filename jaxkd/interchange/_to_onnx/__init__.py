@@ -1,0 +1,1 @@
+"""Translate inference functions to ONNX, check and quantize the result."""
