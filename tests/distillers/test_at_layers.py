@@ -9,6 +9,8 @@ from flax import nnx
 from jaxkd import distillers, losses, models
 from jaxkd.models import ModelOutput
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 def output(**layers):
     """An output with these layers, of six examples and three classes."""

@@ -10,6 +10,8 @@ from jaxkd import distillers
 from jaxkd.distillers import Layers
 from jaxkd.models import ModelOutput
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 def draw(*shape, seed=0):
     return jax.random.normal(jax.random.key(seed), shape)

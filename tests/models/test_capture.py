@@ -8,6 +8,8 @@ from flax import linen, nnx
 
 from jaxkd import models
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 class Block(nnx.Module):
     def __init__(self, rngs):

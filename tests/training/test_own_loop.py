@@ -10,6 +10,8 @@ from support import assert_bitwise_equal, build_mlp, build_resnet, make_dataset
 
 from jaxkd import distillers, losses, models, training
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 HKD = {"hkd": {"dim": 4, "num_negatives": 5, "neighbors": 2}}
 
 

@@ -11,6 +11,8 @@ from training_support import NormalizedMLP, without_times
 from jaxkd import data, distillers, losses, training
 from jaxkd._errors import InvalidInputError
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 AUGMENTATION = data.Augmentation(crop_padding=1, flip=True)
 DATASET = dataclasses.replace(make_dataset(), augmentation=AUGMENTATION)
 
