@@ -26,7 +26,7 @@ _SAME = {
 }
 """Options by the names that the library has for their arguments."""
 
-_POSITIONAL = {"run", "runs", "checkpoint", "name", "images"}
+_POSITIONAL = {"run", "runs", "checkpoint", "name", "images", "network"}
 
 
 def message_for(error: Exception, options: Any) -> str:

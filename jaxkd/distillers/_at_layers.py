@@ -112,9 +112,13 @@ def at_layers(
                 params[name], extra[name] = heads.init_heads(
                     projection.make(s, t), rngs
                 )
+        jax.eval_shape(
+            lambda s, t: loss(params, extra, s, t, None)[0], spec.student, teacher
+        )
         return DistillerState(params, extra)
 
     def loss(params, extra, student, teacher, batch):
+        del batch
         values, statistics = {}, {}
         for name, s, t, pair_loss in each_pair(student, teacher):
             if projection is not None:
@@ -123,20 +127,38 @@ def at_layers(
                 )
                 s = head(s)
                 statistics[name] = heads.rest_of(head)
-            value = pair_loss(s, t)
-            if jnp.shape(value) != (len(batch.labels),):
-                raise InvalidInputError(
-                    f"the loss of {name!r} must return one value for each example, "
-                    f"[{len(batch.labels)}], got the shape {list(jnp.shape(value))}",
-                    argument="pairs",
-                )
-            values[name] = value
+            values[name] = _evaluated(name, pair_loss, s, t)
         metrics = {name: jnp.mean(value) for name, value in values.items()}
         return functools.reduce(operator.add, values.values()), statistics, metrics
 
     both = zip(*pairs, strict=True)
     paths = LayerPaths(*(tuple(dict.fromkeys(each)) for each in both))
     return Distiller(init, loss, layers=paths)
+
+
+def _evaluated(name: str, loss: PairLoss, s: Array, t: Array) -> Array:
+    """Evaluate the loss of a pair.
+
+    Raises:
+        InvalidInputError: If it does not accept the shapes, or does not return one
+            value for each example.
+    """
+    try:
+        value = loss(s, t)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(
+            f"the loss of {name!r} does not accept the student's {list(s.shape)} and "
+            f"the teacher's {list(t.shape)} ({error}). at_layers(..., "
+            'project="linear") maps the first to the second.',
+            argument="pairs",
+        ) from error
+    if jnp.shape(value) != s.shape[:1]:
+        raise InvalidInputError(
+            f"the loss of {name!r} must return one value for each example, "
+            f"[{s.shape[0]}], got the shape {list(jnp.shape(value))}",
+            argument="pairs",
+        )
+    return value
 
 
 class _Projection(NamedTuple):

@@ -9,7 +9,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
-from jaxkd._errors import InvalidInputError
+from jaxkd import _checks
+from jaxkd._errors import InvalidInputError, InvalidTypeError
 from jaxkd._text import array_type
 from jaxkd.data import Mixed
 from jaxkd.models import ModelOutput
@@ -247,6 +248,21 @@ class Distiller(NamedTuple):
         if self.layers != LayerPaths():
             shown.append(f"layers={self.layers}")
         return f"Distiller({', '.join(shown)})"
+
+
+def rows_of(batch: Batch) -> Int[Array, " batch"]:
+    """Return the row numbers of a batch, for methods with a memory bank.
+
+    Raises:
+        TypeError: If they are missing, or not integers.
+    """
+    if batch.rows is None:
+        raise InvalidTypeError(
+            "batch.rows is None, but the method has a memory bank with a row for each "
+            "training image. Pass the batch's row numbers, too: (images, labels, rows)",
+            argument="batch",
+        )
+    return _checks.as_row_numbers(batch.rows, "batch.rows")
 
 
 def require_output(spec: Spec, method: str) -> ModelOutput:

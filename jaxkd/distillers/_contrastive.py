@@ -10,7 +10,12 @@ from flax import nnx
 from jaxtyping import Array, DTypeLike, Float, Int
 
 from jaxkd import _checks, losses, memory
-from jaxkd.distillers._base import Distiller, DistillerState, require_embeddings
+from jaxkd.distillers._base import (
+    Distiller,
+    DistillerState,
+    require_embeddings,
+    rows_of,
+)
 from jaxkd.distillers._metadata import method
 from jaxkd.distillers._sampling import (
     check_bank_settings,
@@ -146,7 +151,7 @@ def contrastive_representation(
         heads = bind_heads(make_heads(student, teacher), params, {})
         embedded_s = heads.student(student.embedding)
         embedded_t = heads.teacher(teacher.embedding)
-        numbers = _checks.as_row_numbers(batch.rows, "batch.rows")
+        numbers = rows_of(batch)
         labels, num_classes = classes_of_batch(
             batch, numbers, extra.row_labels, student.logits.shape[-1]
         )

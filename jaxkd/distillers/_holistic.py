@@ -17,6 +17,7 @@ from jaxkd.distillers._base import (
     Loss,
     Metrics,
     require_embeddings,
+    rows_of,
 )
 from jaxkd.distillers._metadata import method
 from jaxkd.distillers._sampling import (
@@ -224,7 +225,7 @@ def _make_loss(
         heads = bind_heads(make_heads(student, teacher), params, {})
         embedded_s = heads.student_embedding(student.embedding)
         embedded_t = heads.teacher_embedding(teacher.embedding)
-        numbers = _checks.as_row_numbers(batch.rows, "batch.rows")
+        numbers = rows_of(batch)
         labels, num_classes = classes_of_batch(
             batch, numbers, extra.row_labels, student.logits.shape[-1]
         )

@@ -163,8 +163,14 @@ def output_of(
         >>> output.logits.shape, output.layers["hidden"][0].shape
         ((2, 10), (2, 16))
     """
-    output, found = _call_with_layers(network, images, layers, **arguments)
-    output = as_output(output, name or name_of(network), rows=jnp.shape(images)[0])
+    name = name or name_of(network)
+    try:
+        output, found = _call_with_layers(network, images, layers, **arguments)
+    except InvalidInputError as error:
+        if error.argument != "layers":
+            raise
+        raise InvalidInputError(f"{name}: {error}", argument="layers") from None
+    output = as_output(output, name, rows=jnp.shape(images)[0])
     return output._replace(layers={**output.layers, **found})
 
 

@@ -92,14 +92,14 @@ class Experiment:
         remat: bool,
     ):
         build = _checked_builder(build)
-        _check_kind("dataset", dataset, ImageDataset, "data.load(name)")
-        _check_kind("distiller", distiller, Distiller, "distillers.recipe('kd')")
+        check_kind("dataset", dataset, ImageDataset, "data.load(name)")
+        check_kind("distiller", distiller, Distiller, "distillers.recipe('kd')")
         for name, given in {
             "optimizer": optimizer,
             "pretraining_optimizer": pretraining_optimizer or optimizer,
         }.items():
             kind = optax.GradientTransformation
-            _check_kind(name, given, kind, "optax.adam(1e-3)")
+            check_kind(name, given, kind, "optax.adam(1e-3)")
         self.dataset = dataset
         if normalization is None:
             normalization = channel_statistics(dataset.train.images)
@@ -306,7 +306,7 @@ class Experiment:
         )
 
 
-def _check_kind(name: str, value: Any, kind: type, example: str) -> None:
+def check_kind(name: str, value: Any, kind: type, example: str) -> None:
     """Raise unless an argument is of its kind."""
     if not isinstance(value, kind):
         found = getattr(value, "__name__", type(value).__name__)

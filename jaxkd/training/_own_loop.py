@@ -3,16 +3,18 @@
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import ArrayLike
 
 from jaxkd import _checks
-from jaxkd._errors import InvalidTypeError
+from jaxkd._errors import InvalidInputError, InvalidTypeError
 from jaxkd.distillers import Distiller
 from jaxkd.distillers import spec as make_spec
 from jaxkd.distillers._objective import check_steps_are_alike
 from jaxkd.distillers._spec import Network
+from jaxkd.training._experiment import check_kind
 from jaxkd.training._state import Metrics, TrainState
 from jaxkd.training._step import (
     Examples,
@@ -41,6 +43,7 @@ class Step:
         self.distiller = distiller
         self._student, self._teacher, self._optimizer = student, teacher, optimizer
         self._graphdef = nnx.graphdef(student)
+        self._num_classes: int | None = None  # known from init on
         step = make_train_step(
             self._graphdef,
             distiller,
@@ -80,6 +83,7 @@ class Step:
             num_classes=num_classes,
             distiller=self.distiller,
         )
+        self._num_classes = spec.num_classes
         key = jax.random.key(seed)
         return init_train_state(
             self._student, self.distiller, spec, self._optimizer, key=key
@@ -100,9 +104,40 @@ class Step:
         Returns:
             The next state, and metrics, which are scalars on the device.
         """
-        variables = None if self._teacher is None else self._teacher.variables
+        if not isinstance(state, TrainState) or not isinstance(batch, tuple):
+            raise InvalidTypeError(
+                "a step takes the state of step.init and a tuple (images, labels) or "
+                f"(images, labels, rows), got {type(state).__name__} and "
+                f"{type(batch).__name__}",
+                argument="batch",
+            )
         given: Any = (*batch, None)  # rows may be left out
-        return self._compiled(state, variables, Examples(*given[:3]))
+        examples = Examples(*given[:3])
+        self._check(examples)
+        variables = None if self._teacher is None else self._teacher.variables
+        return self._compiled(state, variables, examples)
+
+    def _check(self, examples: Examples) -> None:
+        """Check a batch, as far as no array of a device has to be read."""
+        images, labels = examples[:2]
+        if len(images) != len(labels):
+            raise InvalidInputError(
+                f"a batch has {len(images)} images and {len(labels)} labels",
+                argument="batch",
+            )
+        classes = self._num_classes
+        if classes is None or not isinstance(labels, np.ndarray) or not labels.size:
+            return
+        if not 0 <= labels.min() <= labels.max() < classes:
+            raise InvalidInputError(
+                f"labels of a batch must be class numbers below {classes}, got "
+                f"{labels.min()} to {labels.max()}",
+                argument="batch",
+            )
+
+    def __repr__(self) -> str:
+        """Name the student."""
+        return f"Step({type(self._student).__name__})"
 
     def student(self, state: TrainState) -> nnx.Module:
         """Return the student's network, with copies of its variables."""
@@ -166,6 +201,9 @@ def make_step(
             "Linen module with models.from_linen",
             argument="student",
         )
+    check_kind("distiller", distiller, Distiller, "distillers.recipe('kd')")
+    kind = optax.GradientTransformation
+    check_kind("optimizer", optimizer, kind, "optax.adam(1e-3)")
     check_steps_are_alike(distiller)
     if teacher is not None and not isinstance(teacher, FrozenNetwork):
         teacher = freeze_teacher(teacher)

@@ -186,3 +186,17 @@ def test_the_output_of_a_network_has_the_layers_that_are_read():
     )
     seen = [models.output_of(network, images, paths) for paths in method.layers]
     assert evaluate(method, *seen)[0].shape == (6,)
+
+
+@pytest.mark.parametrize(
+    "loss", [losses.hint, lambda s, t: ((s - t) ** 2).sum(-1)], ids=["hint", "own"]
+)
+def test_different_widths_without_a_projection_are_refused_at_the_start(
+    loss, unchecked
+):
+    method = distillers.at_layers({("a", "b"): loss})
+    spec = distillers.Spec(
+        output(a=draw(6, 4)), output(b=draw(6, 5)), 3, np.arange(6) % 3
+    )
+    with pytest.raises(ValueError, match=r"loss of 'a' .*\[6, 4\].*project=\"linear\""):
+        method.init(nnx.Rngs(0), spec)

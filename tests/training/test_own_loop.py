@@ -155,3 +155,31 @@ def test_a_linen_student_is_refused_with_the_remedy(unchecked):
         training.make_step(
             linen.Dense(4), None, distillers.cross_entropy(), optax.sgd(0.1)
         )
+
+
+@pytest.mark.parametrize(
+    "change, error, says",
+    [
+        ({"labels": np.array([0, 4])}, ValueError, "below 4, got 0 to 4"),
+        ({"labels": np.array([-1, 0])}, ValueError, "below 4, got -1 to 0"),
+        ({"labels": np.array([0])}, ValueError, "2 images and 1 labels"),
+        ({"batch": {"images": 0}}, TypeError, "a tuple .images, labels. .* and dict"),
+        ({"state": None}, TypeError, "takes the state of step.init .* got NoneType"),
+    ],
+)
+def test_batches_that_cannot_be_right_are_refused(
+    split, unchecked, change, error, says
+):
+    network = build_mlp()(nnx.Rngs(0))
+    step = training.make_step(network, None, distillers.cross_entropy(), optax.sgd(0.1))
+    state = step.init(split.images[:2], split.labels)
+    batch = split.images[:2], change.get("labels", split.labels[:2])
+    with pytest.raises(error, match=says):
+        step(change.get("state", state), change.get("batch", batch))
+
+
+def test_an_optimizer_of_flax_is_refused_with_one_of_optax(unchecked):
+    network = build_mlp()(nnx.Rngs(0))
+    optimizer = nnx.Optimizer(network, optax.sgd(0.1), wrt=nnx.Param)
+    with pytest.raises(TypeError, match=r"optimizer must be of class Gradient.*optax"):
+        training.make_step(network, None, distillers.cross_entropy(), optimizer)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.errors import InvalidRngError, ModifyScopeVariableError, TraceContextError
 
-from jaxkd._errors import InvalidInputError
+from jaxkd._errors import InvalidInputError, InvalidTypeError
 from jaxkd.models import ModelOutput
 from jaxkd.training._step.frozen import FrozenNetwork
 
@@ -53,6 +53,12 @@ def verify_inference_mode(
     Raises:
         InvalidInputError: If the answers differ.
     """
+    if not isinstance(network, FrozenNetwork):
+        raise InvalidTypeError(
+            f"{role} must be frozen, got {type(network).__name__}. Pass training."
+            "freeze_teacher(network, normalization).",
+            argument=role,
+        )
     if network.unverified is None:
         return
     what = f"{role} {network.unverified} is not in inference mode:"
