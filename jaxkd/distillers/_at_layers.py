@@ -146,6 +146,8 @@ def _evaluated(name: str, loss: PairLoss, s: Array, t: Array) -> Array:
     try:
         value = loss(s, t)
     except (TypeError, ValueError) as error:
+        if s.shape == t.shape:
+            raise
         raise InvalidInputError(
             f"the loss of {name!r} does not accept the student's {list(s.shape)} and "
             f"the teacher's {list(t.shape)} ({error}). at_layers(..., "

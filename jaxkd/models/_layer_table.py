@@ -24,6 +24,7 @@ class Layer(NamedTuple):
         kind: Name of its class; empty for a layer inside a Linen module.
         shapes: Shape of the output of each call, or of each array if a call returns
             several; the batch is the first axis.
+        calls: How often the network calls it, outside of transformations or inside.
         parameters: Number of trained parameters, including those of layers inside it.
         usable: Whether its output can be used: the network calls it once, outside of
             transformations such as ``nnx.scan``, and it returns one array. If it is
@@ -33,6 +34,7 @@ class Layer(NamedTuple):
     path: str
     kind: str
     shapes: tuple[tuple[int, ...], ...]
+    calls: int
     parameters: int
     usable: bool
 
@@ -120,6 +122,7 @@ def layers(network: nnx.Module, images: Any) -> LayerTable:
             joined(path),
             type(modules[path]).__name__ if path in modules else "",
             tuple(shape for call in calls for shape in _shapes(call.value)),
+            len(calls),
             _count_parameters(path, modules),
             len(calls) == 1 and calls[0].outside and hasattr(calls[0].value, "shape"),
         )
@@ -128,7 +131,7 @@ def layers(network: nnx.Module, images: Any) -> LayerTable:
 
 
 def _note(layer: Layer) -> str:
-    return "called several times" if len(layer.shapes) > 1 else "not usable"
+    return "called several times" if layer.calls > 1 else "not usable"
 
 
 def _shapes(value: Any) -> list[tuple[int, ...]]:

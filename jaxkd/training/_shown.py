@@ -15,7 +15,7 @@ from jaxkd._errors import InvalidInputError
 from jaxkd.data import Augmentation, ImageDataset, channel_statistics
 from jaxkd.distillers import cross_entropy
 from jaxkd.recordings import Views
-from jaxkd.recordings._manifest import LAYER
+from jaxkd.recordings._manifest import LAYER, OUTPUT
 from jaxkd.recordings._views import describe, is_on
 from jaxkd.training._devices.batches import Batches
 from jaxkd.training._devices.placement import ONE_DEVICE
@@ -190,5 +190,8 @@ def outputs_of(output: Any, names: Collection[str] = ()) -> dict[str, Any]:
     for group in ("stages", "preactivations"):
         for i, each in enumerate(getattr(output, group)):
             named[f"{group}.{i}"] = each
-    named |= {f"{LAYER}{path}": x for path, (x,) in output.layers.items()}
+    # A function may return layers of its own, under names that no file can have.
+    for path, arrays in output.layers.items():
+        if len(arrays) == 1 and OUTPUT.fullmatch(f"{LAYER}{path}"):
+            named[f"{LAYER}{path}"] = arrays[0]
     return {name: x for name, x in named.items() if not names or name in names}

@@ -266,3 +266,21 @@ def test_the_table_needs_a_module_and_images(network, unchecked):
         models.layers(lambda x: x, (1, 4, 4, 2))
     with pytest.raises(ValueError, match=r"got \[4, 4, 2\]"):
         models.layers(network, (4, 4, 2))
+
+
+def test_a_layer_of_two_outputs_is_not_one_of_two_calls(network, images):
+    class Pair(nnx.Module):
+        def __call__(self, x):
+            return x, x
+
+    class Wrapped(nnx.Module):
+        def __init__(self):
+            self.pair, self.network = Pair(), network
+
+        def __call__(self, images):
+            return self.network(self.pair(images)[0])
+
+    text = repr(models.layers(Wrapped(), images.shape)).splitlines()
+    notes = {line.split()[0]: line.rpartition("  ")[2] for line in text}
+    assert notes["pair"] == "not usable"
+    assert notes["network.twice"] == "called several times"

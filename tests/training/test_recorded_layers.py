@@ -90,3 +90,18 @@ def test_an_unknown_path_is_refused_before_anything_is_written(tmp_path):
 def test_a_wildcard_is_refused_because_it_has_no_single_name(tmp_path):
     with pytest.raises(InvalidInputError, match="stands for several layers"):
         record(tmp_path / "teacher", "layers.*")
+
+
+def test_layers_of_a_function_that_no_file_can_name_are_left_out(tmp_path):
+    body = build_mlp()(nnx.Rngs(0))
+
+    def answer(images):
+        output = body(images)
+        layers = {"a b": output.embedding, "two": (output.embedding,) * 2}
+        return output._replace(layers=layers)
+
+    teacher = training.freeze_teacher(answer)
+    recording = training.record(
+        teacher, DATASET, tmp_path / "t", epochs=1, batch_size=16
+    )
+    assert recording.outputs == ("logits", "embedding")
