@@ -101,3 +101,21 @@ def expand_home(path: str | os.PathLike, argument: str | None = None) -> Path:
             f"could name; write ./{path} for a folder of this name",
             argument=argument,
         ) from None
+
+
+def check_free(path: Path, option: str = "", *, argument: str = "path") -> None:
+    """Raise unless nothing has this path.
+
+    Args:
+        path: The path of a file to create.
+        option: The option of a command that names it, such as ``--out``.
+        argument: The argument that the error names.
+
+    Raises:
+        InvalidInputError: If there is a file, a folder, or a link.
+    """
+    if os.path.lexists(path):  # a link to nothing, too, is somebody's
+        raise InvalidInputError(
+            f"{option} {path} exists already. Choose another path".lstrip(),
+            argument=argument,
+        )

@@ -13,9 +13,8 @@ from flax import nnx
 
 from jaxkd import _json
 from jaxkd._errors import InvalidInputError
-from jaxkd._files import write_whole
+from jaxkd._files import check_free, write_whole
 from jaxkd._plain_path import plain_path
-from jaxkd.interchange._free import check_free
 from jaxkd.interchange._layout import variables
 from jaxkd.interchange._state_dict import to_state_dict
 from jaxkd.training import CheckpointError, FrozenNetwork

@@ -1,14 +1,12 @@
 """``jaxkd evaluate``."""
 
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 from jaxkd import __version__, _json, runs, training
-from jaxkd._errors import InvalidInputError
-from jaxkd._files import write_whole
+from jaxkd._files import check_free, write_whole
 from jaxkd._messages import announce
 from jaxkd._text import count
 from jaxkd.cli._console import Console
@@ -23,10 +21,8 @@ def run(options: Evaluate, arguments: list[str]) -> None:
     """Evaluate a trained network on its whole test set."""
     del arguments
     out = options.json
-    if out not in (None, _STDOUT) and os.path.lexists(out):
-        raise InvalidInputError(
-            f"--json {out} exists already. Choose another path", argument="json"
-        )
+    if out not in (None, _STDOUT):
+        check_free(out, "--json", argument="json")
     announce(f"loading {options.run}")
     loaded = runs.load_network(options.run, trial=options.trial)
     recorded = loaded.load_options if options.dataset is None else {}

@@ -1,7 +1,6 @@
 """``jaxkd export``."""
 
 import dataclasses
-import os
 import tempfile
 import warnings
 from pathlib import Path
@@ -12,6 +11,7 @@ from flax import nnx
 
 from jaxkd import __version__, _checks, _json, data, interchange, runs, training
 from jaxkd._errors import InvalidInputError
+from jaxkd._files import check_free
 from jaxkd._messages import announce
 from jaxkd._text import count
 from jaxkd.cli._console import Console
@@ -23,10 +23,7 @@ def run(options: Export, arguments: list[str]) -> None:
     """Write a run's network to a file that other programs can read."""
     del arguments
     out = options.out
-    if os.path.lexists(out):
-        raise InvalidInputError(
-            f"--out {out} exists already. Choose another path", argument="out"
-        )
+    check_free(out, "--out", argument="out")
     _check_quantize(options)
     announce(f"loading {options.run}")
     loaded = runs.load_network(options.run, trial=options.trial)

@@ -1,10 +1,8 @@
 """``jaxkd predict``."""
 
-import os
-
 from jaxkd import runs
 from jaxkd._errors import InvalidInputError
-from jaxkd._files import write_whole
+from jaxkd._files import check_free, write_whole
 from jaxkd._messages import announce
 from jaxkd._text import count
 from jaxkd.cli._console import Console
@@ -20,10 +18,7 @@ def run(options: Predict, arguments: list[str]) -> None:
         raise InvalidInputError(
             f"--out {out} must end in .csv or .jsonl", argument="out"
         )
-    if os.path.lexists(out):
-        raise InvalidInputError(
-            f"--out {out} exists already. Choose another path", argument="out"
-        )
+    check_free(out, "--out", argument="out")
     announce(f"loading {options.run}")
     loaded = runs.load_network(options.run, trial=options.trial)
     announce("classifying")

@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jaxkd._errors import InvalidInputError
-from jaxkd._files import write_whole
-from jaxkd.interchange._free import check_free
+from jaxkd._files import check_free, write_whole
 from jaxkd.interchange._to_onnx.graph import INPUT
 from jaxkd.interchange._to_onnx.runtime import require_onnx
 

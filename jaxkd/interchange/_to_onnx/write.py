@@ -11,8 +11,7 @@ import numpy as np
 
 from jaxkd import _json
 from jaxkd._errors import InvalidInputError
-from jaxkd._files import write_whole
-from jaxkd.interchange._free import check_free
+from jaxkd._files import check_free, write_whole
 from jaxkd.interchange._to_onnx.graph import BATCH
 from jaxkd.interchange._to_onnx.runtime import Session, require_onnx
 from jaxkd.interchange._to_onnx.translate import to_onnx
