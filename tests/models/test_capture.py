@@ -284,3 +284,15 @@ def test_a_layer_of_two_outputs_is_not_one_of_two_calls(network, images):
     notes = {line.split()[0]: line.rpartition("  ")[2] for line in text}
     assert notes["pair"] == "not usable"
     assert notes["network.twice"] == "called several times"
+
+
+def test_a_layer_that_is_called_inside_a_vmap_is_refused(images):
+    class Mapped(nnx.Module):
+        def __init__(self):
+            self.layer = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+
+        def __call__(self, images):
+            return jax.vmap(lambda image: self.layer(image.mean((0, 1))))(images)
+
+    with pytest.raises(ValueError, match=r"'layer' cannot be taken.*nnx\.vmap"):
+        models.output_of(Mapped(), images, ["layer"])

@@ -131,6 +131,7 @@ def test_a_folded_teacher_returns_the_layers_of_the_given_network(split):
     network = build_resnet()(nnx.Rngs(0))
     stored = split.images[:4]
     images = jnp.asarray(stored / np.float32(255))
+    network(4 * images + 1)  # moves the statistics that are folded
     table = models.layers(network, images.shape)
     path = next(layer.path for layer in table if layer.kind == "Conv")
     frozen = training.freeze_teacher(network).with_layers([path])
