@@ -105,3 +105,5 @@ def test_layers_of_a_function_that_no_file_can_name_are_left_out(tmp_path):
         teacher, DATASET, tmp_path / "t", epochs=1, batch_size=16
     )
     assert {*recording.outputs} == {"logits", "embedding"}
+    with pytest.raises(InvalidInputError, match="outputs names 'path=two'"):
+        training.record(teacher, DATASET, tmp_path / "two", epochs=1, outputs=["two"])
