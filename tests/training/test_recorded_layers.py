@@ -106,4 +106,6 @@ def test_layers_of_a_function_that_no_file_can_name_are_left_out(tmp_path):
     )
     assert {*recording.outputs} == {"logits", "embedding"}
     with pytest.raises(InvalidInputError, match="outputs names 'path=two'"):
-        training.record(teacher, DATASET, tmp_path / "two", epochs=1, outputs=["two"])
+        training.record(
+            teacher, DATASET, tmp_path / "two", epochs=1, batch_size=16, outputs=["two"]
+        )
