@@ -32,6 +32,7 @@ from proofs_checks import (
     t12_info_nce,
     t13_holistic,
     t14_invariance,
+    t15_top_logits,
 )
 from proofs_checks._evidence import (
     Check,
@@ -59,6 +60,7 @@ CHECKS: dict[str, Check] = {
         t12_info_nce,
         t13_holistic,
         t14_invariance,
+        t15_top_logits,
     )
 }
 """Every statement, by name."""
@@ -68,7 +70,7 @@ CHECKS: dict[str, Check] = {
 # same loss for the same shapes.
 _LOSS_AT_MANY_SIZES = ("T1", "T2", "T3", "T4", "T5", "T6", "T11")
 # Both threads take checks from this list.
-_LONGEST_FIRST = ("T10", "T9", "T13", "T12", "T8", "T7", "T14")
+_LONGEST_FIRST = ("T10", "T9", "T13", "T12", "T8", "T7", "T15", "T14")
 
 _PACKAGES = (
     *("jaxkd-distillation", "jax", "jaxlib", "flax", "optax", "chex"),

@@ -21,7 +21,7 @@ class TopLogits(NamedTuple):
         values: The largest logits.
         indices: Their classes.
         remainders: The logit that all other classes would share if they had the same
-            total mass, at each temperature of :data:`REMAINDER_TEMPERATURES`.
+            total mass, at the temperatures 1, 2, 4, 8 and infinity.
     """
 
     values: Float[Array, "*batch k"]
@@ -31,9 +31,9 @@ class TopLogits(NamedTuple):
     def remainder(self, temperature: Real[ArrayLike, ""]) -> Float[Array, "*batch"]:
         """Return the logit that the other classes share at a temperature.
 
-        It is exact at the temperatures of :data:`REMAINDER_TEMPERATURES`. Between two
-        of them it is interpolated linearly in 1/T; like the exact one, it lies between
-        their values. Below the smallest temperature it is that of the smallest.
+        It is exact at the temperatures 1, 2, 4, 8 and infinity. Between two of them it
+        is interpolated linearly in 1/T; like the exact one, it lies between their
+        values. Below 1 it is that of temperature 1.
         """
         dtype = self.remainders.dtype
         known = 1.0 / np.asarray(REMAINDER_TEMPERATURES[::-1], dtype)

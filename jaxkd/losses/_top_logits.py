@@ -54,8 +54,8 @@ def sparse_soft_target_kl(
         top_indices: Their classes, different in each row; fewer than there are classes.
         remainder: The logit that each of the other :math:`n` classes would have if they
             shared their mass equally: :math:`T \log \frac1n \sum_c e^{z^t_c/T}`, which
-            depends on the temperature. :func:`top_logits` computes it. With ``-inf``
-            the other classes have no mass.
+            depends on the temperature. :func:`remainder_logit` computes it. With
+            ``-inf`` the other classes have no mass.
         temperature: Softening temperature :math:`T > 0`; ``inf`` is allowed.
         stop_teacher_gradient: Whether to treat the teacher as a constant.
 
@@ -76,8 +76,9 @@ def sparse_soft_target_kl(
         >>> student = jnp.array([[0.0, 1.0, 2.0, 0.5]])
         >>> teacher = jnp.array([[4.0, 1.0, 0.0, 0.0]])
         >>> top = losses.top_logits(teacher, 2)
+        >>> remainder = losses.remainder_logit(teacher, top.indices, temperature=4.0)
         >>> print(losses.sparse_soft_target_kl(
-        ...     student, top.values, top.indices, remainder=top.remainder(4.0)
+        ...     student, top.values, top.indices, remainder=remainder, temperature=4.0
         ... ).round(3))
         [3.068]
         >>> print(losses.soft_target_kl(student, teacher).round(3))
@@ -92,7 +93,14 @@ def sparse_soft_target_kl(
         student_logits=student_logits, top_values=top_values, remainder=remainder
     )
     indices = _checks.as_class_numbers(top_indices, "top_indices")
-    _check(student, values, indices, rest, top_indices)
+    _check_indices(student, indices, top_indices, "student_logits")
+    _checks.check_same_shape(top_values=values, top_indices=indices)
+    if rest.shape != student.shape[:-1]:
+        raise InvalidInputError(
+            f"remainder must have the shape {student.shape[:-1]}, one number for each "
+            f"row, got {rest.shape}",
+            argument="remainder",
+        )
     _checks.check_temperature(temperature=temperature)
     if stop_teacher_gradient:
         values, rest = jax.lax.stop_gradient((values, rest))
@@ -112,6 +120,9 @@ def sparse_soft_target_kl(
 
 def top_logits(logits: Float[ArrayLike, "*batch classes"], k: int) -> TopLogits:
     """Return the largest logits of each row, and the mass of the others.
+
+    This is all that must be stored of a teacher to distill it at any temperature from 1
+    on. Where all its logits are at hand, :func:`remainder_logit` is exact at every one.
 
     Args:
         logits: Unnormalized log-probabilities.
@@ -150,6 +161,51 @@ def top_logits(logits: Float[ArrayLike, "*batch classes"], k: int) -> TopLogits:
     return TopLogits(values, indices, jnp.stack(remainders, axis=-1))
 
 
+def remainder_logit(
+    logits: Float[ArrayLike, "*batch classes"],
+    top_indices: Integer[ArrayLike, "*batch k"],
+    *,
+    temperature: Real[ArrayLike, ""],
+) -> Float[Array, "*batch"]:
+    r"""Compute the logit that the other classes share, exactly at any temperature.
+
+    .. math::
+        r = T \log \frac{1}{n} \sum_{c \notin K} e^{z_c / T}
+
+    over the :math:`n` classes that are not listed. At :math:`T = \infty` it is the mean
+    of their logits.
+
+    Args:
+        logits: Unnormalized log-probabilities of all classes.
+        top_indices: The listed classes, different in each row.
+        temperature: Softening temperature :math:`T > 0`; ``inf`` is allowed.
+
+    Returns:
+        The argument ``remainder`` of :func:`sparse_soft_target_kl`, in the unit of the
+        logits, at least float32.
+
+    Raises:
+        TypeError: If the logits are not floating point, or the indices not integers.
+        ValueError: If the shapes do not fit together, if concrete indices are out of
+            range or occur twice in a row, or if a concrete temperature is not positive
+            or too small.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxkd import losses
+        >>> teacher = jnp.array([[4.0, 1.0, 3.0, 1.0]])
+        >>> print(losses.remainder_logit(teacher, jnp.array([[0, 2]]), temperature=3.0))
+        [1.]
+    """
+    array = _checks.as_float_array(logits, "logits")
+    indices = _checks.as_class_numbers(top_indices, "top_indices")
+    _check_indices(array, indices, top_indices, "logits")
+    _checks.check_temperature(temperature=temperature)
+    t = jnp.asarray(temperature, array.dtype)
+    others = _others(indices, array.shape)
+    return power_mean(array, others, array.shape[-1] - indices.shape[-1], t)
+
+
 def _others(
     indices: Integer[Array, "*batch k"], shape: tuple[int, ...]
 ) -> Bool[Array, "*batch classes"]:
@@ -167,29 +223,20 @@ def _are_classes(
     return distinct & (ordered[..., :1] >= 0) & (ordered[..., -1:] < classes)
 
 
-def _check(
-    student: Array, values: Array, indices: Array, rest: Array, given: ArrayLike
-) -> None:
+def _check_indices(logits: Array, indices: Array, given: ArrayLike, name: str) -> None:
     """Check that the shapes fit together, and concrete indices."""
-    if student.ndim == 0 or values.shape[:-1] != student.shape[:-1]:
+    if logits.ndim == 0 or indices.shape[:-1] != logits.shape[:-1]:
         raise InvalidInputError(
-            "student_logits and top_values must be [*batch, classes] and [*batch, k], "
-            f"got shapes {student.shape} and {values.shape}",
-            argument="top_values",
+            f"{name} and top_indices must be [*batch, classes] and [*batch, k], got "
+            f"shapes {logits.shape} and {indices.shape}",
+            argument="top_indices",
         )
-    _checks.check_same_shape(top_values=values, top_indices=indices)
-    k, classes = values.shape[-1] if values.ndim else 0, student.shape[-1]
+    k, classes = indices.shape[-1] if indices.ndim else 0, logits.shape[-1]
     if not 1 <= k < classes:
         raise InvalidInputError(
-            f"top_values must hold 1 to {classes - 1} of {classes} logits, got {k}; "
+            f"top_indices must list 1 to {classes - 1} of {classes} classes, got {k}; "
             "with all logits, use soft_target_kl",
-            argument="top_values",
-        )
-    if rest.shape != student.shape[:-1]:
-        raise InvalidInputError(
-            f"remainder must have the shape {student.shape[:-1]}, one number for each "
-            f"row, got {rest.shape}",
-            argument="remainder",
+            argument="top_indices",
         )
     if isinstance(given, Tracer) or indices.size == 0:
         return
