@@ -341,7 +341,7 @@ def to_markdown(certificate: Certificate, plots: Sequence[str] = ()) -> str:
             f"Assumptions: {'; '.join(check.assumptions)}. {result.seconds:.1f} s.",
             "",
             *_markdown.header(
-                ("claim", "verdict", "cases", "measured", "bound", "unit")
+                ("claim", "verdict", "checked by", "cases", "measured", "bound", "unit")
             ),
         ]
         lines += [_row(evidence, "") for evidence in result.claims]
@@ -358,6 +358,7 @@ def _row(evidence: Evidence, prefix: str) -> str:
     cells = (
         prefix + evidence.claim,
         evidence.verdict.value,
+        evidence.checked_by,
         f"{evidence.cases:,}",
         f"{evidence.measured:.2e}",
         "none" if evidence.bound is None else f"{evidence.bound:.0e}",
@@ -366,8 +367,8 @@ def _row(evidence: Evidence, prefix: str) -> str:
     return _markdown.row(cells)
 
 
-def summary(result: Result) -> tuple[str, str, str, str, str]:
-    """Return a row of the printed table: name, title, claims, controls, cases."""
+def summary(result: Result) -> tuple[str, ...]:
+    """Return a row of the printed table: name, title, claims, controls, how, cases."""
     counts = dict.fromkeys(Verdict, 0)
     for evidence in result.claims:
         counts[evidence.verdict] += 1
@@ -383,5 +384,6 @@ def summary(result: Result) -> tuple[str, str, str, str, str]:
         result.check.title,
         verdicts,
         f"{failing} of {len(result.controls)} fail",
+        ", ".join(sorted({e.checked_by for e in result.claims})),
         f"{cases:,}",
     )
