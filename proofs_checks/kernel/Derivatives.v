@@ -44,6 +44,13 @@ Lemma derive_scal (f : R -> R) (c t a : R) :
   is_derive f t a -> is_derive (fun s => c * f s) t (c * a).
 Proof. apply (is_derive_scal f t c). Qed.
 
+Lemma derive_id (t : R) : is_derive (fun s => s) t 1.
+Proof. apply (is_derive_id (K := R_AbsRing) t). Qed.
+
+Lemma derive_mult (f g : R -> R) (t a b : R) :
+  is_derive f t a -> is_derive g t b -> is_derive (fun s => f s * g s) t (a * g t + f t * b).
+Proof. intros Hf Hg. apply (is_derive_mult f g t a b Hf Hg Rmult_comm). Qed.
+
 Lemma derive_over (f : R -> R) (c t a : R) :
   is_derive f t a -> is_derive (fun s => f s / c) t (a / c).
 Proof. apply (is_derive_scal_l f t a (/ c)). Qed.
