@@ -139,35 +139,50 @@ Lemma class_sum_ext n (w u : weights) f :
   (forall k, (k <= n)%nat -> w k f = u k f) -> class_sum n w f = class_sum n u f.
 Proof. apply total_ext. Qed.
 
-(** T09, the general law: the step is any combination of the gradients so far, with
-    factors [a t s f] that do not depend on the class, and the weights are multiplied by
-    a number [c t]. Factors may depend on the course of the training, as those of
-    clipping, LARS or Polyak's step size do. *)
+(** T09, the general law. The next weights are a combination of the weights so far, with
+    numbers [c t s] (1 for the last weights, less with weight decay), minus a
+    combination of the gradients so far, with matrices [a t s] that act on the features.
+    Both may depend on the course of the training, as those of clipping, LARS, Polyak's
+    step size, L-BFGS and Muon do, but not on the class. Then the class sums follow the
+    same recursion with gradients zero. *)
 Theorem combination_law :
-  forall n m w g (c : nat -> R) (a : nat -> nat -> nat -> R),
+  forall n m w g (c : nat -> nat -> R) (a : nat -> nat -> nat -> nat -> R),
     training n m w g ->
-    (forall t k f, w (S t) k f = c t * w t k f - total t (fun s => a t s f * g s k f)) ->
-    forall t f, (f <= m)%nat -> class_sum n (w (S t)) f = c t * class_sum n (w t) f.
+    (forall t k f,
+       w (S t) k f = total t (fun s => c t s * w s k f)
+                     - total t (fun s => total m (fun j => a t s f j * g s k j))) ->
+    forall t f, class_sum n (w (S t)) f = total t (fun s => c t s * class_sum n (w s) f).
 Proof.
-  intros n m w g c a H E t f Hf. unfold class_sum.
-  rewrite (total_ext n _ (fun k => c t * w t k f - total t (fun s => a t s f * g s k f)))
-    by (intros; apply E).
-  rewrite total_minus, total_scal_l, total_swap.
-  rewrite (total_ext t _ (fun _ => 0)), total_zero; [ring|].
-  intros s _. rewrite total_scal_l. fold (class_sum n (g s) f).
-  rewrite (training_zero_sum n m w g s f H Hf). ring.
+  intros n m w g c a H E t f. unfold class_sum.
+  rewrite (total_ext n _ (fun k => total t (fun s => c t s * w s k f)
+    - total t (fun s => total m (fun j => a t s f j * g s k j)))) by (intros; apply E).
+  rewrite total_minus, !(total_swap n t).
+  rewrite (total_ext t (fun s => total n (fun k => c t s * w s k f))
+    (fun s => c t s * total n (fun k => w s k f))) by (intros; apply total_scal_l).
+  rewrite (total_ext t (fun s => total n _) (fun _ => 0)), total_zero; [ring|].
+  intros s _. rewrite total_swap, <- (total_zero m). apply total_ext; intros j Hj.
+  rewrite total_scal_l. fold (class_sum n (g s) j).
+  rewrite (training_zero_sum n m w g s j H Hj). ring.
 Qed.
 
-(** T09: combinations of gradients conserve the class sums. *)
+(** T09: without weight decay, they are conserved. *)
 Theorem combination_conserves :
-  forall n m w g (a : nat -> nat -> nat -> R),
+  forall n m w g (a : nat -> nat -> nat -> nat -> R),
     training n m w g ->
-    (forall t k f, w (S t) k f = w t k f - total t (fun s => a t s f * g s k f)) ->
-    forall t f, (f <= m)%nat -> class_sum n (w t) f = class_sum n (w O) f.
+    (forall t k f,
+       w (S t) k f
+       = w t k f - total t (fun s => total m (fun j => a t s f j * g s k j))) ->
+    forall t f, class_sum n (w t) f = class_sum n (w O) f.
 Proof.
-  intros n m w g a H E t f Hf. induction t as [|t IH]; [reflexivity|].
-  rewrite (combination_law n m w g (fun _ => 1) a H), IH; [ring| |exact Hf].
-  intros s k j. rewrite E. ring.
+  intros n m w g a H E t f. induction t as [|t IH]; [reflexivity|]. rewrite <- IH.
+  rewrite (combination_law n m w g (fun t s => if Nat.eqb s t then 1 else 0) a H).
+  - rewrite (total_ext t _ (fun s => if Nat.eqb s t then class_sum n (w s) f else 0))
+      by (intros s _; destruct (Nat.eqb s t); ring).
+    apply (total_single t t (fun s => class_sum n (w s) f)), le_n.
+  - intros s k j. rewrite E. f_equal.
+    rewrite (total_ext s _ (fun i => if Nat.eqb i s then w i k j else 0))
+      by (intros i _; destruct (Nat.eqb i s); ring).
+    symmetry. apply (total_single s s (fun i => w i k j)), le_n.
 Qed.
 
 (** T09: SGD with any learning rates [eta t]. *)
