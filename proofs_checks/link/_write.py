@@ -1,0 +1,91 @@
+"""Write theorems in Coq about outputs of the library."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from proofs_checks.link._cases import Case, cases
+
+_LEMMAS = Path(__file__).parent / "LinkLemmas.v"
+
+_HEADER = """\
+(** Outputs of jaxkd at temperature {temperature}, in float64. *)
+
+From Link Require Import LinkLemmas.
+Open Scope R_scope.
+"""
+
+_VALUE = """
+Definition z_{name} : vec := logits {student}.
+Definition v_{name} : vec := logits {teacher}.
+
+Theorem {name} :
+  Rabs (kd {last} {temperature} z_{name} v_{name} - {value}) <= {eps}.
+Proof. unfold z_{name}, v_{name}; value_bound. Qed.
+"""
+
+_GRADIENT = """
+Theorem {name}_gradient :
+  gradient_within {last} (fun x => kd {last} {temperature} x v_{name}) z_{name}
+    (logits {gradient}) {gradient_eps}.
+Proof. unfold z_{name}, v_{name}; gradient_bound. Qed.
+"""
+
+
+def write(folder: str | Path, listed: Sequence[Case] | None = None) -> list[Case]:
+    """Write Coq files that state and prove how exact outputs of the library are.
+
+    For each case, a theorem says that ``soft_target_kl`` is within ``eps`` of the
+    ``kd`` of ``proofs_checks/kernel/Defs.v``, and a second one that ``jax.grad`` is
+    within ``gradient_eps`` of its gradient. The folder receives ``LinkLemmas.v``, a
+    file ``LinkT<temperature>.v`` for each temperature and ``cases.json``. Files of
+    these names are overwritten. To check the theorems, compile the files::
+
+        coqc -Q proofs_checks/kernel Kernel -Q FOLDER Link FOLDER/LinkLemmas.v
+        coqc -Q proofs_checks/kernel Kernel -Q FOLDER Link FOLDER/LinkT1.v
+
+    Args:
+        folder: Folder for the files. It is created if it does not exist.
+        listed: Cases to write, by default all of :func:`cases`, computed now.
+
+    Returns:
+        The cases, with their bounds.
+    """
+    listed = cases() if listed is None else list(listed)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(_LEMMAS, folder)
+    for temperature in sorted({case.temperature for case in listed}):
+        of_file = [case for case in listed if case.temperature == temperature]
+        text = _HEADER.format(temperature=temperature) + "".join(
+            map(_theorems, of_file)
+        )
+        (folder / f"LinkT{temperature}.v").write_text(text)
+    rows = [dataclasses.asdict(case) | {"classes": case.classes} for case in listed]
+    (folder / "cases.json").write_text(json.dumps(rows, indent=1) + "\n")
+    return listed
+
+
+def _theorems(case: Case) -> str:
+    """Return the theorems about a case and their proofs."""
+    fields = {
+        "name": case.name,
+        "temperature": case.temperature,
+        "last": case.classes - 1,
+        "student": _list(case.student),
+        "teacher": _list(case.teacher),
+        "value": case.value.hex(),
+        "eps": case.eps,
+    }
+    text = _VALUE.format(**fields)
+    if case.gradient is not None:
+        gradient = {"gradient": _list(case.gradient), "gradient_eps": case.gradient_eps}
+        text += _GRADIENT.format(**fields, **gradient)
+    return text
+
+
+def _list(numbers: Iterable[float]) -> str:
+    """Return a list of numbers in Coq, without rounding."""
+    return "[" + ";\n  ".join(x.hex() for x in numbers) + "]"
