@@ -31,7 +31,7 @@ _LEGEND = (
     '"Checked by" says how: on sampled cases, symbolically for 2 to 4 classes, by '
     "Coq's kernel for all real numbers, or by interval arithmetic in Coq for single "
     "outputs. Each *must fail* row is a negative control, which drops one assumption. "
-    "In bfloat16 the logits are rounded to bfloat16, and the losses compute in float32. "
+    "In bfloat16 the logits are rounded to bfloat16; the losses compute in float32. "
     "`python -m proofs_checks.comparison FOLDER ...` makes this page from the "
     "`certificate.json` files."
 )
