@@ -159,22 +159,25 @@ def place(where: Mapping[str, Any]) -> str:
     )
 
 
-def difference_report(found: Any, expected: Any, *, atol: float | None) -> str:
+def difference_report(
+    found: Any, expected: Any, *, atol: float | None = 0.0, rtol: float | None = 0.0
+) -> str:
     """Describe the first leaf in which two trees differ.
 
     Args:
         found: A tree of arrays.
         expected: A tree of the same structure.
         atol: Largest absolute difference allowed. With None nothing is compared.
+        rtol: Largest relative difference allowed. With None nothing is compared.
 
     Returns:
         The name of the leaf, the first positions and the largest difference; an empty
         string if all leaves are close.
     """
-    if atol is None:
+    if atol is None or rtol is None:
         return ""
     try:
-        chex.assert_trees_all_close(found, expected, rtol=0.0, atol=atol)
+        chex.assert_trees_all_close(found, expected, rtol=rtol, atol=atol)
     except AssertionError as error:
         return report_of(error)
     return ""

@@ -45,6 +45,7 @@ from proofs_checks._evidence import (
     Worst,
     claim,
     control,
+    distance,
 )
 from proofs_checks._programs import compiler_options
 
@@ -186,7 +187,7 @@ def claims(settings: Settings) -> Iterator[Evidence]:
         difference = student - teacher
         size = np.abs(difference).mean(-1) + negligible(settings)
         total = np.asarray(gradient, np.float64).sum(-1)
-        worst.add(np.abs(total - difference.mean(-1)) / size, block.describe)
+        worst.add(distance(total, difference.mean(-1)) / size, block.describe)
     yield claim(
         "logits matching: the sum is mean(d)",
         worst,

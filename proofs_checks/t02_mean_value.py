@@ -40,6 +40,7 @@ from proofs_checks._evidence import (
     Worst,
     claim,
     control,
+    distance,
 )
 
 _CASES = 10_000
@@ -75,7 +76,7 @@ def claims(settings: Settings) -> Iterator[Evidence]:
         variances = np.asarray(_variances(*cases.exact, np.concatenate([nodes, grid])))
         quadrature = variances[:, :_NODES] @ (weights * (1 - nodes))
         size = np.maximum(quadrature, negligible(settings))
-        deviation = np.abs(value - quadrature) / size
+        deviation = distance(value, quadrature) / size
         within = reach(cases) <= _REACH
         integral.add(np.where(within, deviation, 0.0), cases.describe)
         # The range of the variances contains the loss, and the variance is continuous.
@@ -111,10 +112,12 @@ def controls(settings: Settings) -> Iterator[Evidence]:
         size = np.maximum(value, negligible(settings))
         within = reach(cases) <= _REACH
         unweighted = variances @ (weights / 4)
-        flat.add(np.where(within, np.abs(unweighted - value) / size, 0), cases.describe)
+        flat.add(
+            np.where(within, distance(unweighted, value) / size, 0), cases.describe
+        )
         student, teacher, _ = cases.exact
         plain = 0.5 * (student - teacher).var(-1)
-        uniform.add(np.where(within, np.abs(plain - value) / size, 0), cases.describe)
+        uniform.add(np.where(within, distance(plain, value) / size, 0), cases.describe)
     yield control(
         "the weight 1 - s replaced by its mean", flat, 1e-2, unit="relative error"
     )

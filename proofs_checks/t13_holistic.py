@@ -39,6 +39,7 @@ from proofs_checks._evidence import (
     Worst,
     claim,
     control,
+    difference_report,
     distance,
 )
 
@@ -104,9 +105,14 @@ def _differing(a: np.ndarray, b: np.ndarray) -> float:
     return float((np.sort(a, -1) != np.sort(b, -1)).any(-1).mean())
 
 
-def _bank_deviations(settings: Settings) -> tuple[Worst, Worst]:
-    """Measure the norms of the updated rows and the changes of the other rows."""
-    norms, others = Worst(), Worst()
+def _bank_deviations(settings: Settings) -> tuple[Worst, Worst, str]:
+    """Measure the norms of the updated rows and the changes of the other rows.
+
+    Returns:
+        The deviations of the norms, the shares of other entries that changed, and a
+        description of the first of these, if any.
+    """
+    norms, others, report = Worst(), Worst(), ""
     dtype = settings.compute_dtype
     for trial in range(_TRIALS):
         key = jax.random.fold_in(jax.random.key(settings.seed), trial)
@@ -116,12 +122,18 @@ def _bank_deviations(settings: Settings) -> tuple[Worst, Worst]:
         new = rng.normal(size=(2, _BATCH, _DIM)).astype(dtype)
         after = memory.update(bank, rows, *new)
         rest = np.setdiff1d(np.arange(_ROWS), rows)
-        for table, before in zip(after, bank, strict=True):
+        kept = [
+            jax.tree.map(lambda x, rest=rest: np.asarray(x)[rest], tables)
+            for tables in (after, bank)
+        ]
+        report = report or difference_report(*kept)
+        for table, after_rest, before_rest in zip(after, *kept, strict=True):
             lengths = np.linalg.norm(np.asarray(table, np.float64)[rows], axis=-1)
-            moved = np.asarray(table)[rest] != np.asarray(before)[rest]
-            norms.add(np.abs(lengths - 1).max(), lambda _, t=trial: {"trial": t})
+            error = distance(lengths, np.ones_like(lengths))
+            norms.add(error.max(), lambda _, t=trial: {"trial": t})
+            moved = after_rest != before_rest
             others.add(moved.mean(), lambda _, t=trial: {"trial": t})
-    return norms, others
+    return norms, others, report
 
 
 @functools.cache
@@ -201,29 +213,29 @@ def claims(settings: Settings) -> Iterator[Evidence]:
     yield claim(text, embedded, _EMBEDDING, settings, unit="largest error")
     text = "adding a constant to a row of logits changes no neighbor"
     yield claim(text, shifted, _GRAPH, settings, unit=unit)
-    norms, others = _bank_deviations(settings)
+    norms, others, moved = _bank_deviations(settings)
     text = "updated rows of the bank have norm 1"
     yield claim(text, norms, _EMBEDDING, settings, unit="|norm - 1|")
     text = "the other rows of the bank do not change"
-    yield claim(text, others, _GRAPH, settings, unit="share of entries that changed")
+    unit = "share of entries that changed"
+    yield claim(text, others, _GRAPH, settings, unit=unit, detail=moved)
 
     everything = _losses(settings, negatives="all")
     parts = _losses(settings, negatives="all", graph_weight=0.0) + _losses(
         settings, negatives="all", embedding_weight=0.0
     )
     text = "plain terms + graph terms = the four-term loss"
-    yield claim(
-        text, _relative(parts, everything), _LOSS, settings, unit="relative error"
-    )
+    yield _equal(text, parts, everything, settings)
     for name in ("sampled", "shared"):
-        drawn = _losses(settings, negatives=name)
-        yield claim(
-            f"with every negative available, {name} = all",
-            _relative(drawn, everything),
-            _LOSS,
-            settings,
-            unit="relative error",
-        )
+        text = f"with every negative available, {name} = all"
+        yield _equal(text, _losses(settings, negatives=name), everything, settings)
+
+
+def _equal(text: str, a: np.ndarray, b: np.ndarray, settings: Settings) -> Evidence:
+    """Return evidence that the losses of two methods agree, or where they do not."""
+    unit, bound = "relative error", _LOSS.of(settings)
+    detail = difference_report({"loss": a}, {"loss": b}, rtol=bound)
+    return claim(text, _relative(a, b), _LOSS, settings, unit=unit, detail=detail)
 
 
 def controls(settings: Settings) -> Iterator[Evidence]:

@@ -21,7 +21,6 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,6 +35,7 @@ from proofs_checks._evidence import (
     Worst,
     claim,
     control,
+    distance,
 )
 from proofs_checks._programs import compiler_options
 from proofs_checks._transformations import TRANSFORMATIONS, Inputs, draw_arguments
@@ -76,7 +76,6 @@ def deviation(
         before = _values(loss, arguments, settings)
         arguments, order = TRANSFORMATIONS[transformation](arguments, rng)
         after = _values(loss, arguments, settings)
-        chex.assert_equal_shape((before, after))
         reordered = (
             before[order] if order is not None and len(order) == len(before) else before
         )
@@ -88,7 +87,7 @@ def deviation(
             candidates = [before, reordered]
         size = np.abs(before).max()
         worst.add(
-            min(np.abs(after - values).max() for values in candidates) / size,
+            min(distance(after, values).max() for values in candidates) / size,
             lambda _, trial=trial: {
                 "loss": name,
                 "transformation": transformation.name,
