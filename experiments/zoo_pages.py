@@ -1,9 +1,10 @@
-"""Write the tables of methods and invariances from the code's metadata.
+"""Write the tables of methods, invariances and proofs from the code's metadata.
 
     python -m experiments.zoo_pages
 
-Run this after you add or change a loss or a method. It rewrites the table in
-docs/methods.md and the page docs/invariances.md. A test compares both with the code.
+Run this after you add or change a loss, a method or a proof in Coq. It rewrites the
+table in docs/methods.md and the pages docs/invariances.md and docs/proofs.md. A test
+compares them with the code.
 """
 
 import inspect
@@ -11,7 +12,7 @@ import re
 from pathlib import Path
 
 from jaxkd import distillers
-from proofs_checks import invariances
+from proofs_checks import invariances, proofs_page
 
 DOCS = Path(__file__).parents[1] / "docs"
 HEADER = (
@@ -70,7 +71,11 @@ def reference(method: distillers.Method) -> str:
 
 def pages() -> dict[str, str]:
     """Return the text of each page, by its file name."""
-    return {"methods.md": methods_page(), "invariances.md": invariances.page()}
+    return {
+        "methods.md": methods_page(),
+        "invariances.md": invariances.page(),
+        "proofs.md": proofs_page.page(),
+    }
 
 
 if __name__ == "__main__":

@@ -93,6 +93,11 @@ def theorems() -> list[Theorem]:
     ]
 
 
+def axioms() -> list[str]:
+    """Return the accepted axioms: a name and what it says in a line."""
+    return (_SOURCES / "axioms.txt").read_text(encoding="utf-8").splitlines()
+
+
 def check(say: Callable[[str], None] = lambda line: None) -> Kernel:
     """Let Coq check all proofs, and the distance of listed outputs from their formulas.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import proofs_checks
-from proofs_checks import Settings, Verdict, _kernel
+from proofs_checks import Settings, Verdict, _kernel, proofs_page
 from proofs_checks._certificate_page import to_markdown
 
 KERNEL = Path(proofs_checks.__file__).parent / "kernel"
@@ -63,6 +63,13 @@ def test_the_list_names_every_theorem():
         for name in re.findall(r"^Theorem (\w+)", code(path), flags=re.MULTILINE)
     }
     assert listed == stated
+
+
+def test_the_page_has_every_theorem_and_axiom():
+    page = (Path(proofs_checks.__file__).parents[1] / "docs/proofs.md").read_text()
+    assert page == proofs_page.page()
+    assert all(f"| `{file}.{name}` |" in page for _, name, file, _ in LISTED)
+    assert all(f"- `{axiom}`: " in page for axiom in CLASSICAL_REALS)
 
 
 def test_the_list_is_sorted_by_number():
