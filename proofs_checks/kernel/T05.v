@@ -1,14 +1,13 @@
 (** T5. The expansion in 1/T.
 
     With joint cumulants kappa over the classes, and [d = z - v],
-    [L_T = kappa(d,d) / 2
-         + (kappa(v,d,d) / 2 + kappa(d,d,d) / 6) / T
-         + (kappa(v,v,d,d) / 4 + kappa(v,d,d,d) / 6 + kappa(d,d,d,d) / 24) / T ^ 2 + o(1 / T ^ 2)]
-    as T grows. *)
+    [L_T = kappa(d,d) / 2 + (kappa(v,d,d) / 2 + kappa(d,d,d) / 6) / T
+         + (kappa(v,v,d,d) / 4 + kappa(v,d,d,d) / 6 + kappa(d,d,d,d) / 24) / T ^ 2]
+    up to terms that are small compared with [1 / T ^ 2] as T grows. *)
 
 From Coq Require Import Reals Lra Lia.
 From Coquelicot Require Import Coquelicot.
-From Kernel Require Import Defs Sums Derivatives T02 T07.
+From Kernel Require Import Defs Sums Derivatives Limits T02.
 Open Scope R_scope.
 
 (** * Joint cumulants *)
@@ -108,21 +107,7 @@ Proof.
   eapply is_derive_eq; [differentiate|cbv beta; ring].
 Qed.
 
-Lemma limit_intro (f : R -> R) (l : R) :
-  (forall eps, 0 < eps -> exists M, forall T, M < T -> Rabs (f T - l) < eps) ->
-  is_lim f p_infty l.
-Proof.
-  intros H. apply is_lim_spec. intros [eps Heps]. destruct (H eps Heps) as [M HM].
-  exists M. exact HM.
-Qed.
-
 (** * Moments along a ray *)
-
-Lemma log_total_ray n T z : log_total n T z = log_total n 1 (ray z (/ T)).
-Proof.
-  unfold log_total. f_equal. apply total_ext; intros j _. f_equal.
-  unfold ray, Rdiv. rewrite Rinv_1. ring.
-Qed.
 
 (** The mean of [y] under the predictions [softmax (e x)]. *)
 Definition along (n : nat) (x y : vec) (e : R) : R :=
@@ -217,7 +202,9 @@ Let dF1 e : is_derive F1 e (F2 e).
 Proof. unfold F1, F2. eapply is_derive_eq; [differentiate|cbv beta; unfold m1; ring]. Qed.
 
 Let dF2 e : is_derive F2 e (F3 e).
-Proof. unfold F2, F3. eapply is_derive_eq; [differentiate|cbv beta; unfold m1, m2; ring]. Qed.
+Proof.
+  unfold F2, F3. eapply is_derive_eq; [differentiate|cbv beta; unfold m1, m2; ring].
+Qed.
 
 (** The fourth derivative at 0, where [A1 = a1 = b0 = 0]. *)
 Let F4 := A4 0 - 3 * (A2 0 * A2 0) - (a4 0 - 3 * (a2 0 * a2 0))

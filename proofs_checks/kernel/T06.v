@@ -183,7 +183,8 @@ Proof.
   set (lead := fun k => if Nat.eqb k top then 1 else v top - v k).
   destruct (least n lead) as [i [Hi L]].
   assert (g0 : 0 < lead i).
-  { unfold lead. destruct (Nat.eqb_spec i top) as [_|N]; [lra|]. specialize (Hv i Hi N). lra. }
+  { unfold lead. destruct (Nat.eqb_spec i top) as [_|N]; [lra|].
+    specialize (Hv i Hi N). lra. }
   set (g := lead i) in *.
   set (c := ln (classes n) + D * ((classes n - 1) / g) + 1).
   pose proof (classes_ge_1 n) as C1.
