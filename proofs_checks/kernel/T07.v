@@ -3,11 +3,11 @@
     For the divergence [D_f(p || q) = sum q_k f(p_k / q_k)] of a function f with
     [f 1 = 0] that is twice differentiable at 1, [T ^ 2 * D_f(p || q)] tends to
     [f''(1) / 2 * var d]. Here p are the teacher's predictions, q the student's, and
-    [d = z - v]. *)
+    [d = z - v]. Total variation diverges. *)
 
 From Coq Require Import Reals Lra Lia.
 From Coquelicot Require Import Coquelicot.
-From Kernel Require Import Defs Sums Derivatives Limits T04.
+From Kernel Require Import Defs Sums Derivatives Limits T01 T04.
 Open Scope R_scope.
 
 Definition divergence (n : nat) (f : R -> R) (p q : vec) : R :=
@@ -271,4 +271,66 @@ Proof.
     apply total_ext; intros k _. specialize (P k). specialize (Q k).
     replace ((1 + p k / q k) / 2) with ((p k + q k) / 2 / q k) by (field; lra).
     rewrite !ln_div by lra. field. lra.
+Qed.
+
+(** * Total variation *)
+
+Definition total_variation (n : nat) (p q : vec) : R :=
+  total n (fun k => Rabs (p k - q k)) / 2.
+
+(** Total variation, whose function has a kink at 1, falls like 1 / T. *)
+Theorem total_variation_limit :
+  forall n z v,
+    let d := fun k => z k - v k in
+    is_lim (fun T => T * total_variation n (softmax n T v) (softmax n T z)) p_infty
+      (mean n (fun k => Rabs (d k - mean n d)) / 2).
+Proof.
+  intros n z v d.
+  apply (is_lim_ext_loc (fun T => total n (fun k =>
+    Rabs (T * (softmax n T z k - softmax n T v k)) * / 2))).
+  { exists 0. intros T HT. unfold total_variation, Rdiv.
+    rewrite <- Rmult_assoc, <- total_scal_l, <- total_scal_r.
+    apply total_ext; intros k _.
+    rewrite Rabs_mult, (Rabs_pos_eq T), (Rabs_minus_sym (softmax n T z k)) by lra.
+    reflexivity. }
+  replace (mean n (fun k => Rabs (d k - mean n d)) / 2) with (total n (fun k =>
+    Rabs ((d k - mean n d) / classes n) * / 2)).
+  - apply (is_lim_total n (fun T k => Rabs (T * (softmax n T z k - softmax n T v k)) * / 2)).
+    intros k Hk. apply limit_mult; [|apply is_lim_const].
+    apply (is_lim_comp_continuous (fun T => T * (softmax n T z k - softmax n T v k)) Rabs).
+    + apply (kd_gradient_limit n z v
+               (fun T j => T * (softmax n T z j - softmax n T v j)) k Hk).
+      intros T HT. apply kd_gradient. lra.
+    + apply (continuous_Rabs ((d k - mean n d) / classes n)).
+  - unfold mean at 2. unfold Rdiv at 2 3. rewrite <- !total_scal_r.
+    apply total_ext; intros k _. unfold Rdiv. rewrite Rabs_mult.
+    rewrite (Rabs_pos_eq (/ classes n)); [reflexivity|].
+    left; apply Rinv_0_lt_compat, classes_pos.
+Qed.
+
+(** T7 does not hold for total variation: times [T ^ 2] it grows without bound, unless
+    teacher and student agree up to a shift. *)
+Theorem total_variation_diverges :
+  forall n z v k, (k <= n)%nat ->
+    let d := fun j => z j - v j in
+    d k <> mean n d ->
+    is_lim (fun T => T ^ 2 * total_variation n (softmax n T v) (softmax n T z)) p_infty
+      p_infty.
+Proof.
+  intros n z v k Hk d N. set (l := mean n (fun j => Rabs (d j - mean n d)) / 2).
+  assert (L : 0 < l).
+  { unfold l, mean at 1. apply Rdiv_lt_0_compat; [|lra].
+    apply Rdiv_lt_0_compat; [|apply classes_pos].
+    apply Rlt_le_trans with (Rabs (d k - mean n d)); [apply Rabs_pos_lt; lra|].
+    apply (term_le_total n (fun j => Rabs (d j - mean n d))); [|exact Hk].
+    intros; apply Rabs_pos. }
+  apply (is_lim_ext (fun T =>
+    T * (T * total_variation n (softmax n T v) (softmax n T z)))); [intros; ring|].
+  assert (E : Rbar_mult p_infty l = p_infty).
+  { simpl. destruct (Rle_dec 0 l) as [H|H]; [|lra].
+    destruct (Rle_lt_or_eq_dec 0 l H); [reflexivity|lra]. }
+  pose proof (is_lim_mult (fun T => T)
+    (fun T => T * total_variation n (softmax n T v) (softmax n T z)) p_infty p_infty l)
+    as M. rewrite E in M.
+  apply M; [apply is_lim_id|apply total_variation_limit|simpl; lra].
 Qed.
