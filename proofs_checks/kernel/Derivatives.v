@@ -1,7 +1,7 @@
 (** Derivatives of [log_total], [softmax] and the losses along a curve of logits.
 
     A curve [y] has logits [y s] at [s]; its velocity at [s] is the vector [d]. Partial
-    derivatives belong to the curve [bump z k], the line of T2 to [fun s k => v k + s * d k]. *)
+    derivatives belong to the curve [bump z k], T2 to a straight line. *)
 
 From Coq Require Import Reals Lra Lia.
 From Coquelicot Require Import Coquelicot.
@@ -48,7 +48,8 @@ Lemma derive_id (t : R) : is_derive (fun s => s) t 1.
 Proof. apply (is_derive_id (K := R_AbsRing) t). Qed.
 
 Lemma derive_mult (f g : R -> R) (t a b : R) :
-  is_derive f t a -> is_derive g t b -> is_derive (fun s => f s * g s) t (a * g t + f t * b).
+  is_derive f t a -> is_derive g t b ->
+  is_derive (fun s => f s * g s) t (a * g t + f t * b).
 Proof. intros Hf Hg. apply (is_derive_mult f g t a b Hf Hg Rmult_comm). Qed.
 
 Lemma derive_over (f : R -> R) (c t a : R) :

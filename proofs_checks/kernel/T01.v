@@ -260,3 +260,73 @@ Proof.
   intros n z v g Hg. unfold mean. rewrite <- total_div. apply total_ext; intros k Hk.
   eapply uniqueness_limite; [apply (Hg k Hk)|]. apply matching_gradient; exact Hk.
 Qed.
+
+(** T1 for mixtures of the two, the loss of distillation with labels. *)
+Theorem mixture_zero_sum :
+  forall n T z v y a b g, T <> 0 -> (y <= n)%nat ->
+    gradient_at n (fun x => a * cross_entropy n x y + b * kd n T x v) z g ->
+    total n g = 0.
+Proof.
+  intros n T z v y a b g HT Hy Hg.
+  rewrite (total_ext n g (fun k => a * (softmax n 1 z k - onehot y k)
+                                   + b * (T * (softmax n T z k - softmax n T v k)))).
+  - rewrite total_plus, !total_scal_l, !total_minus, !softmax_total, onehot_total
+      by exact Hy.
+    ring.
+  - intros k Hk. eapply uniqueness_limite; [apply (Hg k Hk)|].
+    apply is_derive_Reals, derive_plus; apply derive_scal, is_derive_Reals.
+    + apply cross_entropy_gradient; assumption.
+    + apply kd_gradient; assumption.
+Qed.
+
+(** The gradient in the teacher's logits: the prediction times the distance of [v - z]
+    from its mean under the predictions. *)
+Theorem kd_teacher_gradient :
+  forall n T z v, T <> 0 ->
+    let p := softmax n T v in
+    let e := fun k => v k - z k in
+    gradient_at n (fun x => kd n T z x) v (fun k => p k * (e k - expectation n p e)).
+Proof.
+  intros n T z v HT p e k Hk.
+  set (y := bump v k). set (P := softmax n T (y 0)).
+  assert (M : moves n y 0 (onehot k)) by apply moves_bump.
+  apply (partial_of_derive _ v k (T ^ 2 * (total n (fun j =>
+    P j * (onehot k j - expectation n P (onehot k)) / T * ((y 0 j - z j) / T)
+    + P j * ((onehot k j - 0) / T)) + 0 - expectation n P (onehot k) / T))).
+  - apply is_derive_ext with (f := fun t =>
+      T ^ 2 * (expectation n (softmax n T (y t)) (fun j => (y t j - z j) / T)
+               + log_total n T z - log_total n T (y t))).
+    { intros t. unfold kd. rewrite kl_softmax. reflexivity. }
+    apply derive_scal, derive_minus; [|apply is_derive_log_total, M].
+    apply derive_plus; [|apply derive_const].
+    apply (is_derive_total n (fun t j => softmax n T (y t) j * ((y t j - z j) / T))).
+    intros j Hj.
+    apply (derive_mult (fun t => softmax n T (y t) j) (fun t => (y t j - z j) / T)).
+    + apply is_derive_softmax; assumption.
+    + apply derive_over, derive_minus; [apply M, Hj|apply derive_const].
+  - assert (E : forall x, expectation n P x = expectation n p x)
+      by (intros; apply expectation_bump_0).
+    assert (Pj : forall j, (j <= n)%nat -> P j = p j)
+      by (intros; apply softmax_bump_0; assumption).
+    rewrite E, expectation_onehot by exact Hk.
+    rewrite (total_ext n _ (fun j => / (T * T) * (p j * e j * onehot k j)
+      - p k / (T * T) * (p j * e j) + / T * (p j * onehot k j))).
+    + rewrite total_plus, total_minus, !total_scal_l. unfold onehot.
+      rewrite !total_onehot by exact Hk. fold (expectation n p e). field. exact HT.
+    + intros j Hj. rewrite (Pj j Hj). unfold y. rewrite bump_0. unfold e. field. exact HT.
+Qed.
+
+(** T1 for distillation, in the teacher's logits. *)
+Theorem kd_teacher_zero_sum :
+  forall n T z v g, T <> 0 ->
+    gradient_at n (fun x => kd n T z x) v g -> total n g = 0.
+Proof.
+  intros n T z v g HT Hg. set (p := softmax n T v). set (e := fun k => v k - z k).
+  rewrite (total_ext n g (fun k => p k * e k - expectation n p e * p k)).
+  - rewrite total_minus, total_scal_l. fold (expectation n p e).
+    pose proof (softmax_total n T v : total n p = 1) as S. rewrite S. ring.
+  - intros k Hk. replace (p k * e k - expectation n p e * p k)
+      with (p k * (e k - expectation n p e)) by ring.
+    eapply uniqueness_limite; [apply (Hg k Hk)|].
+    apply kd_teacher_gradient; assumption.
+Qed.

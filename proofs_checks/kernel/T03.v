@@ -89,7 +89,9 @@ Lemma exp_le a b : a <= b -> exp a <= exp b.
 Proof. intros [H|H]; [left; apply exp_increasing, H|right; rewrite H; reflexivity]. Qed.
 
 Lemma over_le a b T : 0 < T -> a <= b -> a / T <= b / T.
-Proof. intros HT H. apply Rmult_le_compat_r; [left; apply Rinv_0_lt_compat, HT|exact H]. Qed.
+Proof.
+  intros HT H. apply Rmult_le_compat_r; [left; apply Rinv_0_lt_compat, HT|exact H].
+Qed.
 
 Lemma exp_over_ge_1 R T : 0 < T -> 0 <= R -> 1 <= exp (R / T).
 Proof.
