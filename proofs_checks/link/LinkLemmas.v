@@ -49,6 +49,8 @@ Qed.
 (** Intervals with 160 binary digits: at T = 100, 15 of them cancel. *)
 Ltac compute_bound := cbv [total softmax logits nth]; interval with (i_prec 160).
 
+Ltac limit_bound := rewrite variance_moments; cbv [mean classes]; simpl INR; compute_bound.
+
 Ltac value_bound := rewrite kd_linear by lra; compute_bound.
 
 (** One class after the other, until none is left. *)
