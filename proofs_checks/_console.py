@@ -50,7 +50,7 @@ def show(found: certificates.Certificate, *, invariances: bool) -> None:
     """
     console, settings = Console(), found.settings
     table = Table(title=f"Theorems checked in {settings.dtype}", title_style="bold")
-    for column in ("", "statement", "claims", "controls"):
+    for column in ("", "statement", "claims", "controls", "checked by"):
         table.add_column(column)
     for column in ("cases", "seconds"):
         table.add_column(column, justify="right")

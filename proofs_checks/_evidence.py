@@ -89,6 +89,9 @@ class Evidence:
         worst: Location of the largest deviation, enough to compute it again.
         table: Rows of a separate table in the report.
         series: Curves for the plots, by name.
+        checked_by: How the claim was checked: ``"sampled"`` on cases, ``"symbolic"`` by
+            SymPy, ``"kernel"`` by Coq for all real numbers, or ``"interval"`` by Coq's
+            interval arithmetic for single outputs.
     """
 
     claim: str
@@ -101,6 +104,7 @@ class Evidence:
     worst: Mapping[str, Any] = field(default_factory=dict)
     table: tuple[Mapping[str, Any], ...] = ()
     series: Mapping[str, np.ndarray] = field(default_factory=dict)
+    checked_by: str = "sampled"
 
 
 class Worst:

@@ -71,7 +71,7 @@ def prove(
         sympy = importlib.import_module("sympy")
     except ImportError:
         detail = "SymPy is not installed"
-        return Evidence(text, Verdict.SKIPPED, detail=detail)
+        return Evidence(text, Verdict.SKIPPED, detail=detail, checked_by="symbolic")
     failed, count = [], 0
     for classes in CLASSES:
         symbols = Symbols(sympy, classes)
@@ -92,6 +92,7 @@ def prove(
         unit="expressions that are not identically zero",
         detail="C = 2, 3, 4; all real logits",
         worst={"first": failed[0]} if failed else {},
+        checked_by="symbolic",
     )
 
 

@@ -32,6 +32,7 @@ from proofs_checks import (
     t12_info_nce,
     t13_holistic,
     t14_invariance,
+    t15_top_logits,
 )
 from proofs_checks._evidence import (
     Check,
@@ -59,6 +60,7 @@ CHECKS: dict[str, Check] = {
         t12_info_nce,
         t13_holistic,
         t14_invariance,
+        t15_top_logits,
     )
 }
 """Every statement, by name."""
@@ -68,7 +70,7 @@ CHECKS: dict[str, Check] = {
 # same loss for the same shapes.
 _LOSS_AT_MANY_SIZES = ("T1", "T2", "T3", "T4", "T5", "T6", "T11")
 # Both threads take checks from this list.
-_LONGEST_FIRST = ("T10", "T9", "T13", "T12", "T8", "T7", "T14")
+_LONGEST_FIRST = ("T10", "T9", "T13", "T12", "T8", "T7", "T15", "T14")
 
 _PACKAGES = (
     *("jaxkd-distillation", "jax", "jaxlib", "flax", "optax", "chex"),
@@ -339,7 +341,7 @@ def to_markdown(certificate: Certificate, plots: Sequence[str] = ()) -> str:
             f"Assumptions: {'; '.join(check.assumptions)}. {result.seconds:.1f} s.",
             "",
             *_markdown.header(
-                ("claim", "verdict", "cases", "measured", "bound", "unit")
+                ("claim", "verdict", "checked by", "cases", "measured", "bound", "unit")
             ),
         ]
         lines += [_row(evidence, "") for evidence in result.claims]
@@ -356,6 +358,7 @@ def _row(evidence: Evidence, prefix: str) -> str:
     cells = (
         prefix + evidence.claim,
         evidence.verdict.value,
+        evidence.checked_by,
         f"{evidence.cases:,}",
         f"{evidence.measured:.2e}",
         "none" if evidence.bound is None else f"{evidence.bound:.0e}",
@@ -364,8 +367,8 @@ def _row(evidence: Evidence, prefix: str) -> str:
     return _markdown.row(cells)
 
 
-def summary(result: Result) -> tuple[str, str, str, str, str]:
-    """Return a row of the printed table: name, title, claims, controls, cases."""
+def summary(result: Result) -> tuple[str, ...]:
+    """Return a row of the printed table: name, title, claims, controls, how, cases."""
     counts = dict.fromkeys(Verdict, 0)
     for evidence in result.claims:
         counts[evidence.verdict] += 1
@@ -381,5 +384,6 @@ def summary(result: Result) -> tuple[str, str, str, str, str]:
         result.check.title,
         verdicts,
         f"{failing} of {len(result.controls)} fail",
+        ", ".join(sorted({e.checked_by for e in result.claims})),
         f"{cases:,}",
     )

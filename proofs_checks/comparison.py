@@ -52,10 +52,11 @@ def page(certificates: Sequence[Mapping[str, Any]], about: str) -> str:
     every_result = zip(*(c["results"] for c in certificates), strict=True)
     for results in every_result:
         lines += ["", f"## {results[0]['name']} {results[0]['title']}", ""]
-        lines += _markdown.header(["claim", *dtypes, "cases", "unit"])
+        lines += _markdown.header(["claim", "checked by", *dtypes, "cases", "unit"])
         for kind, prefix in (("claims", ""), ("controls", "*must fail:* ")):
             for row in zip(*(result[kind] for result in results), strict=True):
-                cells = [prefix + row[0]["claim"], *map(_cell, row)]
+                cells = [prefix + row[0]["claim"], row[0]["checked_by"]]
+                cells += map(_cell, row)
                 cells += [f"{row[0]['cases']:,}", row[0]["unit"]]
                 lines.append(_markdown.row(cells))
         for evidence in _evidence(results[0]):

@@ -22,7 +22,9 @@ from proofs_checks.t12_info_nce import estimates
 _GRAY = "0.45"
 
 Picture = Callable[[Axes, Certificate], None]
-Corner = Literal["upper right", "upper left", "lower right", "center right"]
+Corner = Literal[
+    "upper right", "upper left", "lower right", "lower left", "center right"
+]
 Place = Corner | tuple[float, float]  # corner of the legend, or its lower left point
 
 
@@ -44,6 +46,7 @@ def draw(certificate: Certificate, folder: Path) -> list[Path]:
         "T9": ("mean_logit", _mean_logit, "center right"),
         "T10": ("trajectories", _trajectories, (0.42, 0.35)),
         "T12": ("information", _information, "lower right"),
+        "T15": ("top_logits", _top_logits, "lower left"),
     }
     files = []
     done = {result.check.name for result in certificate.results}
@@ -262,4 +265,22 @@ def _information(axes: Axes, certificate: Certificate) -> None:
         xlabel="mutual information I (nats)",
         ylabel="log(K+1) - mean loss (nats), ± 5 standard errors",
         title="InfoNCE bounds mutual information up to log(K+1) (T12)",
+    )
+
+
+def _top_logits(axes: Axes, certificate: Certificate) -> None:
+    series = _series(certificate, "T15")
+    counts = series.pop("k")
+    for (label, curve), (color, line) in zip(
+        series.items(),
+        [("C0", "-"), ("C0", "--"), ("C1", "-"), ("C1", "--"), ("C1", ":")],
+        strict=True,
+    ):
+        axes.plot(counts, curve, color=color, ls=line, lw=2, label=label)
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="number of logits k",
+        ylabel="loss, or sum over the gradient",
+        title="What the top k of 32,000 logits leave out, and its bounds (T15)",
     )

@@ -12,8 +12,9 @@ With `--run`, each loss is also evaluated; value and gradient must be finite.
 
     python -m experiments.benchmarks.large_vocabulary --timed
 
-With `--timed`, only `soft_target_kl` and the plain formula T² Σ p (log p - log q) are
-evaluated, in chunks, on bfloat16 logits of shape [8, 512, 32000] (262 MB each): the
+With `--timed`, only `soft_target_kl`, the plain formula T² Σ p (log p - log q) and
+`sparse_soft_target_kl` of the 64 largest logits are evaluated, in chunks, on bfloat16
+logits of shape [8, 512, 32000] (262 MB each): the memory of the teacher's outputs, the
 least time of value and gradient over the rounds, the scratch memory that XLA plans, and
 the largest memory of the process up to then, with JAX, logits and gradients. Use
 `--plain-first` to see the memory of the plain form alone.
@@ -48,6 +49,7 @@ LOSSES = (
 LABELED = (losses.decoupled_kl, losses.normalized_kl)
 SHAPE = (1, 64, 128_000)
 TIMED_SHAPE = (8, 512, 32_000)
+TOP_K = 64
 
 
 def measure(
@@ -83,36 +85,53 @@ def plain_kl(student: Array, teacher: Array) -> Array:
     return temperature**2 * jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
 
 
+def sparse_kl(student: Array, values: Array, indices: Array, remainder: Array) -> Array:
+    return losses.sparse_soft_target_kl(student, values, indices, remainder=remainder)
+
+
 def print_times(chunk: int, rounds: int, *, plain_first: bool) -> None:
     """Print time and memory of value and gradient, in chunks."""
     sequences, *rest = TIMED_SHAPE
-    tiles = (sequences, *(1 for _ in rest))
+
     # Drawing numbers for all sequences takes longer and more memory than the losses.
+    def tiled(x: Array) -> Array:
+        return jnp.tile(x, (sequences, *(1 for _ in x.shape[1:])))
+
     student, teacher = (
-        jnp.tile(jax.random.normal(jax.random.key(i), (1, *rest), jnp.bfloat16), tiles)
-        for i in range(2)
+        jax.random.normal(jax.random.key(i), (1, *rest), jnp.bfloat16) for i in range(2)
     )
-    jax.block_until_ready((student, teacher))
+    top = losses.top_logits(teacher, TOP_K)
+    sparse = map(tiled, (top.values, top.indices, top.remainder(4.0)))
+    student, teacher = tiled(student), tiled(teacher)
+    forms = [
+        ("soft_target_kl", losses.soft_target_kl, (teacher,)),
+        ("plain_kl", plain_kl, (teacher,)),
+    ]
+    if plain_first:
+        forms.reverse()
+    forms.append((f"sparse_soft_target_kl, k = {TOP_K}", sparse_kl, tuple(sparse)))
+    jax.block_until_ready((student, forms[-1][-1]))
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"with the logits alone: {resident / 1e3:.0f} MB at most")
-    print("| loss in chunks | s | CPU s | scratch MB | process MB at most |")
-    print("|---|---|---|---|---|")
-    forms = (losses.soft_target_kl, plain_kl)
-    for loss in reversed(forms) if plain_first else forms:
+    print("| loss in chunks | teacher MB | s | CPU s | scratch MB | process MB |")
+    print("|---|---|---|---|---|---|")
+    for name, loss, arguments in forms:
         chunked = losses.in_chunks(loss, chunk)
-        total = lambda s, t, f=chunked: jnp.mean(f(s, t))
-        compiled = jax.jit(jax.value_and_grad(total)).lower(student, teacher).compile()
+        total = lambda s, *others, f=chunked: jnp.mean(f(s, *others))
+        compiled = jax.jit(jax.value_and_grad(total)).lower(student, *arguments)
+        compiled = compiled.compile()
         analysis = compiled.memory_analysis()
         scratch = math.nan if analysis is None else analysis.temp_size_in_bytes / 1e6
         least = least_cpu = math.inf
         for _ in range(rounds):
             start, start_cpu = time.perf_counter(), time.process_time()
-            jax.block_until_ready(compiled(student, teacher))
+            jax.block_until_ready(compiled(student, *arguments))
             least = min(least, time.perf_counter() - start)
             least_cpu = min(least_cpu, time.process_time() - start_cpu)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        size = sum(x.nbytes for x in arguments) / 1e6
         print(
-            f"| `{loss.__name__}` | {least:.2f} | {least_cpu:.2f} | {scratch:.0f} "
+            f"| `{name}` | {size:.1f} | {least:.2f} | {least_cpu:.2f} | {scratch:.0f} "
             f"| {peak:.0f} |",
             flush=True,
         )

@@ -30,6 +30,9 @@ where the formula alone does not:
 * Where :math:`w_k` is not small, :math:`p_k e^{w_k}` is computed from the student's own
   exponential, which is accurate where that of the teacher underflows.
 
+The last logit may stand for several equal classes, whose probabilities are added:
+then its exponentials count as often, and nothing else changes.
+
 The cost is the number of passes over memory. One pass each computes the exponentials
 of both networks, their differences, the terms of :math:`S`, those of :math:`y`, and the
 gradient; the sums read what these wrote.
@@ -84,9 +87,13 @@ def _largest(logits: Logits) -> PerExample:
     return jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
 
 
-def _soften(logits: Logits, temperature: Float[Array, ""]) -> _Softened:
+def _soften(
+    logits: Logits, temperature: Float[Array, ""], last_count: int
+) -> _Softened:
     high, low = _stable.scaled_difference(logits, _largest(logits), temperature)
     weights = jnp.exp(high) * (1.0 + low)
+    if last_count != 1:
+        weights = weights.at[..., -1].multiply(last_count)
     return _Softened(weights, _sum(weights))
 
 
@@ -120,38 +127,58 @@ def _centered(student: Logits, teacher: Logits, p: _Softened) -> Logits:
     return jnp.where(shared, u - p.mean(u), 0.0)
 
 
-@jax.custom_jvp
 def soft_target_divergence(
-    student: Logits, teacher: Logits, temperature: Float[Array, ""]
+    student: Logits,
+    teacher: Logits,
+    temperature: Float[Array, ""],
+    *,
+    last_count: int = 1,
 ) -> Float[Array, "*batch"]:
-    """Compute the loss of each example, by the formula of the module's docstring."""
-    return _value_and_gradient(student, teacher, temperature)[0]
+    """Compute the loss of each example, by the formula of the module's docstring.
+
+    Args:
+        student: Logits of the student.
+        teacher: Logits of the teacher.
+        temperature: Temperature, or infinity.
+        last_count: Number of equal classes that the last logit stands for.
+    """
+    return _divergence(last_count, student, teacher, temperature)
 
 
-@functools.partial(soft_target_divergence.defjvp, symbolic_zeros=True)
-def _soft_target_divergence_jvp(primals, tangents):
-    value, gradient = _value_and_gradient(*primals)
-    return value, _value_tangent(gradient, primals, tangents)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _divergence(
+    last_count: int, student: Logits, teacher: Logits, temperature: Float[Array, ""]
+) -> Float[Array, "*batch"]:
+    return _value_and_gradient(last_count, student, teacher, temperature)[0]
 
 
-def _value_tangent(gradient, primals, tangents):
+@functools.partial(_divergence.defjvp, symbolic_zeros=True)
+def _divergence_jvp(last_count, primals, tangents):
+    value, gradient = _value_and_gradient(last_count, *primals)
+    return value, _value_tangent(gradient, last_count, primals, tangents)
+
+
+def _value_tangent(gradient, last_count, primals, tangents):
     student_dot, teacher_dot, temperature_dot = tangents
     value_dot = jnp.zeros_like(gradient[..., 0])
     if not isinstance(student_dot, SymbolicZero):
         value_dot += jnp.sum(gradient * student_dot, axis=-1)
     if not isinstance(teacher_dot, SymbolicZero):
-        value_dot += jnp.sum(_teacher_gradient(*primals) * teacher_dot, axis=-1)
+        value_dot += jnp.sum(
+            _teacher_gradient(last_count, *primals) * teacher_dot, axis=-1
+        )
     if not isinstance(temperature_dot, SymbolicZero):
-        value_dot += _temperature_gradient(*primals) * temperature_dot
+        value_dot += _temperature_gradient(last_count, *primals) * temperature_dot
     return value_dot
 
 
-@jax.custom_jvp
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _value_and_gradient(
-    student: Logits, teacher: Logits, temperature: Float[Array, ""]
+    last_count: int, student: Logits, teacher: Logits, temperature: Float[Array, ""]
 ) -> tuple[Float[Array, "*batch"], Logits]:
     """Compute the loss and the student's gradient T (q - p), which share all sums."""
-    q, p = _soften(student, temperature), _soften(teacher, temperature)
+    q = _soften(student, temperature, last_count)
+    p = _soften(teacher, temperature, last_count)
     scale = _finite(temperature)
     inverse = jnp.where(jnp.isinf(temperature), 0.0, 1.0 / temperature)
     # A masked class becomes very unlikely: all differences are finite.
@@ -203,13 +230,14 @@ def _value_and_gradient(
 
 
 @functools.partial(_value_and_gradient.defjvp, symbolic_zeros=True)
-def _value_and_gradient_jvp(primals, tangents):
+def _value_and_gradient_jvp(last_count, primals, tangents):
     student, teacher, temperature = primals
     student_dot, teacher_dot, temperature_dot = tangents
-    value, gradient = _value_and_gradient(*primals)
-    value_dot = _value_tangent(gradient, primals, tangents)
+    value, gradient = _value_and_gradient(last_count, *primals)
+    value_dot = _value_tangent(gradient, last_count, primals, tangents)
     gradient_dot = jnp.zeros_like(gradient)
-    p, q = _soften(teacher, temperature), _soften(student, temperature)
+    q = _soften(student, temperature, last_count)
+    p = _soften(teacher, temperature, last_count)
     if not isinstance(student_dot, SymbolicZero):
         gradient_dot += q.covariance(student_dot)
     if not isinstance(teacher_dot, SymbolicZero):
@@ -221,10 +249,10 @@ def _value_and_gradient_jvp(primals, tangents):
 
 
 def _teacher_gradient(
-    student: Logits, teacher: Logits, temperature: Float[Array, ""]
+    last_count: int, student: Logits, teacher: Logits, temperature: Float[Array, ""]
 ) -> Logits:
     """Compute -p_k u_k."""
-    p = _soften(teacher, temperature)
+    p = _soften(teacher, temperature, last_count)
     return -p.probabilities * _centered(student, teacher, p)
 
 
@@ -233,9 +261,9 @@ def _shifted(logits: Logits) -> Logits:
     return jnp.where(jnp.isneginf(logits), 0.0, logits - _largest(logits))
 
 
-@jax.custom_jvp
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _temperature_gradient(
-    student: Logits, teacher: Logits, temperature: Float[Array, ""]
+    last_count: int, student: Logits, teacher: Logits, temperature: Float[Array, ""]
 ) -> Float[Array, "*batch"]:
     r"""Compute the derivative in T, free of cancellation at high temperatures.
 
@@ -253,7 +281,7 @@ def _temperature_gradient(
     used where every :math:`|w_k| < 1`. Further derivatives are those of the direct
     form, which suffers from the cancellation.
     """
-    p = _soften(teacher, temperature)
+    p = _soften(teacher, temperature, last_count)
     u = _centered(student, teacher, p)
     _, only_student, only_teacher = _support(student, teacher)
     w = u / temperature
@@ -268,23 +296,24 @@ def _temperature_gradient(
     quartic = p.mean(u * z) / (1.0 + x) - 2.0 * s * _stable.log1p_remainder(x, 2)
     stable = cubic / temperature + x * quartic
     stable = (stable / temperature)[..., 0]
-    direct = _temperature_gradient_directly(student, teacher, temperature)
+    direct = _temperature_gradient_directly(last_count, student, teacher, temperature)
     return jnp.where(jnp.any(large, axis=-1), direct, stable)
 
 
 @_temperature_gradient.defjvp
-def _temperature_gradient_jvp(primals, tangents):
-    _, gradient_dot = jax.jvp(_temperature_gradient_directly, primals, tangents)
-    return _temperature_gradient(*primals), gradient_dot
+def _temperature_gradient_jvp(last_count, primals, tangents):
+    directly = functools.partial(_temperature_gradient_directly, last_count)
+    _, gradient_dot = jax.jvp(directly, primals, tangents)
+    return _temperature_gradient(last_count, *primals), gradient_dot
 
 
 def _temperature_gradient_directly(
-    student: Logits, teacher: Logits, temperature: Float[Array, ""]
+    last_count: int, student: Logits, teacher: Logits, temperature: Float[Array, ""]
 ) -> Float[Array, "*batch"]:
     """Compute 2TK - sum_k (q_k - p_k) z_k + Cov_p(u, v) / T."""
-    p = _soften(teacher, temperature)
+    p = _soften(teacher, temperature, last_count)
     u = _centered(student, teacher, p)
-    value, gradient = _value_and_gradient(student, teacher, temperature)
+    value, gradient = _value_and_gradient(last_count, student, teacher, temperature)
     total = 2.0 * value[..., None] - _sum(gradient * _shifted(student))
     # A class without mass must not affect the mean, however far its logit is away.
     total += p.mean(u * jnp.where(p.weights > 0.0, _shifted(teacher), 0.0))

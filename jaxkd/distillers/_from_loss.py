@@ -70,6 +70,11 @@ _READERS = {
         _once(lambda s, t, batch: (s.logits, t.logits)),
         reports_agreement=True,
     ),
+    "top_logits": _Reader(
+        require_teacher,
+        _once(lambda s, t, batch: (s.logits, t.logits, t.top_logits)),
+        reports_agreement=True,
+    ),
     "labeled_logits": _Reader(
         require_teacher,
         _once(lambda s, t, batch: (s.logits, t.logits, batch.labels)),
@@ -103,6 +108,9 @@ def from_loss(
         reads: The outputs that the loss compares:
 
             - ``"logits"``;
+            - ``"top_logits"``: the logits, with the teacher's
+              :class:`jaxkd.losses.TopLogits` as a third argument, or None if all of its
+              logits are known;
             - ``"labeled_logits"``: the logits, with the labels as a third argument; the
               loss is zero for images without a label;
             - ``"embedding"``;

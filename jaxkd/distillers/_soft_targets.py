@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 import optax
-from jaxtyping import ArrayLike, Real
+from jaxtyping import Array, ArrayLike, Float, Real
 
 from jaxkd import _checks, losses
 from jaxkd.distillers._base import Distiller, DistillerState, Metrics
@@ -76,6 +76,8 @@ def soft_targets(*, temperature: Real[ArrayLike, ""] | Schedule = 4.0) -> Distil
 
     The loss is :func:`jaxkd.losses.soft_target_kl`, exact for every temperature from
     1.4e-14 to infinity; at infinity it is half the variance of the logit differences.
+    With a recorded teacher of which only the largest logits are known, it is
+    :func:`jaxkd.losses.sparse_soft_target_kl`.
 
     Args:
         temperature: Softening temperature; ``inf`` is allowed. It may be a
@@ -99,8 +101,8 @@ def soft_targets(*, temperature: Real[ArrayLike, ""] | Schedule = 4.0) -> Distil
     """
     check_beginning(_checks.check_temperature, temperature=temperature)
     return from_loss(
-        losses.soft_target_kl,
-        reads="logits",
+        _soft_target_kl,
+        reads="top_logits",
         name="soft_targets",
         metrics=_mean_gap,
         temperature=temperature,
@@ -214,6 +216,24 @@ def weighted_transformed_teacher_matching(
     return from_loss(
         losses.weighted_transformed_teacher_matching,
         reads="logits",
+        temperature=temperature,
+    )
+
+
+def _soft_target_kl(
+    student: Float[Array, "batch classes"],
+    teacher: Float[Array, "batch classes"],
+    top: losses.TopLogits | None,
+    *,
+    temperature: Real[ArrayLike, ""],
+) -> Float[Array, " batch"]:
+    if top is None:
+        return losses.soft_target_kl(student, teacher, temperature=temperature)
+    return losses.sparse_soft_target_kl(
+        student,
+        top.values,
+        top.indices,
+        remainder=top.remainder(temperature),
         temperature=temperature,
     )
 

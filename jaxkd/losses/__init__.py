@@ -76,6 +76,10 @@ from jaxkd.losses._stage_flow import singular_value as singular_value
 from jaxkd.losses._symmetries import Arguments as Arguments
 from jaxkd.losses._symmetries import Declaration as Declaration
 from jaxkd.losses._symmetries import Transformation as Transformation
+from jaxkd.losses._top_logits import TopLogits as TopLogits
+from jaxkd.losses._top_logits import remainder_logit as remainder_logit
+from jaxkd.losses._top_logits import sparse_soft_target_kl as sparse_soft_target_kl
+from jaxkd.losses._top_logits import top_logits as top_logits
 
 # The order of the families in tables and pages.
 _FAMILIES = (

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxkd._errors import InvalidInputError
+from jaxkd._math import TopLogits
 from jaxkd._text import array_type
 
 
@@ -28,6 +29,8 @@ class ModelOutput(NamedTuple):
             (:attr:`jaxkd.distillers.Distiller.layers`), by the path that names them:
             several, if the path contains ``*``. A network may also return outputs of
             its own here, under any name.
+        top_logits: The logits that were recorded, if a recorded teacher's other logits
+            are not known; ``logits`` then has one number for all others.
     """
 
     logits: Float[Array, "batch classes"]
@@ -35,6 +38,7 @@ class ModelOutput(NamedTuple):
     stages: tuple[Float[Array, "batch ..."], ...] = ()
     preactivations: tuple[Float[Array, "batch ..."], ...] = ()
     layers: Mapping[str, tuple[Float[Array, "batch ..."], ...]] = {}
+    top_logits: TopLogits | None = None
 
     def __repr__(self) -> str:
         fields = self._asdict().items()
@@ -43,7 +47,7 @@ class ModelOutput(NamedTuple):
 
 
 def _is_empty(value: Any) -> bool:
-    return isinstance(value, tuple | Mapping) and not value
+    return value is None or (isinstance(value, tuple | Mapping) and not value)
 
 
 def _types(value: Any) -> str:

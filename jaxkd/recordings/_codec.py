@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxkd._errors import InvalidInputError
+from jaxkd._math import REMAINDER_TEMPERATURES, TopLogits
 
 # Numbers of classes that fit into 16 bits.
 _MOST_CLASSES_OF_16_BITS = 1 << 16
-_TEMPERATURES = (1.0, 4.0)
 
 DTYPES = ("float32", "float16")
 """Dtypes of stored outputs."""
@@ -60,7 +60,11 @@ class Codec(NamedTuple):
         return {
             "values": Part(f"{self.name}.values.npy", dtype, row),
             "indices": Part(f"{self.name}.indices.npy", index, row),
-            "rest": Part(f"{self.name}.rest.npy", np.dtype("<f4"), ()),
+            "remainders": Part(
+                f"{self.name}.remainders.npy",
+                np.dtype("<f4"),
+                (len(REMAINDER_TEMPERATURES),),
+            ),
         }
 
     def encode(self, output: Float[np.ndarray, "rows ..."]) -> Arrays:
@@ -76,33 +80,50 @@ class Codec(NamedTuple):
         by_size = np.argsort(-values, axis=-1, kind="stable")
         order = np.take_along_axis(order, by_size, -1)
         values = np.take_along_axis(values, by_size, -1)
-        others = output.astype(np.float64)
-        np.put_along_axis(others, order, -np.inf, axis=-1)
-        count = self.shape[0] - self.top_k
-        rest = _log_sum_exp(others)[:, 0] - np.log(count)
         index = self.parts()["indices"].dtype
         return {
             "values": self._narrow(values),
             "indices": order.astype(index),
-            "rest": rest.astype(np.float32),
+            "remainders": self._remainders(output, order).astype(np.float32),
         }
+
+    def _remainders(self, output: np.ndarray, order: np.ndarray) -> np.ndarray:
+        """Return the others' common logit at each temperature, in float64."""
+        others = output.astype(np.float64)
+        count = others.shape[-1] - order.shape[-1]
+        np.put_along_axis(others, order, 0.0, axis=-1)
+        mean = others.sum(-1) / count
+        np.put_along_axis(others, order, -np.inf, axis=-1)
+        columns = [
+            mean
+            if np.isinf(t)
+            else t * (_log_sum_exp(others / t)[:, 0] - np.log(count))
+            for t in REMAINDER_TEMPERATURES
+        ]
+        return np.stack(columns, axis=-1)
 
     def decode(self, arrays: Mapping[str, Any]) -> Float[Array, "rows ..."]:
         """Return the output in float32; works inside jit."""
         if self.top_k is None:
             return jnp.asarray(arrays[""]).astype(jnp.float32)
-        values = jnp.asarray(arrays["values"]).astype(jnp.float32)
-        indices = jnp.asarray(arrays["indices"]).astype(jnp.int32)
-        rest = jnp.asarray(arrays["rest"]).astype(jnp.float32)
-        dense = jnp.broadcast_to(rest[:, None], (len(rest), *self.shape))
-        rows = jnp.arange(len(rest), dtype=jnp.int32)[:, None]
-        return dense.at[rows, indices].set(values)
+        values, indices, remainders = self.decode_top(arrays)
+        # The others share the mass that they have at the first temperature, 1.
+        dense = jnp.broadcast_to(remainders[:, :1], (len(remainders), *self.shape))
+        return jnp.put_along_axis(dense, indices, values, axis=-1, inplace=False)
+
+    def decode_top(self, arrays: Mapping[str, Any]) -> TopLogits:
+        """Return the top k logits; works inside jit."""
+        return TopLogits(
+            jnp.asarray(arrays["values"]).astype(jnp.float32),
+            jnp.asarray(arrays["indices"]).astype(jnp.int32),
+            jnp.asarray(arrays["remainders"]).astype(jnp.float32),
+        )
 
     def decoded(self, arrays: Arrays) -> np.ndarray:
         """Return the output in float32, computed by NumPy."""
         if self.top_k is None:
             return arrays[""].astype(np.float32)
-        dense = np.repeat(arrays["rest"][:, None], self.shape[0], axis=1)
+        dense = np.repeat(arrays["remainders"][:, :1], self.shape[0], axis=1)
         indices, values = arrays["indices"], arrays["values"]
         np.put_along_axis(dense, indices.astype(int), values.astype(np.float32), -1)
         return dense
@@ -128,9 +149,11 @@ def deviations(
     """Measure how far the stored form of an output is from the output.
 
     Returns:
-        The largest difference of a value, ``values``; and for the top k logits, those
+        The largest difference of a value, ``values``. For the top k logits also those
         of a probability at temperatures 1 and 4, ``probabilities`` and
-        ``probabilities_at_4``. Empty for float32 and all logits, which lose nothing.
+        ``probabilities_at_4``, and the largest total probability of the other classes,
+        ``others`` and ``others_at_4``. Empty for float32 and all logits, which lose
+        nothing.
     """
     if codec.top_k is None and codec.dtype == "float32":
         return {}
@@ -140,12 +163,11 @@ def deviations(
     different = decoded != output  # not where both are -inf
     measured = {"values": _largest(np.abs(decoded[different] - output[different]))}
     if codec.top_k is not None:
-        for name, temperature in zip(
-            ("probabilities", "probabilities_at_4"), _TEMPERATURES, strict=True
-        ):
-            both = (_softmax(x, temperature) for x in (decoded, output))
-            difference = np.abs(np.subtract(*both))
-            measured[name] = _largest(difference)
+        for suffix, temperature in (("", 1.0), ("_at_4", 4.0)):
+            found, exact = (_softmax(x, temperature) for x in (decoded, output))
+            measured[f"probabilities{suffix}"] = _largest(np.abs(found - exact))
+            np.put_along_axis(exact, arrays["indices"].astype(int), 0.0, axis=-1)
+            measured[f"others{suffix}"] = _largest(exact.sum(-1))
     return measured
 
 

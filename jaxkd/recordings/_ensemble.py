@@ -180,8 +180,8 @@ class Ensemble(Recording):
         def missing(name: str) -> Any:
             return NotRecorded(name, str(self.path), in_ensemble=True)
 
-        names = ModelOutput._fields[1:]
-        return ModelOutput(logits, *map(missing, names))
+        names = ("embedding", "stages", "preactivations", "layers")
+        return ModelOutput(logits, **{name: missing(name) for name in names})
 
 
 def _mixed(

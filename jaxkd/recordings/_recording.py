@@ -88,7 +88,8 @@ class Recording:
         classifier: The teacher's linear layer from embeddings to logits, if recorded.
         deviations: How far stored outputs are from the teacher's, at most, by output:
             ``values`` in units of the output; for the top k logits, ``probabilities``
-            and ``probabilities_at_4`` (temperature 4).
+            of a class and ``others``, the total probability of those outside the top k,
+            at temperature 1, and ``probabilities_at_4`` and ``others_at_4`` at 4.
     """
 
     def __init__(self, path: Path, manifest: Manifest, classifier: Classifier | None):
@@ -227,9 +228,13 @@ class Recording:
         Args:
             stored: What :meth:`stored` returned.
         """
-        return self._assemble(
+        output = self._assemble(
             {name: codec.decode(stored[name]) for name, codec in self._codecs.items()}
         )
+        if self._manifest.top_k is None:
+            return output
+        top = self._codecs["logits"].decode_top(stored["logits"])
+        return output._replace(top_logits=top)
 
     def logits_of(self, stored: PyTree) -> Float[Array, "batch classes"]:
         """Return only the logits of :meth:`decode`."""

@@ -17,6 +17,11 @@ fail() {
     exit 1
 }
 
+install="install them with: apt-get install coq libcoq-coquelicot libcoq-interval make"
+for program in coqc coq_makefile coqchk make; do
+    command -v "$program" > /dev/null || fail "$program is missing; $install"
+done
+
 check=no
 if [ "${1:-}" = "--check" ]; then
     check=yes
@@ -33,12 +38,9 @@ else
     trap 'rm -rf "$folder"' EXIT
 fi
 
-install="install them with: apt-get install coq libcoq-coquelicot libcoq-interval make"
-for program in coqc coq_makefile coqchk make; do
-    command -v "$program" > "$folder/found.log" || fail "$program is missing; $install"
-done
-mapfile -t proofs < <(cd "$source" && ls ./*.v)
-cp "$source"/*.v "$source"/*.txt "$source/_CoqProject" "$folder"
+cd "$source"
+proofs=(*.v)
+cp -- "${proofs[@]}" _CoqProject axioms.txt theorems.txt "$folder"
 cd "$folder"
 for library in Coquelicot.Coquelicot Interval.Tactic; do
     # An empty file of another name than the proofs', which requires the library.
@@ -81,7 +83,8 @@ echo "built $built"
 
 if [ "$check" = yes ]; then
     start=$SECONDS
-    mapfile -t modules < <(printf '%s\n' "${proofs[@]}" | sed 's|^\./\(.*\)\.v$|Kernel.\1|')
+    modules=("${proofs[@]/#/Kernel.}")
+    modules=("${modules[@]%.v}")
     coqchk -silent -o -Q . Kernel "${modules[@]}" > check.log 2>&1 || {
         tail -n 20 check.log >&2
         fail "coqchk refuses the compiled proofs"

@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 from reference import class_relations, divergences, labeled, soft_targets
 
-from jaxkd import distillers
+from jaxkd import distillers, losses
 from jaxkd._errors import InvalidInputError
 from jaxkd.models import ModelOutput
 
@@ -20,8 +20,9 @@ def logits():
     return np.random.default_rng(0).normal(0, 2, (2, 4, 5)).astype(np.float32)
 
 
-def run(distiller, logits, *, with_teacher=True):
+def run(distiller, logits, *, with_teacher=True, top_logits=None):
     student, teacher = (ModelOutput(jnp.asarray(x), jnp.zeros((4, 2))) for x in logits)
+    teacher = teacher._replace(top_logits=top_logits)
     batch = distillers.Batch(
         jnp.zeros((4, 8, 8, 1), jnp.uint8),
         jnp.asarray(LABELS),
@@ -125,3 +126,21 @@ def test_a_share_outside_its_range_is_refused_at_once():
 def test_multi_level_needs_a_temperature():
     with pytest.raises(InvalidInputError, match="at least one"):
         distillers.multi_level(temperatures=())
+
+
+@pytest.mark.parametrize("temperature", [4.0, 3.0, jnp.inf])
+def test_soft_targets_of_which_the_largest_are_known_are_sparse(logits, temperature):
+    student, teacher = logits
+    top = losses.top_logits(teacher, 2)
+    method = distillers.soft_targets(temperature=temperature)
+    found, _, _ = run(method, logits, top_logits=top)
+    expected = losses.sparse_soft_target_kl(
+        student,
+        top.values,
+        top.indices,
+        remainder=top.remainder(temperature),
+        temperature=temperature,
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    full, _, _ = run(method, logits)
+    assert np.abs(found - full).max() > 1e-3

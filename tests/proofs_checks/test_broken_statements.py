@@ -64,6 +64,28 @@ def test_a_broken_loss_fails_the_certificate(broken, name, monkeypatch):
     assert any(line.startswith(name) for line in certificate.failures())
 
 
+def renormalized(student, values, indices, *, remainder, temperature):
+    del remainder
+    return exact(student[indices], values, temperature=temperature)
+
+
+def without_remainder(student, values, indices, *, remainder, temperature):
+    nothing = jnp.full_like(remainder, -jnp.inf)
+    return sparse(student, values, indices, remainder=nothing, temperature=temperature)
+
+
+sparse = losses.sparse_soft_target_kl
+
+
+@pytest.mark.parametrize("broken", [renormalized, without_remainder])
+def test_a_broken_loss_of_the_largest_logits_fails_the_certificate(broken, monkeypatch):
+    jax.clear_caches()  # the check compiles its losses once
+    monkeypatch.setattr(losses, "sparse_soft_target_kl", broken)
+    certificate = proofs_checks.verify(Settings(), ["T15"])
+    jax.clear_caches()
+    assert any("L_T = L_K" in line for line in certificate.failures())
+
+
 def test_a_failure_names_a_case_that_shows_it(monkeypatch):
     monkeypatch.setattr(losses, "soft_target_kl", a_thousandth_more)
     certificate = proofs_checks.verify(Settings(cases=2500, seed=2), ["T3"])

@@ -92,6 +92,32 @@ def test_the_largest_deviations_of_top_k_are_stated(tmp_path, dtype):
     for name, temperature in (("probabilities", 1), ("probabilities_at_4", 4)):
         both = softmax(found, temperature), softmax(logits, temperature)
         assert stated[name] == pytest.approx(np.abs(both[0] - both[1]).max(), rel=1e-5)
+    for name, temperature in (("others", 1), ("others_at_4", 4)):
+        others = np.sort(softmax(logits, temperature), -1)[:, :-2].sum(-1)
+        assert stated[name] == pytest.approx(others.max(), rel=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 4.0, 8.0, np.inf])
+def test_the_mass_of_the_others_is_exact_at_the_stored_temperatures(
+    tmp_path, temperature
+):
+    logits = draw(0)[0]
+    _, recording = read(tmp_path, logits, top_k=2)
+    top = recording.decode(recording.stored(0, ROWS)).top_logits
+    others = np.sort(logits.astype(np.float64), -1)[:, :-2]
+    if np.isinf(temperature):
+        expected = others.mean(-1)
+    else:
+        expected = temperature * np.log(np.exp(others / temperature).mean(-1))
+    np.testing.assert_allclose(top.remainder(temperature), expected, rtol=1e-5)
+
+
+def test_excluded_classes_outside_the_top_k_have_no_mass(tmp_path):
+    logits = draw(0)[0]
+    logits[:, 2:] = -np.inf
+    _, recording = read(tmp_path, logits, top_k=2)
+    top = recording.decode(recording.stored(0, ROWS)).top_logits
+    np.testing.assert_array_equal(top.remainder(3.0), -np.inf)
 
 
 def test_deviations_are_the_largest_of_all_epochs(tmp_path):
@@ -160,6 +186,6 @@ def test_the_size_is_announced_in_words():
     clean = views._replace(epochs=0)
     shapes = {"logits": (100,), "stages.0": (8, 8, 16)}
     assert recordings.describe_size(clean, shapes, top_k=5) == (
-        "206.5 MB for clean images x 50,000 rows (logits 100, stages.0 8 x 8 x 16) in "
+        "207.3 MB for clean images x 50,000 rows (logits 100, stages.0 8 x 8 x 16) in "
         "float32, of the logits the largest 5"
     )

@@ -19,8 +19,9 @@ from jaxkd.models._mode import inference_view, mode_arguments, name_of
 from jaxkd.models._output import as_output
 from jaxkd.training._step.converted import convert_layers
 
-# Lengths of the tuple that a function may return instead of a ModelOutput.
-_LENGTHS = range(2, len(ModelOutput._fields))
+# Lengths of the tuple that a function may return instead of a ModelOutput: logits and
+# embedding, then feature maps.
+_LENGTHS = range(2, 5)
 
 Apply = Callable[[Any, jax.Array], ModelOutput]
 
