@@ -17,7 +17,7 @@ TEMPERATURES = (1.0, 4.0, 100.0, math.inf)
 SIZES = (2, 3, 5, 10, 30, 100)
 """Numbers of classes of the cases with random logits."""
 
-GRADIENT_CLASSES = 5
+GRADIENT_CLASSES = 10
 """Largest number of classes for which there is a theorem about the gradient."""
 
 _SEED = 2026
