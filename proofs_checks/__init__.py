@@ -5,6 +5,7 @@ evidence, and negative controls that drop an assumption and must fail.
 """
 
 from proofs_checks._cases import logit_case as logit_case
+from proofs_checks._certificate_page import to_markdown as to_markdown
 from proofs_checks._evidence import Check as Check
 from proofs_checks._evidence import Evidence as Evidence
 from proofs_checks._evidence import Settings as Settings
@@ -15,5 +16,4 @@ from proofs_checks.certificate import CHECKS as CHECKS
 from proofs_checks.certificate import Certificate as Certificate
 from proofs_checks.certificate import Result as Result
 from proofs_checks.certificate import to_json as to_json
-from proofs_checks.certificate import to_markdown as to_markdown
 from proofs_checks.certificate import verify as verify

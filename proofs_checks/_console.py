@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console as _Console
 from rich.table import Table
 
+from proofs_checks import _kernel
 from proofs_checks import certificate as certificates
 from proofs_checks._evidence import Settings
 from proofs_checks.t14_invariance import invariance_table
@@ -41,6 +42,12 @@ def verify(settings: Settings, only: Sequence[str]) -> certificates.Certificate:
         return certificates.verify(settings, only, on_result=progress)
 
 
+def check_proofs() -> _kernel.Kernel:
+    """Let Coq check the proofs, and show what it does."""
+    with Console().status("Coq") as status:
+        return _kernel.check(status.update)
+
+
 def show(found: certificates.Certificate, *, invariances: bool) -> None:
     """Print the table of results, the environment and the tightest cases.
 
@@ -63,6 +70,8 @@ def show(found: certificates.Certificate, *, invariances: bool) -> None:
         f"flax {where['flax']}, optax {where['optax']}; "
         f"seed {settings.seed}, {found.seconds:.0f} s"
     )
+    if found.kernel is not None:
+        say(found.kernel.about())
     for result in found.results:
         for evidence in result.evidence:
             if evidence.detail and result.check.name in ("T3", "T4"):

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxkd import InvalidInputError
+from proofs_checks import _kernel
 from proofs_checks import certificate as certificates
+from proofs_checks._certificate_page import to_markdown
 from proofs_checks._evidence import Settings
 
 DTYPES = ("float64", "float32", "bfloat16")
@@ -56,6 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, help="folder for certificate.json, certificate.md and plots"
     )
+    parser.add_argument(
+        "--kernel",
+        action="store_true",
+        help="also let Coq check the proofs, and the library's output for some inputs",
+    )
     options = parser.parse_args(arguments)
     try:
         return main_from_options(**vars(options))
@@ -78,6 +85,7 @@ def main_from_options(
     dtype: str = "float64",
     seed: int = 0,
     out: Path | None = None,
+    kernel: bool = False,
 ) -> int:
     """Run the checks, print the table and write the report.
 
@@ -87,21 +95,27 @@ def main_from_options(
         dtype: ``"float64"``, ``"float32"`` or ``"bfloat16"``.
         seed: Seed of all cases, not negative.
         out: Folder for ``certificate.json``, ``certificate.md`` and plots.
+        kernel: Whether to let Coq check the proofs too.
 
     Returns:
-        0, or 1 if a statement fails or a control does not.
+        0, or 1 if a statement fails, a control does not, or Coq refuses a proof.
 
     Raises:
-        InvalidInputError: If an argument is invalid.
+        InvalidInputError: If an argument is invalid, or Coq is wanted but not
+            installed.
         OSError: If the folder cannot be written.
     """
     settings = _settings(only, cases, dtype, seed)
+    if kernel:
+        _kernel.require()
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
 
     from proofs_checks import _console  # loads rich
 
     found = _console.verify(settings, only)
+    if kernel:
+        found = found.with_proofs(_console.check_proofs())
     _console.show(found, invariances="T14" in only)
     if out is not None:
         plots = _write(found, out)
@@ -146,5 +160,5 @@ def _write(found: certificates.Certificate, out: Path) -> list[str] | None:
 
         plots = [path.name for path in pictures.draw(found, out)]
     (out / "certificate.json").write_text(certificates.to_json(found))
-    (out / "certificate.md").write_text(certificates.to_markdown(found, plots or ()))
+    (out / "certificate.md").write_text(to_markdown(found, plots or ()))
     return plots

@@ -10,14 +10,12 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import jax
 
 from jaxkd import InvalidInputError
 from proofs_checks import (
-    _markdown,
     t01_zero_sum,
     t02_mean_value,
     t03_two_sided_bound,
@@ -42,6 +40,7 @@ from proofs_checks._evidence import (
     place,
     report_of,
 )
+from proofs_checks._kernel import Kernel
 
 CHECKS: dict[str, Check] = {
     module.CHECK.name: module.CHECK
@@ -87,17 +86,19 @@ class Result:
         claims: Evidence that the statement holds.
         controls: Evidence that it fails where an assumption is dropped.
         seconds: Duration of the check.
+        proofs: What Coq has proved of the statement, if it was asked.
     """
 
     check: Check
     claims: tuple[Evidence, ...]
     controls: tuple[Evidence, ...]
     seconds: float
+    proofs: tuple[Evidence, ...] = ()
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:
-        """The claims, then the controls."""
-        return self.claims + self.controls
+        """The proofs, the claims, then the controls."""
+        return self.proofs + self.claims + self.controls
 
     @property
     def holds(self) -> bool:
@@ -113,24 +114,34 @@ class Certificate:
         settings: Settings of the run.
         environment: Backend, device and versions.
         results: One result for each statement.
-        seconds: Duration of the run.
+        seconds: Duration of the run, without Coq.
+        kernel: What Coq has proved, or None if it was not asked.
     """
 
     settings: Settings
     environment: Mapping[str, str]
     results: tuple[Result, ...]
     seconds: float = 0.0
+    kernel: Kernel | None = None
 
     @property
     def holds(self) -> bool:
         """Whether every statement holds and every control fails as it must."""
         return all(result.holds for result in self.results)
 
+    def with_proofs(self, kernel: Kernel) -> "Certificate":
+        """Return the certificate with what Coq has proved of its statements."""
+        results = tuple(
+            dataclasses.replace(r, proofs=kernel.proofs.get(r.check.name, ()))
+            for r in self.results
+        )
+        return dataclasses.replace(self, results=results, kernel=kernel)
+
     def failures(self) -> list[str]:
         """Return a line for each failure: its size, its location, how to repeat it."""
         return [
             f"{result.check.name}: {evidence.claim}: {evidence.verdict.value}: "
-            f"{evidence.unit} {evidence.measured:.3g}, bound {evidence.bound:.3g}"
+            f"{evidence.unit} {evidence.measured:.3g}, bound {evidence.bound or 0:.3g}"
             + self._location(result.check.name, evidence)
             for result in self.results
             for evidence in result.evidence
@@ -278,6 +289,7 @@ def to_json(certificate: Certificate) -> str:
             "assumptions": result.check.assumptions,
             "holds": result.holds,
             "seconds": round(result.seconds, 2),
+            "proofs": [_record(evidence) for evidence in result.proofs],
             "claims": [_record(evidence) for evidence in result.claims],
             "controls": [_record(evidence) for evidence in result.controls],
         }
@@ -287,6 +299,7 @@ def to_json(certificate: Certificate) -> str:
         "holds": certificate.holds,
         "settings": certificate.settings._asdict(),
         "environment": certificate.environment,
+        "kernel": None if certificate.kernel is None else certificate.kernel.about(),
         "results": results,
     }
     return json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
@@ -310,63 +323,6 @@ def _finite(content: Any) -> Any:
     return content
 
 
-def to_markdown(certificate: Certificate, plots: Sequence[str] = ()) -> str:
-    """Return the certificate as a Markdown page.
-
-    Args:
-        certificate: The certificate.
-        plots: File names of plots to include.
-    """
-    settings, where = certificate.settings, certificate.environment
-    verdict = "All statements hold." if certificate.holds else "**Some checks fail.**"
-    lines = [
-        f"# Certificate, {settings.dtype}",
-        "",
-        f"{verdict} Each negative control drops one assumption and must fail.",
-        "",
-        f"Seed {settings.seed}; {settings.cases:,} cases for T3 and T4; "
-        + ", ".join(f"{key} {value}" for key, value in where.items())
-        + ".",
-        "",
-    ]
-    lines += [f"![{Path(plot).stem}]({plot})\n" for plot in plots]
-    for result in certificate.results:
-        check = result.check
-        lines += [
-            "",
-            f"## {check.name} {check.title}",
-            "",
-            f"`{check.statement}`",
-            "",
-            f"Assumptions: {'; '.join(check.assumptions)}. {result.seconds:.1f} s.",
-            "",
-            *_markdown.header(
-                ("claim", "verdict", "checked by", "cases", "measured", "bound", "unit")
-            ),
-        ]
-        lines += [_row(evidence, "") for evidence in result.claims]
-        lines += [_row(evidence, "control: ") for evidence in result.controls]
-        details = [e for e in result.evidence if e.detail]
-        lines += ["", *(f"- {e.claim}: {e.detail}" for e in details)]
-        for evidence in result.evidence:
-            if evidence.table:
-                lines += ["", *_markdown.table(evidence.table)]
-    return "\n".join(lines) + "\n"
-
-
-def _row(evidence: Evidence, prefix: str) -> str:
-    cells = (
-        prefix + evidence.claim,
-        evidence.verdict.value,
-        evidence.checked_by,
-        f"{evidence.cases:,}",
-        f"{evidence.measured:.2e}",
-        "none" if evidence.bound is None else f"{evidence.bound:.0e}",
-        evidence.unit,
-    )
-    return _markdown.row(cells)
-
-
 def summary(result: Result) -> tuple[str, ...]:
     """Return a row of the printed table: name, title, claims, controls, how, cases."""
     counts = dict.fromkeys(Verdict, 0)
@@ -384,6 +340,6 @@ def summary(result: Result) -> tuple[str, ...]:
         result.check.title,
         verdicts,
         f"{failing} of {len(result.controls)} fail",
-        ", ".join(sorted({e.checked_by for e in result.claims})),
+        ", ".join(dict.fromkeys(e.checked_by for e in result.proofs + result.claims)),
         f"{cases:,}",
     )

@@ -19,6 +19,7 @@ _PURPOSE = (
 _COMMANDS = """\
 ```sh
 jaxkd verify --out certificate    # float64: the identities
+jaxkd verify --kernel --out certificate    # and the proofs in Coq
 jaxkd verify --dtype float32 --cases 20000 --out certificate32
 jaxkd verify --dtype bfloat16 --cases 20000 --out certificate16
 ```"""
@@ -27,8 +28,10 @@ _LEGEND = (
     "The columns of the dtypes show the largest deviation over all cases, in the unit "
     'of the last column, and its bound in parentheses. "Lost" means that rounding in '
     "that dtype does not keep the statement; the number shows the size of the error. "
-    "Each *must fail* row is a negative control, which drops one assumption. In "
-    "bfloat16 the logits are rounded to bfloat16, and the losses compute in float32. "
+    '"Checked by" says how: on sampled cases, symbolically for 2 to 4 classes, by '
+    "Coq's kernel for all real numbers, or by interval arithmetic in Coq for single "
+    "outputs. Each *must fail* row is a negative control, which drops one assumption. "
+    "In bfloat16 the logits are rounded to bfloat16; the losses compute in float32. "
     "`python -m proofs_checks.comparison FOLDER ...` makes this page from the "
     "`certificate.json` files."
 )
@@ -46,6 +49,8 @@ def page(certificates: Sequence[Mapping[str, Any]], about: str) -> str:
         ValueError: If the certificates have different statements.
     """
     lines = ["# The certificate", "", _PURPOSE, "", _COMMANDS, "", about, ""]
+    if certificates[0]["kernel"]:
+        lines += [certificates[0]["kernel"], ""]
     lines += [_verdicts(certificate) for certificate in certificates]
     lines += ["", _LEGEND]
     dtypes = [certificate["settings"]["dtype"] for certificate in certificates]
@@ -53,6 +58,7 @@ def page(certificates: Sequence[Mapping[str, Any]], about: str) -> str:
     for results in every_result:
         lines += ["", f"## {results[0]['name']} {results[0]['title']}", ""]
         lines += _markdown.header(["claim", "checked by", *dtypes, "cases", "unit"])
+        lines += [_proof(proof, len(dtypes)) for proof in results[0]["proofs"]]
         for kind, prefix in (("claims", ""), ("controls", "*must fail:* ")):
             for row in zip(*(result[kind] for result in results), strict=True):
                 cells = [prefix + row[0]["claim"], row[0]["checked_by"]]
@@ -67,7 +73,18 @@ def page(certificates: Sequence[Mapping[str, Any]], about: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _proof(proof: Mapping[str, Any], columns: int) -> str:
+    """Return the row of what Coq has proved."""
+    known = "proved" if proof["verdict"] == Verdict.HOLDS.value else "**refused**"
+    kernel = proof["checked_by"] == "kernel"
+    cases = "all real numbers" if kernel else f"{proof['cases']:,}"
+    measured = "" if kernel else f"{proof['unit']} {float(proof['measured']):.0e}"
+    cells = [proof["claim"], proof["checked_by"], known, *[""] * (columns - 1)]
+    return _markdown.row([*cells, cases, measured])
+
+
 def _evidence(result: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield from result["proofs"]
     yield from result["claims"]
     yield from result["controls"]
 

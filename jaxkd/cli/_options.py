@@ -141,6 +141,8 @@ class Verify:
     """Seed for all random cases."""
     out: Annotated[Path | None, option(default="print only")] = None
     """Folder for certificate.json, certificate.md and plots."""
+    kernel: bool = False
+    """Also let Coq check the proofs, and the library's output for some inputs."""
 
 
 @dataclasses.dataclass(frozen=True)

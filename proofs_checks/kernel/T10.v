@@ -49,7 +49,7 @@ Proof.
 Qed.
 
 (** T10: half the variance is differentiable, with gradient [(d_k - mean d) / C]. *)
-Theorem half_variance_differentiable :
+Lemma half_variance_differentiable :
   forall n v z,
     let d := fun k => z k - v k in
     differentiable_at n (half_variance_loss n v) z

@@ -110,7 +110,7 @@ Qed.
 Lemma ln_div_pos a b : 0 < a -> 0 < b -> ln (a / b) = ln a - ln b.
 Proof. intros; apply ln_div; assumption. Qed.
 
-Theorem kl_chain :
+Lemma kl_chain :
   forall n keep p q, (forall k, 0 < p k) -> (forall k, 0 < q k) ->
     kl n p q = sparse_kl n keep p q + share n keep p * kl_dropped n keep p q.
 Proof.
@@ -152,7 +152,7 @@ Proof.
   rewrite rest_linear. fold (share n keep p). field; lra.
 Qed.
 
-Theorem kl_dropped_nonneg :
+Lemma kl_dropped_nonneg :
   forall n keep p q, (forall k, 0 < p k) -> (forall k, 0 < q k) ->
     0 <= kl_dropped n keep p q.
 Proof.

@@ -30,6 +30,7 @@ def test_by_default_checks_everything_in_float64(given):
         "dtype": "float64",
         "seed": 0,
         "out": None,
+        "kernel": False,
     }
 
 
@@ -38,7 +39,7 @@ def test_every_option_reaches_the_checks(given, tmp_path):
     cli.main(
         [
             *("verify", "--only", "T3", "T10", "--cases", "500"),
-            *("--dtype", "bfloat16", "--seed", "7", "--out", out),
+            *("--dtype", "bfloat16", "--seed", "7", "--out", out, "--kernel"),
         ]
     )
     assert given == {
@@ -48,6 +49,7 @@ def test_every_option_reaches_the_checks(given, tmp_path):
         "dtype": "bfloat16",
         "seed": 7,
         "out": Path(out),
+        "kernel": True,
     }
 
 
@@ -56,3 +58,13 @@ def test_a_failed_check_exits_with_1(given):
     with pytest.raises(SystemExit) as caught:
         cli.main(["verify"])
     assert caught.value.code == 1
+
+
+def test_without_coq_the_command_says_so_before_it_checks(monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["verify", "--kernel"])
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("jaxkd: --kernel needs bash, coqc, coqchk, which cannot be")
+    assert "apt-get install coq" in line

@@ -9,7 +9,7 @@ from proofs_checks.certificate import Certificate, Result, to_json
 
 
 def evidence(claim, verdict, measured, bound, **more):
-    return Evidence(claim, verdict, 1500, measured, bound, "|error|", **more)
+    return Evidence(claim, verdict, 1500, measured, bound, "error", **more)
 
 
 @pytest.fixture
@@ -36,18 +36,36 @@ def certificates():
 
 def test_a_row_holds_what_each_dtype_measured_and_the_bound(certificates):
     page = comparison.page(certificates, "Made on a machine.")
-    assert "| claim | float64 | bfloat16 | cases | unit |\n" in page
+    assert "| claim | checked by | float64 | bfloat16 | cases | unit |\n" in page
     assert (
-        "| a \\| b | 1.0e-16 (1e-13) | 1.0e-16 (1e-13) | 1,500 | \\|error\\| |" in page
+        "| a \\| b | sampled | 1.0e-16 (1e-13) | 1.0e-16 (1e-13) | 1,500 | error |"
+        in page
     )
-    assert "| c | 3.0e-03 (0.01) | 3.0e-03 (lost) | 1,500 | \\|error\\| |" in page
-    assert "| *must fail:* d | 5.0e-01 | 5.0e-01 | 1,500 | \\|error\\| |" in page
+    assert "| c | sampled | 3.0e-03 (0.01) | 3.0e-03 (lost) | 1,500 | error |" in page
+    assert "| *must fail:* d | sampled | 5.0e-01 | 5.0e-01 | 1,500 | error |" in page
 
 
 def test_a_failure_is_marked(certificates):
     certificates[1]["results"][0]["claims"][0]["verdict"] = Verdict.FAILS.value
     page = comparison.page(certificates, "Made on a machine.")
-    assert "| a \\| b | 1.0e-16 (1e-13) | **1.0e-16** (fails, bound 1e-13) |" in page
+    assert (
+        "| a \\| b | sampled | 1.0e-16 (1e-13) | **1.0e-16** (fails, bound 1e-13) |"
+        in page
+    )
+
+
+def test_proofs_come_before_claims(certificates):
+    proofs = [
+        {"claim": "x = x", "checked_by": "kernel", "cases": 0, "measured": 0.0},
+        {"claim": "f near x", "checked_by": "interval", "cases": 3, "measured": 1e-13},
+    ]
+    more = {"verdict": "holds", "unit": "largest eps", "detail": "", "table": []}
+    certificates[0]["results"][0]["proofs"] = [proof | more for proof in proofs]
+    certificates[0]["kernel"] = "Coq has checked 1 theorem."
+    page = comparison.page(certificates, "Made on a machine.")
+    assert "\nCoq has checked 1 theorem.\n" in page
+    assert "| x = x | kernel | proved |  | all real numbers |  |\n" in page
+    assert "| f near x | interval | proved |  | 3 | largest eps 1e-13 |\n| a" in page
 
 
 def test_it_counts_what_holds_and_keeps_details_and_tables_of_the_first(certificates):

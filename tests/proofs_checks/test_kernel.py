@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import proofs_checks
+from proofs_checks import Settings, Verdict, _kernel
+from proofs_checks._certificate_page import to_markdown
 
 KERNEL = Path(proofs_checks.__file__).parent / "kernel"
 THEOREMS = (KERNEL / "theorems.txt").read_text().splitlines()
@@ -156,3 +158,34 @@ def test_the_build_refuses_a_proof_that_is_left_out(tmp_path):
     result = build(source=source)
     assert result.returncode == 1
     assert "rests on T04.half_variance, which is not in axioms.txt" in result.stderr
+
+
+def test_a_proof_that_coq_refuses_fails_the_certificate(monkeypatch):
+    script = "echo coq 8.16.1; echo 'error: a proof does not compile' >&2; exit 1"
+    monkeypatch.setattr(_kernel, "require", lambda: None)
+    monkeypatch.setattr(
+        _kernel, "_build_command", lambda folder: ["bash", "-c", script]
+    )
+    kernel = _kernel.check()
+    certificate = proofs_checks.verify(Settings(), ["T11"])
+    assert certificate.holds
+    certificate = certificate.with_proofs(kernel)
+    assert not certificate.holds
+    assert "a proof does not compile" in certificate.failures()[0]
+    assert "Coq 8.16.1 refuses a proof" in to_markdown(certificate)
+
+
+@coq
+@pytest.mark.slow
+def test_the_certificate_shows_what_coq_has_proved():
+    kernel = _kernel.check()
+    proofs = [e for evidence in kernel.proofs.values() for e in evidence]
+    assert {e.verdict for e in proofs} == {Verdict.HOLDS}
+    assert sum(e.checked_by == "kernel" for e in proofs) == len(LISTED)
+    assert [e.cases >= 30 for e in proofs if e.checked_by == "interval"] == [
+        True,
+        False,
+    ]
+    page = to_markdown(proofs_checks.verify(Settings(), ["T11"]).with_proofs(kernel))
+    assert f"has checked {len(LISTED)} theorems" in page
+    assert "(T11.kd_decoupled) | holds | kernel | all real numbers |" in page

@@ -17,6 +17,7 @@ def run(options: Verify, arguments: list[str]) -> None:
         dtype=options.dtype,
         seed=options.seed,
         out=options.out,
+        kernel=options.kernel,
     )
     if code != 0:
         sys.exit(code)
