@@ -6,7 +6,11 @@
 
       log(K + 1) - E loss <= min(I(X; Y), log(K + 1)).
 
-    If the positive is left out of the denominator, the first bound does not hold. *)
+    If the positive is left out of the denominator, the first bound does not hold.
+
+    With the density ratio as the critic, the estimate is within [chi^2 / (K + 1)] of the
+    information, where [chi^2] is the chi-squared divergence of the joint distribution
+    from the product, and no critic has a smaller loss. *)
 
 From Coq Require Import Reals Lra Lia.
 From Coquelicot Require Import Coquelicot.
@@ -25,13 +29,18 @@ Definition of_y (a : nat) (P : nat -> nat -> R) (y : nat) : R := total a (fun x 
 Definition mutual_information (a b : nat) (P : nat -> nat -> R) : R :=
   total a (fun x => total b (fun y => P x y * ln (P x y / (of_x b P x * of_y a P y)))).
 
-(** The mean of [F (s + g y_1 + ... + g y_K)] over independent y_1 to y_K with
-    probabilities [w]. *)
-Fixpoint draws (b : nat) (w g : vec) (K : nat) (F : R -> R) (s : R) : R :=
+(** The mean of [F] over K independent draws with probabilities [w]: each draw y takes
+    the state s to [step s y]. *)
+Fixpoint draws_of {A : Type} (b : nat) (w : vec) (step : A -> nat -> A) (K : nat)
+    (F : A -> R) (s : A) : R :=
   match K with
   | O => F s
-  | S K' => total b (fun y => w y * draws b w g K' F (s + g y))
+  | S K' => total b (fun y => w y * draws_of b w step K' F (step s y))
   end.
+
+(** The mean of [F (s + g y_1 + ... + g y_K)]. *)
+Definition draws (b : nat) (w g : vec) (K : nat) (F : R -> R) (s : R) : R :=
+  draws_of b w (fun t y => t + g y) K F s.
 
 (** The mean InfoNCE loss with critic f: the cross-entropy of picking the positive y,
     with score [f x y], among it and K negatives. *)
@@ -41,6 +50,105 @@ Definition info_nce (a b K : nat) (P f : nat -> nat -> R) : R :=
 
 (** * Independent draws *)
 
+Section States.
+
+Variables (A : Type) (b : nat) (w g : vec) (step : A -> nat -> A) (measure : A -> R).
+Hypothesis w_nonneg : forall y, (y <= b)%nat -> 0 <= w y.
+Hypothesis w_total : total b w = 1.
+Hypothesis g_nonneg : forall y, (y <= b)%nat -> 0 <= g y.
+Hypothesis measure_step : forall s y, measure (step s y) = measure s + g y.
+Hypothesis step_comm : forall s y y', step (step s y) y' = step (step s y') y.
+
+Notation E := (draws_of b w step).
+
+(** If [F <= G] at all states that the draws can reach. *)
+Lemma draws_of_le_on (reachable : A -> Prop) K F G :
+  (forall s y, (y <= b)%nat -> reachable s -> reachable (step s y)) ->
+  (forall t, reachable t -> F t <= G t) ->
+  forall s, reachable s -> E K F s <= E K G s.
+Proof.
+  intros Hr H. induction K as [|K IH]; intros s Hs; simpl; [apply H, Hs|].
+  apply total_le; intros y Hy. apply Rmult_le_compat_l; [apply w_nonneg, Hy|].
+  apply IH, Hr; assumption.
+Qed.
+
+Lemma draws_of_le K F G s :
+  (forall t, measure s <= measure t -> F t <= G t) -> E K F s <= E K G s.
+Proof.
+  intros H. apply (draws_of_le_on (fun t => measure s <= measure t));
+    [|exact H|lra].
+  intros t y Hy Ht. rewrite measure_step. pose proof (g_nonneg y Hy). lra.
+Qed.
+
+Lemma draws_of_ext K F G s :
+  (forall t, measure s <= measure t -> F t = G t) -> E K F s = E K G s.
+Proof. intros H. apply Rle_antisym; apply draws_of_le; intros; rewrite H; lra. Qed.
+
+Lemma draws_of_linear K F G c d : forall s,
+  E K (fun t => c * F t + d * G t) s = c * E K F s + d * E K G s.
+Proof.
+  induction K as [|K IH]; intros s; simpl; [ring|].
+  rewrite <- !total_scal_l, <- total_plus. apply total_ext; intros y _.
+  rewrite IH. ring.
+Qed.
+
+Lemma draws_of_const K c : forall s, E K (fun _ => c) s = c.
+Proof.
+  induction K as [|K IH]; intros s; simpl; [reflexivity|]. 
+  rewrite (total_ext b _ (fun y => w y * c)) by (intros; rewrite IH; ring).
+  rewrite total_scal_r, w_total. ring.
+Qed.
+
+(** The draws are exchangeable: the sum of the scores counts each of them as the
+    first. *)
+Lemma draws_of_exchangeable K F : forall s,
+  E (S K) (fun t => (measure t - measure s) * F t) s
+  = INR (S K) * total b (fun y => w y * (g y * E K F (step s y))).
+Proof.
+  induction K as [|K IH]; intros s.
+  - simpl. rewrite Rmult_1_l. apply total_ext; intros y _. rewrite measure_step. ring.
+  - set (D := total b (fun y => w y * (g y * E (S K) F (step s y)))).
+    change (E (S (S K)) (fun t => (measure t - measure s) * F t) s)
+      with (total b (fun y =>
+        w y * E (S K) (fun t => (measure t - measure s) * F t) (step s y))).
+    rewrite (total_ext b _ (fun y =>
+      w y * (INR (S K) * total b (fun y' =>
+        w y' * (g y' * E K F (step (step s y) y'))))
+      + w y * (g y * E (S K) F (step s y)))).
+    + rewrite total_plus. fold D.
+      replace (total b (fun y => w y * (INR (S K) * total b (fun y' =>
+        w y' * (g y' * E K F (step (step s y) y')))))) with (INR (S K) * D).
+      * rewrite (S_INR (S K)). ring.
+      * unfold D. rewrite <- total_scal_l. simpl draws_of.
+        rewrite (total_ext b (fun y => INR (S K) * _) (fun y => total b (fun y' =>
+          INR (S K) * w y * g y * w y' * E K F (step (step s y) y')))).
+        2: { intros y _. rewrite <- !total_scal_l. apply total_ext; intros y' _.
+ ring. }
+        rewrite total_swap. apply total_ext; intros y _.
+        rewrite <- !total_scal_l. apply total_ext; intros y' _.
+        rewrite step_comm. ring.
+    + intros y Hy.
+      rewrite (draws_of_ext (S K) _
+        (fun t => 1 * ((measure t - measure (step s y)) * F t) + g y * F t))
+        by (intros; rewrite measure_step; ring).
+      rewrite draws_of_linear, IH. ring.
+Qed.
+
+(** The mean of the sum of the scores. *)
+Lemma draws_of_mean K s : E K measure s = measure s + INR K * total b (fun y => w y * g y).
+Proof.
+  destruct K as [|K]; [simpl; ring|].
+  rewrite (draws_of_ext (S K) measure
+    (fun t => 1 * ((measure t - measure s) * 1) + measure s * 1)) by (intros; ring).
+  rewrite (draws_of_linear (S K) (fun t => (measure t - measure s) * 1) (fun _ => 1)).
+  rewrite (draws_of_exchangeable K (fun _ => 1)), draws_of_const.
+  rewrite (total_ext b (fun y => w y * (g y * E K (fun _ => 1) (step s y)))
+    (fun y => w y * g y)) by (intros; rewrite draws_of_const; ring).
+  ring.
+Qed.
+
+End States.
+
 Section Draws.
 
 Variables (b : nat) (w g : vec).
@@ -48,65 +156,37 @@ Hypothesis w_nonneg : forall y, (y <= b)%nat -> 0 <= w y.
 Hypothesis w_total : total b w = 1.
 Hypothesis g_pos : forall y, (y <= b)%nat -> 0 < g y.
 
-Lemma draws_le K F G : forall s,
+Let g_nonneg : forall y, (y <= b)%nat -> 0 <= g y.
+Proof. intros y Hy. left. apply g_pos, Hy. Qed.
+
+Lemma draws_le K F G s :
   (forall t, s <= t -> F t <= G t) -> draws b w g K F s <= draws b w g K G s.
-Proof.
-  induction K as [|K IH]; intros s H; simpl; [apply H; lra|].
-  apply total_le; intros y Hy. apply Rmult_le_compat_l; [apply w_nonneg, Hy|].
-  apply IH. intros t Ht. apply H. pose proof (g_pos y Hy). lra.
-Qed.
+Proof. apply (draws_of_le R b w g _ (fun t => t)); auto. Qed.
 
 Lemma draws_ext K F G s :
   (forall t, s <= t -> F t = G t) -> draws b w g K F s = draws b w g K G s.
-Proof. intros H. apply Rle_antisym; apply draws_le; intros; rewrite H; lra. Qed.
+Proof. apply (draws_of_ext R b w g _ (fun t => t)); auto. Qed.
 
-Lemma draws_linear K F G c d : forall s,
+Lemma draws_linear K F G c d s :
   draws b w g K (fun t => c * F t + d * G t) s
   = c * draws b w g K F s + d * draws b w g K G s.
-Proof.
-  induction K as [|K IH]; intros s; simpl; [ring|].
-  rewrite <- !total_scal_l, <- total_plus. apply total_ext; intros y _.
-  rewrite IH. ring.
-Qed.
+Proof. apply draws_of_linear. Qed.
 
-Lemma draws_const K c : forall s, draws b w g K (fun _ => c) s = c.
-Proof.
-  induction K as [|K IH]; intros s; simpl; [reflexivity|].
-  rewrite (total_ext b _ (fun y => w y * c)) by (intros; rewrite IH; ring).
-  rewrite total_scal_r, w_total. ring.
-Qed.
+Lemma draws_const K c s : draws b w g K (fun _ => c) s = c.
+Proof. apply draws_of_const, w_total. Qed.
 
-(** The draws are exchangeable: the sum of the scores counts each of them as the
-    first. *)
-Lemma draws_exchangeable K F : forall s,
+Lemma draws_exchangeable K F s :
   draws b w g (S K) (fun t => (t - s) * F t) s
   = INR (S K) * total b (fun y => w y * (g y * draws b w g K F (s + g y))).
 Proof.
-  induction K as [|K IH]; intros s.
-  - simpl. rewrite Rmult_1_l. apply total_ext; intros y _. ring.
-  - set (D := total b (fun y => w y * (g y * draws b w g (S K) F (s + g y)))).
-    change (draws b w g (S (S K)) (fun t => (t - s) * F t) s)
-      with (total b (fun y =>
-        w y * draws b w g (S K) (fun t => (t - s) * F t) (s + g y))).
-    rewrite (total_ext b _ (fun y =>
-      w y * (INR (S K) * total b (fun y' =>
-        w y' * (g y' * draws b w g K F (s + g y + g y'))))
-      + w y * (g y * draws b w g (S K) F (s + g y)))).
-    + rewrite total_plus. fold D.
-      replace (total b (fun y => w y * (INR (S K) * total b (fun y' =>
-        w y' * (g y' * draws b w g K F (s + g y + g y')))))) with (INR (S K) * D).
-      * rewrite (S_INR (S K)). ring.
-      * unfold D. rewrite <- total_scal_l. simpl draws.
-        rewrite (total_ext b (fun y => INR (S K) * _) (fun y => total b (fun y' =>
-          INR (S K) * w y * g y * w y' * draws b w g K F (s + g y + g y')))).
-        2: { intros y _. rewrite <- !total_scal_l. apply total_ext; intros y' _. ring. }
-        rewrite total_swap. apply total_ext; intros y _.
-        rewrite <- !total_scal_l. apply total_ext; intros y' _.
-        replace (s + g y' + g y) with (s + g y + g y') by ring. ring.
-    + intros y Hy.
-      rewrite (draws_ext (S K) _
-        (fun t => 1 * ((t - (s + g y)) * F t) + g y * F t)) by (intros; ring).
-      rewrite draws_linear, IH. ring.
+  apply (draws_of_exchangeable R b w g (fun t y => t + g y) (fun t => t))
+    with (K := K) (F := F) (s := s); auto. intros; ring.
+Qed.
+
+Lemma draws_mean K s :
+  draws b w g K (fun t => t) s = s + INR K * total b (fun y => w y * g y).
+Proof.
+  apply (draws_of_mean R b w g (fun t y => t + g y) (fun t => t)); auto. intros; ring.
 Qed.
 
 (** A uniformly chosen draw takes its share of the sum, and the shares sum to one. *)
@@ -117,11 +197,11 @@ Proof.
   rewrite (total_ext b (fun y => w y * (g y * draws b w g K _ (g y)))
     (fun y => w y * (g y * draws b w g K (fun t => / t) (0 + g y))))
     by (intros; rewrite Rplus_0_l; reflexivity).
-  rewrite <- E. simpl.
+  rewrite <- E. unfold draws. simpl.
   rewrite (total_ext b _ (fun y => w y * 1)).
   - rewrite total_scal_r, w_total. ring.
   - intros y Hy. f_equal. rewrite <- (draws_const K 1 (0 + g y)).
-    apply draws_ext. intros t Ht. pose proof (g_pos y Hy). field. lra.
+    apply (draws_ext K). intros t Ht. pose proof (g_pos y Hy). field. lra.
 Qed.
 
 End Draws.
@@ -255,6 +335,212 @@ Qed.
 
 End Bounds.
 
+(** * The best critic *)
+
+(** The density ratio, and the chi-squared divergence of the joint distribution from the
+    product: the mean of the ratio, minus one. *)
+Definition ratio (a b : nat) (P : nat -> nat -> R) (x y : nat) : R :=
+  P x y / (of_x b P x * of_y a P y).
+Definition chi_squared (a b : nat) (P : nat -> nat -> R) : R :=
+  total a (fun x => total b (fun y => P x y * ratio a b P x y)) - 1.
+
+Section Best.
+
+Variables (a b : nat) (P : nat -> nat -> R).
+Hypothesis P_distribution : distribution a b P.
+Hypothesis P_pos : forall x y, (x <= a)%nat -> (y <= b)%nat -> 0 < P x y.
+
+Lemma of_x_pos x : (x <= a)%nat -> 0 < of_x b P x.
+Proof. intros Hx. apply total_pos; intros; apply P_pos; assumption. Qed.
+
+Lemma of_y_pos y : (y <= b)%nat -> 0 < of_y a P y.
+Proof. intros Hy. apply total_pos; intros; apply P_pos; assumption. Qed.
+
+Lemma ratio_pos x y : (x <= a)%nat -> (y <= b)%nat -> 0 < ratio a b P x y.
+Proof.
+  intros Hx Hy. apply Rdiv_lt_0_compat; [apply P_pos; assumption|].
+  apply Rmult_lt_0_compat; [apply of_x_pos, Hx|apply of_y_pos, Hy].
+Qed.
+
+(** For each x, the mean of the ratio over independent y is one. *)
+Lemma ratio_mean x :
+  (x <= a)%nat -> total b (fun y => of_y a P y * ratio a b P x y) = 1.
+Proof.
+  intros Hx. pose proof (of_x_pos x Hx) as X.
+  rewrite (total_ext b _ (fun y => / of_x b P x * P x y)).
+  - rewrite total_scal_l. fold (of_x b P x). field. lra.
+  - intros y Hy. pose proof (of_y_pos y Hy). unfold ratio. field. lra.
+Qed.
+
+Lemma mean_of_constant c :
+  total a (fun x => total b (fun y => P x y * c)) = c.
+Proof.
+  destruct P_distribution as [_ T1].
+  rewrite (total_ext a _ (fun x => total b (P x) * c)) by (intros; apply total_scal_r).
+  rewrite total_scal_r, T1. ring.
+Qed.
+
+(** T12: with the density ratio as the critic, the estimate is within
+    [chi^2 / (K + 1)] of the information. *)
+Theorem info_nce_gap :
+  forall K,
+    mutual_information a b P - (ln (INR (S K)) - info_nce a b K P (ratio a b P))
+    <= chi_squared a b P / INR (S K).
+Proof.
+  intros K. set (f := ratio a b P). set (w := of_y a P).
+  assert (N : 0 < INR (S K)) by (apply lt_0_INR; lia).
+  assert (W0 : forall y, (y <= b)%nat -> 0 <= w y) by (intros; left; apply of_y_pos; auto).
+  assert (W1 : total b w = 1) by (apply of_y_total; exact P_distribution).
+  apply Rle_trans with (total a (fun x => total b (fun y =>
+    P x y * ((f x y + INR K) / INR (S K) - 1)))).
+  - unfold mutual_information, info_nce. fold w.
+    rewrite <- (mean_of_constant (ln (INR (S K)))).
+    match goal with |- ?A - (?B - ?C) <= _ =>
+      replace (A - (B - C)) with (A - B + C) by ring end.
+    rewrite <- total_minus, <- total_plus. apply total_le; intros x Hx.
+    rewrite <- total_minus, <- total_plus. apply total_le; intros y Hy.
+    rewrite <- Rmult_minus_distr_l, <- Rmult_plus_distr_l.
+    apply Rmult_le_compat_l; [left; apply P_pos; assumption|].
+    pose proof (ratio_pos x y Hx Hy) as F0. fold f in F0.
+    change (P x y / (of_x b P x * w y)) with (f x y).
+    replace ((f x y + INR K) / INR (S K) - 1)
+      with (draws b w (f x) K (fun s => / INR (S K) * s + -1 * 1) (f x y)).
+    + apply Rle_trans with (draws b w (f x) K
+        (fun s => (ln (f x y) - ln (INR (S K))) * 1 + 1 * - ln (f x y / s)) (f x y)).
+      * rewrite (draws_linear b w (f x) K (fun _ => 1) (fun s => - ln (f x y / s))).
+        rewrite draws_const by exact W1. lra.
+      * apply draws_le; [exact W0|intros; apply ratio_pos; assumption|].
+        intros s Hs. assert (S0 : 0 < s) by lra.
+        rewrite ln_div by lra.
+        pose proof (exp_ineq1_le (ln (s / INR (S K)))) as E.
+        rewrite exp_ln in E by (apply Rdiv_lt_0_compat; assumption).
+        rewrite ln_div in E by assumption. unfold Rdiv in E. lra.
+    + rewrite (draws_linear b w (f x) K (fun s => s) (fun _ => 1)).
+      rewrite draws_const by exact W1.
+      rewrite draws_mean; [|exact W0|exact W1|intros; apply ratio_pos; assumption].
+      unfold w, f. rewrite ratio_mean by exact Hx. field. lra.
+  - right. unfold chi_squared. fold f.
+    rewrite (total_ext a _ (fun x => / INR (S K) * total b (fun y => P x y * f x y)
+      + total b (fun y => P x y * (INR K / INR (S K) - 1)))).
+    + rewrite total_plus, total_scal_l, mean_of_constant.
+      rewrite S_INR in *. field. lra.
+    + intros x _. rewrite <- total_scal_l, <- total_plus. apply total_ext; intros y _.
+      field. lra.
+Qed.
+
+(** T12: so the estimate tends to the information as the number of negatives grows. *)
+Theorem info_nce_limit :
+  is_lim_seq (fun K => ln (INR (S K)) - info_nce a b K P (ratio a b P))
+    (mutual_information a b P).
+Proof.
+  apply is_lim_seq_le_le with
+    (u := fun K => mutual_information a b P - chi_squared a b P * / INR (S K))
+    (w := fun _ => mutual_information a b P).
+  - intros K. split.
+    + pose proof (info_nce_gap K). unfold Rdiv in H. lra.
+    + apply info_nce_below_information; [exact P_distribution|exact ratio_pos].
+  - replace (Finite (mutual_information a b P))
+      with (Rbar_minus (mutual_information a b P)
+              (Rbar_mult (chi_squared a b P) (Finite 0)))
+      by (simpl; f_equal; ring).
+    apply is_lim_seq_minus'; [apply is_lim_seq_const|].
+    apply (is_lim_seq_scal_l (fun K => / INR (S K)) (chi_squared a b P) 0).
+    apply (is_lim_seq_inv (fun K => INR (S K)) p_infty); [|discriminate].
+    apply (is_lim_seq_incr_1 INR). apply is_lim_seq_INR.
+  - apply is_lim_seq_const.
+Qed.
+
+(** T12: no positive critic has a smaller loss than the density ratio. *)
+Theorem ratio_is_best :
+  forall K f, (forall x y, (x <= a)%nat -> (y <= b)%nat -> 0 < f x y) ->
+    info_nce a b K P (ratio a b P) <= info_nce a b K P f.
+Proof.
+  intros K f Hf. set (r := ratio a b P). set (w := of_y a P).
+  assert (N : 0 < INR (S K)) by (apply lt_0_INR; lia).
+  assert (W0 : forall y, (y <= b)%nat -> 0 <= w y) by (intros; left; apply of_y_pos; auto).
+  assert (W1 : total b w = 1) by (apply of_y_total; exact P_distribution).
+  assert (R0 : forall x y, (x <= a)%nat -> (y <= b)%nat -> 0 < r x y) by exact ratio_pos.
+  (* Both sums of scores at once. *)
+  set (step := fun x (s : R * R) y => (fst s + f x y, snd s + r x y)).
+  set (pair := fun x y => (f x y, r x y)).
+  assert (L1 : forall x J F s, draws_of b w (step x) J (fun s => F (fst s)) s
+                               = draws b w (f x) J F (fst s)).
+  { intros x J F. unfold draws. induction J as [|J IH]; intros s; simpl; [reflexivity|].
+    apply total_ext; intros y _. rewrite IH. reflexivity. }
+  assert (L2 : forall x J F s, draws_of b w (step x) J (fun s => F (snd s)) s
+                               = draws b w (r x) J F (snd s)).
+  { intros x J F. unfold draws. induction J as [|J IH]; intros s; simpl; [reflexivity|].
+    apply total_ext; intros y _. rewrite IH. reflexivity. }
+  enough (0 <= info_nce a b K P f - info_nce a b K P r) by lra.
+  unfold info_nce. fold w. rewrite <- total_minus.
+  apply Rle_trans with (total a (fun x => of_x b P x - of_x b P x)).
+  { right. rewrite (total_ext a _ (fun _ => 0)) by (intros; ring).
+    symmetry. apply total_zero. }
+  apply total_le; intros x Hx. rewrite <- total_minus.
+  apply Rle_trans with (total b (fun y => P x y * draws_of b w (step x) K
+    (fun s => 1 * 1 + - (f x y * / r x y) * (snd s * / fst s)) (pair x y))).
+  - right.
+    (* The mean of [sum r * f / sum f], by exchangeability. *)
+    assert (X : INR (S K) * total b (fun y => w y * (f x y * draws_of b w (step x) K
+                  (fun s => snd s * / fst s) (step x (0, 0) y))) = INR (S K)).
+    { rewrite <- (draws_of_exchangeable (R * R) b w (f x) (step x) fst W0)
+        with (K := K) (F := fun s => snd s * / fst s) (s := (0, 0)).
+      - transitivity (draws_of b w (step x) (S K) (fun s => snd s) (0, 0)).
+        + simpl. apply total_ext; intros y Hy. f_equal.
+          apply (draws_of_ext (R * R) b w (f x) (step x) fst W0).
+          * intros; left; apply Hf; assumption.
+          * intros; reflexivity.
+          * simpl. intros t Ht. pose proof (Hf x y Hx Hy). field. lra.
+        + rewrite (L2 x (S K) (fun s => s)).
+          rewrite draws_mean; [|exact W0|exact W1|intros; apply R0; assumption].
+          unfold w, r. rewrite ratio_mean by exact Hx. simpl snd. ring.
+      - intros; left; apply Hf; assumption.
+      - intros; reflexivity.
+      - intros s y y'. unfold step; simpl. f_equal; ring. }
+    rewrite (total_ext b _ (fun y => P x y - of_x b P x
+      * (w y * (f x y * draws_of b w (step x) K
+           (fun s => snd s * / fst s) (step x (0, 0) y))))).
+    + rewrite total_minus, total_scal_l. fold (of_x b P x).
+      match type of X with _ * ?A = _ => assert (X1 : A = 1) end.
+      { apply Rmult_eq_reg_l with (INR (S K)); lra. }
+      rewrite X1. ring.
+    + intros y Hy.
+      rewrite (draws_of_linear (R * R) b w (step x) K (fun _ => 1)
+        (fun s => snd s * / fst s)).
+      rewrite draws_of_const by exact W1.
+      replace (step x (0, 0) y) with (pair x y)
+        by (unfold step, pair; simpl; f_equal; ring).
+      pose proof (of_x_pos x Hx). pose proof (of_y_pos y Hy). pose proof (P_pos x y Hx Hy).
+      unfold r, ratio, w. field. lra.
+  - apply total_le; intros y Hy. rewrite <- Rmult_minus_distr_l.
+    apply Rmult_le_compat_l; [left; apply P_pos; assumption|].
+    pose proof (Hf x y Hx Hy) as F0. pose proof (R0 x y Hx Hy) as G0.
+    replace (draws b w (f x) K (fun s => - ln (f x y / s)) (f x y)
+             - draws b w (r x) K (fun s => - ln (r x y / s)) (r x y))
+      with (draws_of b w (step x) K
+        (fun s => 1 * - ln (f x y / fst s) + -1 * - ln (r x y / snd s)) (pair x y)).
+    + (* Both sums are at least their first terms. *)
+      apply (draws_of_le_on (R * R) b w (step x) W0
+        (fun s => f x y <= fst s /\ r x y <= snd s)); [| |simpl; lra].
+      * intros s i Hi [H1 H2]. unfold step; simpl.
+        pose proof (Hf x i Hx Hi). pose proof (R0 x i Hx Hi). lra.
+      * intros s [H1 H2]. set (c := f x y * / r x y * (snd s * / fst s)).
+        assert (C : 0 < c).
+        { unfold c. repeat apply Rmult_lt_0_compat; try lra;
+            apply Rinv_0_lt_compat; lra. }
+        assert (L : ln c = ln (f x y / fst s) - ln (r x y / snd s)).
+        { replace c with (f x y / fst s / (r x y / snd s)) by (unfold c; field; lra).
+          apply ln_div; apply Rdiv_lt_0_compat; lra. }
+        pose proof (exp_ineq1_le (ln c)) as B. rewrite exp_ln in B by exact C.
+        unfold c in *. lra.
+    + rewrite (draws_of_linear (R * R) b w (step x) K
+        (fun s => - ln (f x y / fst s)) (fun s => - ln (r x y / snd s))).
+      rewrite (L1 x K (fun s => - ln (f x y / s))), (L2 x K (fun s => - ln (r x y / s))).
+      unfold pair; simpl. ring.
+Qed.
+
+End Best.
+
 (** * The positive belongs in the denominator *)
 
 Definition info_nce_without_positive (a b K : nat) (P f : nat -> nat -> R) : R :=
@@ -276,7 +562,7 @@ Proof.
   assert (D : forall J s, draws 0 (fun _ => 1) (fun _ => 1) J (fun t => - ln (1 / t)) s
                           = - ln (1 / (s + INR J))).
   { induction J as [|J IH]; intros s; [simpl; rewrite Rplus_0_r; reflexivity|].
-    rewrite S_INR. simpl draws. rewrite IH, Rmult_1_l.
+    rewrite S_INR. unfold draws in *. simpl. rewrite IH, Rmult_1_l.
     replace (s + 1 + INR J) with (s + (INR J + 1)) by ring. reflexivity. }
   rewrite D, Rplus_0_l. replace (1 / (1 * 1)) with 1 by field.
   replace (1 / INR K) with (/ INR K) by (field; lra).

@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike
 
 from jaxkd import losses
 
-TEMPERATURES = (1, 4, 100)
+TEMPERATURES = (1.0, 4.0, 100.0, math.inf)
 
 SIZES = (2, 3, 5, 10, 30, 100)
 """Numbers of classes of the cases with random logits."""
 
-GRADIENT_CLASSES = 5
+GRADIENT_CLASSES = 10
 """Largest number of classes for which there is a theorem about the gradient."""
 
 _SEED = 2026
@@ -37,13 +37,13 @@ class Case:
         teacher: Teacher logits.
         value: Loss that ``losses.soft_target_kl`` computed in float64.
         eps: Smallest power of ten that bounds the error of the value.
-        gradient: Gradient that ``jax.grad`` computed, or None if there are more than
-            ``GRADIENT_CLASSES`` classes.
+        gradient: Gradient that ``jax.grad`` computed. None if there are more than
+            ``GRADIENT_CLASSES`` classes, or if the temperature is infinite.
         gradient_eps: Smallest power of ten that bounds the error of each component.
     """
 
     name: str
-    temperature: int
+    temperature: float
     student: tuple[float, ...]
     teacher: tuple[float, ...]
     value: float
@@ -70,7 +70,7 @@ def cases() -> list[Case]:
     * ``shifted``: the student's logits are near 1000.
     """
     return [
-        measure(f"{name}_T{temperature}", student, teacher, temperature)
+        measure(f"{name}_T{temperature:g}", student, teacher, temperature)
         for name, student, teacher in _logits()
         for temperature in TEMPERATURES
     ]
@@ -103,7 +103,7 @@ def _lead(logits: np.ndarray, k: int) -> np.ndarray:
 
 
 def measure(
-    name: str, student: ArrayLike, teacher: ArrayLike, temperature: int
+    name: str, student: ArrayLike, teacher: ArrayLike, temperature: float
 ) -> Case:
     """Compute the loss and its gradient at one input, and bound their errors.
 
@@ -111,20 +111,18 @@ def measure(
         name: Name of the case, an identifier in Coq.
         student: Student logits, a vector.
         teacher: Teacher logits, a vector.
-        temperature: Temperature, a positive integer.
+        temperature: Temperature, a positive integer or infinity.
     """
     student, teacher = np.asarray(student, float), np.asarray(teacher, float)
 
     def loss(x: jax.Array) -> jax.Array:
-        return losses.soft_target_kl(
-            x, jnp.asarray(teacher), temperature=float(temperature)
-        )
+        return losses.soft_target_kl(x, jnp.asarray(teacher), temperature=temperature)
 
     with jax.enable_x64(True):
         value, gradient = jax.value_and_grad(loss)(jnp.asarray(student))
     outputs = float(value), tuple(gradient.tolist())
     eps, gradient_eps = _bounds(student, teacher, temperature, *outputs)
-    with_gradient = len(student) <= GRADIENT_CLASSES
+    with_gradient = len(student) <= GRADIENT_CLASSES and temperature < math.inf
     return Case(
         name=name,
         temperature=temperature,
@@ -140,7 +138,7 @@ def measure(
 def _bounds(
     student: np.ndarray,
     teacher: np.ndarray,
-    temperature: int,
+    temperature: float,
     value: float,
     gradient: tuple[float, ...],
 ) -> tuple[float, float]:
@@ -148,23 +146,40 @@ def _bounds(
     import mpmath  # installed with SymPy; it loads slowly
 
     with mpmath.workdps(_DIGITS):
-        p, log_p = _softmax(mpmath, teacher, temperature)
-        q, log_q = _softmax(mpmath, student, temperature)
-        kl = mpmath.fdot(p, [a - b for a, b in zip(log_p, log_q, strict=True)])
-        components = zip(p, q, gradient, strict=True)
+        z, v = (list(map(mpmath.mpf, x.tolist())) for x in (student, teacher))
+        value_exact, gradient_exact = _exact(mpmath, z, v, temperature)
         return (
-            _power_of_ten(mpmath, abs(temperature**2 * kl - value)),
+            _power_of_ten(mpmath, abs(value_exact - value)),
             _power_of_ten(
-                mpmath, max(abs(temperature * (q - p) - g) for p, q, g in components)
+                mpmath,
+                max(abs(a - b) for a, b in zip(gradient_exact, gradient, strict=True)),
             ),
         )
 
 
+def _exact(
+    mpmath: Any, z: list[Any], v: list[Any], temperature: float
+) -> tuple[Any, list[Any]]:
+    """Return the loss and its gradient."""
+    if temperature == math.inf:
+        d = [a - b for a, b in zip(z, v, strict=True)]
+        mean = mpmath.fsum(d) / len(d)
+        centered = [x - mean for x in d]
+        return mpmath.fdot(centered, centered) / (2 * len(d)), [
+            x / len(d) for x in centered
+        ]
+    p, log_p = _softmax(mpmath, v, temperature)
+    q, log_q = _softmax(mpmath, z, temperature)
+    kl = mpmath.fdot(p, [a - b for a, b in zip(log_p, log_q, strict=True)])
+    gradient = [temperature * (b - a) for a, b in zip(p, q, strict=True)]
+    return temperature**2 * kl, gradient
+
+
 def _softmax(
-    mpmath: Any, logits: np.ndarray, temperature: int
+    mpmath: Any, logits: list[Any], temperature: float
 ) -> tuple[list[Any], list[Any]]:
     """Return the probabilities and their logarithms."""
-    scaled = [mpmath.mpf(x) / temperature for x in logits.tolist()]
+    scaled = [x / temperature for x in logits]
     log_total = mpmath.log(mpmath.fsum(map(mpmath.exp, scaled)))
     log_softmax = [x - log_total for x in scaled]
     return [mpmath.exp(x) for x in log_softmax], log_softmax
