@@ -181,9 +181,12 @@ def _linked(folder: Path) -> tuple[Evidence, ...]:
     with concurrent.futures.ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         failures += pool.map(compiled, files)
     failure = "; ".join(filter(None, failures))
+    full = [case for case in cases if case.keep is None]
+    top = [case for case in cases if case.keep is not None]
     gradients = [case for case in cases if case.gradient_eps is not None]
     return (
-        _output("soft_target_kl", cases, [c.eps for c in cases], failure),
+        _output("soft_target_kl", full, [c.eps for c in full], failure),
+        _output("sparse_soft_target_kl", top, [c.eps for c in top], failure),
         _output(
             "the gradient of soft_target_kl",
             gradients,
