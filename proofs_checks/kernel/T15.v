@@ -9,7 +9,8 @@
       most [m T r] and at most [m r^2 / 8];
     - the gradients agree in every kept class. In a dropped class, the teacher's
       probability is replaced by the student's share of m, and the absolute differences
-      sum to at most [2 T m]. *)
+      sum to at most [2 T m tanh(r / 4T)], so to at most [2 T m];
+    - with another mass m' in place of m, they sum to at most [2 T max(m, m')]. *)
 
 From Coq Require Import Reals Lra Lia.
 From Coquelicot Require Import Coquelicot.
