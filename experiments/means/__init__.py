@@ -11,10 +11,10 @@ every student. The tables and figures are made only from them.
 
 from collections.abc import Mapping
 
-from experiments.means import offsets
+from experiments.means import drift, offsets
 from experiments.means._study import Study
 
 STUDIES: Mapping[str, Study] = {
-    module.STUDY.name: module.STUDY for module in (offsets,)
+    module.STUDY.name: module.STUDY for module in (offsets, drift)
 }
 """The studies by name."""
