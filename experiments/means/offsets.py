@@ -100,7 +100,7 @@ def table(evidence: Evidence) -> str:
             cells = [evidence.cells[name_of(rule, method, x)] for x in OFFSETS]
             accuracy = [mean_and_deviation(100 * cell["accuracy"]) for cell in cells]
             same = [100 * cell["same_class_as_kd"].mean() for cell in cells]
-            shown = f"{min(same):.1f} % to {max(same):.1f} %"
+            shown = " to ".join(dict.fromkeys(f"{x(same):.1f} %" for x in (min, max)))
             rows.append([rule.name, method, *accuracy, "" if method == KD else shown])
     return _tables.markdown(head, rows)
 
@@ -110,35 +110,33 @@ def _offset(offset: float) -> str:
 
 
 def draw(evidence: Evidence) -> Figure:
-    """Draw the accuracy by offset, one panel for each optimizer."""
-    figure = Figure(figsize=(11, 7), layout="constrained")
+    """Draw the error by offset, one panel for each optimizer."""
+    figure = Figure(figsize=(11, 6.6), layout="constrained")
     panels = figure.subplots(2, 2, sharex=True, sharey=True)
     for axes, rule in zip(panels.flat, RULES, strict=True):
-        for shift, method in zip((-0.15, 0.0, 0.15), METHODS, strict=True):
-            each = 100 * np.stack(
+        for shift, method in zip((-0.16, 0.0, 0.16), METHODS, strict=True):
+            accuracy = np.stack(
                 [evidence.cells[name_of(rule, method, x)]["accuracy"] for x in OFFSETS]
             )
-            axes.errorbar(
-                np.arange(len(OFFSETS)) + shift,
-                each.mean(1),
-                each.std(1, ddof=1),
-                fmt=_MARKS[method],
-                color=_COLORS[method],
-                label=method,
-                capsize=2,
-                ms=5,
-            )
+            error, at = 100 * (1 - accuracy), np.arange(len(OFFSETS)) + shift
+            color = _COLORS[method]
+            axes.plot(at, error, ".", color=color, ms=5, alpha=0.5)
+            axes.plot(at, error.mean(1), _MARKS[method], color=color, label=method)
         axes.set_xticks(range(len(OFFSETS)), list(map(_offset, OFFSETS)))
         axes.set_title(rule.name, fontsize=10)
         _tables.tidy(axes)
+    panels[0, 0].set_yscale("log")
+    panels[0, 0].set_yticks(_TICKS, [str(tick) for tick in _TICKS])
+    panels[0, 0].minorticks_off()
     for axes in panels[:, 0]:
-        axes.set_ylabel("test accuracy (%)")
+        axes.set_ylabel("test error (%)")
     for axes in panels[-1]:
-        axes.set_xlabel("added to the teacher's logits")
-    panels[0, 0].legend(frameon=False, loc="lower left")
+        axes.set_xlabel("added to all of the teacher's logits")
+    panels[0, 0].legend(frameon=False, loc="upper left")
     return figure
 
 
+_TICKS = (2, 5, 10, 20, 50, 100)
 _COLORS = {LM: _tables.ORANGE, EQUAL: _tables.BLUE, KD: _tables.GRAY}
 _MARKS: Mapping[str, str] = {LM: "o-", EQUAL: "s-", KD: "^:"}
 
