@@ -97,6 +97,10 @@ class Temperature(_TestSetOptions):
     json: Annotated[
         Path | None, option("File for the numbers; - for stdout.", default="none")
     ] = None
+    figure: Annotated[
+        Path | None,
+        option("File for a figure of loss over limit, .png.", default="none"),
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jaxkd.reports._run_page import rewrite_run_page as rewrite_run_page
     from jaxkd.reports._run_page import write_run_page as write_run_page
     from jaxkd.reports._statistics import confusion_matrix as confusion_matrix
+    from jaxkd.reports._temperature_figure import draw_limit_ratios as draw_limit_ratios
     from jaxkd.reports._temperatures import Bounds as Bounds
     from jaxkd.reports._temperatures import HighTemperatures as HighTemperatures
     from jaxkd.reports._temperatures import (
@@ -47,6 +48,7 @@ _MODULES = {
     "confusion_matrix": "_statistics",
     "draw_comparison": "_figures",
     "draw_history": "_training_charts",
+    "draw_limit_ratios": "_temperature_figure",
     "guaranteed_temperature": "_temperatures",
     "high_enough_temperatures": "_temperatures",
     "limit_bounds": "_temperatures",

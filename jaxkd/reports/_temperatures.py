@@ -53,6 +53,15 @@ class HighTemperatures(NamedTuple):
     measured_mean: float
     first_order: float
 
+    def mean_ratio(self, ratios: Float[np.ndarray, " images"]) -> float:
+        """Return the mean loss over its limit, in which large losses count for more.
+
+        Args:
+            ratios: Result of :func:`limit_ratios` for the same logits.
+        """
+        limit = self.limit
+        return float(np.average(ratios, weights=limit)) if limit.any() else 1.0
+
 
 def limit_bounds(
     logit_range: Real[ArrayLike, "..."],

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import matplotlib.image
 import numpy as np
 import pytest
 from cli_arguments import distill_arguments, refusal
@@ -83,11 +84,23 @@ def test_the_terminal_shows_the_temperatures(student, capsys):
     assert sum("from T = " in line for line in lines) == 5
 
 
+def test_the_figure_shows_the_loss_over_its_limit(student, tmp_path, capsys):
+    path = tmp_path / "new" / "figure.png"
+    cli.main(["temperature", str(student), "--figure", str(path)])
+    pixels = matplotlib.image.imread(path)
+    assert pixels.shape[0] > 300
+    assert len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)) > 20
+    assert "exists already" in refusal(
+        ["temperature", student, "--figure", path], capsys
+    )
+
+
 def test_bad_input_is_refused_in_one_line(student, teacher, tmp_path, capsys):
     for arguments, says in (
         ([tmp_path / "none"], "there is no run folder"),
         ([student, "--temperatures", "0"], "--temperatures must be positive, got 0"),
         ([student, "--tolerance", "2"], "--tolerance must lie between 0 and 1"),
+        ([student, "--figure", "x.svg"], "--figure x.svg must end in .png"),
         ([student, "--teacher", tmp_path / "none"], "there is no run folder"),
         ([teacher, "--dataset", "digits"], "dataset digits has 10 classes"),
     ):

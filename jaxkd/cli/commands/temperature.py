@@ -8,6 +8,7 @@ from rich.table import Table
 
 from jaxkd import __version__, _checks, reports, runs, training
 from jaxkd._errors import InvalidInputError
+from jaxkd._files import check_free
 from jaxkd._messages import announce
 from jaxkd._text import count
 from jaxkd.cli._console import Console
@@ -37,6 +38,7 @@ def run(options: Temperature, arguments: list[str]) -> None:
     _checks.check_temperatures(options.temperatures)
     _checks.check_fraction(tolerance=options.tolerance)
     check_json(options.json)
+    _check_figure(options.figure)
     networks = _load(options)
     first = networks.student or networks.teacher
     recorded = first.load_options if options.dataset is None else {}
@@ -48,18 +50,32 @@ def run(options: Temperature, arguments: list[str]) -> None:
     if networks.student is not None:
         student, student_described = _predict(networks.student, dataset)
     announce("comparing the loss with its limit")
+    found = reports.high_enough_temperatures(
+        student, teacher, tolerance=options.tolerance
+    )
     entries = {
         "student": student_described,
         "teacher": described,
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
         "num_examples": len(teacher),
         "num_classes": teacher.shape[1],
-        **_measure(options, student, teacher),
+        **_measure(options, student, teacher, found),
         "jaxkd": __version__,
     }
     _show(Console(stderr=options.json == STDOUT), networks, dataset, entries)
     if options.json is not None:
         write_json(options.json, entries)
+    if options.figure is not None:
+        options.figure.parent.mkdir(parents=True, exist_ok=True)
+        reports.draw_limit_ratios(options.figure, student, teacher, found)
+
+
+def _check_figure(path: Path | None) -> None:
+    if path is None:
+        return
+    if path.suffix.lower() != ".png":
+        raise InvalidInputError(f"--figure {path} must end in .png", argument="figure")
+    check_free(path, "--figure", argument="figure")
 
 
 def _predict(
@@ -105,25 +121,23 @@ def _load(options: Temperature) -> _Networks:
 
 
 def _measure(
-    options: Temperature, student: np.ndarray, teacher: np.ndarray
+    options: Temperature,
+    student: np.ndarray,
+    teacher: np.ndarray,
+    found: reports.HighTemperatures,
 ) -> dict[str, Any]:
     """Return the measurements: ranges, ratios to the limit, and temperatures."""
-    found = reports.high_enough_temperatures(
-        student, teacher, tolerance=options.tolerance
-    )
     largest, classes = found.logit_range.max(), teacher.shape[1]
     rows = []
     for temperature in options.temperatures:
         ratios = reports.limit_ratios(student, teacher, temperature)
-        # The mean loss over its limit: large losses count for more.
-        weights = found.limit if found.limit.any() else None
         sharper = reports.limit_bounds(largest, temperature, num_classes=classes)
         rows.append(
             {
                 "temperature": temperature,
                 "bounds": _floats(reports.limit_bounds(largest, temperature)),
                 "sharper_bounds": _floats(sharper),
-                "mean_loss": float(np.average(ratios, weights=weights)),
+                "mean_loss": found.mean_ratio(ratios),
                 "percentiles_5_95": _floats(np.percentile(ratios, (5, _SHARE))),
             }
         )
