@@ -27,8 +27,7 @@ def draw_limit_ratios(
     """Draw the loss over its limit by temperature, inside the bounds of theorem T3.
 
     The figure shows the mean loss, the middle 90 % of the images, the bounds for the
-    largest range of logits, and the temperature from which on the mean loss is close to
-    its limit.
+    largest range of logits, and two of the temperatures that were found.
 
     Args:
         path: The PNG file to write.
@@ -61,9 +60,14 @@ def draw_limit_ratios(
     means = [found.mean_ratio(each) for each in ratios]
     axes.plot(temperatures, means, color=COLORS[0], lw=2, label="mean loss")
     axes.axhline(1, color="0.35", ls="--", lw=1)
-    if found.measured_mean > _LOWEST:
-        label = f"T = {found.measured_mean:.3g}, from which on the mean loss is close"
-        axes.axvline(found.measured_mean, color=COLORS[1], lw=1.5, label=label)
+    marks = {
+        "mean loss, measured": (found.measured_mean, "-"),
+        "all images, guaranteed": (found.guaranteed.max(), ":"),
+    }
+    for name, (temperature, style) in marks.items():
+        if temperature > _LOWEST:
+            label = f"from T = {temperature:,.0f}: {name}"
+            axes.axvline(temperature, color=COLORS[1], ls=style, lw=1.5, label=label)
     axes.set(
         xscale="log",
         yscale="log",
@@ -72,5 +76,5 @@ def draw_limit_ratios(
         ylabel="loss over its limit",
     )
     remove_clutter(axes)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(loc="lower right", framealpha=1, edgecolor="none")
     save_png(path, figure)
