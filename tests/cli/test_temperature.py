@@ -13,6 +13,8 @@ from jaxkd import cli, runs, training
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
+RECORDING = {"paths": ["recording"], "fingerprint": "0"}
+
 
 @pytest.fixture(scope="module")
 def student(teacher, tmp_path_factory):
@@ -107,12 +109,34 @@ def test_bad_input_is_refused_in_one_line(student, teacher, tmp_path, capsys):
         assert says in refusal(["temperature", *arguments], capsys)
 
 
-def test_a_teacher_that_has_moved_must_be_named(student, tmp_path, capsys):
-    moved = shutil.copytree(student, tmp_path / "moved")
-    config = json.loads((moved / "config.json").read_text())
-    config["options"]["teacher"] = str(tmp_path / "gone")
-    (moved / "config.json").write_text(json.dumps(config))
+@pytest.fixture
+def changed(student, tmp_path):
+    """A copy of the student whose config has other entries."""
+
+    def copy(options, **entries):
+        out = shutil.copytree(student, tmp_path / "changed")
+        config = json.loads((out / "config.json").read_text())
+        config["options"] |= options
+        (out / "config.json").write_text(json.dumps(config | entries))
+        return out
+
+    return copy
+
+
+def test_a_teacher_that_has_moved_must_be_named(changed, tmp_path, capsys):
+    moved = changed({"teacher": str(tmp_path / "gone")})
     assert "Name its folder with --teacher" in refusal(["temperature", moved], capsys)
+
+
+def test_a_recorded_teacher_must_be_named(changed, capsys):
+    recorded = changed({"teacher": None}, recording=RECORDING)
+    line = refusal(["temperature", recorded], capsys)
+    assert "Name the run folder of its teacher with --teacher" in line
+
+
+def test_the_teacher_is_the_trial_that_the_run_records(changed, capsys):
+    other = changed({"teacher_trial": 1})
+    assert "trial 1" in refusal(["temperature", other], capsys)
 
 
 def test_what_exists_is_not_overwritten(student, tmp_path, capsys):
