@@ -103,13 +103,16 @@ def limit_bounds(
     """
     _checks.check_not_negative(logit_range=logit_range)
     _checks.check_positive(temperature=temperature)
+    if num_classes is not None:
+        _checks.check_at_least(2, num_classes=num_classes)
     r = np.asarray(logit_range, np.float64) / temperature
     with np.errstate(over="ignore"):
-        if num_classes is None:
-            return Bounds(np.exp(-r), np.exp(r))
-        _checks.check_at_least(2, num_classes=num_classes)
-        low, high = (num_classes / (1 + (num_classes - 1) * np.exp(x)) for x in (r, -r))
-    return Bounds(low, high)
+        exponentials = np.exp(r), np.exp(-r)
+    if num_classes is None:
+        high, low = exponentials
+    else:
+        low, high = (num_classes / (1 + (num_classes - 1) * x) for x in exponentials)
+    return Bounds(np.asarray(low), np.asarray(high))
 
 
 def guaranteed_temperature(
@@ -150,7 +153,8 @@ def guaranteed_temperature(
     _checks.check_fraction(tolerance=tolerance)
     share = num_classes / (num_classes - 1) * tolerance
     # With two classes both bounds are equally far in r; with more, the upper is nearer.
-    return np.asarray(logit_range, np.float64) / -np.log1p(-share / (1 + tolerance))
+    reach = -np.log1p(-share / (1 + tolerance))
+    return np.asarray(np.asarray(logit_range, np.float64) / reach)
 
 
 def limit_ratios(
