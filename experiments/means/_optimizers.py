@@ -44,8 +44,9 @@ def keep_class_sums() -> optax.GradientTransformation:
     """Subtract the class means from the classifier's update.
 
     After any optimizer, this keeps the class sums of the classifier. If the loss
-    depends only on the softmax, the predictions after every step are those of the
-    optimizer alone: neither they nor the gradients depend on the subtracted part.
+    depends only on the softmax, and steps only on gradients and decay, the predictions
+    after every step are those of the optimizer alone: neither they nor the gradients
+    depend on the subtracted part.
     """
 
     def centered(path, update):
