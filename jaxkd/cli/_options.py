@@ -36,6 +36,7 @@ from jaxkd.cli._result_options import Layers as Layers
 from jaxkd.cli._result_options import Predict as Predict
 from jaxkd.cli._result_options import Report as Report
 from jaxkd.cli._result_options import Show as Show
+from jaxkd.cli._result_options import Temperature as Temperature
 from jaxkd.cli._value_types import VALUE_TYPES
 
 Positional = tyro.conf.Positional
@@ -159,7 +160,7 @@ COMMANDS: dict[type, str] = {
     kind: f"jaxkd.cli.commands.{kind.__name__.lower()}"
     for kind in (
         *(Train, Distill, Record, Evaluate, Predict, Convert, Export, Report, Show),
-        *(Methods, Layers, Verify, Data, Quickstart),
+        *(Methods, Layers, Temperature, Verify, Data, Quickstart),
     )
 }
 """The module whose ``run(options, arguments)`` executes a command."""
@@ -275,6 +276,7 @@ _Command = (
     | Show
     | Methods
     | Layers
+    | Temperature
     | Verify
     | Data
     | Quickstart
