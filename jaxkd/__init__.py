@@ -13,6 +13,8 @@ from jaxkd._errors import InvalidInputError as InvalidInputError
 from jaxkd._errors import InvalidTypeError as InvalidTypeError
 
 if TYPE_CHECKING:
+    from jaxkd._audit import AuditReport as AuditReport
+    from jaxkd._audit import audit as audit
     from jaxkd import data as data
     from jaxkd import distillers as distillers
     from jaxkd import graphs as graphs
@@ -42,13 +44,16 @@ _SUBPACKAGES = (
     "runs",
     "training",
 )
+_AUDIT = ("AuditReport", "audit")
 
 
 def __getattr__(name: str):
     if name in _SUBPACKAGES:
         return importlib.import_module(f"jaxkd.{name}")
+    if name in _AUDIT:
+        return getattr(importlib.import_module("jaxkd._audit"), name)
     raise AttributeError(f"module 'jaxkd' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_SUBPACKAGES]
+    return [*globals(), *_SUBPACKAGES, *_AUDIT]

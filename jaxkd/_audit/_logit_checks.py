@@ -1,0 +1,290 @@
+"""Checks of losses that compare logits."""
+
+import numpy as np
+
+from jaxkd._audit._cases import TEMPERATURES
+from jaxkd._audit._context import Context
+from jaxkd._audit._findings import Finding, Outcome, outcome, skipped
+from jaxkd._audit._identify import Identity, with_guard
+
+_POWERS = {-2: "1/T²", -1: "1/T", 0: "1", 1: "T", 2: "T²"}
+
+
+def form(context: Context) -> Outcome:
+    """Compare the loss with known losses and known mistakes."""
+    if not context.returns.rows or context.subject.labeled:
+        return skipped("form", "compared only for losses of single pairs of logits")
+    identity = context.identity
+    if identity is None:
+        return outcome("form", "none of the known losses and mistakes")
+    known, findings = identity.form, []
+    if known.mistake is not None:
+        findings.append(
+            Finding("form", known.mistake, known.text, remedy=known.remedy)
+        )
+    findings += _guard(context, identity) + _factor(context, identity)
+    return outcome("form", _formula(identity), findings)
+
+
+def _formula(identity: Identity) -> str:
+    text = identity.form.formula
+    factor = identity.constant
+    if identity.class_power == -1:
+        text = f"a mean over the classes of {text}"
+    elif not np.isclose(factor, 1.0, rtol=1e-4):
+        text = f"{factor:.4g} times {text}"
+    if identity.hidden not in (None, 1.0):
+        text += f" with T = {identity.hidden:g} inside"
+    return text if identity.exact else f"close to {text}"
+
+
+def _guard(context: Context, identity: Identity) -> list[Finding]:
+    if identity.guard is None and identity.exact:
+        identity = with_guard(identity, context.cases, context.narrow) or identity
+    if identity.guard is None:
+        return []
+    from jaxkd._audit._forms import GUARDS
+
+    name, epsilon = identity.guard
+    mistake, description = GUARDS[name]
+    got, right, where = confident_gradient(context)
+    return [
+        Finding(
+            "form",
+            mistake,
+            f"a guard against log 0 changes the loss: {description.format(epsilon)}",
+            f"a gradient of {got:.2g}",
+            f"{right:.3g}",
+            where,
+            "compute log-probabilities with jax.nn.log_softmax: these need no guard",
+        )
+    ]
+
+
+def confident_gradient(context: Context) -> tuple[float, float, str]:
+    """Return the gradient's length where both are sure and disagree, and the KL's."""
+    chosen = context.cases.of("confident")
+    case = chosen[3 * 8]  # a margin of 50
+    got = np.linalg.norm(context.narrow.rows[case])
+    return float(got), float(np.sqrt(2.0)), context.text(case)
+
+
+def _factor(context: Context, identity: Identity) -> list[Finding]:
+    """Compare the factor with the power of the temperature that belongs there."""
+    findings = []
+    known = identity.form
+    if identity.class_power != 0 and known.scale == 2:
+        findings.append(
+            Finding(
+                "form",
+                "mean-over-classes",
+                "the loss is averaged over the classes: its gradient is smaller by the "
+                "number of classes, and changes with it",
+                f"a factor of {identity.constant:.3g}",
+                f"{identity.constant * context.cases.student.shape[-1]:.3g}",
+                f"{context.cases.student.shape[-1]} classes",
+                "sum over the classes, and average over the examples alone",
+            )
+        )
+    remedy = (
+        "multiply by temperature**2: the gradient of the softened loss shrinks as "
+        "1/T², and the factor keeps its weight beside other losses"
+    )
+    if identity.power is not None and identity.power != known.scale:
+        allowed = known.mistake is None and known.scale == 0
+        if not allowed and identity.power < known.scale:
+            findings.append(
+                Finding(
+                    "form",
+                    "missing-temperature-factor",
+                    f"the factor is {_power(identity.power)} instead of T²",
+                    remedy=remedy,
+                )
+            )
+    if identity.hidden not in (None, 1.0) and known.scale == 2:
+        right = identity.hidden**2
+        if np.isclose(identity.constant, 1.0, rtol=1e-3):
+            findings.append(
+                Finding(
+                    "form",
+                    "missing-temperature-factor",
+                    "the factor T² is missing",
+                    "a factor of 1",
+                    f"{right:g}",
+                    f"the temperature {identity.hidden:g} inside of the loss",
+                    remedy,
+                )
+            )
+    return findings
+
+
+def _power(power: int) -> str:
+    return _POWERS.get(power, f"T^{power}")
+
+
+def zero_sum(context: Context) -> Outcome:
+    """Sum the student's gradient over the classes of each example (T1)."""
+    chosen = context.cases.of("ordinary")
+    gradient = context.wide.student[chosen]
+    sums = np.abs(gradient.sum(-1)).max(-1)
+    sizes = np.abs(gradient).sum(-1).max(-1)
+    shares = np.nan_to_num(sums / (sizes + 1e-9 * context.typical_gradient))
+    worst = int(shares.argmax())
+    summary = f"|sum| / sum of |.| at most {shares[worst]:.1e}"
+    if shares[worst] < 1e-6:
+        return outcome("zero-sum", summary)
+    return outcome(
+        "zero-sum",
+        summary,
+        [
+            Finding(
+                "zero-sum",
+                "gradient-moves-the-mean",
+                "the student's gradient does not sum to zero over the classes: the "
+                "loss depends on the mean of the logits, to which a softmax is "
+                "invariant",
+                f"a sum of {sums[worst]:.3g}",
+                "0",
+                context.text(int(chosen[worst])),
+                "subtract each row's mean from the logits, or except zero-sum if the "
+                "loss is to match the logits themselves",
+            )
+        ],
+    )
+
+
+def temperature_factor(context: Context) -> Outcome:
+    """Measure how the gradient changes as the temperature grows (T4, T7)."""
+    name = "temperature-factor"
+    if context.subject.temperature is None:
+        return skipped(name, "no temperature")
+    cases, chosen = context.cases, context.cases.of("temperature")
+    sizes = np.array(
+        [
+            np.median(
+                np.abs(context.wide.rows[chosen[cases.temperature[chosen] == t]]).max(-1)
+            )
+            for t in TEMPERATURES
+        ]
+    )
+    with np.errstate(all="ignore"):
+        slope = float(np.log10(sizes[-2] / sizes[-3]))
+    if not np.isfinite(slope):
+        return outcome(name, "no gradient at high temperatures")
+    power = round(slope)
+    if power == 0:
+        return outcome(name, _limit(context, chosen))
+    findings = [
+        Finding(
+            name,
+            "missing-temperature-factor" if power < 0 else "excess-temperature-factor",
+            f"the student's gradient {'vanishes' if power < 0 else 'grows'} as "
+            f"{_power(power)} at high temperatures",
+            f"{sizes[-2]:.2g} at T = 1,000",
+            f"the order of {sizes[1]:.2g}, as at T = 1",
+            remedy="multiply the divergence of softened predictions by temperature**2, "
+            "once; one that softens the teacher alone needs no factor",
+        )
+    ]
+    return outcome(name, f"gradient changes as {_power(power)}", findings)
+
+
+def _limit(context: Context, chosen: np.ndarray) -> str:
+    """Compare the value at high temperatures with half the variance."""
+    cases = context.cases
+    rows = chosen[cases.temperature[chosen] == TEMPERATURES[-2]]
+    d = cases.student[rows] - cases.teacher[rows]
+    ratio = context.wide.value[rows] / (0.5 * np.var(d, axis=-1).sum(-1))
+    if np.isfinite(ratio).all() and np.ptp(ratio) < 2e-2 * np.abs(ratio).max():
+        return f"tends to {ratio.mean():.3g} times half the variance of z - v"
+    return "the gradient has a limit"
+
+
+def masks(context: Context) -> Outcome:
+    """Check masked classes: no NaN, no gradient, no effect."""
+    findings, cases = [], context.cases
+    for group, right in (
+        ("mask both", "the loss without the class"),
+        ("mask teacher", "a finite loss"),
+        ("mask student", "a large or infinite loss"),
+    ):
+        for case in cases.of(group):
+            value, rows = context.narrow.value[case], context.narrow.rows[case]
+            broken = np.isnan(value) or np.isnan(rows).any()
+            if group == "mask teacher":
+                broken |= not np.isfinite(value)
+            if group == "mask both":
+                broken |= not np.isfinite(value) or not np.isfinite(rows).all()
+            if broken:
+                shown = value if not np.isfinite(value) else "a NaN gradient"
+                findings.append(
+                    Finding(
+                        "masks",
+                        "masked-nan",
+                        "a masked class makes the loss or its gradient not finite",
+                        str(shown),
+                        right,
+                        context.text(case),
+                        "where p = 0, replace the log-ratio by 0 before the product, "
+                        "not the product after it: 0 times infinity is NaN",
+                    )
+                )
+    return outcome("masks", "values and gradients are finite", findings[:1])
+
+
+def confident(context: Context) -> Outcome:
+    """Check the loss and its gradient where both networks are sure and disagree."""
+    chosen = context.cases.of("confident").reshape(-1, 3)
+    narrow, findings = context.narrow, []
+    lengths = np.linalg.norm(narrow.rows[chosen], axis=-1)
+    values = narrow.value[chosen]
+    right = np.linalg.norm(context.gradient[chosen], axis=-1)
+    known = context.identity is not None and context.identity.right
+    case = int(chosen[8, 0])
+    got, wanted = lengths[8, 0], right[8, 0]
+    summary = f"gradient of {got:.2g}"
+    if known and abs(got - wanted) > 1e-2 * max(wanted, 1e-2):
+        findings.append(_vanishing(context, got, wanted, case))
+    elif not known:
+        # A divergence may saturate by design: then its gradient declines from the
+        # start. One with a guard is right up to a margin, and collapses there.
+        declines = lengths[3, 0] < 0.1 * lengths[:4, 0].max()
+        if not declines and got < 1e-2 * lengths[3, 0]:
+            findings.append(_vanishing(context, got, lengths[3, 0], case))
+    largest = values[8].max()
+    least = int(np.argmin(values[8]))
+    if values[8, least] < 1e-3 * min(largest, context.typical_value):
+        at = int(chosen[8, least])
+        findings.append(
+            Finding(
+                "confident",
+                "blind-to-other-classes",
+                "the loss is nearly zero although the networks disagree completely",
+                f"{values[8, least]:.2g}",
+                f"{_full_divergence(context, at):.3g}",
+                context.text(at),
+                "compare the predictions over all classes",
+            )
+        )
+    return outcome("confident", summary, findings)
+
+
+def _vanishing(context: Context, got: float, right: float, case: int) -> Finding:
+    return Finding(
+        "confident",
+        "vanishing-gradient",
+        "the gradient vanishes where the student is sure of a wrong class",
+        f"{got:.2g}",
+        f"{right:.3g}",
+        context.text(case),
+        "remove guards and clips from the logarithm, and compute log-probabilities "
+        "with jax.nn.log_softmax",
+    )
+
+
+def _full_divergence(context: Context, case: int) -> float:
+    from jaxkd._audit._forms import RIGHT
+
+    z, v = (x[case].reshape(-1, x.shape[-1]) for x in (context.cases.student,
+                                                         context.cases.teacher))
+    return float(RIGHT[0].value(z, v, np.ones((len(z), 1)))[0])
