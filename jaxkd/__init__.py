@@ -13,8 +13,6 @@ from jaxkd._errors import InvalidInputError as InvalidInputError
 from jaxkd._errors import InvalidTypeError as InvalidTypeError
 
 if TYPE_CHECKING:
-    from jaxkd._audit import AuditReport as AuditReport
-    from jaxkd._audit import audit as audit
     from jaxkd import data as data
     from jaxkd import distillers as distillers
     from jaxkd import graphs as graphs
@@ -27,6 +25,8 @@ if TYPE_CHECKING:
     from jaxkd import reports as reports
     from jaxkd import runs as runs
     from jaxkd import training as training
+    from jaxkd._audit import AuditReport as AuditReport
+    from jaxkd._audit import audit as audit
 
 __version__ = "0.1.0"
 

@@ -124,7 +124,7 @@ def _deviation(
         if order is not None and before.ndim and len(order) == len(before):
             candidates.append(before[order])
         size = np.abs(before).max() + 1e-30
-        worst = max(worst, min(float(np.abs(after - x).max() / size) for x in candidates))
+        worst = max(worst, min(np.abs(after - x).max() / size for x in candidates))
     return worst if np.isfinite(worst) else np.inf
 
 
@@ -142,6 +142,17 @@ def batch(context: Context) -> Outcome:
             )
         )
     declared = context.subject.declaration is not None
+    if returns.unreduced and not declared:
+        findings.append(
+            Finding(
+                "batch",
+                "not-reduced",
+                "there is more than one value per example: a mean over all of them "
+                "averages over the classes too",
+                returns.text,
+                remedy="sum over the last axis: .sum(-1)",
+            )
+        )
     if context.subject.of_logits and not declared and not returns.rows:
         findings.append(
             Finding(
@@ -219,8 +230,11 @@ def compiled(context: Context) -> Outcome:
         )
     worst = 0.0
     for name, values in found.items():
+        difference = np.asarray(values, np.float64) - eager
         size = np.abs(eager).max() + 1e-3 * context.typical_value
-        error = float(np.abs(np.asarray(values, np.float64) - eager).max() / size)
+        error = float(np.abs(difference).max() / size)
+        if np.array_equal(values, eager, equal_nan=True):
+            error = 0.0
         worst = max(worst, error)
         if not error < 1e-4:
             findings.append(

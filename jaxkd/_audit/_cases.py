@@ -14,6 +14,7 @@ TEMPERATURES = (0.5, 1.0, 4.0, 20.0, 1e2, 1e3, 1e4)
 SCALES = tuple(10.0**n for n in range(-4, 5))
 MARGINS = (1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 20.0, 30.0, 50.0, 100.0, 1e3, 1e4)
 SATURATED = 1e4
+OUTSIDE = 50.0  # margin of a class that the teacher finds unlikely
 # The most negative number of float32, a mask in many codebases.
 LOWEST = float(np.finfo(np.float32).min)
 MASKED = 2  # the class that masks exclude
@@ -146,6 +147,15 @@ def _logits(sampler: _Draw, has_temperature: bool) -> Iterator[Case]:
             )
             student, teacher = sampler.peak(margin, place), sampler.peak(margin, 0)
             yield sampler.case("confident", text, student, teacher)
+    for place in (sampler.classes // 2, sampler.classes - 1):
+        teacher = np.broadcast_to(-np.arange(sampler.classes), sampler.shape)
+        teacher = teacher + sampler.peak(OUTSIDE, 0)
+        student = teacher + sampler.peak(2.0 * OUTSIDE, place)
+        text = (
+            f"T = 1, teacher sure of class 0 by {OUTSIDE:g}, and student equal to it "
+            f"except for class {place}, which it is sure of"
+        )
+        yield sampler.case("outside", text, student, teacher)
     yield from _masks(sampler)
 
 
@@ -184,12 +194,12 @@ def _common(sampler: _Draw) -> Iterator[Case]:
         ("a one-hot teacher of ±1e4", x, first),
     ):
         yield sampler.case("singular", text, student, teacher)
-    for t in (1.0, 4.0):
+    for distance in (0.1, 2.0):
         for _ in range(4):
-            case = _pair(sampler, "rounded", t)
-            yield case._replace(
-                student=to_bfloat16(case.student), teacher=to_bfloat16(case.teacher)
-            )
+            teacher = to_bfloat16(sampler.normal())
+            student = to_bfloat16(teacher + sampler.normal(distance))
+            text = f"students within about {distance:g} of their teachers, T = 4"
+            yield sampler.case("rounded", text, student, teacher, 4.0)
 
 
 def to_bfloat16(x: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxkd._audit import _cases
 from jaxkd._audit._cases import Cases
-from jaxkd._audit._identify import Identity, identify
+from jaxkd._audit._identify import Identity, identify, with_guard
 from jaxkd._audit._measure import (
     Compilation,
     Results,
@@ -33,13 +33,13 @@ class Returns:
         text: Description for people.
         rows: Whether each example is treated alone.
         sums: Whether it is one number that grows with the number of examples.
-        per_example: Whether it has one value for each example.
+        unreduced: Whether it has several values for each example.
     """
 
     text: str
     rows: bool
     sums: bool
-    per_example: bool
+    unreduced: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +95,14 @@ class Context:
         if self.identity is not None and self.identity.right:
             return self.identity.form.formula
         return "the same loss in float64"
+
+    @functools.cached_property
+    def guard(self) -> tuple[str, float] | None:
+        """Name and size of a guard in the logarithm, if there is one."""
+        if self.identity is None or self.identity.guard is not None:
+            return None if self.identity is None else self.identity.guard
+        found = with_guard(self.identity, self.cases, self.narrow)
+        return None if found is None else found.guard
 
     @functools.cached_property
     def typical_value(self) -> float:
@@ -191,15 +199,13 @@ def _returns(subject: Subject, x: Any, v: Any, y: Any) -> Returns:
         return Returns("one number for the batch", False, False, False)
     if shape == (len(x),):
         if near(whole, sums):
-            return Returns("one value per example", True, False, True)
+            return Returns("one value per example", True, False, False)
         return Returns(
-            "one value per example, which depends on the others", False, False, True
+            "one value per example, which depends on the others", False, False, False
         )
     text = f"an array of shape {shape} for {len(x)} examples"
-    rows = shape[:1] == (len(x),) and near(
-        whole.reshape(len(x), -1).sum(-1), sums
-    )
-    return Returns(text, rows, False, False)
+    rows = shape[:1] == (len(x),) and near(whole.reshape(len(x), -1).sum(-1), sums)
+    return Returns(text, rows, False, shape[:1] == (len(x),))
 
 
 def _caller(subject: Subject) -> Callable[..., Any]:

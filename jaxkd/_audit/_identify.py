@@ -84,7 +84,8 @@ def identify(
         more_classes: Evaluates ordinary inputs of another number of classes.
 
     Returns:
-        The form and its factor, or None if the loss is none of them.
+        The form and its factor, or None if the loss is none of them. A loss that is
+        the soft-target loss but for a guard in the logarithm is found too.
     """
     classes = cases.student.shape[-1]
     ordinary = cases.of("ordinary")
@@ -99,12 +100,12 @@ def identify(
             identity, spread = found
             if spread < _EXACT:
                 return _with_classes(identity, more_classes)
-            if form.mistake is None and spread < distance:
+            if form is _forms.RIGHT[0] and spread < distance:
                 closest, distance = identity, spread
     if closest is None:
         return None
     closest = dataclasses.replace(_with_classes(closest, more_classes), exact=False)
-    return with_guard(closest, cases, narrow) or closest
+    return with_guard(closest, cases, narrow)
 
 
 def _match(
@@ -128,7 +129,7 @@ def _match(
         return None
     levels = np.unique(t)
     mean = np.array([ratio[t == level].mean() for level in levels])
-    if not (np.abs(mean) > 1e-12).all() or not (np.sign(mean) == np.sign(mean[0])).all():
+    if np.abs(mean).min() < 1e-12 or np.ptp(np.sign(mean)) > 0.0:
         return None
     spread = max(
         np.abs(ratio[t == level] / m - 1.0).max()

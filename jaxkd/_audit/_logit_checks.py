@@ -2,11 +2,15 @@
 
 import numpy as np
 
-from jaxkd._audit._cases import TEMPERATURES
+from jaxkd._audit._cases import MARGINS, TEMPERATURES
 from jaxkd._audit._context import Context
 from jaxkd._audit._findings import Finding, Outcome, outcome, skipped
-from jaxkd._audit._identify import Identity, with_guard
+from jaxkd._audit._forms import GUARDS, RIGHT
+from jaxkd._audit._identify import Identity
 
+# Where both networks are sure of their classes, and where they begin to be.
+_SURE, _UNSURE = MARGINS.index(50.0), MARGINS.index(8.0)
+_HUGE = 1e30  # what finfo.min makes of a loss
 _POWERS = {-2: "1/T²", -1: "1/T", 0: "1", 1: "T", 2: "T²"}
 
 
@@ -19,14 +23,12 @@ def form(context: Context) -> Outcome:
         return outcome("form", "none of the known losses and mistakes")
     known, findings = identity.form, []
     if known.mistake is not None:
-        findings.append(
-            Finding("form", known.mistake, known.text, remedy=known.remedy)
-        )
-    findings += _guard(context, identity) + _factor(context, identity)
-    return outcome("form", _formula(identity), findings)
+        findings.append(Finding("form", known.mistake, known.text, remedy=known.remedy))
+    findings += _guard(context) + _factor(context, identity)
+    return outcome("form", _formula(context, identity), findings)
 
 
-def _formula(identity: Identity) -> str:
+def _formula(context: Context, identity: Identity) -> str:
     text = identity.form.formula
     factor = identity.constant
     if identity.class_power == -1:
@@ -35,38 +37,28 @@ def _formula(identity: Identity) -> str:
         text = f"{factor:.4g} times {text}"
     if identity.hidden not in (None, 1.0):
         text += f" with T = {identity.hidden:g} inside"
-    return text if identity.exact else f"close to {text}"
+    if context.guard is not None:
+        text += ", with a guard"
+    return text
 
 
-def _guard(context: Context, identity: Identity) -> list[Finding]:
-    if identity.guard is None and identity.exact:
-        identity = with_guard(identity, context.cases, context.narrow) or identity
-    if identity.guard is None:
+def _guard(context: Context) -> list[Finding]:
+    if context.guard is None:
         return []
-    from jaxkd._audit._forms import GUARDS
-
-    name, epsilon = identity.guard
+    name, epsilon = context.guard
     mistake, description = GUARDS[name]
-    got, right, where = confident_gradient(context)
+    case = int(context.cases.of("confident").reshape(len(MARGINS), -1)[_SURE, 0])
     return [
         Finding(
             "form",
             mistake,
             f"a guard against log 0 changes the loss: {description.format(epsilon)}",
-            f"a gradient of {got:.2g}",
-            f"{right:.3g}",
-            where,
+            f"a gradient of {np.linalg.norm(context.narrow.rows[case]):.2g}",
+            f"{np.sqrt(2.0):.3g}",
+            context.text(case),
             "compute log-probabilities with jax.nn.log_softmax: these need no guard",
         )
     ]
-
-
-def confident_gradient(context: Context) -> tuple[float, float, str]:
-    """Return the gradient's length where both are sure and disagree, and the KL's."""
-    chosen = context.cases.of("confident")
-    case = chosen[3 * 8]  # a margin of 50
-    got = np.linalg.norm(context.narrow.rows[case])
-    return float(got), float(np.sqrt(2.0)), context.text(case)
 
 
 def _factor(context: Context, identity: Identity) -> list[Finding]:
@@ -158,15 +150,9 @@ def temperature_factor(context: Context) -> Outcome:
     name = "temperature-factor"
     if context.subject.temperature is None:
         return skipped(name, "no temperature")
-    cases, chosen = context.cases, context.cases.of("temperature")
-    sizes = np.array(
-        [
-            np.median(
-                np.abs(context.wide.rows[chosen[cases.temperature[chosen] == t]]).max(-1)
-            )
-            for t in TEMPERATURES
-        ]
-    )
+    chosen = context.cases.of("temperature")
+    largest = np.abs(context.wide.rows[chosen]).max(-1)
+    sizes = np.median(largest.reshape(len(TEMPERATURES), -1), axis=-1)
     with np.errstate(all="ignore"):
         slope = float(np.log10(sizes[-2] / sizes[-3]))
     if not np.isfinite(slope):
@@ -201,68 +187,60 @@ def _limit(context: Context, chosen: np.ndarray) -> str:
 
 
 def masks(context: Context) -> Outcome:
-    """Check masked classes: no NaN, no gradient, no effect."""
-    findings, cases = [], context.cases
-    for group, right in (
-        ("mask both", "the loss without the class"),
-        ("mask teacher", "a finite loss"),
-        ("mask student", "a large or infinite loss"),
-    ):
-        for case in cases.of(group):
-            value, rows = context.narrow.value[case], context.narrow.rows[case]
-            broken = np.isnan(value) or np.isnan(rows).any()
-            if group == "mask teacher":
-                broken |= not np.isfinite(value)
-            if group == "mask both":
-                broken |= not np.isfinite(value) or not np.isfinite(rows).all()
-            if broken:
-                shown = value if not np.isfinite(value) else "a NaN gradient"
-                findings.append(
-                    Finding(
-                        "masks",
-                        "masked-nan",
-                        "a masked class makes the loss or its gradient not finite",
-                        str(shown),
-                        right,
-                        context.text(case),
-                        "where p = 0, replace the log-ratio by 0 before the product, "
-                        "not the product after it: 0 times infinity is NaN",
-                    )
-                )
-    return outcome("masks", "values and gradients are finite", findings[:1])
+    """Check masked classes: no NaN, and no infinity unless the formula has one."""
+    cases, narrow = context.cases, context.narrow
+    for case in cases.of("mask both", "mask teacher", "mask student"):
+        value, rows = narrow.value[case], narrow.rows[case]
+        both = cases.group[case] == "mask both"
+        # A class that one network masks may cost infinitely much.
+        infinite = np.isinf(value) and (both or abs(context.value[case]) < _HUGE)
+        if not (infinite or np.isnan(value) or np.isnan(rows).any()):
+            continue
+        right = "the loss without the class" if both else "no NaN"
+        finding = Finding(
+            "masks",
+            "masked-nan",
+            "a masked class makes the loss or its gradient NaN or infinite",
+            "a NaN gradient" if np.isfinite(value) else str(value),
+            right,
+            context.text(int(case)),
+            "where p = 0, replace the log-ratio by 0 before the product, not the "
+            "product after it: 0 times infinity is NaN",
+        )
+        return outcome("masks", f"not finite: {context.text(int(case))}", [finding])
+    return outcome("masks", "no NaN with -inf and finfo.min")
 
 
 def confident(context: Context) -> Outcome:
     """Check the loss and its gradient where both networks are sure and disagree."""
-    chosen = context.cases.of("confident").reshape(-1, 3)
+    chosen = context.cases.of("confident").reshape(len(MARGINS), -1)
     narrow, findings = context.narrow, []
     lengths = np.linalg.norm(narrow.rows[chosen], axis=-1)
-    values = narrow.value[chosen]
     right = np.linalg.norm(context.gradient[chosen], axis=-1)
     known = context.identity is not None and context.identity.right
-    case = int(chosen[8, 0])
-    got, wanted = lengths[8, 0], right[8, 0]
+    case = int(chosen[_SURE, 0])
+    got, wanted = lengths[_SURE, 0], right[_SURE, 0]
     summary = f"gradient of {got:.2g}"
     if known and abs(got - wanted) > 1e-2 * max(wanted, 1e-2):
         findings.append(_vanishing(context, got, wanted, case))
     elif not known:
         # A divergence may saturate by design: then its gradient declines from the
         # start. One with a guard is right up to a margin, and collapses there.
-        declines = lengths[3, 0] < 0.1 * lengths[:4, 0].max()
-        if not declines and got < 1e-2 * lengths[3, 0]:
-            findings.append(_vanishing(context, got, lengths[3, 0], case))
-    largest = values[8].max()
-    least = int(np.argmin(values[8]))
-    if values[8, least] < 1e-3 * min(largest, context.typical_value):
-        at = int(chosen[8, least])
+        declines = lengths[_UNSURE, 0] < 0.1 * lengths[: _UNSURE + 1, 0].max()
+        if not declines and got < 1e-2 * lengths[_UNSURE, 0]:
+            findings.append(_vanishing(context, got, lengths[_UNSURE, 0], case))
+    outside = context.cases.of("outside")
+    case = int(outside[np.argmin(narrow.value[outside])])
+    blind = narrow.value[case] < 1e-3 * context.typical_value
+    if blind and context.returns.rows:
         findings.append(
             Finding(
                 "confident",
                 "blind-to-other-classes",
                 "the loss is nearly zero although the networks disagree completely",
-                f"{values[8, least]:.2g}",
-                f"{_full_divergence(context, at):.3g}",
-                context.text(at),
+                f"{narrow.value[case]:.2g}",
+                f"a large one (KL is {_full_divergence(context, case):.3g})",
+                context.text(case),
                 "compare the predictions over all classes",
             )
         )
@@ -283,8 +261,5 @@ def _vanishing(context: Context, got: float, right: float, case: int) -> Finding
 
 
 def _full_divergence(context: Context, case: int) -> float:
-    from jaxkd._audit._forms import RIGHT
-
-    z, v = (x[case].reshape(-1, x.shape[-1]) for x in (context.cases.student,
-                                                         context.cases.teacher))
+    z, v = context.cases.student[case], context.cases.teacher[case]
     return float(RIGHT[0].value(z, v, np.ones((len(z), 1)))[0])

@@ -133,9 +133,9 @@ def _by_temperature(
 ) -> list[np.ndarray]:
     """Evaluate with Python numbers as temperatures, and one by one if need be."""
     results: list[Any] = [None] * len(temperatures)
-    for t in np.unique(temperatures):
+    for t in map(float, np.unique(temperatures)):
         rows = np.flatnonzero(temperatures == t)
-        probe = lambda s, v, y, t=float(t): _probe(subject)(s, v, y, t)
+        probe = lambda s, v, y, t=t: _probe(subject)(s, v, y, t)
         selected = [x[rows] for x in arrays]
         if how.error:
             found = [probe(*(x[i] for x in selected)) for i in range(len(rows))]
@@ -144,4 +144,6 @@ def _by_temperature(
             found = [tuple(x[i] for x in mapped) for i in range(len(rows))]
         for row, result in zip(rows, found, strict=True):
             results[row] = result
-    return [np.stack([np.asarray(x) for x in part]) for part in zip(*results)]
+    return [
+        np.stack([np.asarray(x) for x in part]) for part in zip(*results, strict=True)
+    ]

@@ -93,8 +93,12 @@ class AuditReport:
             "temperature": self.temperature,
             "excepted": list(self.excepted),
             "checks": [
-                {"check": o.check, "verdict": o.verdict.value.lower(), "summary": o.summary}
-                for o in self.outcomes
+                {
+                    "check": each.check,
+                    "verdict": each.verdict.value.lower(),
+                    "summary": each.summary,
+                }
+                for each in self.outcomes
             ],
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
             "series": dict(self.series),

@@ -97,7 +97,7 @@ def audit(
     check_count(_MOST_CLASSES, classes=classes)
     excepted = _excepted(except_)
     subject = make_subject(loss, kind, temperature, settings or {})
-    excepted |= _implied_by_declaration(subject)
+    reasons = dict.fromkeys(excepted, "excepted") | _ruled_out(subject)
     with (
         jax.numpy_dtype_promotion("standard"),
         jax.numpy_rank_promotion("allow"),
@@ -107,11 +107,11 @@ def audit(
     ):
         warnings.simplefilter("ignore")
         context = build(
-            subject, classes=max(classes, 4), excepted=excepted, seed=seed
+            subject, classes=max(classes, 4), excepted=frozenset(reasons), seed=seed
         )
         checks = CHECKS if subject.of_logits else _OF_ALL
         outcomes = tuple(
-            skipped(name, "excepted") if name in excepted else check(context)
+            skipped(name, reasons[name]) if name in reasons else check(context)
             for name, check in checks.items()
         )
         series = _series(context)
@@ -132,18 +132,21 @@ def _excepted(names: str | Iterable[str]) -> frozenset[str]:
     names = [names] if isinstance(names, str) else list(names)
     for name in names:
         if name not in CHECKS:
-            raise unknown_name("check", name, CHECKS, argument="except")
+            raise unknown_name("check", name, CHECKS, argument="except_")
     return frozenset(names).union(*(_IMPLIED.get(name, ()) for name in names))
 
 
-def _implied_by_declaration(subject: Subject) -> frozenset[str]:
-    """Return the checks that the declaration of a loss of jaxkd rules out."""
+def _ruled_out(subject: Subject) -> dict[str, str]:
+    """Return the checks that do not apply to a declared loss, and why."""
     declaration = subject.declaration
     if declaration is None:
-        return frozenset()
+        return {}
+    reasons = {"form": "a loss of jaxkd, which is audited against its declaration"}
     if subject.of_logits and Transformation.STUDENT_SHIFT not in declaration.invariant:
-        return frozenset({"form", *_excepted("zero-sum")})
-    return frozenset({"form"})
+        reasons |= dict.fromkeys(
+            _excepted("zero-sum"), "declared to depend on the mean of the logits"
+        )
+    return reasons
 
 
 def _series(context: Context) -> dict[str, list[float]]:
