@@ -78,7 +78,7 @@ def zero_at_equal(context: Context) -> Outcome:
                 )
             ],
         )
-    if value > 1e-6 * context.typical_value:
+    if value > 1e-5 * context.typical_value:
         return outcome(
             name,
             summary,
@@ -108,7 +108,7 @@ def nonnegative(context: Context) -> Outcome:
         return skipped("nonnegative", "no value")
     worst = int(np.nanargmin(values))
     summary = f"least value {values[worst]:.2g}"
-    if values[worst] >= -1e-6 * context.typical_value:
+    if values[worst] >= -1e-5 * context.typical_value:
         return outcome("nonnegative", summary)
     return outcome(
         "nonnegative",
@@ -133,6 +133,7 @@ def accuracy(context: Context) -> Outcome:
     worst = np.fmax(value, slope)
     findings = _over_temperatures(context, value, worst)
     findings += _over_scales(context, value, slope)
+    findings = list({finding.mistake: finding for finding in findings}.values())
     chosen = context.cases.of("temperature", "scale", "ordinary")
     known = worst[chosen][np.isfinite(value[chosen])]
     if not len(known):

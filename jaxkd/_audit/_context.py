@@ -19,10 +19,11 @@ from jaxkd._audit._measure import (
     compile_once,
     evaluate,
 )
-from jaxkd._audit._subject import Subject, first_values, total
+from jaxkd._audit._subject import Subject, first_line, first_values, total
+from jaxkd._errors import InvalidInputError
 
 BATCH = 6
-_TOLERANCE = 1e-5
+_TOLERANCE = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +140,15 @@ def build(
     batch = 1 if returns.rows else BATCH
     cases = _cases.draw(subject, batch=batch, classes=classes, seed=seed)
     how = compilation(subject, cases.student.shape[1:])
-    wide = evaluate(subject, cases, np.float64, how)
-    narrow = evaluate(subject, cases, np.float32, how)
+    try:
+        wide = evaluate(subject, cases, np.float64, how)
+        narrow = evaluate(subject, cases, np.float32, how)
+    except Exception as error:
+        raise InvalidInputError(
+            f"JAX cannot differentiate {subject.name}: {type(error).__name__}: "
+            f"{first_line(error)}. Use jnp instead of np and float()",
+            argument="loss",
+        ) from error
     identity = None
     if subject.of_logits and returns.rows and not subject.labeled:
         identity = identify(

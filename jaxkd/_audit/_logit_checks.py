@@ -123,7 +123,7 @@ def zero_sum(context: Context) -> Outcome:
     shares = np.nan_to_num(sums / (sizes + 1e-9 * context.typical_gradient))
     worst = int(shares.argmax())
     summary = f"|sum| / sum of |.| at most {shares[worst]:.1e}"
-    if shares[worst] < 1e-6:
+    if shares[worst] < 1e-5:
         return outcome("zero-sum", summary)
     return outcome(
         "zero-sum",
@@ -230,8 +230,8 @@ def confident(context: Context) -> Outcome:
         if not declines and got < 1e-2 * lengths[_UNSURE, 0]:
             findings.append(_vanishing(context, got, lengths[_UNSURE, 0], case))
     outside = context.cases.of("outside")
-    case = int(outside[np.argmin(narrow.value[outside])])
-    blind = narrow.value[case] < 1e-3 * context.typical_value
+    case = int(outside[np.argmin(np.abs(narrow.value[outside]))])
+    blind = abs(narrow.value[case]) < 1e-3 * context.typical_value
     if blind and context.returns.rows:
         findings.append(
             Finding(

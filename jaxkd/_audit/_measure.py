@@ -1,6 +1,7 @@
 """Values and derivatives of the loss for all cases."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -135,7 +136,7 @@ def _by_temperature(
     results: list[Any] = [None] * len(temperatures)
     for t in map(float, np.unique(temperatures)):
         rows = np.flatnonzero(temperatures == t)
-        probe = lambda s, v, y, t=t: _probe(subject)(s, v, y, t)
+        probe = functools.partial(_probe(subject), t=t)
         selected = [x[rows] for x in arrays]
         if how.error:
             found = [probe(*(x[i] for x in selected)) for i in range(len(rows))]
