@@ -61,7 +61,8 @@ def zero_at_equal(context: Context) -> Outcome:
     rows = np.abs(context.wide.rows[chosen]).max(-1)
     value, slope = np.nan_to_num(values).max(), np.nan_to_num(rows).max()
     summary, where = f"value {value:.1e}, gradient {slope:.1e}", "equal inputs"
-    if slope > 1e-5 * context.typical_gradient:
+    positive = value > 1e-5 * context.typical_value
+    if positive and slope > 1e-5 * context.typical_gradient:
         return outcome(
             name,
             summary,
@@ -78,7 +79,7 @@ def zero_at_equal(context: Context) -> Outcome:
                 )
             ],
         )
-    if value > 1e-5 * context.typical_value:
+    if positive:
         return outcome(
             name,
             summary,
@@ -135,7 +136,7 @@ def accuracy(context: Context) -> Outcome:
     findings += _over_scales(context, value, slope)
     findings = list({finding.mistake: finding for finding in findings}.values())
     chosen = context.cases.of("temperature", "scale", "ordinary")
-    known = worst[chosen][np.isfinite(value[chosen])]
+    known = worst[chosen][~np.isnan(worst[chosen])]
     if not len(known):
         return skipped("accuracy", "no finite value")
     summary = f"largest error in float32 {known.max():.1e}"
@@ -191,6 +192,19 @@ def _over_scales(
     case = int(chosen[worst[chosen].argmax()])
     if worst[case] <= _ERROR:
         return []
+    if not np.isfinite(worst[case]) or worst[case] > 1e30:
+        return [
+            Finding(
+                "accuracy",
+                "not-finite",
+                "the value or its gradient is not finite in float32",
+                _value_and_slope(context.narrow.value[case], context.narrow.rows[case]),
+                _value_and_slope(context.value[case], context.gradient[case]),
+                context.text(case),
+                "compute log-probabilities with jax.nn.log_softmax, and treat p = 0 "
+                "apart",
+            )
+        ]
     if _differs_in_float64(context, case):
         return _other_formula(context, case)
     return [

@@ -145,14 +145,14 @@ def _matching_gradient(z: Rows, v: Rows, t: Rows) -> Rows:
 
 
 RIGHT: tuple[Form, ...] = (
-    Form("T² KL(p || q), the soft-target loss", _kl, _kl_gradient),
-    Form("T² JS(p, q)", _jensen_shannon, _jensen_shannon_gradient),
-    Form("T² KL(p || 0.1 p + 0.9 q)", *_skewed(0.1)),
-    Form("T² times the soft cross-entropy: KL plus a constant", _cross_entropy),
-    Form("T² times the squared Hellinger distance", _hellinger),
-    Form("T² |p - q|²", _squared),
+    Form("KL(p || q)", _kl, _kl_gradient),
+    Form("JS(p, q)", _jensen_shannon, _jensen_shannon_gradient),
+    Form("KL(p || 0.1 p + 0.9 q)", *_skewed(0.1)),
+    Form("the cross-entropy of p and q", _cross_entropy),
+    Form("the squared Hellinger distance", _hellinger),
+    Form("|p - q|²", _squared),
     Form("1 - correlation of p and q", _correlation, scale=0),
-    Form("mean (z - v)² / 2, logit matching", _matching, _matching_gradient, scale=0),
+    Form("mean (z - v)² / 2", _matching, _matching_gradient, scale=0),
     Form("var(z - v) / 2", lambda z, v, t: 0.5 * np.var(z - v, axis=-1), scale=0),
 )
 """Losses that are right, if the factor is."""
@@ -317,34 +317,21 @@ def top_classes(kept: int) -> Form:
 
 
 def guarded(name: str, epsilon: float) -> Formula:
-    """Return KL with a guard inside of the logarithm, one of :data:`GUARDS`."""
+    """Return KL with a guard in the student's logarithm, one of :data:`GUARDS`.
+
+    A guard of the teacher's changes terms that are as small as itself.
+    """
+    limit = {"epsilon-in-log": np.add, "clipped-probabilities": np.maximum}[name]
 
     def value(z: Rows, v: Rows, t: Rows) -> Rows:
-        p, q = softmax(v / t), softmax(z / t)
-        match name:
-            case "both+":
-                terms = p * (np.log(p + epsilon) - np.log(q + epsilon))
-            case "student+":
-                log_p = np.log(np.where(p > 0.0, p, 1.0))
-                terms = p * (log_p - np.log(q + epsilon))
-            case "both clipped":
-                p, q = np.maximum(p, epsilon), np.maximum(q, epsilon)
-                terms = p * (np.log(p) - np.log(q))
-            case _:
-                log_p = np.log(np.where(p > 0.0, p, 1.0))
-                terms = p * (log_p - np.log(np.maximum(q, epsilon)))
-        return terms.sum(-1)
+        log_p, q = log_softmax(v / t), softmax(z / t)
+        return _expected(np.exp(log_p), log_p - np.log(limit(q, epsilon)))
 
     return value
 
 
 GUARDS = {
-    "both+": ("epsilon-in-log", "log(p + {0:.2g}) and log(q + {0:.2g})"),
-    "student+": ("epsilon-in-log", "log(q + {0:.2g})"),
-    "both clipped": ("clipped-probabilities", "both predictions clipped at {0:.2g}"),
-    "student clipped": (
-        "clipped-probabilities",
-        "the student's prediction clipped at {0:.2g}",
-    ),
+    "epsilon-in-log": "log(q + {:.2g})",
+    "clipped-probabilities": "the student's prediction is clipped at {:.2g}",
 }
-"""Guards against log 0, with the mistake and a description."""
+"""Guards against log 0, by the names of the mistakes, with descriptions."""

@@ -13,8 +13,7 @@ from jaxkd._audit._measure import Results
 # Losses that convert to float32 are exact to its rounding.
 _EXACT, _CLOSE, _GUARD = 1e-4, 3e-2, 2e-2
 _HIDDEN_TEMPERATURES = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0)
-# Logits that a guard of 1e-45 or more, the smallest of float32, would let through.
-_FAR = 200.0
+_FAR = 50.0  # margin in units of T from which on a guard of 1e-19 or more saturates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +37,20 @@ class Identity:
     class_power: int = 0
     guard: tuple[str, float] | None = None
     exact: bool = True
+
+    @property
+    def text(self) -> str:
+        """The formula with its factor."""
+        text = self.form.formula
+        if self.power not in (None, 0):
+            text = f"{power_text(self.power)} {text}"
+        if self.class_power == -1:
+            text = f"the mean over the classes of {text}"
+        elif not np.isclose(self.constant, 1.0, rtol=1e-4):
+            text = f"{self.constant:.4g} times {text}"
+        if self.hidden not in (None, 1.0):
+            text += f" at T = {self.hidden:g}"
+        return text
 
     def factor(self, t: np.ndarray) -> np.ndarray:
         """Return the factor at temperatures of any shape."""
@@ -65,6 +78,11 @@ class Identity:
             if self.form.gradient is None:
                 return value, None
             return value, self.factor(t) * self.form.gradient(z, v, inner)
+
+
+def power_text(power: int) -> str:
+    """Return a power of the temperature as text."""
+    return {-2: "1/T²", -1: "1/T", 0: "1", 1: "T", 2: "T²"}.get(power, f"T^{power}")
 
 
 def identify(
@@ -188,12 +206,12 @@ def with_guard(identity: Identity, cases: Cases, narrow: Results) -> Identity | 
         factor = np.full(len(chosen), identity.constant)
     z, v = cases.student[chosen, 0], cases.teacher[chosen, 0]
     value = narrow.value[chosen] / factor
-    margins = z.max(-1)
-    far = (cases.group[chosen] == "confident") & (margins > _FAR * inner[:, 0])
+    known, margins = np.isfinite(value), z.max(-1)
+    far = known & (cases.group[chosen] == "confident") & (margins >= _FAR * inner[:, 0])
     saturated = value[far]
-    if not np.isfinite(saturated).all() or np.ptp(saturated) > 1e-3 * abs(saturated[0]):
+    if not len(saturated) or np.ptp(saturated) > 1e-3 * abs(saturated[0]):
         return None
-    if not 0.0 < saturated[0] < _FAR:
+    if not 0.0 < saturated[0] < 0.9 * _FAR:
         return None
     # Dropping the largest margins compares the whole course of the loss.
     best, least = None, _GUARD
@@ -202,7 +220,7 @@ def with_guard(identity: Identity, cases: Cases, narrow: Results) -> Identity | 
         with np.errstate(all="ignore"):
             base = _forms.guarded(name, epsilon)(z, v, inner)
             error = np.abs(value - base) / np.maximum(np.abs(base), 1e-2)
-        error = error[margins < MARGINS[-2]].max()
+        error = error[known & (margins < MARGINS[-2])].max()
         if error < least:
             best, least = (name, epsilon), error
     return None if best is None else dataclasses.replace(identity, guard=best)

@@ -1,17 +1,18 @@
 """Checks of losses that compare logits."""
 
+import dataclasses
+
 import numpy as np
 
 from jaxkd._audit._cases import MARGINS, TEMPERATURES
 from jaxkd._audit._context import Context
 from jaxkd._audit._findings import Finding, Outcome, outcome, skipped
 from jaxkd._audit._forms import GUARDS, RIGHT
-from jaxkd._audit._identify import Identity
+from jaxkd._audit._identify import Identity, power_text
 
 # Where both networks are sure of their classes, and where they begin to be.
 _SURE, _UNSURE = MARGINS.index(50.0), MARGINS.index(8.0)
 _HUGE = 1e30  # what finfo.min makes of a loss
-_POWERS = {-2: "1/T²", -1: "1/T", 0: "1", 1: "T", 2: "T²"}
 
 
 def form(context: Context) -> Outcome:
@@ -23,38 +24,35 @@ def form(context: Context) -> Outcome:
         return outcome("form", "none of the known losses and mistakes")
     known, findings = identity.form, []
     if known.mistake is not None:
-        findings.append(Finding("form", known.mistake, known.text, remedy=known.remedy))
-    findings += _guard(context) + _factor(context, identity)
-    return outcome("form", _formula(context, identity), findings)
+        finding = Finding("form", known.mistake, known.text, remedy=known.remedy)
+        if known.mistake == "top-k-renormalized":
+            case = _most_alike(context)
+            finding = dataclasses.replace(
+                finding,
+                measured=f"{context.narrow.value[case]:.2g}",
+                expected=f"{_full_divergence(context, case):.3g}",
+                where=context.text(case),
+            )
+        findings.append(finding)
+    findings += _guard(context, identity) + _factor(context, identity)
+    guarded = ", with a guard" if context.guard is not None else ""
+    return outcome("form", identity.text + guarded, findings)
 
 
-def _formula(context: Context, identity: Identity) -> str:
-    text = identity.form.formula
-    factor = identity.constant
-    if identity.class_power == -1:
-        text = f"a mean over the classes of {text}"
-    elif not np.isclose(factor, 1.0, rtol=1e-4):
-        text = f"{factor:.4g} times {text}"
-    if identity.hidden not in (None, 1.0):
-        text += f" with T = {identity.hidden:g} inside"
-    if context.guard is not None:
-        text += ", with a guard"
-    return text
-
-
-def _guard(context: Context) -> list[Finding]:
+def _guard(context: Context, identity: Identity) -> list[Finding]:
     if context.guard is None:
         return []
-    name, epsilon = context.guard
-    mistake, description = GUARDS[name]
+    mistake, epsilon = context.guard
     case = int(context.cases.of("confident").reshape(len(MARGINS), -1)[_SURE, 0])
+    description = GUARDS[mistake].format(epsilon)
+    right = abs(identity.constant) * np.sqrt(2.0)
     return [
         Finding(
             "form",
             mistake,
-            f"a guard against log 0 changes the loss: {description.format(epsilon)}",
+            f"a guard against log 0 changes the loss: {description}",
             f"a gradient of {np.linalg.norm(context.narrow.rows[case]):.2g}",
-            f"{np.sqrt(2.0):.3g}",
+            f"{right:.3g}",
             context.text(case),
             "compute log-probabilities with jax.nn.log_softmax: these need no guard",
         )
@@ -89,7 +87,7 @@ def _factor(context: Context, identity: Identity) -> list[Finding]:
                 Finding(
                     "form",
                     "missing-temperature-factor",
-                    f"the factor is {_power(identity.power)} instead of T²",
+                    f"the factor is {power_text(identity.power)} instead of T²",
                     remedy=remedy,
                 )
             )
@@ -108,10 +106,6 @@ def _factor(context: Context, identity: Identity) -> list[Finding]:
                 )
             )
     return findings
-
-
-def _power(power: int) -> str:
-    return _POWERS.get(power, f"T^{power}")
 
 
 def zero_sum(context: Context) -> Outcome:
@@ -165,14 +159,14 @@ def temperature_factor(context: Context) -> Outcome:
             name,
             "missing-temperature-factor" if power < 0 else "excess-temperature-factor",
             f"the student's gradient {'vanishes' if power < 0 else 'grows'} as "
-            f"{_power(power)} at high temperatures",
+            f"{power_text(power)} at high temperatures",
             f"{sizes[-2]:.2g} at T = 1,000",
             f"the order of {sizes[1]:.2g}, as at T = 1",
             remedy="multiply the divergence of softened predictions by temperature**2, "
             "once; one that softens the teacher alone needs no factor",
         )
     ]
-    return outcome(name, f"gradient changes as {_power(power)}", findings)
+    return outcome(name, f"gradient changes as {power_text(power)}", findings)
 
 
 def _limit(context: Context, chosen: np.ndarray) -> str:
@@ -229,8 +223,7 @@ def confident(context: Context) -> Outcome:
         declines = lengths[_UNSURE, 0] < 0.1 * lengths[: _UNSURE + 1, 0].max()
         if not declines and got < 1e-2 * lengths[_UNSURE, 0]:
             findings.append(_vanishing(context, got, lengths[_UNSURE, 0], case))
-    outside = context.cases.of("outside")
-    case = int(outside[np.argmin(np.abs(narrow.value[outside]))])
+    case = _most_alike(context)
     blind = abs(narrow.value[case]) < 1e-3 * context.typical_value
     if blind and context.returns.rows:
         findings.append(
@@ -258,6 +251,12 @@ def _vanishing(context: Context, got: float, right: float, case: int) -> Finding
         "remove guards and clips from the logarithm, and compute log-probabilities "
         "with jax.nn.log_softmax",
     )
+
+
+def _most_alike(context: Context) -> int:
+    """Return the case of a wrong class outside of the teacher's with the least loss."""
+    outside = context.cases.of("outside")
+    return int(outside[np.argmin(np.abs(context.narrow.value[outside]))])
 
 
 def _full_divergence(context: Context, case: int) -> float:

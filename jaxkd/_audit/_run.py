@@ -63,8 +63,7 @@ def audit(
     The loss may return one value per example or a single number. It is compared with
     known losses and known mistakes; its value, gradient and second derivative are
     evaluated in float32, bfloat16 and float64 over logits from 1e-4 to 1e4 and
-    temperatures up to 1e4, at equal, zero, one-hot and masked inputs. `The page on
-    audits <https://jaxkd.readthedocs.io>`_ lists the checks.
+    temperatures up to 1e4, and at equal, zero, one-hot and masked inputs.
 
     Args:
         loss: ``f(student_logits, teacher_logits)``, with a keyword argument for the

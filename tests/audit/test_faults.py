@@ -163,8 +163,6 @@ def test_the_teacher_s_entropy_is_a_note_and_no_fault():
     [
         (audited_losses.hidden_temperature, "missing-temperature-factor"),
         (audited_losses.unreduced, "not-reduced"),
-        (audited_losses.over_the_batch, "depends-on-the-batch"),
-        (audited_losses.value_dependent, "not-compilable"),
     ],
 )
 def test_other_mistakes_are_named(loss, mistake):
@@ -175,12 +173,14 @@ def test_other_mistakes_are_named(loss, mistake):
 @pytest.mark.parametrize(
     "loss, mistake",
     [
+        (audited_losses.over_the_batch, "depends-on-the-batch"),
+        (audited_losses.value_dependent, "not-compilable"),
         (audited_losses.wrong_sign, "negative-loss"),
         (audited_losses.student_stopped, "no-student-gradient"),
         (audited_losses.first_class_dropped, "changed-by-class-permutation"),
     ],
 )
-def test_other_mistakes_of_exact_losses_are_named(loss, mistake):
+def test_other_mistakes_that_take_longer_are_named(loss, mistake):
     assert mistake in mistakes(audit(loss))
 
 
@@ -190,9 +190,24 @@ def test_a_distance_of_embeddings_needs_a_guard_at_zero():
     assert "gradient" in finding(report, "not-finite").text
 
 
-@pytest.mark.parametrize("loss", [losses.hint, losses.similarity_preserving])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "loss",
+    [
+        declaration.loss
+        for declaration in losses.INVARIANCES
+        if declaration.arguments
+        in (losses.Arguments.EMBEDDINGS, losses.Arguments.FEATURE_MAPS)
+    ],
+)
 def test_declared_losses_of_features_are_clean(loss):
     jaxkd.audit(loss).raise_if_unclean()
+
+
+def test_a_declared_loss_of_feature_maps_is_clean():
+    report = jaxkd.audit(losses.hint)
+    report.raise_if_unclean()
+    assert report.kind == "features"
 
 
 def test_a_loss_that_converts_to_float32_keeps_its_form():
