@@ -25,8 +25,8 @@ def keras_kl(student: Array, teacher: Array, temperature: float = 1.0) -> Array:
 def top_classes_kl(student: Array, teacher: Array, temperature: float = 1.0) -> Array:
     """Compute T² KL over the teacher's top classes, both renormalized there.
 
-    Frameworks that store a teacher's top logits alone, such as tunix and MaxText,
-    compare the two predictions on these classes.
+    Losses for a teacher whose top logits alone are stored often compare the two
+    predictions on these classes.
     """
     top, classes = jax.lax.top_k(jax.lax.stop_gradient(teacher), _TOP)
     kept = jnp.take_along_axis(student, classes, -1)

@@ -89,8 +89,8 @@ def audit(
 
     Example:
         >>> import jaxkd
-        >>> jaxkd.audit(jaxkd.losses.soft_target_kl)
-        AuditReport(soft_target_kl: clean)
+        >>> jaxkd.audit(jaxkd.losses.logit_matching)
+        AuditReport(logit_matching: clean)
     """
     start = time.perf_counter()
     check_count(_MOST_CLASSES, classes=classes)
