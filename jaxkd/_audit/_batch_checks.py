@@ -1,6 +1,6 @@
 """Checks of batches: symmetries, reduction, and compilation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -231,7 +231,16 @@ def compiled(context: Context) -> Outcome:
                 fault=False,
             )
         )
-    worst = 0.0
+    worst, differing = _differences(context, eager, found)
+    summary = f"eager, jit and vmap agree to {worst:.0e}"
+    return outcome("compiled", summary, [*findings, *differing])
+
+
+def _differences(
+    context: Context, eager: np.ndarray, found: Mapping[str, Any]
+) -> tuple[float, list[Finding]]:
+    """Compare values with those of the loss as it is called."""
+    worst, findings = 0.0, []
     for name, values in found.items():
         difference = np.asarray(values, np.float64) - eager
         size = np.abs(eager).max() + 1e-3 * context.typical_value
@@ -250,4 +259,4 @@ def compiled(context: Context) -> Outcome:
                     remedy="keep Python values, NumPy and global state out of the loss",
                 )
             )
-    return outcome("compiled", f"eager, jit and vmap agree to {worst:.0e}", findings)
+    return worst, findings

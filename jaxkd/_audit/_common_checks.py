@@ -54,14 +54,14 @@ def zero_at_equal(context: Context) -> Outcome:
     name, declaration = "zero-at-equal", context.subject.declaration
     if declaration is None and context.subject.labeled:
         return skipped(name, "labels may pull the student away from the teacher")
-    if declaration is not None and not declaration.zero_at_equal:
-        return skipped(name, "not declared")
     chosen = context.cases.of("equal")
     values = np.abs(context.wide.value[chosen])
     rows = np.abs(context.wide.rows[chosen]).max(-1)
     value, slope = np.nan_to_num(values).max(), np.nan_to_num(rows).max()
     summary, where = f"value {value:.1e}, gradient {slope:.1e}", "equal inputs"
-    positive = value > 1e-5 * context.typical_value
+    positive = bool(value > 1e-5 * context.typical_value)
+    if declaration is not None and not declaration.zero_at_equal:
+        return _declared_offset(summary, positive)
     if positive and slope > 1e-5 * context.typical_gradient:
         return outcome(
             name,
@@ -99,6 +99,19 @@ def zero_at_equal(context: Context) -> Outcome:
             ],
         )
     return outcome(name, summary)
+
+
+def _declared_offset(summary: str, positive: bool) -> Outcome:
+    """Check that a loss declared to be positive for equal inputs is."""
+    if positive:
+        return outcome("zero-at-equal", f"{summary}, as declared")
+    finding = Finding(
+        "zero-at-equal",
+        "undeclared-zero",
+        "equal inputs have loss zero, which is not declared",
+        remedy="leave zero_at_equal out of the declaration",
+    )
+    return outcome("zero-at-equal", summary, [finding])
 
 
 def nonnegative(context: Context) -> Outcome:

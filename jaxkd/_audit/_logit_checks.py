@@ -195,7 +195,7 @@ def masks(context: Context) -> Outcome:
             "masks",
             "masked-nan",
             "a masked class makes the loss or its gradient NaN or infinite",
-            "a NaN gradient" if np.isfinite(value) else str(value),
+            str(value) if infinite or np.isnan(value) else "a NaN gradient",
             right,
             context.text(int(case)),
             "where p = 0, replace the log-ratio by 0 before the product, not the "

@@ -178,7 +178,7 @@ def first_values(subject: Subject, student: Any, teacher: Any, labels: Any) -> A
         raise InvalidInputError(
             f"{subject.name} cannot be called as {subject.call} with arrays of shape "
             f"{np.shape(student)}: {type(error).__name__}: {first_line(error)}. Give "
-            "other required arguments as settings, or another kind",
+            "other required arguments as settings, another kind, or more classes",
             argument="loss",
         ) from error
     if not hasattr(values, "dtype") or not jnp.issubdtype(values.dtype, jnp.floating):

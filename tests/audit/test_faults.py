@@ -1,8 +1,10 @@
 """Every mistake is named, and every loss that is right is clean."""
 
+import dataclasses
 import functools
 
 import audited_losses
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -129,7 +131,20 @@ def standardized(student, teacher):
 
 @pytest.mark.parametrize("loss, options", RIGHT.items())
 def test_a_right_loss_is_clean(loss, options):
-    jaxkd.audit(loss, **options).raise_if_unclean()
+    audit(loss, **options).raise_if_unclean()
+
+
+@pytest.mark.parametrize(
+    "loss, form",
+    [
+        (audited_losses.hellinger, "T² the squared Hellinger distance"),
+        (audited_losses.squared_difference, "T² |p - q|²"),
+        (audited_losses.cross_entropy, "T² the cross-entropy of p and q"),
+        (audited_losses.matching, "mean (z - v)² / 2"),
+    ],
+)
+def test_a_known_loss_is_recognized(loss, form):
+    assert audit(loss).outcomes[0].summary == form
 
 
 @pytest.mark.slow
@@ -245,3 +260,22 @@ def test_the_inputs_of_bfloat16_are_representable_in_it():
     np.testing.assert_array_equal(
         rounded, np.asarray(jnp.asarray(rounded, jnp.bfloat16), np.float64)
     )
+
+
+def test_a_loss_declared_to_be_positive_at_equal_inputs_must_be():
+    declared = losses.logit_matching.declaration
+    positive = lambda s, v: losses.logit_matching(s, v)
+    positive.declaration = dataclasses.replace(declared, zero_at_equal=False)
+    assert mistakes(jaxkd.audit(positive)) == {"undeclared-zero"}
+
+
+def nan_gradient_of_masks(student, teacher):
+    """The mask is after the log: the value is right, the gradient is not."""
+    teacher = jax.lax.stop_gradient(teacher)
+    p, q = (jax.nn.softmax(x) for x in (teacher, student))
+    return jnp.where(p > 0.0, p * (jnp.log(p) - jnp.log(q)), 0.0).sum(-1)
+
+
+def test_a_nan_gradient_of_masks_is_found_though_the_value_is_right():
+    found = finding(jaxkd.audit(nan_gradient_of_masks), "masked-nan")
+    assert found.measured == "a NaN gradient"
