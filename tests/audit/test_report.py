@@ -154,9 +154,9 @@ def test_the_fixture_passes_and_fails_with_the_table(pytester):
             audit_loss(matching)
         """
     )
-    result = pytester.runpytest_inprocess(
-        "-p", "jaxkd._pytest_plugin", "-p", "no:xdist", "-p", "no:cacheprovider"
-    )
+    # As if it were not installed, and then by its module.
+    plugins = ("no:jaxkd", "jaxkd._pytest_plugin", "no:xdist", "no:cacheprovider")
+    result = pytester.runpytest_inprocess(*(x for p in plugins for x in ("-p", p)))
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(
         [
