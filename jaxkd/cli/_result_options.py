@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -194,3 +194,58 @@ class Layers:
     """Channels of the images."""
     trial: int = 0
     """Trial of the run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """Audit your own distillation loss: find what is wrong with it.
+
+    The exit code is 0 if the loss is clean, 1 if a fault was found, and 2 if it cannot
+    be called.
+    """
+
+    target: Annotated[
+        Positional[str],
+        option(
+            "The function, as module:function or path/to/file.py:function. It is "
+            "called as f(student_logits, teacher_logits)."
+        ),
+    ]
+    kind: Annotated[
+        Literal["logits", "labeled", "embeddings", "features"] | None,
+        option(
+            "Its arguments. labeled: labels are the third argument. embeddings: "
+            "[batch, features]. features: [batch, height, width, channels].",
+            default="logits",
+        ),
+    ] = None
+    temperature: Annotated[
+        str | None,
+        option(
+            "Name of its temperature parameter.",
+            default="temperature, T, tau or temp, if it has one of these",
+        ),
+    ] = None
+    settings: Annotated[
+        dict[str, str],
+        option("Its other keyword arguments, such as alpha 0.5.", default="none"),
+    ] = dataclasses.field(default_factory=dict)
+    except_: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]],
+        tyro.conf.arg(
+            name="except",
+            metavar="CHECK",
+            help="A check that need not pass, such as zero-sum; may be repeated.",
+            help_behavior_hint="(default: none)",
+        ),
+    ] = ()
+    classes: int = 10
+    """Number of classes of the logits."""
+    seed: int = 0
+    """Seed of the random inputs."""
+    json: Annotated[
+        Path | None,
+        option("File for the report; - for stdout.", default="none"),
+    ] = None
+    out: Annotated[Path | None, option(default="print only")] = None
+    """Folder for audit.json, audit.md and audit.png."""

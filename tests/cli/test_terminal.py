@@ -93,6 +93,7 @@ def test_every_command_announces_itself_before_its_code_is_imported(
         "show": ["r"],
         "layers": ["r"],
         "data": ["d"],
+        "audit": ["module:function"],
     }
     names = [kind.__name__.lower() for kind in COMMANDS]
     for name in names:
