@@ -96,7 +96,7 @@ def test_out_gets_the_report_and_the_plot(source, tmp_path):
         (["{}:matching", "--except", "zero"], "--except: unknown check 'zero'"),
         (["{}:matching", "--temperature", "tau"], "--temperature is 'tau', but"),
         (["{}:matching", "--kind", "labeled"], "cannot be called as"),
-        (["{}:matching", "--classes", "0"], "--classes must be at least 1, got 0"),
+        (["{}:matching", "--classes", "0"], "--classes must be at least 4, got 0"),
     ],
 )
 def test_what_cannot_be_audited_exits_with_2_and_one_line(
