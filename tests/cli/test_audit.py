@@ -88,7 +88,7 @@ def test_out_gets_the_report_and_the_plot(source, tmp_path):
 @pytest.mark.parametrize(
     "arguments, says",
     [
-        (["{}:matchin"], "did you mean 'matching'"),
+        (["{}:matchings"], "did you mean 'matching'"),
         (["{}:number"], "is int, not a function"),
         (["{}"], "must be module:function or path/to/file.py:function"),
         (["{}x.py:f"], "there is no file"),
