@@ -28,6 +28,14 @@ Proof. intros Hk. unfold onehot. apply (total_single n k (fun _ => 1)); exact Hk
 Lemma is_derive_eq (f : R -> R) (t a b : R) : is_derive f t a -> a = b -> is_derive f t b.
 Proof. intros H E; rewrite <- E; exact H. Qed.
 
+(** There is one derivative. *)
+Lemma derivative_unique (f : R -> R) (t a b : R) :
+  derivable_pt_lim f t a -> derivable_pt_lim f t b -> a = b.
+Proof.
+  intros Ha Hb. apply is_derive_Reals in Ha, Hb.
+  rewrite <- (is_derive_unique f t a Ha). apply is_derive_unique, Hb.
+Qed.
+
 (** The rules, with the operations of real numbers. *)
 Lemma derive_const (c t : R) : is_derive (fun _ => c) t 0.
 Proof. apply (is_derive_const (V := R_NormedModule) c t). Qed.

@@ -11,7 +11,7 @@ Lemma limit_intro (f : R -> R) (l : R) :
   (forall eps, 0 < eps -> exists M, forall T, M < T -> Rabs (f T - l) < eps) ->
   is_lim f p_infty l.
 Proof.
-  intros H. apply is_lim_spec. intros [eps Heps]. destruct (H eps Heps) as [M HM].
+  intros H. apply is_lim_spec. intros [eps eps_pos]. destruct (H eps eps_pos) as [M HM].
   exists M. exact HM.
 Qed.
 
@@ -19,8 +19,8 @@ Qed.
 Lemma is_lim_difference (f : R -> R) (a : R) :
   is_derive f 0 a -> is_lim (fun T => T * (f (/ T) - f 0)) p_infty a.
 Proof.
-  intros H. apply is_derive_Reals in H. apply is_lim_spec. intros [eps Heps]; simpl.
-  destruct (H eps Heps) as [[delta Hdelta] Hd]; simpl in Hd.
+  intros H. apply is_derive_Reals in H. apply is_lim_spec. intros [eps eps_pos]; simpl.
+  destruct (H eps eps_pos) as [[delta Hdelta] Hd]; simpl in Hd.
   exists (/ delta). intros T HT.
   pose proof (Rinv_0_lt_compat _ Hdelta) as P.
   assert (HT0 : 0 < / T) by (apply Rinv_0_lt_compat; lra).

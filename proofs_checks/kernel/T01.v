@@ -29,7 +29,7 @@ Lemma differentiable_along n f z g (y : R -> vec) (d : vec) t :
   f (y t) = f z ->
   derivable_pt_lim (fun s => f (y s)) t (total n (fun k => g k * d k)).
 Proof.
-  intros Hf Hy Ht eps Heps.
+  intros Hf Hy Ht eps eps_pos.
   set (D := total n (fun k => Rabs (d k)) + 1).
   assert (HD : forall k, (k <= n)%nat -> Rabs (d k) < D).
   { intros k Hk. unfold D.
@@ -66,7 +66,7 @@ Proof.
   - eapply Rle_lt_trans; [apply Rmult_le_compat_l; [|exact Hmax]|].
     + left; apply Rdiv_lt_0_compat; lra.
     + replace (eps / (2 * D) * (Rabs s * D)) with (eps * Rabs s / 2) by (field; lra).
-      pose proof (Rmult_lt_0_compat _ _ Heps Hs1). lra.
+      pose proof (Rmult_lt_0_compat _ _ eps_pos Hs1). lra.
 Qed.
 
 Lemma differentiable_ext n f z y g :
@@ -111,7 +111,7 @@ Qed.
 Lemma derivable_constant (f : R -> R) t l c :
   derivable_pt_lim f t l -> (forall s, f s = c) -> l = 0.
 Proof.
-  intros H E. apply (uniqueness_limite f t l 0 H).
+  intros H E. apply (derivative_unique f t l 0 H).
   apply is_derive_Reals, is_derive_ext with (f := fun _ => c); [intros; auto|].
   apply derive_const.
 Qed.
@@ -124,8 +124,8 @@ Theorem zero_sum_gradient :
     total n g = 0.
 Proof.
   intros n f z g E Hf. eapply (derivable_constant (fun t => f (shift z t)) 0 _ (f z)).
-  - apply differentiable_shift. intros eps Heps.
-    destruct (Hf eps Heps) as [delta [Hd H]]. exists delta; split; [exact Hd|].
+  - apply differentiable_shift. intros eps eps_pos.
+    destruct (Hf eps eps_pos) as [delta [Hd H]]. exists delta; split; [exact Hd|].
     rewrite E. assert (S0 : forall k, shift z 0 k = z k) by (intros; unfold shift; ring).
     intros y Hy. rewrite (total_ext n _ (fun k => g k * (y k - z k)))
       by (intros; rewrite S0; ring).
@@ -235,7 +235,7 @@ Proof.
   intros n z y g Hy Hg.
   rewrite (total_ext n g (fun k => softmax n 1 z k - onehot y k)).
   - rewrite total_minus, softmax_total, onehot_total by exact Hy. ring.
-  - intros k Hk. eapply uniqueness_limite; [apply (Hg k Hk)|].
+  - intros k Hk. eapply derivative_unique; [apply (Hg k Hk)|].
     apply cross_entropy_gradient; assumption.
 Qed.
 
@@ -247,7 +247,7 @@ Proof.
   intros n T z v g HT Hg.
   rewrite (total_ext n g (fun k => T * (softmax n T z k - softmax n T v k))).
   - rewrite total_scal_l, total_minus, !softmax_total. ring.
-  - intros k Hk. eapply uniqueness_limite; [apply (Hg k Hk)|].
+  - intros k Hk. eapply derivative_unique; [apply (Hg k Hk)|].
     apply kd_gradient; assumption.
 Qed.
 
@@ -258,7 +258,7 @@ Theorem matching_sum :
     total n g = mean n (fun k => z k - v k).
 Proof.
   intros n z v g Hg. unfold mean. rewrite <- total_div. apply total_ext; intros k Hk.
-  eapply uniqueness_limite; [apply (Hg k Hk)|]. apply matching_gradient; exact Hk.
+  eapply derivative_unique; [apply (Hg k Hk)|]. apply matching_gradient; exact Hk.
 Qed.
 
 (** T1 for mixtures of the two, the loss of distillation with labels. *)
@@ -273,7 +273,7 @@ Proof.
   - rewrite total_plus, !total_scal_l, !total_minus, !softmax_total, onehot_total
       by exact Hy.
     ring.
-  - intros k Hk. eapply uniqueness_limite; [apply (Hg k Hk)|].
+  - intros k Hk. eapply derivative_unique; [apply (Hg k Hk)|].
     apply is_derive_Reals, derive_plus; apply derive_scal, is_derive_Reals.
     + apply cross_entropy_gradient; assumption.
     + apply kd_gradient; assumption.
@@ -327,6 +327,6 @@ Proof.
     pose proof (softmax_total n T v : total n p = 1) as S. rewrite S. ring.
   - intros k Hk. replace (p k * e k - expectation n p e * p k)
       with (p k * (e k - expectation n p e)) by ring.
-    eapply uniqueness_limite; [apply (Hg k Hk)|].
+    eapply derivative_unique; [apply (Hg k Hk)|].
     apply kd_teacher_gradient; assumption.
 Qed.

@@ -37,8 +37,8 @@ Definition small (m : nat) (g : R -> R) : Prop :=
 
 Lemma small_derivative g : g 0 = 0 -> is_derive g 0 0 -> small 1 g.
 Proof.
-  intros g0 H eps Heps. apply is_derive_Reals in H.
-  destruct (H eps Heps) as [[delta Hdelta] Hd]; simpl in Hd.
+  intros g0 H eps eps_pos. apply is_derive_Reals in H.
+  destruct (H eps eps_pos) as [[delta Hdelta] Hd]; simpl in Hd.
   exists delta; split; [exact Hdelta|]. intros t Ht.
   destruct (Req_dec t 0) as [->|N].
   - rewrite g0, Rabs_R0. lra.
@@ -52,7 +52,7 @@ Qed.
 Lemma small_integrated m g g1 :
   g 0 = 0 -> (forall t, is_derive g t (g1 t)) -> small m g1 -> small (S m) g.
 Proof.
-  intros g0 D H eps Heps. destruct (H eps Heps) as [delta [Hdelta Hd]].
+  intros g0 D H eps eps_pos. destruct (H eps eps_pos) as [delta [Hdelta Hd]].
   exists delta; split; [exact Hdelta|]. intros t Ht.
   destruct (MVT_gen g 0 t g1) as [s [Hs E]].
   - intros x _. apply D.
@@ -309,7 +309,7 @@ Proof.
     by (rewrite coefficient_2; unfold second_coefficient; field).
   replace third_coefficient with (F3 0 / 6)
     by (rewrite coefficient_3; unfold third_coefficient; field).
-  apply limit_intro. intros eps Heps.
+  apply limit_intro. intros eps eps_pos.
   destruct (expansion (eps / 2)) as [delta [Hdelta H]]; [lra|].
   exists (/ delta). intros T HT. pose proof (Rinv_0_lt_compat _ Hdelta) as P.
   assert (T0 : 0 < T) by lra. assert (I0 : 0 < / T) by (apply Rinv_0_lt_compat, T0).

@@ -192,7 +192,7 @@ Proof.
   { unfold c. pose proof (ln_classes_nonneg n).
     pose proof (Rmult_le_pos D ((classes n - 1) / g) D0).
     assert (0 <= (classes n - 1) / g) by (apply Rdiv_le_0_compat; lra). lra. }
-  apply filterlim_locally. intros [eps Heps].
+  apply filterlim_locally. intros [eps eps_pos].
   assert (Hd : 0 < eps / c) by (apply Rdiv_lt_0_compat; assumption).
   exists (mkposreal _ Hd). intros T HT T0.
   change (Rabs (T - 0) < eps / c) in HT. rewrite Rminus_0_r, Rabs_pos_eq in HT by lra.

@@ -40,8 +40,8 @@ Lemma remainder_small f f1 a :
     forall h, Rabs h < delta ->
       Rabs (f (1 + h) - f1 1 * h - a / 2 * h ^ 2) <= eps * h ^ 2.
 Proof.
-  intros Hf [[r [Hr H1]] H2] eps Heps.
-  destruct (H2 eps Heps) as [[delta Hdelta] H]; simpl in H.
+  intros Hf [[r [Hr H1]] H2] eps eps_pos.
+  destruct (H2 eps eps_pos) as [[delta Hdelta] H]; simpl in H.
   exists (Rmin r delta); split; [apply Rmin_glb_lt; assumption|].
   intros h Hh.
   assert (Hhr : Rabs h < r) by (eapply Rlt_le_trans; [exact Hh|apply Rmin_l]).
@@ -85,7 +85,7 @@ Lemma quotient_continuous f f1 a :
   f 1 = 0 -> twice_differentiable_at_1 f f1 a ->
   continuous (quotient f (f1 1) a) 0.
 Proof.
-  intros Hf H. apply filterlim_locally. intros [eps Heps].
+  intros Hf H. apply filterlim_locally. intros [eps eps_pos].
   destruct (remainder_small f f1 a Hf H (eps / 2)) as [delta [Hdelta R]]; [lra|].
   exists (mkposreal _ Hdelta). intros h Hh.
   change (Rabs (h - 0) < delta) in Hh. rewrite Rminus_0_r in Hh.
@@ -93,7 +93,7 @@ Proof.
   unfold quotient at 2. destruct (Req_EM_T 0 0) as [_|N]; [|contradiction].
   destruct (Req_dec h 0) as [->|N].
   - unfold quotient. destruct (Req_EM_T 0 0) as [_|N]; [|contradiction].
-    rewrite Rminus_eq_0, Rabs_R0. exact Heps.
+    rewrite Rminus_eq_0, Rabs_R0. exact eps_pos.
   - assert (P : 0 < h ^ 2) by (apply pow2_gt_0, N).
     specialize (R h Hh). rewrite <- (quotient_times f (f1 1) a h Hf) in R.
     replace (quotient f (f1 1) a h * h ^ 2 - a / 2 * h ^ 2)
@@ -295,7 +295,8 @@ Proof.
     reflexivity. }
   replace (mean n (fun k => Rabs (d k - mean n d)) / 2) with (total n (fun k =>
     Rabs ((d k - mean n d) / classes n) * / 2)).
-  - apply (is_lim_total n (fun T k => Rabs (T * (softmax n T z k - softmax n T v k)) * / 2)).
+  - apply (is_lim_total n
+      (fun T k => Rabs (T * (softmax n T z k - softmax n T v k)) * / 2)).
     intros k Hk. apply limit_mult; [|apply is_lim_const].
     apply (is_lim_comp_continuous (fun T => T * (softmax n T z k - softmax n T v k)) Rabs).
     + apply (kd_gradient_limit n z v

@@ -9,6 +9,7 @@
 
 From Coq Require Export Reals List Lra.
 From Coq Require Import ZArith Lia Bool.
+From Coquelicot Require Import Rcomplements.
 From Interval Require Import Real.Xreal Float.Specific_bigint Float.Specific_ops Interval.Interval
   Interval.Float_full Eval.Tree.
 From Kernel Require Export Defs.
@@ -18,6 +19,9 @@ Open Scope R_scope.
 
 (** Logits from a list. *)
 Definition logits (x : list R) : vec := fun k => nth k x 0.
+
+(** Classes from a list. *)
+Definition classes_of (keep : list bool) : nat -> bool := fun k => nth k keep false.
 
 (** Each component of the gradient of [f] at [z] is within [eps] of that of [g]. *)
 Definition gradient_within (n : nat) (f : vec -> R) (z g : vec) (eps : R) : Prop :=
@@ -113,6 +117,52 @@ Proof.
   rewrite total_scal_l. field; lra.
 Qed.
 
+(** The same for top-k distillation, if a class [j] is dropped. *)
+Lemma sparse_kd_linear n T keep z v j : 0 < T -> (j <= n)%nat -> keep j = false ->
+  sparse_kd n T keep z v =
+  T * (total n (kept keep (fun k => exp (v k / T) * (v k - z k)))
+       / total n (fun k => exp (v k / T)))
+  + T * T * (ln (total n (fun k => exp (z k / T)))
+             - ln (total n (fun k => exp (v k / T)))
+             + total n (rest keep (fun k => exp (v k / T)))
+               / total n (fun k => exp (v k / T))
+               * (ln (total n (rest keep (fun k => exp (v k / T))))
+                  - ln (total n (rest keep (fun k => exp (z k / T)))))).
+Proof.
+  intros HT Hj J. unfold sparse_kd, sparse_kl.
+  assert (P : forall x, 0 < total n (rest keep (fun k => exp (x k / T)))).
+  { intros x. apply Rlt_le_trans with (rest keep (fun k => exp (x k / T)) j).
+    - unfold rest. rewrite J. apply exp_pos.
+    - apply (term_le_total n (rest keep (fun k => exp (x k / T)))); [|exact Hj].
+      intros k _. unfold rest. destruct (keep k); [lra|left; apply exp_pos]. }
+  assert (M : forall x, total n (rest keep (softmax n T x))
+    = total n (rest keep (fun k => exp (x k / T))) / total n (fun k => exp (x k / T))).
+  { intros x. rewrite <- total_div. apply total_ext; intros k _.
+    unfold rest, softmax. destruct (keep k); [unfold Rdiv; ring|reflexivity]. }
+  rewrite !M. pose proof (P v) as Vr. pose proof (P z) as Zr.
+  pose proof (total_exp_pos n (fun k => v k / T)) as V.
+  pose proof (total_exp_pos n (fun k => z k / T)) as Z. cbv beta in V, Z.
+  set (a := total n (rest keep (fun k => exp (v k / T)))) in *.
+  set (b := total n (rest keep (fun k => exp (z k / T)))) in *.
+  set (A := total n (fun k => exp (v k / T))) in *.
+  set (B := total n (fun k => exp (z k / T))) in *.
+  replace (ln (a / A / (b / B))) with (ln a - ln A - ln b + ln B)
+    by (rewrite (ln_div (a / A)), (ln_div a), (ln_div b)
+          by (assumption || apply Rdiv_lt_0_compat; assumption); ring).
+  assert (K : total n (kept keep (fun k => exp (v k / T))) = A - a).
+  { unfold A, a. rewrite <- total_minus. apply total_ext; intros k _.
+    unfold kept, rest. destruct (keep k); ring. }
+  replace (total n (kept keep (fun k =>
+             softmax n T v k * ln (softmax n T v k / softmax n T z k))))
+    with (total n (kept keep (fun k => exp (v k / T) * (v k - z k))) / (T * A)
+          + total n (kept keep (fun k => exp (v k / T))) * ((ln B - ln A) / A)).
+  - rewrite K. field. lra.
+  - rewrite <- total_div, <- total_scal_r, <- total_plus.
+    apply total_ext; intros k _. unfold kept. destruct (keep k); [|unfold Rdiv; ring].
+    rewrite ln_div, !ln_softmax by apply softmax_pos. unfold softmax, log_total.
+    fold A B. field. lra.
+Qed.
+
 Section Losses.
 
 Variables (n : nat) (t : Z) (z v : list expr).
@@ -123,6 +173,16 @@ Definition kd_expr : expr :=
   add (mul (int t) (div (sum_of n weighted) (sum_of n (exps v))))
       (mul (mul (int t) (int t))
            (sub (loga (sum_of n (exps z))) (loga (sum_of n (exps v))))).
+
+Definition sparse_expr (keep : nat -> bool) : expr :=
+  let total_of := fun f => sum_of n f in
+  let kept_of := fun f => sum_of n (fun k => if keep k then f k else int 0) in
+  let rest_of := fun f => sum_of n (fun k => if keep k then int 0 else f k) in
+  add (mul (int t) (div (kept_of weighted) (total_of (exps v))))
+      (mul (mul (int t) (int t))
+           (add (sub (loga (total_of (exps z))) (loga (total_of (exps v))))
+                (mul (div (rest_of (exps v)) (total_of (exps v)))
+                     (sub (loga (rest_of (exps v))) (loga (rest_of (exps z))))))).
 
 (** The error of a component of the gradient, from intervals of the two sums. *)
 Definition gradient_interval (g : list expr) (zs vs : I.type) (k : nat) : I.type :=
@@ -163,6 +223,24 @@ Proof.
     with (total n (fun k => exp (teacher k / IZR t) * (teacher k - student k)));
     [reflexivity|].
   apply total_ext; intros k _. unfold teacher, student. rewrite !logits_value. reflexivity.
+Qed.
+
+Lemma sparse_value keep j :
+  0 < IZR t -> (j <= n)%nat -> keep j = false ->
+  sparse_kd n (IZR t) keep student teacher = value (sparse_expr keep).
+Proof.
+  intros HT Hj J. rewrite (sparse_kd_linear _ _ _ _ _ j HT Hj J).
+  assert (R : forall x, total n (rest keep (fun k => exp (logits (map value x) k / IZR t)))
+    = value (sum_of n (fun k => if keep k then int 0 else exps x k))).
+  { intros x. rewrite sum_of_value. apply total_ext; intros k _. unfold rest.
+    destruct (keep k); [reflexivity|symmetry; apply exps_value]. }
+  assert (K : total n (kept keep (fun k =>
+                exp (teacher k / IZR t) * (teacher k - student k)))
+    = value (sum_of n (fun k => if keep k then weighted k else int 0))).
+  { rewrite sum_of_value. apply total_ext; intros k _. unfold kept.
+    destruct (keep k); [|reflexivity].
+    unfold teacher, student. rewrite !logits_value. reflexivity. }
+  rewrite K. unfold teacher, student. rewrite !R, <- !exps_total. reflexivity.
 Qed.
 
 Lemma gradient_interval_correct g k :
@@ -206,6 +284,20 @@ Lemma kd_near out eps :
 Proof.
   intros HT H. rewrite kd_value by exact HT.
   exact (near_zero_correct _ _ _ (interval_of_correct (sub kd_expr out)) H).
+Qed.
+
+Lemma sparse_near keep out eps :
+  0 < IZR t ->
+  (existsb (fun k => negb (classes_of keep k)) (seq 0 (S n))
+   && near_zero eps (interval_of (sub (sparse_expr (classes_of keep)) out)))%bool = true ->
+  Rabs (sparse_kd n (IZR t) (classes_of keep) student teacher - value out) <= value eps.
+Proof.
+  intros HT H. apply andb_true_iff in H. destruct H as [D H].
+  apply existsb_exists in D. destruct D as [j [Hj J]].
+  apply in_seq in Hj. apply negb_true_iff in J.
+  rewrite (sparse_value (classes_of keep) j) by (assumption || lia).
+  exact (near_zero_correct _ _ _
+    (interval_of_correct (sub (sparse_expr (classes_of keep)) out)) H).
 Qed.
 
 Lemma limit_near out eps :
@@ -266,6 +358,15 @@ Ltac value_bound :=
       let z := literals z in let v := literals v in
       let out := literal out in let eps := literal eps in
       apply (kd_near n t z v out eps); [lra | compute_bound]
+  end.
+
+Ltac sparse_bound :=
+  lazymatch goal with
+  | |- Rabs (sparse_kd ?n (IZR ?t) (classes_of ?keep) (logits ?z) (logits ?v) - ?out)
+       <= ?eps =>
+      let z := literals z in let v := literals v in
+      let out := literal out in let eps := literal eps in
+      apply (sparse_near n t z v keep out eps); [lra | compute_bound]
   end.
 
 Ltac limit_bound :=

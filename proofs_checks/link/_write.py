@@ -36,6 +36,13 @@ Theorem {name}_gradient :
 Proof. unfold z_{name}, v_{name}; gradient_bound. Qed.
 """
 
+_TOP = """
+Theorem {name} :
+  Rabs (sparse_kd {last} {temperature:g} (classes_of {keep}) z_{name} v_{name}
+        - {value}) <= {eps}.
+Proof. unfold z_{name}, v_{name}; sparse_bound. Qed.
+"""
+
 _LIMIT = """
 Theorem {name} :
   Rabs (variance {last} (fun k => z_{name} k - v_{name} k) / 2 - {value}) <= {eps}.
@@ -46,12 +53,12 @@ Proof. unfold z_{name}, v_{name}; limit_bound. Qed.
 def write(folder: str | Path, listed: Sequence[Case] | None = None) -> list[Case]:
     """Write Coq files that state and prove how exact outputs of the library are.
 
-    For each case, a theorem says that ``soft_target_kl`` is within ``eps`` of the
-    ``kd`` of ``proofs_checks/kernel/Defs.v`` (at infinite temperature, of its limit,
-    half the variance), and a second one that ``jax.grad`` is within ``gradient_eps`` of
-    its gradient. The folder receives ``LinkLemmas.v``, a
-    file ``LinkT<temperature>.v`` for each temperature and ``cases.json``. Files of
-    these names are overwritten. To check the theorems, compile the files::
+    For each case, a theorem says that the computed loss is within ``eps`` of the ``kd``
+    or ``sparse_kd`` of ``proofs_checks/kernel/Defs.v`` (at infinite temperature, of
+    half the variance, the limit), and another that ``jax.grad`` is within
+    ``gradient_eps`` of its gradient. The folder receives ``LinkLemmas.v``, a file
+    ``LinkT<temperature>.v`` for each temperature and ``cases.json``. Files of these
+    names are overwritten. To check the theorems, compile the files::
 
         coqc -Q proofs_checks/kernel Kernel -Q FOLDER Link FOLDER/LinkLemmas.v
         coqc -Q proofs_checks/kernel Kernel -Q FOLDER Link FOLDER/LinkT1.v
@@ -90,6 +97,9 @@ def _theorems(case: Case) -> str:
         "eps": case.eps,
     }
     text = _LOGITS.format(**fields)
+    if case.keep is not None:
+        keep = "; ".join(str(kept).lower() for kept in case.keep)
+        return text + _TOP.format(**fields, keep=f"[{keep}]")
     text += (_LIMIT if case.temperature == math.inf else _VALUE).format(**fields)
     if case.gradient is not None:
         gradient = {"gradient": _list(case.gradient), "gradient_eps": case.gradient_eps}
