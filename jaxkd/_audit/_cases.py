@@ -148,8 +148,8 @@ def _logits(sampler: _Draw, has_temperature: bool) -> Iterator[Case]:
             student, teacher = sampler.peak(margin, place), sampler.peak(margin, 0)
             yield sampler.case("confident", text, student, teacher)
     for place in (sampler.classes // 2, sampler.classes - 1):
-        teacher = np.broadcast_to(-np.arange(sampler.classes), sampler.shape)
-        teacher = teacher + sampler.peak(OUTSIDE, 0)
+        descending = np.linspace(0.0, -9.0, sampler.classes)
+        teacher = descending + sampler.peak(OUTSIDE, 0)
         student = teacher + sampler.peak(2.0 * OUTSIDE, place)
         text = (
             f"T = 1, teacher sure of class 0 by {OUTSIDE:g}, and student equal to it "

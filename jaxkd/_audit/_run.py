@@ -16,7 +16,7 @@ from jaxkd._audit._context import Context, build
 from jaxkd._audit._findings import Outcome, skipped
 from jaxkd._audit._report import AuditReport
 from jaxkd._audit._subject import Subject, make_subject
-from jaxkd._checks import check_count
+from jaxkd._checks import check_at_least, check_count
 from jaxkd._errors import unknown_name
 from jaxkd.losses import Transformation
 
@@ -45,7 +45,7 @@ CHECKS = _OF_LOGITS | _OF_ALL
 
 # A loss of the logits themselves sees their mean, and what a mask sets them to.
 _IMPLIED = {"zero-sum": ("masks",)}
-_MOST_CLASSES = 4096
+_FEWEST_CLASSES, _MOST_CLASSES = 4, 4096
 
 
 def audit(
@@ -93,7 +93,9 @@ def audit(
         AuditReport(logit_matching: clean)
     """
     start = time.perf_counter()
+    check_at_least(_FEWEST_CLASSES, classes=classes)
     check_count(_MOST_CLASSES, classes=classes)
+    check_at_least(0, seed=seed)
     excepted = _excepted(except_)
     subject = make_subject(loss, kind, temperature, settings or {})
     reasons = dict.fromkeys(excepted, "excepted") | _ruled_out(subject)
@@ -106,7 +108,7 @@ def audit(
     ):
         warnings.simplefilter("ignore")
         context = build(
-            subject, classes=max(classes, 4), excepted=frozenset(reasons), seed=seed
+            subject, classes=classes, excepted=frozenset(reasons), seed=seed
         )
         checks = CHECKS if subject.of_logits else _OF_ALL
         outcomes = tuple(

@@ -240,7 +240,7 @@ class Audit:
         ),
     ] = ()
     classes: int = 10
-    """Number of classes of the logits."""
+    """Number of classes of the logits, at least 4."""
     seed: int = 0
     """Seed of the random inputs."""
     json: Annotated[

@@ -158,6 +158,10 @@ def test_standardized_logits_are_clean_but_for_masks():
     jaxkd.audit(standardized, except_="masks").raise_if_unclean()
 
 
+def test_a_right_loss_is_clean_with_many_classes():
+    jaxkd.audit(audited_losses.hellinger, classes=100).raise_if_unclean()
+
+
 def test_logit_matching_without_exceptions_moves_the_mean():
     report = audit(audited_losses.matching)
     assert mistakes(report) == {

@@ -84,7 +84,8 @@ def test_an_exception_implies_others(clean):
         ({"kind": "logit"}, "unknown kind 'logit'; did you mean 'logits'"),
         ({"temperature": "tau"}, "has no parameter of this name"),
         ({"settings": {"weight": 1.0}}, "cannot be called as f(student_logits"),
-        ({"classes": 0}, "classes must be at least 1, got 0"),
+        ({"classes": 3}, "classes must be at least 4, got 3"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
     ],
 )
 def test_a_wrong_option_is_refused(options, says):

@@ -88,7 +88,7 @@ def test_out_gets_the_report_and_the_plot(source, tmp_path):
 @pytest.mark.parametrize(
     "arguments, says",
     [
-        (["{}:matchin"], "did you mean 'matching'"),
+        (["{}:matchings"], "did you mean 'matching'"),
         (["{}:number"], "is int, not a function"),
         (["{}"], "must be module:function or path/to/file.py:function"),
         (["{}x.py:f"], "there is no file"),
@@ -96,7 +96,7 @@ def test_out_gets_the_report_and_the_plot(source, tmp_path):
         (["{}:matching", "--except", "zero"], "--except: unknown check 'zero'"),
         (["{}:matching", "--temperature", "tau"], "--temperature is 'tau', but"),
         (["{}:matching", "--kind", "labeled"], "cannot be called as"),
-        (["{}:matching", "--classes", "0"], "--classes must be at least 1, got 0"),
+        (["{}:matching", "--classes", "0"], "--classes must be at least 4, got 0"),
     ],
 )
 def test_what_cannot_be_audited_exits_with_2_and_one_line(
