@@ -30,7 +30,8 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tutorial")
     printed = io.StringIO()
     with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
-        for line in "".join(re.findall(r"```sh\n(.*?)```", PAGE, re.S)).splitlines():
+        commands = "".join(re.findall(r"```sh\n(.*?)```", PAGE, re.S))
+        for line in commands.replace("\\\n", " ").splitlines():
             match line.replace("--epochs 20", "--epochs 2").split():
                 case ["pip", *_]:
                     pass
