@@ -43,9 +43,10 @@ def message_for(error: Exception, options: Any) -> str:
     flag = flag_of(argument, options)
     if flag is None or flag in message:
         return message
-    name = argument.rpartition(".")[2]
-    if re.match(rf"{re.escape(name)}\b", message):
-        return flag + message[len(name) :]
+    # The message begins with the argument's name, or with the flag's without dashes.
+    for name in argument.rpartition(".")[2], flag.removeprefix("--"):
+        if re.match(rf"{re.escape(name)}\b", message):
+            return flag + message[len(name) :]
     return f"{flag}: {message}"
 
 

@@ -135,11 +135,13 @@ def spread_out(
         rounds: Maximum number of rounds. In each, every pair that is too close moves
             apart by half of its overlap.
     """
-    # A fixed jitter separates points that coincide.
+    # A fixed jitter separates points that coincide, now or later in a corner.
     jitter = np.random.default_rng(0).normal(0, 1e-3, positions.shape)
     positions = positions + jitter
     for _ in range(rounds):
         offsets = positions[:, None] - positions[None, :]
+        meet = (offsets**2).sum(-1, keepdims=True) == 0
+        offsets = np.where(meet, jitter[:, None] - jitter[None, :], offsets)
         lengths = np.sqrt((offsets**2).sum(-1)) + np.eye(len(positions)) * 2 * distance
         overlap = np.clip(distance - lengths, 0.0, None)
         if not overlap.any():

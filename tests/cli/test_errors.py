@@ -3,7 +3,7 @@
 import pytest
 
 import proofs_checks
-from jaxkd import runs
+from jaxkd import data, runs
 from jaxkd._errors import InvalidInputError
 from jaxkd.cli._errors import flag_of, message_for
 from jaxkd.cli._method import make_distiller
@@ -110,6 +110,11 @@ def test_an_error_of_a_method_begins_with_the_flag(line, says):
             "verify --seed -1",
             lambda: proofs_checks.main_from_options(seed=-1),
             "--seed must not be negative, got -1",
+        ),
+        (
+            TRAIN,
+            lambda: data.load("./nowhere"),
+            "--dataset: there is no folder or file",
         ),
     ],
 )

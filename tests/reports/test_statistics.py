@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from jaxkd.reports import _statistics
 
@@ -58,10 +59,12 @@ def test_the_principal_plane_keeps_the_direction_of_greatest_variance():
     assert plane.max() == 1.0
 
 
-def test_points_that_coincide_are_moved_apart():
-    points = _statistics.spread_out(np.full((5, 2), 0.5), distance=0.1)
+@pytest.mark.parametrize("where", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("n", [5, 20])
+def test_points_that_coincide_are_moved_apart(n, where):
+    points = _statistics.spread_out(np.full((n, 2), where), distance=0.1)
     distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
-    assert distances[~np.eye(5, dtype=bool)].min() > 0.09
+    assert distances[~np.eye(n, dtype=bool)].min() > 0.09
     assert ((points >= 0) & (points <= 1)).all()
 
 
