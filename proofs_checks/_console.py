@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich import box
 from rich.console import Console as _Console
 from rich.table import Table
 
@@ -56,11 +57,12 @@ def show(found: certificates.Certificate, *, invariances: bool) -> None:
         invariances: Whether to print the invariance table too.
     """
     console, settings = Console(), found.settings
-    table = Table(title=f"Theorems checked in {settings.dtype}", title_style="bold")
+    # Without lines between the columns, titles fit into 80 columns.
+    title = f"Theorems checked in {settings.dtype}"
+    table = Table(title=title, title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("", "statement", "claims", "controls", "checked by"):
-        table.add_column(column)
-    for column in ("cases", "seconds"):
-        table.add_column(column, justify="right")
+        table.add_column(column, no_wrap=column in ("claims", "controls"))
+    table.add_column("seconds", justify="right")
     for result in found.results:
         table.add_row(*certificates.summary(result), f"{result.seconds:.1f}")
     console.print(table)

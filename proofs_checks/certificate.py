@@ -324,7 +324,7 @@ def _finite(content: Any) -> Any:
 
 
 def summary(result: Result) -> tuple[str, ...]:
-    """Return a row of the printed table: name, title, claims, controls, how, cases."""
+    """Return a row of the printed table: name, title, claims, controls, how."""
     counts = dict.fromkeys(Verdict, 0)
     for evidence in result.claims:
         counts[evidence.verdict] += 1
@@ -334,12 +334,10 @@ def summary(result: Result) -> tuple[str, ...]:
         if count
     )
     failing = sum(e.verdict is Verdict.REFUTED for e in result.controls)
-    cases = sum(e.cases for e in result.claims)
     return (
         result.check.name,
         result.check.title,
         verdicts,
         f"{failing} of {len(result.controls)} fail",
         ", ".join(dict.fromkeys(e.checked_by for e in result.proofs + result.claims)),
-        f"{cases:,}",
     )
