@@ -127,6 +127,8 @@ class Show:
     """Trial of the run to show."""
     teacher: Annotated[Path | None, option(default="teacher of the run")] = None
     """Run folder of the teacher, if it has moved."""
+    alone: Annotated[Path | None, option(default="none")] = None
+    """Run folder of the same student without a teacher, to show its accuracy, too."""
     data_dir: Annotated[Path | None, option(default="that of the run")] = None
     """Folder of prepared TFDS datasets."""
     cache_dir: Annotated[

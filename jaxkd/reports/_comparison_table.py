@@ -69,7 +69,13 @@ class Group:
 
     def trained_like(self, other: "Group") -> bool:
         """Return whether both differ in nothing but the method and its settings."""
-        return _shared(self.settings) == _shared(other.settings)
+        return not self.differing(other)
+
+    def differing(self, other: "Group") -> tuple[str, ...]:
+        """Return the settings that differ, apart from those of the methods."""
+        ours, theirs = _shared(self.settings), _shared(other.settings)
+        names = sorted(ours.keys() | theirs.keys())
+        return tuple(_setting(n) for n in names if ours.get(n) != theirs.get(n))
 
 
 def collect(finished: Sequence[Run]) -> list[Group]:

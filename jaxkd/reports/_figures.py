@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jaxkd._files import write_whole
-from jaxkd.reports._escape import for_figure
+from jaxkd._text import printable
+from jaxkd.reports._escape import for_figure, for_html
 from jaxkd.reports._statistics import Calibration
 
 Record = dict[str, Any]
@@ -153,7 +154,9 @@ def curves(
             positive.
     """
     epochs = [record["epoch"] for record in history]
-    with _svg_figure(label) as chart:
+    last = [f"{n} {history[-1].get(m, np.nan) * scale:.4g}" for n, m in lines.items()]
+    alt = f"{label} of epochs {epochs[0]} to {epochs[-1]}; last: {', '.join(last)}"
+    with svg_figure(alt) as chart:
         axes = chart.axes
         positive = False
         looks = itertools.product(("-", "--", ":"), COLORS)
@@ -181,7 +184,9 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> str:
 
     The shade of a cell is its share of the row.
     """
-    with _svg_figure("confusion", size=(4.4, 4.2)) as chart:
+    hits, total = np.trace(matrix), matrix.sum()
+    alt = f"confusion matrix: {hits:,} of {total:,} on the diagonal"
+    with svg_figure(alt, size=(4.4, 4.2)) as chart:
         _draw_confusion(chart.axes, matrix, class_names, _INK)
     return chart.svg
 
@@ -229,12 +234,17 @@ def reliability(results: Mapping[str, Calibration]) -> str:
     Args:
         results: Calibration of each network, by its name.
     """
-    with _svg_figure("reliability", size=(4.4, 3.4)) as chart:
+    labels = {
+        name: f"{name}: calibration error {result.error:.3f}"
+        for name, result in results.items()
+    }
+    alt = f"accuracy at each confidence; {'; '.join(labels.values())}"
+    with svg_figure(alt, size=(4.4, 3.4)) as chart:
         axes = chart.axes
         axes.plot([0, 1], [0, 1], color=_INK, lw=1, ls="--", alpha=0.5)
-        for color, (name, result) in zip(COLORS, results.items(), strict=False):
+        for color, (name, result) in zip(itertools.cycle(COLORS), results.items()):
             share = result.counts / result.counts.sum()
-            label = f"{name}: calibration error {result.error:.3f}"
+            label = for_figure(labels[name])
             axes.plot(result.confidence, result.accuracy, color=color, lw=1, alpha=0.6)
             # The accuracy of a bin with few examples is noise: draw a small dot.
             filled = result.counts > 0
@@ -251,8 +261,12 @@ def reliability(results: Mapping[str, Calibration]) -> str:
     return chart.svg
 
 
-class _svg_figure:
+class svg_figure:
     """Context manager: one axes in the page's style, which becomes SVG on exit.
+
+    Args:
+        alt: The text for those who do not see the chart; unique on its page.
+        size: Width and height in inches.
 
     Attributes:
         axes: The axes to draw on.
@@ -262,12 +276,12 @@ class _svg_figure:
     axes: Axes
     svg: str
 
-    def __init__(self, name: str, size: tuple[float, float] = (4.4, 2.9)):
+    def __init__(self, alt: str, size: tuple[float, float] = (4.4, 2.9)):
         # Names of clip paths must differ between the charts of a page.
-        self._settings = {**_SVG_STYLE, "svg.hashsalt": name}
-        self._size = size
+        self._settings = {**_SVG_STYLE, "svg.hashsalt": printable(alt)}
+        self._alt, self._size = alt, size
 
-    def __enter__(self) -> "_svg_figure":
+    def __enter__(self) -> "svg_figure":
         self._style = contextlib.ExitStack()
         self._style.enter_context(plain_text())
         self._style.enter_context(matplotlib.rc_context(self._settings))
@@ -288,16 +302,17 @@ class _svg_figure:
                 self._canvas.savefig(
                     file, format="svg", transparent=True, metadata={"Date": None}
                 )
-                self.svg = _for_page(file.getvalue())
+                self.svg = _for_page(file.getvalue(), self._alt)
         finally:
             self._style.close()
 
 
-def _for_page(document: str) -> str:
+def _for_page(document: str, alt: str) -> str:
     """Return the SVG element without size, ids and metadata, in the page's color."""
     svg = document[document.index("<svg") :]
     head, body = svg.split(">", 1)
     head = re.sub(r' (width|height)="[^"]*"', "", head)
+    head += f' role="img" aria-label="{for_html(alt)}"'
     body = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", body)
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     return f"{head}>{body}".replace(_INK, "currentColor").strip()

@@ -29,15 +29,20 @@ padding:.5rem .7rem}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem .9rem;margin:0}
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 code{font-size:.85em}
+.scroll{overflow-x:auto;max-width:100%}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 td,th{padding:.25rem .6rem;border:1px solid var(--line);text-align:right;
 font-weight:normal}
 th{color:var(--soft);text-align:left}
 .thumbs{display:grid;gap:.7rem;grid-template-columns:repeat(auto-fill,minmax(92px,1fr))}
-.thumbs figure{margin:0}
+.row{display:grid;gap:.35rem;grid-template-columns:repeat(auto-fill,minmax(46px,1fr))}
+figure{margin:0;min-width:0}figcaption{overflow-wrap:anywhere}
+.row svg{display:block;width:100%;border:3px solid var(--line);border-radius:4px}
+.row .same svg{border-color:var(--same)}.row .other svg{border-color:var(--other)}
+.row .self svg{border-color:var(--ink)}
 .thumbs img{width:100%;max-width:128px;aspect-ratio:1;object-fit:contain;
 display:block;border:1px solid var(--line);border-radius:4px}
-.small img{image-rendering:pixelated}
+.small img,.small image{image-rendering:pixelated}
 .defs{position:absolute;width:0;height:0}
 .card>svg.graph{max-width:640px}
 .graph line{stroke-width:.22;opacity:.45}.graph rect{stroke-width:.5}
@@ -46,6 +51,12 @@ display:block;border:1px solid var(--line);border-radius:4px}
 .key{display:inline-block;width:1.4em;height:0;border-top:3px solid;
 vertical-align:middle}
 """
+
+
+NEIGHBOR_KEY = (
+    '<p class="soft"><span class="key same"></span> same class &nbsp; '
+    '<span class="key other"></span> different classes</p>'
+)
 
 
 def document(title: str, sections: Iterable[str], *, small_images: bool) -> str:
@@ -111,7 +122,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         + "</tr>"
         for row in rows
     )
-    return f"<table><tr>{names}</tr>{lines}</table>"
+    return f'<div class="scroll"><table><tr>{names}</tr>{lines}</table></div>'
 
 
 def text(content: str) -> str:
@@ -122,8 +133,8 @@ def text(content: str) -> str:
 def thumbnails(images: Sequence[tuple[str, str]]) -> str:
     """Return images with captions, from pairs of a ``data:`` URL and a caption."""
     figures = (
-        f'<figure><img src="{source}" alt=""><figcaption>{for_html(caption)}'
-        "</figcaption></figure>"
+        f'<figure><img src="{source}" alt="{for_html(caption)}">'
+        f"<figcaption>{for_html(caption)}</figcaption></figure>"
         for source, caption in images
     )
     return f'<div class="thumbs">{"".join(figures)}</div>'

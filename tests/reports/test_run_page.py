@@ -15,7 +15,7 @@ from support import make_dataset
 
 from jaxkd import cli, data, reports, training
 from jaxkd.cli.commands import show
-from jaxkd.reports import _figures, _run_page
+from jaxkd.reports import _figures, _graph_section
 from jaxkd.reports._predictions import Predictions
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -51,7 +51,7 @@ def test_a_report_needs_no_other_file(page):
 
 
 def test_a_report_compares_student_and_teacher(page):
-    titles = ("The run", "Teacher and student", "teacher right", "similar predictions")
+    titles = ("The run", "Student and teacher", "Both are right", "similar predictions")
     for title in titles:
         assert title in page.text
 
@@ -73,7 +73,7 @@ def test_without_its_teacher_a_report_says_so(student, quadrants, tmp_path, teac
     text = Page((run / "report.html").read_text()).text
     assert "no comparison with the teacher" in text
     assert "there is no run folder /gone" in text
-    assert "teacher right" not in text
+    assert "teacher is right" not in text
     with pytest.raises(ValueError, match="there is no run folder"):
         reports.rewrite_run_page(run, dataset, teacher=tmp_path / "none")
 
@@ -138,7 +138,8 @@ def test_images_for_tensorboard_are_written_into_no_other_folder(tmp_path):
 def test_one_test_image_has_no_neighbors_to_draw():
     one = Predictions(np.full((1, 4), 0.25), np.zeros((1, 4)), np.zeros((1, 3)))
     nodes = np.array([0])
-    assert _run_page._graphs(one, None, nodes, make_dataset(), CONFIG) == ""
+    section = _graph_section.neighbor_graphs(one, None, nodes, make_dataset(), CONFIG)
+    assert section == ""
 
 
 def test_a_run_without_an_epoch_has_nothing_to_show(student, tmp_path, capsys):
