@@ -115,6 +115,8 @@ class Report:
         str | None, option(default="hkd+kd, if one of the runs uses it")
     ] = None
     """Method or row whose average relative improvement (ARI) is shown."""
+    html: bool = False
+    """Also write report.html: one page for a browser, which needs no other file."""
 
 
 @dataclasses.dataclass(frozen=True)

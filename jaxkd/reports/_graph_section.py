@@ -82,7 +82,9 @@ def neighbor_graphs(
         title = "Neighbors that HKD links"
         sentences += "In training, HKD builds such a graph of every batch. "
         near = neighbors["This network"]
-        examples = _html.cards(_examples(near, labels, dataset.class_names))
+        examples = _html.cards(
+            _examples(near, labels, dataset.class_names), narrow=True
+        )
     images = [_thumbnails.stored(dataset, row) for row in nodes.tolist()]
     return _html.section(
         title,

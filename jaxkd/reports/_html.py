@@ -19,6 +19,8 @@ p{margin:.3rem 0 .6rem;max-width:46rem}
 .soft,figcaption{color:var(--soft);font-size:.85rem}
 .cards{display:grid;gap:1rem;
 grid-template-columns:repeat(auto-fit,minmax(min(330px,100%),1fr))}
+.cards.narrow{grid-template-columns:repeat(auto-fit,minmax(min(260px,100%),1fr))}
+.cards+.cards,.numbers+.numbers{margin-top:.8rem}
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;
 padding:.8rem;min-width:0}
 .card>svg{display:block;width:100%;max-width:560px;height:auto;margin:auto}
@@ -34,8 +36,9 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 td,th{padding:.25rem .6rem;border:1px solid var(--line);text-align:right;
 font-weight:normal}
 th{color:var(--soft);text-align:left}
+@media(max-width:480px){td,th{padding:.2rem .3rem;font-size:.85rem}}
 .thumbs{display:grid;gap:.7rem;grid-template-columns:repeat(auto-fill,minmax(92px,1fr))}
-.row{display:grid;gap:.35rem;grid-template-columns:repeat(auto-fill,minmax(46px,1fr))}
+.row{display:grid;gap:.35rem;grid-template-columns:repeat(auto-fill,minmax(56px,1fr))}
 figure{margin:0;min-width:0}figcaption{overflow-wrap:anywhere}
 .row svg{display:block;width:100%;border:3px solid var(--line);border-radius:4px}
 .row .same svg{border-color:var(--same)}.row .other svg{border-color:var(--other)}
@@ -86,13 +89,14 @@ def section(title: str, *parts: str) -> str:
     return f"<section><h2>{for_html(title)}</h2>{''.join(parts)}</section>"
 
 
-def cards(named: Mapping[str, str]) -> str:
-    """Return boxes in a grid, from HTML by title."""
+def cards(named: Mapping[str, str], *, narrow: bool = False) -> str:
+    """Return boxes in a grid, from HTML by title; narrow ones four in a row."""
     boxes = (
         f'<div class="card"><h3>{for_html(title)}</h3>{content}</div>'
         for title, content in named.items()
     )
-    return f'<div class="cards">{"".join(boxes)}</div>'
+    kind = "cards narrow" if narrow else "cards"
+    return f'<div class="{kind}">{"".join(boxes)}</div>'
 
 
 def numbers(named: Mapping[str, str]) -> str:

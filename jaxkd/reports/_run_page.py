@@ -179,11 +179,13 @@ def _accuracies(
         best = float(np.mean(teacher.classes == labels))
         equal = float(np.mean(student.classes == teacher.classes))
         numbers["teacher's test accuracy"] = f"{best:.2%}"
-        numbers["points above the teacher"] = _points(accuracy - best)
+        numbers["difference from the teacher (points)"] = _points(accuracy - best)
         numbers["same prediction as the teacher"] = f"{equal:.2%}"
     if alone is not None:
         numbers[alone.name] = f"{alone.accuracy:.2%}"
-        numbers["points above the student alone"] = _points(accuracy - alone.accuracy)
+        numbers["difference from the student alone (points)"] = _points(
+            accuracy - alone.accuracy
+        )
     return numbers
 
 
