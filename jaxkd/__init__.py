@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from jaxkd import reports as reports
     from jaxkd import runs as runs
     from jaxkd import training as training
+    from jaxkd._audit import AuditReport as AuditReport
+    from jaxkd._audit import audit as audit
 
 __version__ = "0.1.0"
 
@@ -42,13 +44,16 @@ _SUBPACKAGES = (
     "runs",
     "training",
 )
+_AUDIT = ("AuditReport", "audit")
 
 
 def __getattr__(name: str):
     if name in _SUBPACKAGES:
         return importlib.import_module(f"jaxkd.{name}")
+    if name in _AUDIT:
+        return getattr(importlib.import_module("jaxkd._audit"), name)
     raise AttributeError(f"module 'jaxkd' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_SUBPACKAGES]
+    return [*globals(), *_SUBPACKAGES, *_AUDIT]

@@ -17,9 +17,6 @@ from proofs_checks._evidence import Evidence, Verdict
 _SOURCES = Path(__file__).parent / "kernel"
 _INSTALL = "apt-get install coq libcoq-coquelicot libcoq-interval make"
 
-# The statement whose value the outputs are compared with.
-_LINKED = "T2"
-
 
 class Theorem(NamedTuple):
     """A theorem that Coq checks.
@@ -126,7 +123,8 @@ def check(say: Callable[[str], None] = lambda line: None) -> Kernel:
         if not failure:
             say("Coq computes the outputs of listed inputs")
             start = time.perf_counter()
-            proofs[_LINKED] += _linked(folder)
+            for statement, evidence in _linked(folder).items():
+                proofs[statement] += evidence
             seconds["link"] = time.perf_counter() - start
     version = facts.get("coq", ["unknown"])[0]
     return Kernel(version, tuple(facts.get("axiom", ())), proofs, seconds)
@@ -161,7 +159,7 @@ def _evidence(theorem: Theorem, failure: str) -> Evidence:
     )
 
 
-def _linked(folder: Path) -> tuple[Evidence, ...]:
+def _linked(folder: Path) -> dict[str, tuple[Evidence, ...]]:
     """Check theorems about outputs that are computed now."""
     target = folder / "link"
     cases = link.write(target)
@@ -181,16 +179,15 @@ def _linked(folder: Path) -> tuple[Evidence, ...]:
     with concurrent.futures.ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         failures += pool.map(compiled, files)
     failure = "; ".join(filter(None, failures))
+    full = [case for case in cases if case.keep is None]
+    top = [case for case in cases if case.keep is not None]
     gradients = [case for case in cases if case.gradient_eps is not None]
-    return (
-        _output("soft_target_kl", cases, [c.eps for c in cases], failure),
-        _output(
-            "the gradient of soft_target_kl",
-            gradients,
-            [c.gradient_eps or 0.0 for c in gradients],
-            failure,
-        ),
-    )
+    gradient_eps = [case.gradient_eps or 0.0 for case in gradients]
+    values = _output("soft_target_kl", full, [c.eps for c in full], failure)
+    name = "the gradient of soft_target_kl"
+    derivatives = _output(name, gradients, gradient_eps, failure)
+    sparse = _output("sparse_soft_target_kl", top, [c.eps for c in top], failure)
+    return {"T2": (values, derivatives), "T15": (sparse,)}
 
 
 def _output(
@@ -206,7 +203,7 @@ def _output(
         bound=None,
         unit="largest eps",
         detail=failure
-        or f"T = {', '.join(map(str, temperatures))}; C = {min(classes)} to "
+        or f"T = {', '.join(f'{t:g}' for t in temperatures)}; C = {min(classes)} to "
         f"{max(classes)}; this machine's outputs",
         checked_by="interval",
     )

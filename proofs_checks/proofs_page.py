@@ -8,29 +8,36 @@ from proofs_checks.certificate import CHECKS
 _TEXT = """\
 # Proofs checked by Coq
 
-`jaxkd verify` samples and measures. The proofs behind [the theorems](theorems.md) are also written for [Coq](https://coq.inria.fr), whose kernel
-checks every step. To check them on your machine, and what this machine computes for some inputs, run
+`jaxkd verify` samples and measures. The proofs behind [the theorems](theorems.md) are
+also written for [Coq](https://coq.inria.fr), whose kernel checks every step. To check
+them on your machine, and what this machine computes for some inputs, run
 
 ```sh
 apt-get install coq libcoq-coquelicot libcoq-interval make
 jaxkd verify --kernel
 ```
 
-Coq 8.16 with the libraries Coquelicot and Interval needs about 1 GB of disk. It is optional: everything else works without it. Without Coq the command
-says so and stops.
+Coq 8.16 with the libraries Coquelicot and Interval needs about 1 GB of disk. It is
+optional: everything else works without it. Without Coq the command says so and stops.
 
 ## What is proved, and what is not
 
-- The formulas in `proofs_checks/kernel/Defs.v` satisfy the theorems below over exact real numbers, checked by Coq.
-- For the listed inputs, the kernel certifies that the library's output in float64 is within ε of the formula. The outputs are computed when the
-  command runs, so the certificate is about your machine. `proofs_checks/link` writes these theorems; Coq proves them by interval arithmetic.
-- The Python code itself is not verified. Between the listed inputs, and in other dtypes, [the certificate](certificate.md) is what there is.
+- The formulas in `proofs_checks/kernel/Defs.v` satisfy the theorems below over exact
+  real numbers, checked by Coq.
+- For the listed inputs, the kernel certifies that the library's output in float64 is
+  within ε of the formula. The outputs are computed when the command runs, so the
+  certificate is about your machine. `proofs_checks/link` writes these theorems; Coq
+  proves them by interval arithmetic.
+- The Python code itself is not verified. Between the listed inputs, and in other
+  dtypes, [the certificate](certificate.md) is what there is.
 
-`coqchk`, a program of its own, then checks all compiled proofs again. `proofs_checks/kernel/build.sh --check` does the same without Python.
+`coqchk`, a program of its own, then checks all compiled proofs again.
+`proofs_checks/kernel/build.sh --check` does the same without Python.
 
 ## Axioms
 
-The theorems rest on these axioms of Coq's classical real numbers, and on no other. `build.sh` prints the axioms of all theorems, and fails if there is another.
+The theorems rest on these axioms of Coq's classical real numbers, and on no other.
+`build.sh` prints the axioms of all theorems, and fails if there is another.
 
 """
 

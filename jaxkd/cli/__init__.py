@@ -2,11 +2,12 @@
 
 Parsing imports no JAX; a command's code is imported when it runs.
 
-Exit codes: 0 done; 1 training diverged, or a theorem's check failed; 2 the input cannot
-be used, or a file cannot be read or written; 75 a run was asked to end (SIGTERM,
-SIGINT), has saved its state, and can be continued; 128 + n ended at once by signal n,
-so 130 by Ctrl-C and 143 by SIGTERM before there is anything to save, and 141 if the
-reader of stdout has ended. In that case, training continues without its display.
+Exit codes: 0 done; 1 training diverged, a theorem's check failed, or a loss has a
+fault; 2 the input cannot be used, or a file cannot be read or written; 75 a run was
+asked to end (SIGTERM, SIGINT), has saved its state, and can be continued; 128 + n ended
+at once by signal n, so 130 by Ctrl-C and 143 by SIGTERM before there is anything to
+save, and 141 if the reader of stdout has ended. In that case, training continues
+without its display.
 """
 
 import contextlib

@@ -26,7 +26,7 @@ _SAME = {
 }
 """Options by the names that the library has for their arguments."""
 
-_POSITIONAL = {"run", "runs", "checkpoint", "name", "images", "network"}
+_POSITIONAL = {"run", "runs", "checkpoint", "name", "images", "network", "target"}
 
 
 def message_for(error: Exception, options: Any) -> str:
@@ -70,7 +70,9 @@ def flag_of(argument: str, options: Any) -> str | None:
     if dot and isinstance(options, Distill):
         return _flag_of_part(part, name, options)
     if argument in fields:
-        return None if argument in _POSITIONAL else f"--{argument.replace('_', '-')}"
+        if argument in _POSITIONAL:
+            return None
+        return f"--{argument.rstrip('_').replace('_', '-')}"
     if isinstance(options, Distill):
         return _flag_of_setting(argument, options)
     return None

@@ -31,11 +31,13 @@ from jaxkd.cli._option_groups import DeviceOptions as DeviceOptions
 from jaxkd.cli._option_groups import HolisticOptions as HolisticOptions
 from jaxkd.cli._option_groups import MethodOptions as MethodOptions
 from jaxkd.cli._option_groups import OptimizerOptions as OptimizerOptions
+from jaxkd.cli._result_options import Audit as Audit
 from jaxkd.cli._result_options import Evaluate as Evaluate
 from jaxkd.cli._result_options import Layers as Layers
 from jaxkd.cli._result_options import Predict as Predict
 from jaxkd.cli._result_options import Report as Report
 from jaxkd.cli._result_options import Show as Show
+from jaxkd.cli._result_options import Temperature as Temperature
 from jaxkd.cli._value_types import VALUE_TYPES
 
 Positional = tyro.conf.Positional
@@ -159,7 +161,7 @@ COMMANDS: dict[type, str] = {
     kind: f"jaxkd.cli.commands.{kind.__name__.lower()}"
     for kind in (
         *(Train, Distill, Record, Evaluate, Predict, Convert, Export, Report, Show),
-        *(Methods, Layers, Verify, Data, Quickstart),
+        *(Methods, Layers, Temperature, Verify, Audit, Data, Quickstart),
     )
 }
 """The module whose ``run(options, arguments)`` executes a command."""
@@ -275,7 +277,9 @@ _Command = (
     | Show
     | Methods
     | Layers
+    | Temperature
     | Verify
+    | Audit
     | Data
     | Quickstart
 )

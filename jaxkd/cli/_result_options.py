@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -17,24 +17,12 @@ from jaxkd.cli._option_groups import (
 Positional = tyro.conf.Positional
 
 
-@dataclasses.dataclass(frozen=True)
-class Evaluate(RowOptions):
-    """Evaluate a trained network on its whole test set."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _TestSetOptions(RowOptions):
+    """The test set of a trained network."""
 
-    run: Positional[Path]
-    """Run folder."""
-    trial: int = 0
-    """Trial of the run to evaluate."""
     dataset: Annotated[str | None, option(default="dataset of the run")] = None
     """Another dataset with the same image size and classes."""
-    json: Annotated[
-        Path | None,
-        option(
-            "File for the results, with precision and recall of each class and the "
-            "confusion matrix (rows: class, columns: prediction); - for stdout.",
-            default="none",
-        ),
-    ] = None
     data_dir: Annotated[Path | None, option(default="$TFDS_DATA_DIR")] = None
     """Folder of prepared TFDS datasets."""
     cache_dir: Annotated[
@@ -58,6 +46,61 @@ class Evaluate(RowOptions):
     ] = 0
     background: Background = None
     value_range: ValueRange = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluate(_TestSetOptions):
+    """Evaluate a trained network on its whole test set."""
+
+    run: Positional[Path]
+    """Run folder."""
+    trial: int = 0
+    """Trial of the run to evaluate."""
+    json: Annotated[
+        Path | None,
+        option(
+            "File for the results, with precision and recall of each class and the "
+            "confusion matrix (rows: class, columns: prediction); - for stdout.",
+            default="none",
+        ),
+    ] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Temperature(_TestSetOptions):
+    """Show at which temperatures distillation equals logits matching on a test set.
+
+    At a high temperature, the loss of distillation is half the variance of the logit
+    differences over the classes: logits matching without the gap of the mean logits.
+    The table compares the loss with this limit, and with its bounds.
+    """
+
+    run: Annotated[
+        Positional[Path],
+        option(
+            "Run folder of a student. A run without a teacher is compared as a teacher "
+            "with a student whose logits are zero, as at the start of training."
+        ),
+    ]
+    trial: int = 0
+    """Trial of the run."""
+    teacher: Annotated[Path | None, option(default="teacher of the run")] = None
+    """Run folder of the teacher."""
+    teacher_trial: Annotated[
+        int | None, option(default="that of the run, or 0 with --teacher")
+    ] = None
+    """Trial of the teacher's run."""
+    temperatures: tuple[float, ...] = (1.0, 4.0, 10.0, 100.0, 1000.0)
+    """Temperatures of the table."""
+    tolerance: float = 0.01
+    """Largest relative difference from the limit that counts as equal."""
+    json: Annotated[
+        Path | None, option("File for the numbers; - for stdout.", default="none")
+    ] = None
+    figure: Annotated[
+        Path | None,
+        option("File for a figure of loss over limit, .png.", default="none"),
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,3 +198,58 @@ class Layers:
     """Channels of the images."""
     trial: int = 0
     """Trial of the run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """Audit your own distillation loss: find what is wrong with it.
+
+    The exit code is 0 if the loss is clean, 1 if a fault was found, and 2 if it cannot
+    be called.
+    """
+
+    target: Annotated[
+        Positional[str],
+        option(
+            "The function, as module:function or path/to/file.py:function. It is "
+            "called as f(student_logits, teacher_logits)."
+        ),
+    ]
+    kind: Annotated[
+        Literal["logits", "labeled", "embeddings", "features"] | None,
+        option(
+            "Its arguments. labeled: labels are the third argument. embeddings: "
+            "[batch, features]. features: [batch, height, width, channels].",
+            default="logits",
+        ),
+    ] = None
+    temperature: Annotated[
+        str | None,
+        option(
+            "Name of its temperature parameter.",
+            default="temperature, T, tau or temp, if it has one of these",
+        ),
+    ] = None
+    settings: Annotated[
+        dict[str, str],
+        option("Its other keyword arguments, such as alpha 0.5.", default="none"),
+    ] = dataclasses.field(default_factory=dict)
+    except_: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]],
+        tyro.conf.arg(
+            name="except",
+            metavar="CHECK",
+            help="A check that need not pass, such as zero-sum; may be repeated.",
+            help_behavior_hint="(default: none)",
+        ),
+    ] = ()
+    classes: int = 10
+    """Number of classes of the logits."""
+    seed: int = 0
+    """Seed of the random inputs."""
+    json: Annotated[
+        Path | None,
+        option("File for the report; - for stdout.", default="none"),
+    ] = None
+    out: Annotated[Path | None, option(default="print only")] = None
+    """Folder for audit.json, audit.md and audit.png."""

@@ -156,6 +156,7 @@ def variational_information(
     invariant=frozenset(
         {Transformation.CHANNEL_PERMUTATION, Transformation.POSITION_PERMUTATION}
     ),
+    zero_at_equal=False,
 )
 def activation_boundary(
     student_preactivations: Float[ArrayLike, "*batch h w c"],

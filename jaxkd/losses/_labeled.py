@@ -104,7 +104,7 @@ def decoupled_kl(
     return target_weight * (t * (t * target)) + non_target_weight * non_target
 
 
-@declare(Arguments.LABELED_LOGITS, invariant=SHIFT_INVARIANT)
+@declare(Arguments.LABELED_LOGITS, invariant=SHIFT_INVARIANT, zero_at_equal=False)
 def normalized_kl(
     student_logits: Float[ArrayLike, "*batch classes"],
     teacher_logits: Float[ArrayLike, "*batch classes"],

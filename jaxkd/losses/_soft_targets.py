@@ -198,7 +198,7 @@ def mean_gap(
     return 0.5 * jnp.square(_mean(logits.student - logits.teacher, logits))
 
 
-@declare(Arguments.LOGITS, invariant=SHIFT_INVARIANT)
+@declare(Arguments.LOGITS, invariant=SHIFT_INVARIANT, zero_at_equal=False)
 def transformed_teacher_matching(
     student_logits: Float[ArrayLike, "*batch classes"],
     teacher_logits: Float[ArrayLike, "*batch classes"],
@@ -256,7 +256,7 @@ def transformed_teacher_matching(
     return soft_target_divergence(student, teacher / t, jnp.ones_like(t))
 
 
-@declare(Arguments.LOGITS, invariant=SHIFT_INVARIANT)
+@declare(Arguments.LOGITS, invariant=SHIFT_INVARIANT, zero_at_equal=False)
 def weighted_transformed_teacher_matching(
     student_logits: Float[ArrayLike, "*batch classes"],
     teacher_logits: Float[ArrayLike, "*batch classes"],

@@ -117,6 +117,7 @@ class Declaration:
         equivariant: The transformations that reorder the values as they reorder the
             examples (or the classes, if there is one value for each).
         settings: Keyword arguments of the loss for which the declaration holds.
+        zero_at_equal: Whether student and teacher that are equal have loss zero.
     """
 
     loss: Callable[..., Any]
@@ -126,6 +127,7 @@ class Declaration:
         {Transformation.BATCH_PERMUTATION}
     )
     settings: Mapping[str, Any] = field(default_factory=dict)
+    zero_at_equal: bool = True
 
     @property
     def transformations(self) -> tuple[Transformation, ...]:

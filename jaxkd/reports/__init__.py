@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     from jaxkd.reports._run_page import rewrite_run_page as rewrite_run_page
     from jaxkd.reports._run_page import write_run_page as write_run_page
     from jaxkd.reports._statistics import confusion_matrix as confusion_matrix
+    from jaxkd.reports._temperature_figure import draw_limit_ratios as draw_limit_ratios
+    from jaxkd.reports._temperatures import Bounds as Bounds
+    from jaxkd.reports._temperatures import HighTemperatures as HighTemperatures
+    from jaxkd.reports._temperatures import (
+        guaranteed_temperature as guaranteed_temperature,
+    )
+    from jaxkd.reports._temperatures import (
+        high_enough_temperatures as high_enough_temperatures,
+    )
+    from jaxkd.reports._temperatures import limit_bounds as limit_bounds
+    from jaxkd.reports._temperatures import limit_ratios as limit_ratios
     from jaxkd.reports._tensorboard import (
         write_confusion_matrix as write_confusion_matrix,
     )
@@ -30,11 +41,18 @@ if TYPE_CHECKING:
     from jaxkd.reports._wandb import require_wandb as require_wandb
 
 _MODULES = {
+    "Bounds": "_temperatures",
+    "HighTemperatures": "_temperatures",
     "RunPredictions": "_predictions",
     "WandbWriter": "_wandb",
     "confusion_matrix": "_statistics",
     "draw_comparison": "_figures",
     "draw_history": "_training_charts",
+    "draw_limit_ratios": "_temperature_figure",
+    "guaranteed_temperature": "_temperatures",
+    "high_enough_temperatures": "_temperatures",
+    "limit_bounds": "_temperatures",
+    "limit_ratios": "_temperatures",
     "predict_test_set": "_predictions",
     "require_wandb": "_wandb",
     "rewrite_run_page": "_run_page",

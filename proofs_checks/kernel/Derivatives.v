@@ -1,7 +1,7 @@
 (** Derivatives of [log_total], [softmax] and the losses along a curve of logits.
 
     A curve [y] has logits [y s] at [s]; its velocity at [s] is the vector [d]. Partial
-    derivatives belong to the curve [bump z k], the line of T2 to [fun s k => v k + s * d k]. *)
+    derivatives belong to the curve [bump z k], T2 to a straight line. *)
 
 From Coq Require Import Reals Lra Lia.
 From Coquelicot Require Import Coquelicot.
@@ -28,6 +28,14 @@ Proof. intros Hk. unfold onehot. apply (total_single n k (fun _ => 1)); exact Hk
 Lemma is_derive_eq (f : R -> R) (t a b : R) : is_derive f t a -> a = b -> is_derive f t b.
 Proof. intros H E; rewrite <- E; exact H. Qed.
 
+(** There is one derivative. *)
+Lemma derivative_unique (f : R -> R) (t a b : R) :
+  derivable_pt_lim f t a -> derivable_pt_lim f t b -> a = b.
+Proof.
+  intros Ha Hb. apply is_derive_Reals in Ha, Hb.
+  rewrite <- (is_derive_unique f t a Ha). apply is_derive_unique, Hb.
+Qed.
+
 (** The rules, with the operations of real numbers. *)
 Lemma derive_const (c t : R) : is_derive (fun _ => c) t 0.
 Proof. apply (is_derive_const (V := R_NormedModule) c t). Qed.
@@ -48,7 +56,8 @@ Lemma derive_id (t : R) : is_derive (fun s => s) t 1.
 Proof. apply (is_derive_id (K := R_AbsRing) t). Qed.
 
 Lemma derive_mult (f g : R -> R) (t a b : R) :
-  is_derive f t a -> is_derive g t b -> is_derive (fun s => f s * g s) t (a * g t + f t * b).
+  is_derive f t a -> is_derive g t b ->
+  is_derive (fun s => f s * g s) t (a * g t + f t * b).
 Proof. intros Hf Hg. apply (is_derive_mult f g t a b Hf Hg Rmult_comm). Qed.
 
 Lemma derive_over (f : R -> R) (c t a : R) :

@@ -29,7 +29,7 @@ Lemma differentiable_along n f z g (y : R -> vec) (d : vec) t :
   f (y t) = f z ->
   derivable_pt_lim (fun s => f (y s)) t (total n (fun k => g k * d k)).
 Proof.
-  intros Hf Hy Ht eps Heps.
+  intros Hf Hy Ht eps eps_pos.
   set (D := total n (fun k => Rabs (d k)) + 1).
   assert (HD : forall k, (k <= n)%nat -> Rabs (d k) < D).
   { intros k Hk. unfold D.
@@ -66,7 +66,7 @@ Proof.
   - eapply Rle_lt_trans; [apply Rmult_le_compat_l; [|exact Hmax]|].
     + left; apply Rdiv_lt_0_compat; lra.
     + replace (eps / (2 * D) * (Rabs s * D)) with (eps * Rabs s / 2) by (field; lra).
-      pose proof (Rmult_lt_0_compat _ _ Heps Hs1). lra.
+      pose proof (Rmult_lt_0_compat _ _ eps_pos Hs1). lra.
 Qed.
 
 Lemma differentiable_ext n f z y g :
@@ -111,7 +111,7 @@ Qed.
 Lemma derivable_constant (f : R -> R) t l c :
   derivable_pt_lim f t l -> (forall s, f s = c) -> l = 0.
 Proof.
-  intros H E. apply (uniqueness_limite f t l 0 H).
+  intros H E. apply (derivative_unique f t l 0 H).
   apply is_derive_Reals, is_derive_ext with (f := fun _ => c); [intros; auto|].
   apply derive_const.
 Qed.
@@ -124,8 +124,8 @@ Theorem zero_sum_gradient :
     total n g = 0.
 Proof.
   intros n f z g E Hf. eapply (derivable_constant (fun t => f (shift z t)) 0 _ (f z)).
-  - apply differentiable_shift. intros eps Heps.
-    destruct (Hf eps Heps) as [delta [Hd H]]. exists delta; split; [exact Hd|].
+  - apply differentiable_shift. intros eps eps_pos.
+    destruct (Hf eps eps_pos) as [delta [Hd H]]. exists delta; split; [exact Hd|].
     rewrite E. assert (S0 : forall k, shift z 0 k = z k) by (intros; unfold shift; ring).
     intros y Hy. rewrite (total_ext n _ (fun k => g k * (y k - z k)))
       by (intros; rewrite S0; ring).
@@ -235,7 +235,7 @@ Proof.
   intros n z y g Hy Hg.
   rewrite (total_ext n g (fun k => softmax n 1 z k - onehot y k)).
   - rewrite total_minus, softmax_total, onehot_total by exact Hy. ring.
-  - intros k Hk. eapply uniqueness_limite; [apply (Hg k Hk)|].
+  - intros k Hk. eapply derivative_unique; [apply (Hg k Hk)|].
     apply cross_entropy_gradient; assumption.
 Qed.
 
@@ -247,7 +247,7 @@ Proof.
   intros n T z v g HT Hg.
   rewrite (total_ext n g (fun k => T * (softmax n T z k - softmax n T v k))).
   - rewrite total_scal_l, total_minus, !softmax_total. ring.
-  - intros k Hk. eapply uniqueness_limite; [apply (Hg k Hk)|].
+  - intros k Hk. eapply derivative_unique; [apply (Hg k Hk)|].
     apply kd_gradient; assumption.
 Qed.
 
@@ -258,5 +258,75 @@ Theorem matching_sum :
     total n g = mean n (fun k => z k - v k).
 Proof.
   intros n z v g Hg. unfold mean. rewrite <- total_div. apply total_ext; intros k Hk.
-  eapply uniqueness_limite; [apply (Hg k Hk)|]. apply matching_gradient; exact Hk.
+  eapply derivative_unique; [apply (Hg k Hk)|]. apply matching_gradient; exact Hk.
+Qed.
+
+(** T1 for mixtures of the two, the loss of distillation with labels. *)
+Theorem mixture_zero_sum :
+  forall n T z v y a b g, T <> 0 -> (y <= n)%nat ->
+    gradient_at n (fun x => a * cross_entropy n x y + b * kd n T x v) z g ->
+    total n g = 0.
+Proof.
+  intros n T z v y a b g HT Hy Hg.
+  rewrite (total_ext n g (fun k => a * (softmax n 1 z k - onehot y k)
+                                   + b * (T * (softmax n T z k - softmax n T v k)))).
+  - rewrite total_plus, !total_scal_l, !total_minus, !softmax_total, onehot_total
+      by exact Hy.
+    ring.
+  - intros k Hk. eapply derivative_unique; [apply (Hg k Hk)|].
+    apply is_derive_Reals, derive_plus; apply derive_scal, is_derive_Reals.
+    + apply cross_entropy_gradient; assumption.
+    + apply kd_gradient; assumption.
+Qed.
+
+(** The gradient in the teacher's logits: the prediction times the distance of [v - z]
+    from its mean under the predictions. *)
+Theorem kd_teacher_gradient :
+  forall n T z v, T <> 0 ->
+    let p := softmax n T v in
+    let e := fun k => v k - z k in
+    gradient_at n (fun x => kd n T z x) v (fun k => p k * (e k - expectation n p e)).
+Proof.
+  intros n T z v HT p e k Hk.
+  set (y := bump v k). set (P := softmax n T (y 0)).
+  assert (M : moves n y 0 (onehot k)) by apply moves_bump.
+  apply (partial_of_derive _ v k (T ^ 2 * (total n (fun j =>
+    P j * (onehot k j - expectation n P (onehot k)) / T * ((y 0 j - z j) / T)
+    + P j * ((onehot k j - 0) / T)) + 0 - expectation n P (onehot k) / T))).
+  - apply is_derive_ext with (f := fun t =>
+      T ^ 2 * (expectation n (softmax n T (y t)) (fun j => (y t j - z j) / T)
+               + log_total n T z - log_total n T (y t))).
+    { intros t. unfold kd. rewrite kl_softmax. reflexivity. }
+    apply derive_scal, derive_minus; [|apply is_derive_log_total, M].
+    apply derive_plus; [|apply derive_const].
+    apply (is_derive_total n (fun t j => softmax n T (y t) j * ((y t j - z j) / T))).
+    intros j Hj.
+    apply (derive_mult (fun t => softmax n T (y t) j) (fun t => (y t j - z j) / T)).
+    + apply is_derive_softmax; assumption.
+    + apply derive_over, derive_minus; [apply M, Hj|apply derive_const].
+  - assert (E : forall x, expectation n P x = expectation n p x)
+      by (intros; apply expectation_bump_0).
+    assert (Pj : forall j, (j <= n)%nat -> P j = p j)
+      by (intros; apply softmax_bump_0; assumption).
+    rewrite E, expectation_onehot by exact Hk.
+    rewrite (total_ext n _ (fun j => / (T * T) * (p j * e j * onehot k j)
+      - p k / (T * T) * (p j * e j) + / T * (p j * onehot k j))).
+    + rewrite total_plus, total_minus, !total_scal_l. unfold onehot.
+      rewrite !total_onehot by exact Hk. fold (expectation n p e). field. exact HT.
+    + intros j Hj. rewrite (Pj j Hj). unfold y. rewrite bump_0. unfold e. field. exact HT.
+Qed.
+
+(** T1 for distillation, in the teacher's logits. *)
+Theorem kd_teacher_zero_sum :
+  forall n T z v g, T <> 0 ->
+    gradient_at n (fun x => kd n T z x) v g -> total n g = 0.
+Proof.
+  intros n T z v g HT Hg. set (p := softmax n T v). set (e := fun k => v k - z k).
+  rewrite (total_ext n g (fun k => p k * e k - expectation n p e * p k)).
+  - rewrite total_minus, total_scal_l. fold (expectation n p e).
+    pose proof (softmax_total n T v : total n p = 1) as S. rewrite S. ring.
+  - intros k Hk. replace (p k * e k - expectation n p e * p k)
+      with (p k * (e k - expectation n p e)) by ring.
+    eapply derivative_unique; [apply (Hg k Hk)|].
+    apply kd_teacher_gradient; assumption.
 Qed.

@@ -276,7 +276,7 @@ Lemma kd_gradient_unique n T z v g k :
   T <> 0 -> gradient_at n (fun x => kd n T x v) z g -> (k <= n)%nat ->
   g k = T * (softmax n T z k - softmax n T v k).
 Proof.
-  intros HT Hg Hk. eapply uniqueness_limite; [apply (Hg k Hk)|].
+  intros HT Hg Hk. eapply derivative_unique; [apply (Hg k Hk)|].
   apply kd_gradient; assumption.
 Qed.
 

@@ -3,11 +3,11 @@
     For the divergence [D_f(p || q) = sum q_k f(p_k / q_k)] of a function f with
     [f 1 = 0] that is twice differentiable at 1, [T ^ 2 * D_f(p || q)] tends to
     [f''(1) / 2 * var d]. Here p are the teacher's predictions, q the student's, and
-    [d = z - v]. *)
+    [d = z - v]. Total variation diverges. *)
 
 From Coq Require Import Reals Lra Lia.
 From Coquelicot Require Import Coquelicot.
-From Kernel Require Import Defs Sums Derivatives.
+From Kernel Require Import Defs Sums Derivatives Limits T01 T04.
 Open Scope R_scope.
 
 Definition divergence (n : nat) (f : R -> R) (p q : vec) : R :=
@@ -40,8 +40,8 @@ Lemma remainder_small f f1 a :
     forall h, Rabs h < delta ->
       Rabs (f (1 + h) - f1 1 * h - a / 2 * h ^ 2) <= eps * h ^ 2.
 Proof.
-  intros Hf [[r [Hr H1]] H2] eps Heps.
-  destruct (H2 eps Heps) as [[delta Hdelta] H]; simpl in H.
+  intros Hf [[r [Hr H1]] H2] eps eps_pos.
+  destruct (H2 eps eps_pos) as [[delta Hdelta] H]; simpl in H.
   exists (Rmin r delta); split; [apply Rmin_glb_lt; assumption|].
   intros h Hh.
   assert (Hhr : Rabs h < r) by (eapply Rlt_le_trans; [exact Hh|apply Rmin_l]).
@@ -85,7 +85,7 @@ Lemma quotient_continuous f f1 a :
   f 1 = 0 -> twice_differentiable_at_1 f f1 a ->
   continuous (quotient f (f1 1) a) 0.
 Proof.
-  intros Hf H. apply filterlim_locally. intros [eps Heps].
+  intros Hf H. apply filterlim_locally. intros [eps eps_pos].
   destruct (remainder_small f f1 a Hf H (eps / 2)) as [delta [Hdelta R]]; [lra|].
   exists (mkposreal _ Hdelta). intros h Hh.
   change (Rabs (h - 0) < delta) in Hh. rewrite Rminus_0_r in Hh.
@@ -93,108 +93,13 @@ Proof.
   unfold quotient at 2. destruct (Req_EM_T 0 0) as [_|N]; [|contradiction].
   destruct (Req_dec h 0) as [->|N].
   - unfold quotient. destruct (Req_EM_T 0 0) as [_|N]; [|contradiction].
-    rewrite Rminus_eq_0, Rabs_R0. exact Heps.
+    rewrite Rminus_eq_0, Rabs_R0. exact eps_pos.
   - assert (P : 0 < h ^ 2) by (apply pow2_gt_0, N).
     specialize (R h Hh). rewrite <- (quotient_times f (f1 1) a h Hf) in R.
     replace (quotient f (f1 1) a h * h ^ 2 - a / 2 * h ^ 2)
       with ((quotient f (f1 1) a h - a / 2) * h ^ 2) in R by ring.
     rewrite Rabs_mult, (Rabs_pos_eq (h ^ 2)) in R by lra.
     apply Rmult_le_reg_r in R; [lra|exact P].
-Qed.
-
-(** * Predictions at high temperatures *)
-
-(** The limit at infinity of the difference quotient with step [1 / T]. *)
-Lemma is_lim_difference (f : R -> R) (a : R) :
-  is_derive f 0 a -> is_lim (fun T => T * (f (/ T) - f 0)) p_infty a.
-Proof.
-  intros H. apply is_derive_Reals in H. apply is_lim_spec. intros [eps Heps]; simpl.
-  destruct (H eps Heps) as [[delta Hdelta] Hd]; simpl in Hd.
-  exists (/ delta). intros T HT.
-  pose proof (Rinv_0_lt_compat _ Hdelta) as P.
-  assert (HT0 : 0 < / T) by (apply Rinv_0_lt_compat; lra).
-  specialize (Hd (/ T)). rewrite Rplus_0_l in Hd.
-  replace (T * (f (/ T) - f 0)) with ((f (/ T) - f 0) / / T) by (field; lra).
-  apply Hd; [lra|]. rewrite Rabs_pos_eq by lra.
-  rewrite <- (Rinv_inv delta). apply Rinv_lt_contravar; [|exact HT].
-  apply Rmult_lt_0_compat; lra.
-Qed.
-
-Lemma limit_mult (f g : R -> R) (a b : R) :
-  is_lim f p_infty a -> is_lim g p_infty b -> is_lim (fun T => f T * g T) p_infty (a * b).
-Proof. intros Hf Hg. apply (is_lim_mult f g p_infty a b Hf Hg). exact I. Qed.
-
-Lemma is_lim_inverse : is_lim Rinv p_infty 0.
-Proof. apply (is_lim_inv (fun T => T) p_infty p_infty); [apply is_lim_id|discriminate]. Qed.
-
-(** The line through the origin: [softmax n T z = softmax n 1 (ray z (1 / T))]. *)
-Definition ray (z : vec) (e : R) : vec := fun k => e * z k.
-
-Lemma moves_ray n z e : moves n (ray z) e z.
-Proof.
-  intros k _. unfold ray. eapply is_derive_eq.
-  - apply derive_mult; [apply derive_id|apply derive_const].
-  - cbv beta; ring.
-Qed.
-
-Lemma softmax_ray n T z k : softmax n T z k = softmax n 1 (ray z (/ T)) k.
-Proof.
-  assert (E : forall j, ray z (/ T) j / 1 = z j / T)
-    by (intros; unfold ray, Rdiv; rewrite Rinv_1; ring).
-  unfold softmax. rewrite E. f_equal. apply total_ext; intros j _. rewrite E. reflexivity.
-Qed.
-
-Lemma softmax_ray_0 n z k : softmax n 1 (ray z 0) k = / classes n.
-Proof.
-  assert (E : forall j, exp (ray z 0 j / 1) = 1).
-  { intros j. replace (ray z 0 j / 1) with 0 by (unfold ray; field). apply exp_0. }
-  unfold softmax. rewrite E, (total_ext n _ (fun _ => 1)) by (intros; apply E).
-  rewrite total_const, Rmult_1_r. unfold Rdiv; ring.
-Qed.
-
-Lemma is_lim_softmax n z k :
-  (k <= n)%nat -> is_lim (fun T => softmax n T z k) p_infty (/ classes n).
-Proof.
-  intros Hk. rewrite <- (softmax_ray_0 n z k).
-  apply (is_lim_ext (fun T => softmax n 1 (ray z (/ T)) k)).
-  { intros T. symmetry. apply softmax_ray. }
-  apply (is_lim_comp_continuous Rinv (fun e => softmax n 1 (ray z e) k) p_infty 0).
-  - apply is_lim_inverse.
-  - apply (ex_derive_continuous (fun e => softmax n 1 (ray z e) k)).
-    eexists. apply is_derive_softmax; [apply moves_ray|exact Hk].
-Qed.
-
-(** The ratio of the predictions, as the exponential of a difference of logarithms. *)
-Lemma softmax_ratio n T z v k :
-  softmax n T v k / softmax n T z k = exp (ln (softmax n T v k) - ln (softmax n T z k)).
-Proof.
-  unfold Rminus. rewrite exp_plus, exp_Ropp, !exp_ln by apply softmax_pos. reflexivity.
-Qed.
-
-(** T times the distance of the ratio from 1 tends to [mean d - d_k]. *)
-Lemma is_lim_ratio n z v k :
-  (k <= n)%nat ->
-  let d := fun j => z j - v j in
-  is_lim (fun T => T * (softmax n T v k / softmax n T z k - 1)) p_infty (mean n d - d k).
-Proof.
-  intros Hk d.
-  set (f := fun e => exp (ray v e k / 1 - log_total n 1 (ray v e)
-                          - (ray z e k / 1 - log_total n 1 (ray z e)))).
-  assert (F : forall e, f e = softmax n 1 (ray v e) k / softmax n 1 (ray z e) k).
-  { intros e. rewrite softmax_ratio, !ln_softmax. reflexivity. }
-  apply (is_lim_ext (fun T => T * (f (/ T) - f 0))).
-  { intros T. rewrite !F, <- !softmax_ray, !softmax_ray_0. f_equal. f_equal.
-    apply Rinv_r, Rinv_neq_0_compat, classes_neq. }
-  apply is_lim_difference. eapply is_derive_eq.
-  - apply (derive_comp exp); [apply is_derive_exp|].
-    apply derive_minus; (apply derive_minus;
-      [apply derive_over; apply (moves_ray n); exact Hk
-      |apply is_derive_log_total, moves_ray]).
-  - fold (f 0). rewrite F, !softmax_ray_0.
-    assert (M : forall x y, expectation n (softmax n 1 (ray x 0)) y = mean n y).
-    { intros x y. rewrite mean_expectation. apply expectation_ext; [|reflexivity].
-      intros; apply softmax_ray_0. }
-    rewrite !M. unfold d. rewrite mean_minus. pose proof (classes_neq n). field; assumption.
 Qed.
 
 (** * The theorem *)
@@ -366,4 +271,67 @@ Proof.
     apply total_ext; intros k _. specialize (P k). specialize (Q k).
     replace ((1 + p k / q k) / 2) with ((p k + q k) / 2 / q k) by (field; lra).
     rewrite !ln_div by lra. field. lra.
+Qed.
+
+(** * Total variation *)
+
+Definition total_variation (n : nat) (p q : vec) : R :=
+  total n (fun k => Rabs (p k - q k)) / 2.
+
+(** Total variation, whose function has a kink at 1, falls like 1 / T. *)
+Theorem total_variation_limit :
+  forall n z v,
+    let d := fun k => z k - v k in
+    is_lim (fun T => T * total_variation n (softmax n T v) (softmax n T z)) p_infty
+      (mean n (fun k => Rabs (d k - mean n d)) / 2).
+Proof.
+  intros n z v d.
+  apply (is_lim_ext_loc (fun T => total n (fun k =>
+    Rabs (T * (softmax n T z k - softmax n T v k)) * / 2))).
+  { exists 0. intros T HT. unfold total_variation, Rdiv.
+    rewrite <- Rmult_assoc, <- total_scal_l, <- total_scal_r.
+    apply total_ext; intros k _.
+    rewrite Rabs_mult, (Rabs_pos_eq T), (Rabs_minus_sym (softmax n T z k)) by lra.
+    reflexivity. }
+  replace (mean n (fun k => Rabs (d k - mean n d)) / 2) with (total n (fun k =>
+    Rabs ((d k - mean n d) / classes n) * / 2)).
+  - apply (is_lim_total n
+      (fun T k => Rabs (T * (softmax n T z k - softmax n T v k)) * / 2)).
+    intros k Hk. apply limit_mult; [|apply is_lim_const].
+    apply (is_lim_comp_continuous (fun T => T * (softmax n T z k - softmax n T v k)) Rabs).
+    + apply (kd_gradient_limit n z v
+               (fun T j => T * (softmax n T z j - softmax n T v j)) k Hk).
+      intros T HT. apply kd_gradient. lra.
+    + apply (continuous_Rabs ((d k - mean n d) / classes n)).
+  - unfold mean at 2. unfold Rdiv at 2 3. rewrite <- !total_scal_r.
+    apply total_ext; intros k _. unfold Rdiv. rewrite Rabs_mult.
+    rewrite (Rabs_pos_eq (/ classes n)); [reflexivity|].
+    left; apply Rinv_0_lt_compat, classes_pos.
+Qed.
+
+(** T7 does not hold for total variation: times [T ^ 2] it grows without bound, unless
+    teacher and student agree up to a shift. *)
+Theorem total_variation_diverges :
+  forall n z v k, (k <= n)%nat ->
+    let d := fun j => z j - v j in
+    d k <> mean n d ->
+    is_lim (fun T => T ^ 2 * total_variation n (softmax n T v) (softmax n T z)) p_infty
+      p_infty.
+Proof.
+  intros n z v k Hk d N. set (l := mean n (fun j => Rabs (d j - mean n d)) / 2).
+  assert (L : 0 < l).
+  { unfold l, mean at 1. apply Rdiv_lt_0_compat; [|lra].
+    apply Rdiv_lt_0_compat; [|apply classes_pos].
+    apply Rlt_le_trans with (Rabs (d k - mean n d)); [apply Rabs_pos_lt; lra|].
+    apply (term_le_total n (fun j => Rabs (d j - mean n d))); [|exact Hk].
+    intros; apply Rabs_pos. }
+  apply (is_lim_ext (fun T =>
+    T * (T * total_variation n (softmax n T v) (softmax n T z)))); [intros; ring|].
+  assert (E : Rbar_mult p_infty l = p_infty).
+  { simpl. destruct (Rle_dec 0 l) as [H|H]; [|lra].
+    destruct (Rle_lt_or_eq_dec 0 l H); [reflexivity|lra]. }
+  pose proof (is_lim_mult (fun T => T)
+    (fun T => T * total_variation n (softmax n T v) (softmax n T z)) p_infty p_infty l)
+    as M. rewrite E in M.
+  apply M; [apply is_lim_id|apply total_variation_limit|simpl; lra].
 Qed.

@@ -7,7 +7,7 @@
 
 From Coq Require Import Reals Lra Lia.
 From Coquelicot Require Import Coquelicot.
-From Kernel Require Import Defs Sums Derivatives T01 T03 T04.
+From Kernel Require Import Defs Sums Derivatives Limits T01 T03 T04.
 Open Scope R_scope.
 
 (** The matrix [diag q - q q^T], its product with a vector and its quadratic form. *)
@@ -137,4 +137,18 @@ Proof.
   destruct (range_of_length n x) as [D [HD L]].
   pose proof (variance_under_popoviciu n (softmax n T z) x D
     (fun k _ => Rlt_le _ _ (softmax_pos n T z k)) (softmax_total n T z) HD). lra.
+Qed.
+
+(** T8: the limit of the Hessian at infinite temperature. *)
+Theorem hessian_limit :
+  forall n z j k, (j <= n)%nat -> (k <= n)%nat ->
+    is_lim (fun T => hessian (softmax n T z) j k) p_infty
+      ((onehot k j - / classes n) / classes n).
+Proof.
+  intros n z j k Hj Hk. unfold hessian.
+  replace ((onehot k j - / classes n) / classes n)
+    with (/ classes n * onehot k j - / classes n * / classes n) by (unfold Rdiv; ring).
+  apply (is_lim_minus' (fun T => softmax n T z j * onehot k j)).
+  - apply limit_mult; [apply is_lim_softmax, Hj|apply is_lim_const].
+  - apply limit_mult; apply is_lim_softmax; assumption.
 Qed.

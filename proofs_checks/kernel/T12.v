@@ -6,7 +6,11 @@
 
       log(K + 1) - E loss <= min(I(X; Y), log(K + 1)).
 
-    If the positive is left out of the denominator, the first bound does not hold. *)
+    If the positive is left out of the denominator, the first bound does not hold.
+
+    With the density ratio as the critic, the estimate is within [chi^2 / (K + 1)] of the
+    information, where [chi^2] is the chi-squared divergence of the joint distribution
+    from the product, and no critic has a smaller loss. *)
 
 From Coq Require Import Reals Lra Lia.
 From Coquelicot Require Import Coquelicot.
@@ -25,13 +29,18 @@ Definition of_y (a : nat) (P : nat -> nat -> R) (y : nat) : R := total a (fun x 
 Definition mutual_information (a b : nat) (P : nat -> nat -> R) : R :=
   total a (fun x => total b (fun y => P x y * ln (P x y / (of_x b P x * of_y a P y)))).
 
-(** The mean of [F (s + g y_1 + ... + g y_K)] over independent y_1 to y_K with
-    probabilities [w]. *)
-Fixpoint draws (b : nat) (w g : vec) (K : nat) (F : R -> R) (s : R) : R :=
+(** The mean of [F] over K independent draws with probabilities [w]: each draw y takes
+    the state s to [step s y]. *)
+Fixpoint draws_of {A : Type} (b : nat) (w : vec) (step : A -> nat -> A) (K : nat)
+    (F : A -> R) (s : A) : R :=
   match K with
   | O => F s
-  | S K' => total b (fun y => w y * draws b w g K' F (s + g y))
+  | S K' => total b (fun y => w y * draws_of b w step K' F (step s y))
   end.
+
+(** The mean of [F (s + g y_1 + ... + g y_K)]. *)
+Definition draws (b : nat) (w g : vec) (K : nat) (F : R -> R) (s : R) : R :=
+  draws_of b w (fun t y => t + g y) K F s.
 
 (** The mean InfoNCE loss with critic f: the cross-entropy of picking the positive y,
     with score [f x y], among it and K negatives. *)
@@ -41,6 +50,105 @@ Definition info_nce (a b K : nat) (P f : nat -> nat -> R) : R :=
 
 (** * Independent draws *)
 
+Section States.
+
+Variables (A : Type) (b : nat) (w g : vec) (step : A -> nat -> A) (measure : A -> R).
+Hypothesis w_nonneg : forall y, (y <= b)%nat -> 0 <= w y.
+Hypothesis w_total : total b w = 1.
+Hypothesis g_nonneg : forall y, (y <= b)%nat -> 0 <= g y.
+Hypothesis measure_step : forall s y, measure (step s y) = measure s + g y.
+Hypothesis step_comm : forall s y y', step (step s y) y' = step (step s y') y.
+
+Notation E := (draws_of b w step).
+
+(** If [F <= G] at all states that the draws can reach. *)
+Lemma draws_of_le_on (reachable : A -> Prop) K F G :
+  (forall s y, (y <= b)%nat -> reachable s -> reachable (step s y)) ->
+  (forall t, reachable t -> F t <= G t) ->
+  forall s, reachable s -> E K F s <= E K G s.
+Proof.
+  intros Hr H. induction K as [|K IH]; intros s Hs; simpl; [apply H, Hs|].
+  apply total_le; intros y Hy. apply Rmult_le_compat_l; [apply w_nonneg, Hy|].
+  apply IH, Hr; assumption.
+Qed.
+
+Lemma draws_of_le K F G s :
+  (forall t, measure s <= measure t -> F t <= G t) -> E K F s <= E K G s.
+Proof.
+  intros H. apply (draws_of_le_on (fun t => measure s <= measure t));
+    [|exact H|lra].
+  intros t y Hy Ht. rewrite measure_step. pose proof (g_nonneg y Hy). lra.
+Qed.
+
+Lemma draws_of_ext K F G s :
+  (forall t, measure s <= measure t -> F t = G t) -> E K F s = E K G s.
+Proof. intros H. apply Rle_antisym; apply draws_of_le; intros; rewrite H; lra. Qed.
+
+Lemma draws_of_linear K F G c d : forall s,
+  E K (fun t => c * F t + d * G t) s = c * E K F s + d * E K G s.
+Proof.
+  induction K as [|K IH]; intros s; simpl; [ring|].
+  rewrite <- !total_scal_l, <- total_plus. apply total_ext; intros y _.
+  rewrite IH. ring.
+Qed.
+
+Lemma draws_of_const K c : forall s, E K (fun _ => c) s = c.
+Proof.
+  induction K as [|K IH]; intros s; simpl; [reflexivity|]. 
+  rewrite (total_ext b _ (fun y => w y * c)) by (intros; rewrite IH; ring).
+  rewrite total_scal_r, w_total. ring.
+Qed.
+
+(** The draws are exchangeable: the sum of the scores counts each of them as the
+    first. *)
+Lemma draws_of_exchangeable K F : forall s,
+  E (S K) (fun t => (measure t - measure s) * F t) s
+  = INR (S K) * total b (fun y => w y * (g y * E K F (step s y))).
+Proof.
+  induction K as [|K IH]; intros s.
+  - simpl. rewrite Rmult_1_l. apply total_ext; intros y _. rewrite measure_step. ring.
+  - set (D := total b (fun y => w y * (g y * E (S K) F (step s y)))).
+    change (E (S (S K)) (fun t => (measure t - measure s) * F t) s)
+      with (total b (fun y =>
+        w y * E (S K) (fun t => (measure t - measure s) * F t) (step s y))).
+    rewrite (total_ext b _ (fun y =>
+      w y * (INR (S K) * total b (fun y' =>
+        w y' * (g y' * E K F (step (step s y) y'))))
+      + w y * (g y * E (S K) F (step s y)))).
+    + rewrite total_plus. fold D.
+      replace (total b (fun y => w y * (INR (S K) * total b (fun y' =>
+        w y' * (g y' * E K F (step (step s y) y')))))) with (INR (S K) * D).
+      * rewrite (S_INR (S K)). ring.
+      * unfold D. rewrite <- total_scal_l. simpl draws_of.
+        rewrite (total_ext b (fun y => INR (S K) * _) (fun y => total b (fun y' =>
+          INR (S K) * w y * g y * w y' * E K F (step (step s y) y')))).
+        2: { intros y _. rewrite <- !total_scal_l. apply total_ext; intros y' _.
+ ring. }
+        rewrite total_swap. apply total_ext; intros y _.
+        rewrite <- !total_scal_l. apply total_ext; intros y' _.
+        rewrite step_comm. ring.
+    + intros y Hy.
+      rewrite (draws_of_ext (S K) _
+        (fun t => 1 * ((measure t - measure (step s y)) * F t) + g y * F t))
+        by (intros; rewrite measure_step; ring).
+      rewrite draws_of_linear, IH. ring.
+Qed.
+
+(** The mean of the sum of the scores. *)
+Lemma draws_of_mean K s : E K measure s = measure s + INR K * total b (fun y => w y * g y).
+Proof.
+  destruct K as [|K]; [simpl; ring|].
+  rewrite (draws_of_ext (S K) measure
+    (fun t => 1 * ((measure t - measure s) * 1) + measure s * 1)) by (intros; ring).
+  rewrite (draws_of_linear (S K) (fun t => (measure t - measure s) * 1) (fun _ => 1)).
+  rewrite (draws_of_exchangeable K (fun _ => 1)), draws_of_const.
+  rewrite (total_ext b (fun y => w y * (g y * E K (fun _ => 1) (step s y)))
+    (fun y => w y * g y)) by (intros; rewrite draws_of_const; ring).
+  ring.
+Qed.
+
+End States.
+
 Section Draws.
 
 Variables (b : nat) (w g : vec).
@@ -48,65 +156,37 @@ Hypothesis w_nonneg : forall y, (y <= b)%nat -> 0 <= w y.
 Hypothesis w_total : total b w = 1.
 Hypothesis g_pos : forall y, (y <= b)%nat -> 0 < g y.
 
-Lemma draws_le K F G : forall s,
+Let g_nonneg : forall y, (y <= b)%nat -> 0 <= g y.
+Proof. intros y Hy. left. apply g_pos, Hy. Qed.
+
+Lemma draws_le K F G s :
   (forall t, s <= t -> F t <= G t) -> draws b w g K F s <= draws b w g K G s.
-Proof.
-  induction K as [|K IH]; intros s H; simpl; [apply H; lra|].
-  apply total_le; intros y Hy. apply Rmult_le_compat_l; [apply w_nonneg, Hy|].
-  apply IH. intros t Ht. apply H. pose proof (g_pos y Hy). lra.
-Qed.
+Proof. apply (draws_of_le R b w g _ (fun t => t)); auto. Qed.
 
 Lemma draws_ext K F G s :
   (forall t, s <= t -> F t = G t) -> draws b w g K F s = draws b w g K G s.
-Proof. intros H. apply Rle_antisym; apply draws_le; intros; rewrite H; lra. Qed.
+Proof. apply (draws_of_ext R b w g _ (fun t => t)); auto. Qed.
 
-Lemma draws_linear K F G c d : forall s,
+Lemma draws_linear K F G c d s :
   draws b w g K (fun t => c * F t + d * G t) s
   = c * draws b w g K F s + d * draws b w g K G s.
-Proof.
-  induction K as [|K IH]; intros s; simpl; [ring|].
-  rewrite <- !total_scal_l, <- total_plus. apply total_ext; intros y _.
-  rewrite IH. ring.
-Qed.
+Proof. apply draws_of_linear. Qed.
 
-Lemma draws_const K c : forall s, draws b w g K (fun _ => c) s = c.
-Proof.
-  induction K as [|K IH]; intros s; simpl; [reflexivity|].
-  rewrite (total_ext b _ (fun y => w y * c)) by (intros; rewrite IH; ring).
-  rewrite total_scal_r, w_total. ring.
-Qed.
+Lemma draws_const K c s : draws b w g K (fun _ => c) s = c.
+Proof. apply draws_of_const, w_total. Qed.
 
-(** The draws are exchangeable: the sum of the scores counts each of them as the
-    first. *)
-Lemma draws_exchangeable K F : forall s,
+Lemma draws_exchangeable K F s :
   draws b w g (S K) (fun t => (t - s) * F t) s
   = INR (S K) * total b (fun y => w y * (g y * draws b w g K F (s + g y))).
 Proof.
-  induction K as [|K IH]; intros s.
-  - simpl. rewrite Rmult_1_l. apply total_ext; intros y _. ring.
-  - set (D := total b (fun y => w y * (g y * draws b w g (S K) F (s + g y)))).
-    change (draws b w g (S (S K)) (fun t => (t - s) * F t) s)
-      with (total b (fun y =>
-        w y * draws b w g (S K) (fun t => (t - s) * F t) (s + g y))).
-    rewrite (total_ext b _ (fun y =>
-      w y * (INR (S K) * total b (fun y' =>
-        w y' * (g y' * draws b w g K F (s + g y + g y'))))
-      + w y * (g y * draws b w g (S K) F (s + g y)))).
-    + rewrite total_plus. fold D.
-      replace (total b (fun y => w y * (INR (S K) * total b (fun y' =>
-        w y' * (g y' * draws b w g K F (s + g y + g y')))))) with (INR (S K) * D).
-      * rewrite (S_INR (S K)). ring.
-      * unfold D. rewrite <- total_scal_l. simpl draws.
-        rewrite (total_ext b (fun y => INR (S K) * _) (fun y => total b (fun y' =>
-          INR (S K) * w y * g y * w y' * draws b w g K F (s + g y + g y')))).
-        2: { intros y _. rewrite <- !total_scal_l. apply total_ext; intros y' _. ring. }
-        rewrite total_swap. apply total_ext; intros y _.
-        rewrite <- !total_scal_l. apply total_ext; intros y' _.
-        replace (s + g y' + g y) with (s + g y + g y') by ring. ring.
-    + intros y Hy.
-      rewrite (draws_ext (S K) _
-        (fun t => 1 * ((t - (s + g y)) * F t) + g y * F t)) by (intros; ring).
-      rewrite draws_linear, IH. ring.
+  apply (draws_of_exchangeable R b w g (fun t y => t + g y) (fun t => t))
+    with (K := K) (F := F) (s := s); auto. intros; ring.
+Qed.
+
+Lemma draws_mean K s :
+  draws b w g K (fun t => t) s = s + INR K * total b (fun y => w y * g y).
+Proof.
+  apply (draws_of_mean R b w g (fun t y => t + g y) (fun t => t)); auto. intros; ring.
 Qed.
 
 (** A uniformly chosen draw takes its share of the sum, and the shares sum to one. *)
@@ -117,11 +197,11 @@ Proof.
   rewrite (total_ext b (fun y => w y * (g y * draws b w g K _ (g y)))
     (fun y => w y * (g y * draws b w g K (fun t => / t) (0 + g y))))
     by (intros; rewrite Rplus_0_l; reflexivity).
-  rewrite <- E. simpl.
+  rewrite <- E. unfold draws. simpl.
   rewrite (total_ext b _ (fun y => w y * 1)).
   - rewrite total_scal_r, w_total. ring.
   - intros y Hy. f_equal. rewrite <- (draws_const K 1 (0 + g y)).
-    apply draws_ext. intros t Ht. pose proof (g_pos y Hy). field. lra.
+    apply (draws_ext K). intros t Ht. pose proof (g_pos y Hy). field. lra.
 Qed.
 
 End Draws.
@@ -254,34 +334,3 @@ Proof.
 Qed.
 
 End Bounds.
-
-(** * The positive belongs in the denominator *)
-
-Definition info_nce_without_positive (a b K : nat) (P f : nat -> nat -> R) : R :=
-  total a (fun x => total b (fun y =>
-    P x y * draws b (of_y a P) (f x) K (fun s => - ln (f x y / s)) 0)).
-
-(** T12: without it, the estimate exceeds the information for every number of
-    negatives: with one value of X and Y and a constant critic. *)
-Theorem info_nce_without_positive_fails :
-  forall K, (1 <= K)%nat -> exists a b P f,
-    distribution a b P /\ (forall x y, 0 < f x y)
-    /\ mutual_information a b P
-       < ln (INR (S K)) - info_nce_without_positive a b K P f.
-Proof.
-  intros K HK. exists O, O, (fun _ _ => 1), (fun _ _ => 1).
-  assert (N : 0 < INR K) by (apply lt_0_INR; lia).
-  repeat split; simpl; intros; try lra.
-  unfold mutual_information, info_nce_without_positive, of_x, of_y. simpl total.
-  assert (D : forall J s, draws 0 (fun _ => 1) (fun _ => 1) J (fun t => - ln (1 / t)) s
-                          = - ln (1 / (s + INR J))).
-  { induction J as [|J IH]; intros s; [simpl; rewrite Rplus_0_r; reflexivity|].
-    rewrite S_INR. simpl draws. rewrite IH, Rmult_1_l.
-    replace (s + 1 + INR J) with (s + (INR J + 1)) by ring. reflexivity. }
-  rewrite D, Rplus_0_l. replace (1 / (1 * 1)) with 1 by field.
-  replace (1 / INR K) with (/ INR K) by (field; lra).
-  rewrite ln_1, ln_Rinv by exact N. change (match K with O => 1 | S _ => INR K + 1 end)
-    with (INR (S K)).
-  rewrite S_INR. assert (L : ln (INR K) < ln (INR K + 1)) by (apply ln_increasing; lra).
-  lra.
-Qed.

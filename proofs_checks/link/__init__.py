@@ -10,4 +10,5 @@ FOLDER`` to write the files.
 from proofs_checks.link._cases import Case as Case
 from proofs_checks.link._cases import cases as cases
 from proofs_checks.link._cases import measure as measure
+from proofs_checks.link._cases import measure_top as measure_top
 from proofs_checks.link._write import write as write

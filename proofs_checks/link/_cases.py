@@ -1,7 +1,7 @@
 """Inputs of the distillation loss, with the library's outputs and their errors."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike
 
 from jaxkd import losses
 
-TEMPERATURES = (1, 4, 100)
+TEMPERATURES = (1.0, 4.0, 100.0, math.inf)
 
 SIZES = (2, 3, 5, 10, 30, 100)
 """Numbers of classes of the cases with random logits."""
 
-GRADIENT_CLASSES = 5
+GRADIENT_CLASSES = 10
 """Largest number of classes for which there is a theorem about the gradient."""
 
 _SEED = 2026
@@ -35,17 +35,21 @@ class Case:
         temperature: Temperature.
         student: Student logits.
         teacher: Teacher logits.
-        value: Loss that ``losses.soft_target_kl`` computed in float64.
+        keep: Whether each class is one of the teacher's top k, or None for the loss of
+            all classes.
+        value: Loss that ``losses.soft_target_kl`` or, from the top k,
+            ``losses.sparse_soft_target_kl`` computed in float64.
         eps: Smallest power of ten that bounds the error of the value.
-        gradient: Gradient that ``jax.grad`` computed, or None if there are more than
-            ``GRADIENT_CLASSES`` classes.
+        gradient: Gradient that ``jax.grad`` computed. None if there are more than
+            ``GRADIENT_CLASSES`` classes, from the top k and at infinite temperature.
         gradient_eps: Smallest power of ten that bounds the error of each component.
     """
 
     name: str
-    temperature: int
+    temperature: float
     student: tuple[float, ...]
     teacher: tuple[float, ...]
+    keep: tuple[bool, ...] | None
     value: float
     eps: float
     gradient: tuple[float, ...] | None
@@ -58,7 +62,7 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """Compute the loss and its gradient at the listed inputs, in float64.
+    """Compute the losses, and the gradient of the first, at the listed inputs.
 
     The random logits are normal with standard deviation 3. The other inputs are hard
     in one way each:
@@ -68,12 +72,21 @@ def cases() -> list[Case]:
     * ``agreeing``: student and teacher are confident in the same class.
     * ``opposed``: student and teacher are confident in different classes.
     * ``shifted``: the student's logits are near 1000.
+
+    Those with at least 10 classes are also cases of the loss from the top k, which is a
+    fifth of the classes, at the finite temperatures.
     """
-    return [
-        measure(f"{name}_T{temperature}", student, teacher, temperature)
-        for name, student, teacher in _logits()
-        for temperature in TEMPERATURES
-    ]
+    found = []
+    for name, student, teacher in _logits():
+        top = len(teacher) // 5
+        for temperature in TEMPERATURES:
+            at = f"{name}_T{temperature:g}"
+            found.append(measure(at, student, teacher, temperature))
+            if top >= 2 and temperature < math.inf:
+                found.append(
+                    measure_top(f"top_{at}", student, teacher, temperature, top)
+                )
+    return found
 
 
 def _logits() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
@@ -103,7 +116,7 @@ def _lead(logits: np.ndarray, k: int) -> np.ndarray:
 
 
 def measure(
-    name: str, student: ArrayLike, teacher: ArrayLike, temperature: int
+    name: str, student: ArrayLike, teacher: ArrayLike, temperature: float
 ) -> Case:
     """Compute the loss and its gradient at one input, and bound their errors.
 
@@ -111,66 +124,118 @@ def measure(
         name: Name of the case, an identifier in Coq.
         student: Student logits, a vector.
         teacher: Teacher logits, a vector.
-        temperature: Temperature, a positive integer.
+        temperature: Temperature, a positive integer or infinity.
     """
-    student, teacher = np.asarray(student, float), np.asarray(teacher, float)
+    z, v = np.asarray(student, float), np.asarray(teacher, float)
 
     def loss(x: jax.Array) -> jax.Array:
-        return losses.soft_target_kl(
-            x, jnp.asarray(teacher), temperature=float(temperature)
-        )
+        return losses.soft_target_kl(x, jnp.asarray(v), temperature=temperature)
 
     with jax.enable_x64(True):
-        value, gradient = jax.value_and_grad(loss)(jnp.asarray(student))
-    outputs = float(value), tuple(gradient.tolist())
-    eps, gradient_eps = _bounds(student, teacher, temperature, *outputs)
-    with_gradient = len(student) <= GRADIENT_CLASSES
+        value, gradient = jax.value_and_grad(loss)(jnp.asarray(z))
+    with_gradient = len(z) <= GRADIENT_CLASSES and temperature < math.inf
+    exact, exact_gradient = _exact(z, v, temperature)
     return Case(
         name=name,
         temperature=temperature,
-        student=tuple(student.tolist()),
-        teacher=tuple(teacher.tolist()),
-        value=outputs[0],
-        eps=eps,
-        gradient=outputs[1] if with_gradient else None,
-        gradient_eps=gradient_eps if with_gradient else None,
+        student=tuple(z.tolist()),
+        teacher=tuple(v.tolist()),
+        keep=None,
+        value=float(value),
+        eps=_bound([exact], [float(value)]),
+        gradient=tuple(gradient.tolist()) if with_gradient else None,
+        gradient_eps=(
+            _bound(exact_gradient, gradient.tolist()) if with_gradient else None
+        ),
     )
 
 
-def _bounds(
-    student: np.ndarray,
-    teacher: np.ndarray,
-    temperature: int,
-    value: float,
-    gradient: tuple[float, ...],
-) -> tuple[float, float]:
-    """Return powers of ten that bound the errors of the value and of the gradient."""
+def measure_top(
+    name: str, student: ArrayLike, teacher: ArrayLike, temperature: float, k: int
+) -> Case:
+    """Compute the loss from the teacher's top k at one input, and bound its error.
+
+    Args:
+        name: Name of the case, an identifier in Coq.
+        student: Student logits, a vector.
+        teacher: Teacher logits, a vector.
+        temperature: Temperature, a positive integer.
+        k: Number of classes to keep.
+    """
+    z, v = np.asarray(student, float), np.asarray(teacher, float)
+    with jax.enable_x64(True):
+        top = losses.top_logits(jnp.asarray(v), k)
+        value = losses.sparse_soft_target_kl(
+            jnp.asarray(z),
+            top.values,
+            top.indices,
+            remainder=losses.remainder_logit(
+                jnp.asarray(v), top.indices, temperature=temperature
+            ),
+            temperature=temperature,
+        )
+    keep = np.isin(np.arange(len(v)), top.indices)
+    return Case(
+        name=name,
+        temperature=temperature,
+        student=tuple(z.tolist()),
+        teacher=tuple(v.tolist()),
+        keep=tuple(keep.tolist()),
+        value=float(value),
+        eps=_bound([_exact_top(z, v, keep, temperature)], [float(value)]),
+        gradient=None,
+        gradient_eps=None,
+    )
+
+
+def _bound(exact: Sequence[Any], computed: Sequence[float]) -> float:
+    """Return the smallest power of ten that bounds the errors, at least 1e-40."""
     import mpmath  # installed with SymPy; it loads slowly
 
     with mpmath.workdps(_DIGITS):
-        p, log_p = _softmax(mpmath, teacher, temperature)
-        q, log_q = _softmax(mpmath, student, temperature)
-        kl = mpmath.fdot(p, [a - b for a, b in zip(log_p, log_q, strict=True)])
-        components = zip(p, q, gradient, strict=True)
-        return (
-            _power_of_ten(mpmath, abs(temperature**2 * kl - value)),
-            _power_of_ten(
-                mpmath, max(abs(temperature * (q - p) - g) for p, q, g in components)
-            ),
-        )
-
-
-def _softmax(
-    mpmath: Any, logits: np.ndarray, temperature: int
-) -> tuple[list[Any], list[Any]]:
-    """Return the probabilities and their logarithms."""
-    scaled = [mpmath.mpf(x) / temperature for x in logits.tolist()]
-    log_total = mpmath.log(mpmath.fsum(map(mpmath.exp, scaled)))
-    log_softmax = [x - log_total for x in scaled]
-    return [mpmath.exp(x) for x in log_softmax], log_softmax
-
-
-def _power_of_ten(mpmath: Any, error: Any) -> float:
-    """Return the smallest power of ten that is not below the error, at least 1e-40."""
-    exponent = math.ceil(mpmath.log10(error)) if error else _LEAST
+        error = max(abs(a - b) for a, b in zip(exact, computed, strict=True))
+        exponent = math.ceil(mpmath.log10(error)) if error else _LEAST
     return float(f"1e{max(exponent, _LEAST)}")
+
+
+def _exact(
+    student: np.ndarray, teacher: np.ndarray, temperature: float
+) -> tuple[Any, list[Any]]:
+    """Return the loss and its gradient, with 80 digits."""
+    import mpmath
+
+    with mpmath.workdps(_DIGITS):
+        if temperature == math.inf:
+            logits = zip(student.tolist(), teacher.tolist(), strict=True)
+            d = [mpmath.mpf(z) - mpmath.mpf(v) for z, v in logits]
+            mean = mpmath.fsum(d) / len(d)
+            variance = mpmath.fsum((x - mean) ** 2 for x in d) / len(d)
+            return variance / 2, [(x - mean) / len(d) for x in d]
+        p, q = (_softmax(mpmath, x, temperature) for x in (teacher, student))
+        terms = [a * mpmath.log(a / b) for a, b in zip(p, q, strict=True)]
+        gradient = [temperature * (b - a) for a, b in zip(p, q, strict=True)]
+        return temperature**2 * mpmath.fsum(terms), gradient
+
+
+def _exact_top(
+    student: np.ndarray, teacher: np.ndarray, keep: np.ndarray, temperature: float
+) -> Any:
+    """Return the loss from the kept classes, with 80 digits."""
+    import mpmath
+
+    with mpmath.workdps(_DIGITS):
+        p, q = (_softmax(mpmath, x, temperature) for x in (teacher, student))
+        pairs = [
+            *((a, b) for a, b, kept in zip(p, q, keep, strict=True) if kept),
+            tuple(
+                mpmath.fsum(a for a, kept in zip(x, keep, strict=True) if not kept)
+                for x in (p, q)
+            ),
+        ]
+        return temperature**2 * mpmath.fsum(a * mpmath.log(a / b) for a, b in pairs)
+
+
+def _softmax(mpmath: Any, logits: np.ndarray, temperature: float) -> list[Any]:
+    weights = [mpmath.exp(mpmath.mpf(x) / temperature) for x in logits.tolist()]
+    total = mpmath.fsum(weights)
+    return [x / total for x in weights]

@@ -1,47 +1,64 @@
 """Write theorems in Coq about outputs of the library."""
 
 import dataclasses
-import json
+import math
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from jaxkd import _json
 from proofs_checks.link._cases import Case, cases
 
 _LEMMAS = Path(__file__).parent / "LinkLemmas.v"
 
 _HEADER = """\
-(** Outputs of jaxkd at temperature {temperature}, in float64. *)
+(** Outputs of jaxkd at temperature {temperature:g}, in float64. *)
 
 From Link Require Import LinkLemmas.
 Open Scope R_scope.
 """
 
-_VALUE = """
+_LOGITS = """
 Definition z_{name} : vec := logits {student}.
 Definition v_{name} : vec := logits {teacher}.
+"""
 
+_VALUE = """
 Theorem {name} :
-  Rabs (kd {last} {temperature} z_{name} v_{name} - {value}) <= {eps}.
+  Rabs (kd {last} {temperature:g} z_{name} v_{name} - {value}) <= {eps}.
 Proof. unfold z_{name}, v_{name}; value_bound. Qed.
 """
 
 _GRADIENT = """
 Theorem {name}_gradient :
-  gradient_within {last} (fun x => kd {last} {temperature} x v_{name}) z_{name}
+  gradient_within {last} (fun x => kd {last} {temperature:g} x v_{name}) z_{name}
     (logits {gradient}) {gradient_eps}.
 Proof. unfold z_{name}, v_{name}; gradient_bound. Qed.
+"""
+
+_TOP = """
+Theorem {name} :
+  Rabs (sparse_kd {last} {temperature:g} (classes_of {keep}) z_{name} v_{name}
+        - {value}) <= {eps}.
+Proof. unfold z_{name}, v_{name}; sparse_bound. Qed.
+"""
+
+_LIMIT = """
+Theorem {name} :
+  Rabs (variance {last} (fun k => z_{name} k - v_{name} k) / 2 - {value}) <= {eps}.
+Proof. unfold z_{name}, v_{name}; limit_bound. Qed.
 """
 
 
 def write(folder: str | Path, listed: Sequence[Case] | None = None) -> list[Case]:
     """Write Coq files that state and prove how exact outputs of the library are.
 
-    For each case, a theorem says that ``soft_target_kl`` is within ``eps`` of the
-    ``kd`` of ``proofs_checks/kernel/Defs.v``, and a second one that ``jax.grad`` is
-    within ``gradient_eps`` of its gradient. The folder receives ``LinkLemmas.v``, a
-    file ``LinkT<temperature>.v`` for each temperature and ``cases.json``. Files of
-    these names are overwritten. To check the theorems, compile the files::
+    For each case, a theorem says that the computed loss is within ``eps`` of the ``kd``
+    or ``sparse_kd`` of ``proofs_checks/kernel/Defs.v`` (at infinite temperature, of
+    half the variance, the limit), and another that ``jax.grad`` is within
+    ``gradient_eps`` of its gradient. The folder receives ``LinkLemmas.v``, a file
+    ``LinkT<temperature>.v`` for each temperature and ``cases.json``. Files of these
+    names are overwritten. To check the theorems, compile the files::
 
         coqc -Q proofs_checks/kernel Kernel -Q FOLDER Link FOLDER/LinkLemmas.v
         coqc -Q proofs_checks/kernel Kernel -Q FOLDER Link FOLDER/LinkT1.v
@@ -62,9 +79,9 @@ def write(folder: str | Path, listed: Sequence[Case] | None = None) -> list[Case
         text = _HEADER.format(temperature=temperature) + "".join(
             map(_theorems, of_file)
         )
-        (folder / f"LinkT{temperature}.v").write_text(text)
+        (folder / f"LinkT{temperature:g}.v").write_text(text)
     rows = [dataclasses.asdict(case) | {"classes": case.classes} for case in listed]
-    (folder / "cases.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (folder / "cases.json").write_text(_json.dumps(rows, indent=1) + "\n")
     return listed
 
 
@@ -79,7 +96,11 @@ def _theorems(case: Case) -> str:
         "value": case.value.hex(),
         "eps": case.eps,
     }
-    text = _VALUE.format(**fields)
+    text = _LOGITS.format(**fields)
+    if case.keep is not None:
+        keep = "; ".join(str(kept).lower() for kept in case.keep)
+        return text + _TOP.format(**fields, keep=f"[{keep}]")
+    text += (_LIMIT if case.temperature == math.inf else _VALUE).format(**fields)
     if case.gradient is not None:
         gradient = {"gradient": _list(case.gradient), "gradient_eps": case.gradient_eps}
         text += _GRADIENT.format(**fields, **gradient)

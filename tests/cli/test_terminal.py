@@ -87,7 +87,14 @@ def test_every_command_announces_itself_before_its_code_is_imported(
         "report": ["r", "--out", "o"],
         "predict": ["r", "i", "--out", "o.csv"],
     }
-    one = {"evaluate": ["r"], "show": ["r"], "layers": ["r"], "data": ["d"]}
+    one = {
+        "evaluate": ["r"],
+        "temperature": ["r"],
+        "show": ["r"],
+        "layers": ["r"],
+        "data": ["d"],
+        "audit": ["module:function"],
+    }
     names = [kind.__name__.lower() for kind in COMMANDS]
     for name in names:
         cli.main([name, *minimal.get(name, one.get(name, []))])

@@ -130,6 +130,8 @@ BROKEN = [
         "    Rabs (g k - (d k - mean n d) / classes n) <= D * (",
         "    Rabs (g k - (d k - mean n d) / classes n) <= D / 2 * (",
     ),
+    ("T05", "(cumulant_4 n v v d d / 4 + c", "(moment_4 n v v d d / 4 + c"),
+    ("T06", "<= T * ln (classes n) + D * (", "<= D * ("),
     ("T07", "      (a / 2 * variance n (", "      (a * variance n ("),
     ("T08", "0 <= quadratic n", "0 < quadratic n"),
     ("T11", "+ (1 - p y) * (T ^ 2 * other", "+ 1 * (T ^ 2 * other"),

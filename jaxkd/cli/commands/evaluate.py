@@ -2,27 +2,28 @@
 
 import math
 import time
-from pathlib import Path
 from typing import Any
 
-from jaxkd import __version__, _json, runs, training
-from jaxkd._files import check_free, write_whole
+from jaxkd import __version__, runs, training
 from jaxkd._messages import announce
 from jaxkd._text import count
 from jaxkd.cli._console import Console
 from jaxkd.cli._datasets import check_fits, load_and_warn
+from jaxkd.cli._json_output import (
+    STDOUT,
+    check_json,
+    describe_network,
+    write_json,
+)
 from jaxkd.cli._options import Evaluate
 from jaxkd.data import ImageDataset
-
-_STDOUT = Path("-")
 
 
 def run(options: Evaluate, arguments: list[str]) -> None:
     """Evaluate a trained network on its whole test set."""
     del arguments
     out = options.json
-    if out not in (None, _STDOUT):
-        check_free(out, "--json", argument="json")
+    check_json(out)
     announce(f"loading {options.run}")
     loaded = runs.load_network(options.run, trial=options.trial)
     recorded = loaded.load_options if options.dataset is None else {}
@@ -41,14 +42,14 @@ def run(options: Evaluate, arguments: list[str]) -> None:
     started = time.perf_counter()
     result = evaluator(frozen.variables)
     seconds = time.perf_counter() - started
-    Console(stderr=out == _STDOUT).tell(
+    Console(stderr=out == STDOUT).tell(
         f"{loaded.network.model} ({loaded.version}) on {dataset.name}: "
         f"test accuracy {result.accuracy:.2%}, {_top5(result)}"
         f"loss {result.loss:.4f} nats, {count(result.num_examples, 'image')}, "
         f"{result.num_examples / seconds:,.0f} images/s"
     )
     if out is not None:
-        _write(out, _entries(loaded, dataset, frozen, result))
+        write_json(out, _entries(loaded, dataset, frozen, result))
 
 
 def _top5(result: training.Evaluation) -> str:
@@ -69,16 +70,7 @@ def _entries(
     names = loaded.class_names or dataset.class_names
     columns = (names, found.precision, found.recall, found.support)
     return {
-        "network": {
-            "model": loaded.network.model,
-            "width": loaded.network.width,
-            "step": loaded.step,
-            "trial": loaded.trial,
-            "seed": loaded.seed,
-            "averaged_weights": loaded.averaged,
-            "best_validation_accuracy": loaded.best,
-            "fingerprint": runs.fingerprint_of(frozen.variables),
-        },
+        "network": describe_network(loaded, frozen),
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
         "num_examples": result.num_examples,
         "accuracy": result.accuracy,
@@ -102,13 +94,3 @@ def _entries(
 def _number(share: float) -> float | None:
     """Return a share; None if nothing was predicted, or there are no examples."""
     return None if math.isnan(share) else float(share)
-
-
-def _write(out: Path, entries: dict[str, Any]) -> None:
-    text = _json.dumps(entries, indent=2)
-    if out == _STDOUT:
-        for line in text.splitlines():
-            Console().tell(line)
-        return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out, (text + "\n").encode())

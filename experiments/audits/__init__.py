@@ -1,0 +1,1 @@
+"""Losses of other frameworks, and common mistakes, for the table of audits."""
