@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxkd import runs
+from jaxkd._errors import InvalidInputError
 from jaxkd._text import count
 from jaxkd.reports import _figures, _html
 from jaxkd.reports._comparison_runs import STUDENT, Pair
@@ -91,7 +92,7 @@ def _section(table: Table, pair: Pair, label: str) -> tuple[str, list[str]]:
             f"Agreement and calibration are left out for {', '.join(missing)}, because "
             "the runs have no page. To add them: jaxkd show RUN"
         )
-    return _html.section(label, _html.cards(cards)), notes
+    return _html.section(label, _html.cards(cards.items())), notes
 
 
 def _differences(table: Table, pair: Pair) -> list[list[str]]:
@@ -145,6 +146,12 @@ def _measured(group: Group) -> Measured:
             )
             for name, each in results["calibration"].items()
         }
+        if len({len(x.counts) for x in (*student, *bins.values())}) > 1:
+            raise InvalidInputError(
+                f"the page of {folder} has other bins than those of the other runs. "
+                f"Write it again with: jaxkd show {folder}",
+                argument="runs",
+            )
         student.append(bins["student"])
         if "teacher" in bins and "agreement" in results:
             teacher.append(bins["teacher"])

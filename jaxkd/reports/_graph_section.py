@@ -91,7 +91,7 @@ def neighbor_graphs(
         _html.text(sentences),
         _html.NEIGHBOR_KEY,
         _thumbnails.definitions(images),
-        _html.cards(cards),
+        _html.cards(cards.items()),
         examples,
     )
 
@@ -130,16 +130,17 @@ def _chance(labels: np.ndarray) -> float:
 
 def _examples(
     near: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
-) -> dict[str, str]:
+) -> list[tuple[str, str]]:
     """Show some images with their neighbors, from the purest to the least pure."""
     purity = np.asarray(graphs.neighbor_purity(near, labels))
     order = np.argsort(-purity, kind="stable")
     places = np.linspace(0, len(order) - 1, min(_EXAMPLES, len(order)))
-    cards = {}
+    cards = []
     for node in order[places.astype(int)].tolist():
         others = [i for i in near[node].tolist() if i != node]
         same = sum(labels[i] == labels[node] for i in others)
         name = class_names[int(labels[node])]
         title = f"{name}: {same} of {len(others)} neighbors of its class"
-        cards[title] = _thumbnails.neighbors(node, others, labels, class_names)
+        shown = _thumbnails.neighbors(node, others, labels, class_names)
+        cards.append((title, shown))
     return cards

@@ -15,6 +15,7 @@ color:var(--ink);font:15px/1.5 system-ui,sans-serif}
 h1{font-size:1.5rem;line-height:1.25;margin:.5rem 0}
 h2{font-size:1.15rem;margin:2rem 0 .6rem}
 h3{font-size:.95rem;margin:0 0 .3rem}
+h1,h2,h3,p{overflow-wrap:anywhere}
 p{margin:.3rem 0 .6rem;max-width:46rem}
 .soft,figcaption{color:var(--soft);font-size:.85rem}
 .cards{display:grid;gap:1rem;
@@ -89,11 +90,11 @@ def section(title: str, *parts: str) -> str:
     return f"<section><h2>{for_html(title)}</h2>{''.join(parts)}</section>"
 
 
-def cards(named: Mapping[str, str], *, narrow: bool = False) -> str:
-    """Return boxes in a grid, from HTML by title; narrow ones four in a row."""
+def cards(titled: Iterable[tuple[str, str]], *, narrow: bool = False) -> str:
+    """Return boxes in a grid, from titles and HTML; narrow ones four in a row."""
     boxes = (
         f'<div class="card"><h3>{for_html(title)}</h3>{content}</div>'
-        for title, content in named.items()
+        for title, content in titled
     )
     kind = "cards narrow" if narrow else "cards"
     return f'<div class="{kind}">{"".join(boxes)}</div>'

@@ -78,6 +78,7 @@ def write_run_page(
         name: _statistics.calibration(each.probabilities, labels)
         for name, each in networks.items()
     }
+    charts = _test_section.charts(student, calibrations, dataset)
     method = config["options"].get("method")
     title = f"{loaded.network.model} on {dataset.name}"
     title += f", distilled with {method}" if method else ", trained without a teacher"
@@ -87,10 +88,10 @@ def write_run_page(
         _html.text(alone.note) if alone and alone.note else "",
         _html.numbers(_accuracies(student, teacher, alone, labels)),
         _html.numbers(_details(history, loaded, calibrations)),
-        _html.section("Training", _html.cards(training_charts(history))),
+        _html.section("Training", _html.cards(training_charts(history).items())),
         _html.section(
             "Test set",
-            _html.cards(_test_section.charts(student, calibrations, dataset)),
+            _html.cards(charts.items()),
         ),
         _test_section.who_is_right(student, teacher, dataset),
         _test_section.mistakes(student, teacher, dataset),

@@ -73,7 +73,9 @@ def who_is_right(
             shown, student, teacher, dataset
         )
     return _html.section(
-        "Student and teacher", _html.text(sentence), _html.cards(cards)
+        "Student and teacher",
+        _html.text(sentence),
+        _html.cards(cards.items(), narrow=True),
     )
 
 

@@ -13,7 +13,7 @@ from page_support import Page
 from run_support import CONFIG, HISTORY, make_run
 from support import make_dataset
 
-from jaxkd import cli, data, reports, training
+from jaxkd import cli, data, reports, runs, training
 from jaxkd.cli.commands import show
 from jaxkd.reports import _figures, _graph_section
 from jaxkd.reports._predictions import Predictions
@@ -48,6 +48,13 @@ def test_a_report_needs_no_other_file(page):
     assert page.tags.count("svg") > 5
     assert "script" not in page.tags
     assert all(x.startswith(("data:image/png", "#")) for x in page.addresses)
+
+
+def test_a_report_names_every_picture_and_no_id_twice(page):
+    assert page.tags.count("img") + page.tags.count("svg") > 10
+    assert page.unnamed == []
+    assert len(set(page.ids)) == len(page.ids)
+    assert {x[1:] for x in page.addresses if x.startswith("#")} <= set(page.ids)
 
 
 def test_a_report_compares_student_and_teacher(page):
@@ -133,6 +140,42 @@ def test_images_for_tensorboard_are_written_into_no_other_folder(tmp_path):
     with pytest.raises(ValueError, match="images is a link"):
         reports.write_training_images(tmp_path / "run", make_dataset(), 0)
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_the_numbers_of_a_page_are_beside_it(student, quadrants):
+    labels = data.load(str(quadrants)).test.labels
+    results = runs.read_test_results(student)
+    counts = results["agreement"]
+    assert sum(counts[name] for name in list(counts)[1:]) == len(labels)
+    for network, right in (("student", "only_student"), ("teacher", "only_teacher")):
+        bins = results["calibration"][network]
+        assert sum(bins["counts"]) == len(labels)
+        assert sum(bins["correct"]) == counts["both"] + counts[right]
+    summary = json.loads((student / "report.json").read_text())
+    assert summary["step"] == HISTORY[-1]["step"]
+
+
+def test_numbers_of_an_earlier_page_are_not_those_of_the_run(student, tmp_path):
+    run = shutil.copytree(student, tmp_path / "run")
+    results = json.loads((run / "report.json").read_text())
+    (run / "report.json").write_text(json.dumps({**results, "step": 1}))
+    assert runs.read_test_results(run) is None
+    (run / "report.json").unlink()
+    assert runs.read_test_results(run) is None
+
+
+@pytest.mark.parametrize(
+    "bins", [{"counts": [0]}, {"counts": [1, 2]}, {"counts": "x"}, {}, None]
+)
+def test_damaged_numbers_of_a_page_are_refused(bins, student, tmp_path):
+    run = shutil.copytree(student, tmp_path / "run")
+    results = json.loads((run / "report.json").read_text())
+    if bins:
+        bins = {"confidences": [0.5], "correct": [1], **bins}
+    results["calibration"]["student"] = bins
+    (run / "report.json").write_text(json.dumps(results))
+    with pytest.raises(ValueError, match=r"report\.json is damaged"):
+        runs.read_test_results(run)
 
 
 def test_one_test_image_has_no_neighbors_to_draw():
