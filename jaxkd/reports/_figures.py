@@ -106,7 +106,7 @@ def comparison_chart(
     """Draw the same as :func:`draw_comparison`, as SVG."""
     means = (f"{name} {values[:, -1].mean():.1%}" for name, values in curves.items())
     alt = f"test accuracy over the epochs, {title}; last: {', '.join(means)}"
-    with svg_figure(alt, size=(3.8, 2.7 + 0.15 * len(curves))) as chart:
+    with svg_figure(alt, rows=len(curves)) as chart:
         _draw_methods(chart.axes, curves, teacher_accuracy, _INK)
         chart.axes.grid(axis="y")
         chart.legend(columns=1)
@@ -174,7 +174,10 @@ def curves(
     epochs = [record["epoch"] for record in history]
     last = [f"{n} {history[-1].get(m, np.nan) * scale:.4g}" for n, m in lines.items()]
     alt = f"{label} of epochs {epochs[0]} to {epochs[-1]}; last: {', '.join(last)}"
-    with svg_figure(alt) as chart:
+    longest = max(map(len, lines))
+    columns = 3 if longest < 12 else 2 if longest < 22 else 1
+    rows = -(-len(lines) // columns) if len(lines) > 1 else 0
+    with svg_figure(alt, rows=rows) as chart:
         axes = chart.axes
         positive = False
         looks = itertools.product(("-", "--", ":"), COLORS)
@@ -193,8 +196,7 @@ def curves(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y")
         if len(lines) > 1:
-            longest = max(map(len, lines))
-            chart.legend(columns=3 if longest < 12 else 2 if longest < 22 else 1)
+            chart.legend(columns=columns)
     return chart.svg
 
 
@@ -260,7 +262,7 @@ def reliability(results: Mapping[str, Calibration], *, title: str = "") -> str:
         for name, result in results.items()
     }
     alt = f"accuracy at each confidence, {title}; {'; '.join(labels.values())}"
-    with svg_figure(alt, size=(3.8, 2.9 + 0.15 * len(results))) as chart:
+    with svg_figure(alt, size=(3.8, 2.8), rows=len(results)) as chart:
         axes = chart.axes
         axes.plot([0, 1], [0, 1], color=_INK, lw=1, ls="--", alpha=0.5)
         for color, (name, result) in zip(itertools.cycle(COLORS), results.items()):
@@ -286,7 +288,8 @@ class svg_figure:
 
     Args:
         alt: The text for those who do not see the chart; unique on its page.
-        size: Width and height in inches.
+        size: Width and height in inches, without a legend.
+        rows: Number of rows of the legend.
 
     Attributes:
         axes: The axes to draw on.
@@ -296,10 +299,12 @@ class svg_figure:
     axes: Axes
     svg: str
 
-    def __init__(self, alt: str, size: tuple[float, float] = (3.8, 2.7)):
+    def __init__(
+        self, alt: str, *, size: tuple[float, float] = (3.8, 2.5), rows: int = 0
+    ):
         # Names of clip paths must differ between the charts of a page.
         self._settings = {**_SVG_STYLE, "svg.hashsalt": printable(alt)}
-        self._alt, self._size = alt, size
+        self._alt, self._size = alt, (size[0], size[1] + 0.16 * rows)
 
     def __enter__(self) -> "svg_figure":
         self._style = contextlib.ExitStack()

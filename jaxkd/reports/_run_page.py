@@ -89,10 +89,7 @@ def write_run_page(
         _html.numbers(_accuracies(student, teacher, alone, labels)),
         _html.numbers(_details(history, loaded, calibrations)),
         _html.section("Training", _html.cards(training_charts(history).items())),
-        _html.section(
-            "Test set",
-            _html.cards(charts.items()),
-        ),
+        _html.section("Test set", _html.cards(charts.items())),
         _test_section.who_is_right(student, teacher, dataset),
         _test_section.mistakes(student, teacher, dataset),
         neighbor_graphs(student, teacher, nodes, dataset, config),
