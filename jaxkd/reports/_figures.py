@@ -333,11 +333,12 @@ class svg_figure:
 
 
 def _for_page(document: str, alt: str) -> str:
-    """Return the SVG element without size, ids and metadata, in the page's color."""
+    """Return the SVG element without size, ids and metadata, in the page's colors."""
     svg = document[document.index("<svg") :]
     head, body = svg.split(">", 1)
     head = re.sub(r' (width|height)="[^"]*"', "", head)
     head += f' role="img" aria-label="{for_html(alt)}"'
     body = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", body)
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    return f"{head}>{body}".replace(_INK, "currentColor").strip()
+    svg = f"{head}>{body}".replace(_INK, "currentColor").strip()
+    return svg.replace(COLORS[0].lower(), "var(--blue)")  # lighter on a dark page

@@ -6,9 +6,11 @@ from jaxkd.reports._escape import for_html
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1d2127;--paper:#fafaf8;--card:#fff;--line:#d9dbdf;
---soft:#5d6570;--same:#0072B2;--other:#D55E00}
+--soft:#5d6570;--same:#0072B2;--other:#D55E00;
+--blue:#0072B2}
 @media(prefers-color-scheme:dark){:root{--ink:#e3e5e8;--paper:#15171a;--card:#1d2024;
---line:#363b42;--soft:#a0a7b1;--same:#56B4E9;--other:#E69F00}}
+--line:#363b42;--soft:#a0a7b1;--same:#56B4E9;--other:#E69F00;
+--blue:#3F9AD6}}
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:1240px;padding:1rem;background:var(--paper);
 color:var(--ink);font:15px/1.5 system-ui,sans-serif}

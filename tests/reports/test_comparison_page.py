@@ -185,5 +185,5 @@ def test_text_has_contrast_in_both_schemes(scheme, page, tmp_path):
     for ground in ("paper", "card"):
         assert contrast("ink", ground) > 7
         assert contrast("soft", ground) > 4.5
-        for kind in ("same", "other"):
+        for kind in ("same", "other", "blue"):
             assert contrast(kind, ground) > 3
