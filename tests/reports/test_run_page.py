@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cli_arguments import refusal, train_arguments
 from page_support import Page
-from run_support import CONFIG, HISTORY, make_run
+from run_support import CONFIG, HISTORY, NETWORK, make_run
 from support import make_dataset
 
 from jaxkd import cli, data, reports, runs, training
@@ -140,6 +140,26 @@ def test_images_for_tensorboard_are_written_into_no_other_folder(tmp_path):
     with pytest.raises(ValueError, match="images is a link"):
         reports.write_training_images(tmp_path / "run", make_dataset(), 0)
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_page_shows_the_student_alone_if_its_run_is_known(
+    student, tmp_path, quadrants, capsys
+):
+    run = shutil.copytree(student, tmp_path / "run")
+    config = copy.deepcopy(CONFIG)
+    config["dataset"]["source"] = str(quadrants)
+    config["options"]["seed"] = 1
+    make_run(tmp_path / "alone", seeds=(1,), config=config)
+    cli.main(["show", str(run), "--alone", str(tmp_path / "alone")])
+    text = Page((run / "report.html").read_text()).text
+    assert "50.00%student alone" in text  # the last epoch of HISTORY
+    assert "difference from the student alone (points)" in text
+    capsys.readouterr()
+    config["teacher"], config["options"]["method"] = {"network": NETWORK}, "kd"
+    make_run(tmp_path / "taught", seeds=(1,), config=config)
+    line = refusal(["show", run, "--alone", tmp_path / "taught"], capsys)
+    assert "--alone" in line
+    assert "was trained with a teacher" in line
 
 
 def test_the_numbers_of_a_page_are_beside_it(student, quadrants):
