@@ -211,7 +211,7 @@ def _details(
     if accuracies:
         numbers["highest test accuracy of all epochs"] = f"{max(accuracies):.2%}"
     for name, each in calibrations.items():
-        numbers[f"calibration error of {name}"] = f"{each.error:.3f}"
+        numbers[f"calibration error, {name}"] = f"{each.error:.3f}"
     numbers["epochs"] = str(history[-1]["epoch"])
     numbers["images per second"] = f"{history[-1]['images_per_second']:,.0f}"
     return numbers
