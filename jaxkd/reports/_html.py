@@ -36,10 +36,10 @@ dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 code{font-size:.85em}
 .scroll{overflow-x:auto;max-width:100%}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-td,th{padding:.25rem .6rem;border:1px solid var(--line);text-align:right;
+td,th{padding:.25rem .45rem;border:1px solid var(--line);text-align:right;
 font-weight:normal}
 th{color:var(--soft);text-align:left}
-@media(max-width:480px){td,th{padding:.2rem .3rem;font-size:.85rem}}
+@media(max-width:480px){td,th{padding:.2rem .22rem;font-size:.82rem}}
 .thumbs{display:grid;gap:.7rem;grid-template-columns:repeat(auto-fill,minmax(92px,1fr))}
 .row{display:grid;gap:.35rem;grid-template-columns:repeat(auto-fill,minmax(56px,1fr))}
 figure{margin:0;min-width:0}figcaption{overflow-wrap:anywhere}
