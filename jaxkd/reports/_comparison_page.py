@@ -162,7 +162,7 @@ def _measured(group: Group) -> Measured:
 
 def _agreement(measured: Mapping[str, Measured]) -> str:
     """Return the table of who is right, as means over the runs."""
-    head = ("method", "same", "both", "teacher", "student", "neither")
+    head = ("method", "same", "both", "teacher", "student", "none")
     rows = []
     for name, each in measured.items():
         counts = np.array(each.agreement, float)

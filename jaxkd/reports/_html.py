@@ -36,7 +36,8 @@ dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 code{font-size:.85em}
 .scroll{overflow-x:auto;max-width:100%}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-td,th{padding:.25rem .45rem;border:1px solid var(--line);text-align:right;
+.card table{font-size:.88rem}
+td,th{padding:.25rem .4rem;border:1px solid var(--line);text-align:right;
 font-weight:normal}
 th{color:var(--soft);text-align:left}
 @media(max-width:480px){td,th{padding:.2rem .22rem;font-size:.82rem}}

@@ -90,7 +90,7 @@ def test_agreement_is_the_mean_share_over_the_runs(page, four):
     title = "Same prediction as the teacher, and who is right (%)"
     cells = table(page(), title)
     assert cells == {
-        "method": ["same", "both", "teacher", "student", "neither"],
+        "method": ["same", "both", "teacher", "student", "none"],
         "kd": ["60.0", "60.0", "15.0", "20.0", "5.0"],
     }
 
