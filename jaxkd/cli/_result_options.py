@@ -158,6 +158,8 @@ class Report:
         str | None, option(default="hkd+kd, if one of the runs uses it")
     ] = None
     """Method or row whose average relative improvement (ARI) is shown."""
+    html: bool = False
+    """Also write report.html: one page for a browser, which needs no other file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +172,8 @@ class Show:
     """Trial of the run to show."""
     teacher: Annotated[Path | None, option(default="teacher of the run")] = None
     """Run folder of the teacher, if it has moved."""
+    alone: Annotated[Path | None, option(default="none")] = None
+    """Run folder of the same student without a teacher, to show its accuracy, too."""
     data_dir: Annotated[Path | None, option(default="that of the run")] = None
     """Folder of prepared TFDS datasets."""
     cache_dir: Annotated[

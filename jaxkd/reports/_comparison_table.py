@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxkd import runs
 from jaxkd._errors import InvalidInputError, unknown_name
 from jaxkd.reports._comparison_runs import (
@@ -19,7 +21,7 @@ from jaxkd.reports._improvement import average_relative_improvement
 
 _DEFAULT_BASELINE = "hkd+kd"
 # Settings of a method's own parts, which only runs of that method can share.
-_OF_ONE_METHOD = ("weights.", "settings.")
+_OF_ONE_METHOD = ("weights.", "settings.", "weight_warmup.", "weight_ramp")
 # Settings that several methods have, but not all, and no student alone.
 _OF_A_PART = ("temperature", "hkd.", "equal_means")
 
@@ -38,7 +40,7 @@ class Group:
         last: Mean, deviation and values of the last epoch's test accuracy.
         best: The same of the highest test accuracy of any epoch of each trial.
         curves: Test accuracies, by epoch and trial.
-        folder: The folder of its first run.
+        folders: The folders of its runs.
         top5: The same of the top-5 test accuracy after the last epoch; None if not all
             runs record it.
         chosen: The same of the test accuracy at the best validation accuracy.
@@ -53,7 +55,7 @@ class Group:
     last: dict[str, Any]
     best: dict[str, Any]
     curves: list[list[float]]
-    folder: Path
+    folders: list[Path]
     top5: dict[str, Any] | None = None
     chosen: dict[str, Any] | None = None
 
@@ -69,7 +71,13 @@ class Group:
 
     def trained_like(self, other: "Group") -> bool:
         """Return whether both differ in nothing but the method and its settings."""
-        return _shared(self.settings) == _shared(other.settings)
+        return not self.differing(other)
+
+    def differing(self, other: "Group") -> tuple[str, ...]:
+        """Return the settings that differ, apart from those of the methods."""
+        ours, theirs = _shared(self.settings), _shared(other.settings)
+        names = sorted(ours.keys() | theirs.keys())
+        return tuple(_setting(n) for n in names if ours.get(n) != theirs.get(n))
 
 
 def collect(finished: Sequence[Run]) -> list[Group]:
@@ -121,7 +129,7 @@ def _merge(members: list[Run]) -> Group:
                 *(_padded(run.curves, longest) for run in members), strict=True
             )
         ],
-        first.folder,
+        [run.folder for run in members],
         _results([run.top5 for run in members]),
         _results([run.chosen for run in members]),
     )
@@ -193,8 +201,8 @@ class Table:
         other = self.cells.setdefault((pair, row), group)
         if other is not group:
             raise InvalidInputError(
-                f"{other.folder} and {group.folder} differ, but both are called {row}. "
-                "Report them separately.",
+                f"{other.folders[0]} and {group.folders[0]} differ, but both are "
+                f"called {row}. Report them separately.",
                 argument="runs",
             )
 
@@ -251,6 +259,15 @@ class Table:
             for _, theirs, student in self.compared(row)
         )
 
+    def curves(self, pair: Pair) -> dict[str, np.ndarray]:
+        """Return the accuracies of a column, of shape ``[seeds, epochs]``, by row."""
+        return {row: np.array(g.curves).T for row, g in self.column(pair).items()}
+
+    def column(self, pair: Pair) -> dict[str, Group]:
+        """Return the experiments of a column, by row."""
+        cells = {row: self.cells.get((pair, row)) for row in self.rows}
+        return {row: group for row, group in cells.items() if group is not None}
+
     def compared(self, row: str) -> list[tuple[Group, Group, Group]]:
         """Return baseline, row and student alone on each pair that has all three.
 
@@ -261,7 +278,7 @@ class Table:
             group = self.cells.get((pair, row))
             if group is None or not self._takes_improvement(row, group):
                 continue
-            ours, student = self._references(pair)
+            ours, student = self.references(pair)
             like = [[g for g in gs if g.trained_like(group)] for gs in (ours, student)]
             if all(len(gs) == 1 for gs in like):
                 found.append((like[0][0], group, like[1][0]))
@@ -278,7 +295,7 @@ class Table:
             for row in self.rows
             if len(self.compared(row))
             < sum(
-                self._takes_improvement(row, group) and all(self._references(pair))
+                self._takes_improvement(row, group) and all(self.references(pair))
                 for (pair, name), group in self.cells.items()
                 if name == row
             )
@@ -291,7 +308,7 @@ class Table:
             and not self._is_baseline(row, group)
         )
 
-    def _references(self, pair: Pair) -> tuple[list[Group], list[Group]]:
+    def references(self, pair: Pair) -> tuple[list[Group], list[Group]]:
         """Return the baselines and the students alone of a column."""
         column = [(row, g) for (its, row), g in self.cells.items() if its == pair]
         ours = [g for row, g in column if self._is_baseline(row, g)]

@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jaxkd._files import write_whole
-from jaxkd.reports._escape import for_figure
+from jaxkd._text import printable
+from jaxkd.reports._escape import for_figure, for_html
 from jaxkd.reports._statistics import Calibration
 
 Record = dict[str, Any]
@@ -92,14 +93,40 @@ def comparison_image(
     """Return the PNG file of :func:`draw_comparison`."""
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
+    _draw_methods(axes, curves, teacher_accuracy, "0.35")
+    axes.set(title=for_figure(title, longest=_MAX_TITLE))
+    remove_clutter(axes)
+    axes.legend(loc="lower right", frameon=False)
+    return _png(figure)
+
+
+def comparison_chart(
+    curves: Mapping[str, np.ndarray], *, teacher_accuracy: float | None, title: str
+) -> str:
+    """Draw the same as :func:`draw_comparison`, as SVG."""
+    means = (f"{name} {values[:, -1].mean():.1%}" for name, values in curves.items())
+    alt = f"test accuracy over the epochs, {title}; last: {', '.join(means)}"
+    with svg_figure(alt, rows=len(curves)) as chart:
+        _draw_methods(chart.axes, curves, teacher_accuracy, _INK)
+        chart.axes.grid(axis="y")
+        chart.legend(columns=1)
+    return chart.svg
+
+
+def _draw_methods(
+    axes: Axes,
+    curves: Mapping[str, np.ndarray],
+    teacher_accuracy: float | None,
+    ink: str,
+) -> None:
     if teacher_accuracy is not None:
-        axes.axhline(100 * teacher_accuracy, color="0.35", linestyle="--", linewidth=1)
+        axes.axhline(100 * teacher_accuracy, color=ink, linestyle="--", linewidth=1)
         axes.annotate(
             f"teacher {teacher_accuracy:.1%}",
             (1, 100 * teacher_accuracy),
             xytext=(4, -12),
             textcoords="offset points",
-            color="0.35",
+            color=ink,
         )
     styles = itertools.product(("-", "--", ":", "-."), COLORS)
     for (style, color), (method, values) in zip(styles, curves.items(), strict=False):
@@ -117,15 +144,7 @@ def comparison_image(
     low = min(
         100 * np.median(values[:, values.shape[1] // 4]) for values in curves.values()
     )
-    axes.set(
-        xlabel="epoch",
-        ylabel="test accuracy (%)",
-        title=for_figure(title, longest=_MAX_TITLE),
-        ylim=(max(0.0, low - 5), 101),
-    )
-    remove_clutter(axes)
-    axes.legend(loc="lower right", frameon=False)
-    return _png(figure)
+    axes.set(xlabel="epoch", ylabel="test accuracy (%)", ylim=(max(0.0, low - 5), 101))
 
 
 def remove_clutter(axes: Axes) -> None:
@@ -153,7 +172,12 @@ def curves(
             positive.
     """
     epochs = [record["epoch"] for record in history]
-    with _svg_figure(label) as chart:
+    last = [f"{n} {history[-1].get(m, np.nan) * scale:.4g}" for n, m in lines.items()]
+    alt = f"{label} of epochs {epochs[0]} to {epochs[-1]}; last: {', '.join(last)}"
+    longest = max(map(len, lines))
+    columns = 3 if longest < 12 else 2 if longest < 22 else 1
+    rows = -(-len(lines) // columns) if len(lines) > 1 else 0
+    with svg_figure(alt, rows=rows) as chart:
         axes = chart.axes
         positive = False
         looks = itertools.product(("-", "--", ":"), COLORS)
@@ -172,7 +196,7 @@ def curves(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y")
         if len(lines) > 1:
-            chart.legend(columns=3 if max(map(len, lines)) < 16 else 2)
+            chart.legend(columns=columns)
     return chart.svg
 
 
@@ -181,7 +205,9 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> str:
 
     The shade of a cell is its share of the row.
     """
-    with _svg_figure("confusion", size=(4.4, 4.2)) as chart:
+    hits, total = np.trace(matrix), matrix.sum()
+    alt = f"confusion matrix: {hits:,} of {total:,} on the diagonal"
+    with svg_figure(alt, size=(3.8, 3.7)) as chart:
         _draw_confusion(chart.axes, matrix, class_names, _INK)
     return chart.svg
 
@@ -221,38 +247,49 @@ def _draw_confusion(
                 cell.set(ha="center", va="center")
 
 
-def reliability(results: Mapping[str, Calibration]) -> str:
+def reliability(results: Mapping[str, Calibration], *, title: str = "") -> str:
     """Draw a reliability diagram as SVG.
 
-    Dots show the accuracy at each confidence, and bars the share of examples there.
+    Dots show the accuracy at each confidence, and their size and, for up to two
+    networks, bars the share of examples there.
 
     Args:
         results: Calibration of each network, by its name.
+        title: What distinguishes the chart from others of its page.
     """
-    with _svg_figure("reliability", size=(4.4, 3.4)) as chart:
+    labels = {
+        name: f"{name}: calibration error {result.error:.3f}"
+        for name, result in results.items()
+    }
+    alt = f"accuracy at each confidence, {title}; {'; '.join(labels.values())}"
+    with svg_figure(alt, size=(3.8, 2.8), rows=len(results)) as chart:
         axes = chart.axes
         axes.plot([0, 1], [0, 1], color=_INK, lw=1, ls="--", alpha=0.5)
-        for color, (name, result) in zip(COLORS, results.items(), strict=False):
+        for color, (name, result) in zip(itertools.cycle(COLORS), results.items()):
             share = result.counts / result.counts.sum()
-            label = f"{name}: calibration error {result.error:.3f}"
+            label = for_figure(labels[name])
             axes.plot(result.confidence, result.accuracy, color=color, lw=1, alpha=0.6)
             # The accuracy of a bin with few examples is noise: draw a small dot.
             filled = result.counts > 0
             sizes = 4 + 90 * np.sqrt(share[filled])
             places = result.confidence[filled], result.accuracy[filled]
             axes.scatter(*places, sizes, color=color, label=label, alpha=0.8)
-            width = np.diff(result.edges)
-            axes.bar(
-                result.edges[:-1], share, width, align="edge", color=color, alpha=0.18
-            )
+            if len(results) <= 2:  # more bars hide one another
+                edges, width = result.edges[:-1], np.diff(result.edges)
+                axes.bar(edges, share, width, align="edge", color=color, alpha=0.18)
         axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
         axes.grid(axis="y")
         chart.legend(columns=1)
     return chart.svg
 
 
-class _svg_figure:
+class svg_figure:
     """Context manager: one axes in the page's style, which becomes SVG on exit.
+
+    Args:
+        alt: The text for those who do not see the chart; unique on its page.
+        size: Width and height in inches, without a legend.
+        rows: Number of rows of the legend.
 
     Attributes:
         axes: The axes to draw on.
@@ -262,12 +299,14 @@ class _svg_figure:
     axes: Axes
     svg: str
 
-    def __init__(self, name: str, size: tuple[float, float] = (4.4, 2.9)):
+    def __init__(
+        self, alt: str, *, size: tuple[float, float] = (3.8, 2.5), rows: int = 0
+    ):
         # Names of clip paths must differ between the charts of a page.
-        self._settings = {**_SVG_STYLE, "svg.hashsalt": name}
-        self._size = size
+        self._settings = {**_SVG_STYLE, "svg.hashsalt": printable(alt)}
+        self._alt, self._size = alt, (size[0], size[1] + 0.16 * rows)
 
-    def __enter__(self) -> "_svg_figure":
+    def __enter__(self) -> "svg_figure":
         self._style = contextlib.ExitStack()
         self._style.enter_context(plain_text())
         self._style.enter_context(matplotlib.rc_context(self._settings))
@@ -278,7 +317,7 @@ class _svg_figure:
     def legend(self, *, columns: int) -> None:
         """Add a legend below the axes, where it hides no line."""
         self._canvas.legend(
-            loc="outside lower center", fontsize=7.5, ncols=columns, markerscale=0.6
+            loc="outside lower center", fontsize=8, ncols=columns, markerscale=0.6
         )
 
     def __exit__(self, *raised) -> None:
@@ -288,16 +327,18 @@ class _svg_figure:
                 self._canvas.savefig(
                     file, format="svg", transparent=True, metadata={"Date": None}
                 )
-                self.svg = _for_page(file.getvalue())
+                self.svg = _for_page(file.getvalue(), self._alt)
         finally:
             self._style.close()
 
 
-def _for_page(document: str) -> str:
-    """Return the SVG element without size, ids and metadata, in the page's color."""
+def _for_page(document: str, alt: str) -> str:
+    """Return the SVG element without size, ids and metadata, in the page's colors."""
     svg = document[document.index("<svg") :]
     head, body = svg.split(">", 1)
     head = re.sub(r' (width|height)="[^"]*"', "", head)
+    head += f' role="img" aria-label="{for_html(alt)}"'
     body = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", body)
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    return f"{head}>{body}".replace(_INK, "currentColor").strip()
+    svg = f"{head}>{body}".replace(_INK, "currentColor").strip()
+    return svg.replace(COLORS[0].lower(), "var(--blue)")  # lighter on a dark page

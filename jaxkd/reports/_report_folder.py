@@ -12,7 +12,8 @@ from jaxkd.runs import check_path
 
 # Lists the files that a comparison wrote, with the checksums of their contents.
 MARKER = ".jaxkd-report.json"
-_CURVES = re.compile(r"curves-\d+\.png")
+# What a comparison of fewer networks, or without a page, does not write again.
+_OPTIONAL = re.compile(r"curves-\d+\.png|report\.html")
 
 Checksums = dict[str, list[str]]
 
@@ -38,7 +39,7 @@ def check_folder(out: Path) -> None:
 
 
 def write_files(out: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files of a comparison, and delete the curves of an earlier one.
+    """Write the files of a comparison, and delete what an earlier one has more.
 
     Args:
         out: The folder, after :func:`check_folder`. It is created if it does not exist.
@@ -64,7 +65,7 @@ def write_files(out: Path, files: Mapping[str, bytes]) -> None:
     for name, content in files.items():
         write_whole(out / name, content)
     for name in before.keys() - files.keys():
-        if _CURVES.fullmatch(name) and _is_own(out / name, before):
+        if _OPTIONAL.fullmatch(name) and _is_own(out / name, before):
             (out / name).unlink()
     _write_marker(out, now)
 

@@ -8,18 +8,16 @@ import jax
 import numpy as np
 from flax import nnx
 
-from jaxkd import data, graphs, runs, training
+from jaxkd import data, runs, training
 from jaxkd._errors import InvalidInputError
 from jaxkd._files import write_whole
 from jaxkd._text import count
-from jaxkd.reports import _figures, _html, _statistics, _thumbnails
+from jaxkd.reports import _html, _statistics, _test_section
+from jaxkd.reports._graph_section import neighbor_graphs
 from jaxkd.reports._predictions import Predictions, RunPredictions, predict_test_set
+from jaxkd.reports._student_alone import StudentAlone, read_student_alone
 from jaxkd.reports._training_charts import training_charts
 
-_NEIGHBORS = 8
-_MISTAKES = 16
-_CONFUSED_PAIRS = 8
-_NODE_DISTANCE = 0.075  # in the unit square: thumbnails hardly overlap
 _PIXELATED = 64  # images up to this size are shown without smoothing
 _STUDENT = "this network"
 
@@ -43,8 +41,9 @@ def write_run_page(
     *,
     note: str = "",
     other_classes: bool = False,
+    alone: StudentAlone | None = None,
 ) -> Path:
-    """Write the page of a run into its folder.
+    """Write the page of a run into its folder, and its numbers as JSON.
 
     Args:
         run: The run folder.
@@ -55,9 +54,10 @@ def write_run_page(
             recorded teacher says that it has no comparison with it.
         other_classes: Whether to say instead that there is no comparison because the
             teacher has other classes than the dataset.
+        alone: The accuracy of the student without a teacher, if it is known.
 
     Returns:
-        The file that was written.
+        The page that was written.
 
     Raises:
         ValueError: If the folder is not a run folder, or has no metrics yet.
@@ -78,26 +78,28 @@ def write_run_page(
         name: _statistics.calibration(each.probabilities, labels)
         for name, each in networks.items()
     }
+    charts = _test_section.charts(student, calibrations, dataset)
     method = config["options"].get("method")
     title = f"{loaded.network.model} on {dataset.name}"
     title += f", distilled with {method}" if method else ", trained without a teacher"
     sections = [
         _html.heading(title),
         _html.text(note) if note else "",
-        _html.numbers(_headline(history, predictions, calibrations, labels)),
+        _html.text(alone.note) if alone and alone.note else "",
+        _html.numbers(_accuracies(student, teacher, alone, labels)),
+        _html.numbers(_details(history, loaded, calibrations)),
+        _html.section("Training", _html.cards(training_charts(history).items())),
+        _html.section("Test set", _html.cards(charts.items())),
+        _test_section.who_is_right(student, teacher, dataset),
+        _test_section.mistakes(student, teacher, dataset),
+        neighbor_graphs(student, teacher, nodes, dataset, config),
         _html.section("The run", _html.facts(_facts(run, config, loaded, dataset))),
-        _html.section("Training", _html.cards(training_charts(history))),
-        _html.section(
-            "Test set",
-            _html.cards(_test_cards(student, teacher, calibrations, dataset)),
-        ),
-        _html.section("Most confident mistakes", _mistakes(student, teacher, dataset)),
-        _graphs(student, teacher, nodes, dataset, config),
     ]
     small = max(dataset.test.images.shape[1:3]) <= _PIXELATED
     path = runs.RunFolder(run).report
     page = _html.document(title, filter(None, sections), small_images=small)
     write_whole(path, page.encode())
+    runs.write_test_results(run, _results(predictions, calibrations, labels))
     return path
 
 
@@ -107,6 +109,7 @@ def rewrite_run_page(
     *,
     trial: int = 0,
     teacher: Path | None = None,
+    alone: Path | None = None,
 ) -> Path:
     """Write the page of a finished run again, from its newest checkpoint.
 
@@ -118,15 +121,18 @@ def rewrite_run_page(
         dataset: The run's dataset.
         trial: Index of the trial, for a run of several trials.
         teacher: The teacher's run folder; by default the one that the run records.
+        alone: The run folder of the same student without a teacher, whose accuracy the
+            page shows, too.
 
     Returns:
         The file that was written.
 
     Raises:
         ValueError: If the folder is not a run folder, has no metrics or no finished
-            checkpoint yet, or has no such trial; or if ``teacher`` is given and cannot
-            be read.
+            checkpoint yet, or has no such trial; if ``teacher`` is given and cannot be
+            read; or if ``alone`` is not a run of the same student alone.
     """
+    without = None if alone is None else read_student_alone(run, alone)
     frozen, note, other_classes = None, "", False
     config = runs.read_config(run)
     options, recording = config["options"], config.get("recording", {})
@@ -149,21 +155,50 @@ def rewrite_run_page(
             )
     predictions = predict_test_set(run, dataset, frozen, trial=trial)
     return write_run_page(
-        run, predictions, dataset, note=note, other_classes=other_classes
+        run,
+        predictions,
+        dataset,
+        note=note,
+        other_classes=other_classes,
+        alone=without,
     )
 
 
-def _headline(
-    history: Sequence[Record],
-    predictions: RunPredictions,
-    calibrations: dict[str, _statistics.Calibration],
+def _accuracies(
+    student: Predictions,
+    teacher: Predictions | None,
+    alone: StudentAlone | None,
     labels: np.ndarray,
 ) -> dict[str, str]:
-    """Return the numbers at the top of the page, as text by name."""
-    loaded, student, teacher, _ = predictions
-    metric = runs.accuracy_metric(history)
+    """Return the first numbers of the page, as text by name."""
+    accuracy = float(np.mean(student.classes == labels))
+    numbers = {"test accuracy": f"{accuracy:.2%}"}
+    if teacher is not None:
+        best = float(np.mean(teacher.classes == labels))
+        equal = float(np.mean(student.classes == teacher.classes))
+        numbers["teacher's test accuracy"] = f"{best:.2%}"
+        numbers["difference from the teacher (points)"] = _points(accuracy - best)
+        numbers["same prediction as the teacher"] = f"{equal:.2%}"
+    if alone is not None:
+        numbers[alone.name] = f"{alone.accuracy:.2%}"
+        numbers["difference from the student alone (points)"] = _points(
+            accuracy - alone.accuracy
+        )
+    return numbers
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.2f}"
+
+
+def _details(
+    history: Sequence[Record],
+    loaded: runs.LoadedNetwork,
+    calibrations: dict[str, _statistics.Calibration],
+) -> dict[str, str]:
+    """Return the other numbers at the top of the page, as text by name."""
+    metric, numbers = runs.accuracy_metric(history), {}
     accuracies = [record[metric] for record in history if metric in record]
-    numbers = {"test accuracy": f"{np.mean(student.classes == labels):.2%}"}
     # A checkpoint within an epoch has no record of its accuracy.
     shown = next((r for r in history if r["step"] == loaded.step), {})
     if (top5 := shown.get(runs.top5_metric(history))) is not None:
@@ -175,14 +210,33 @@ def _headline(
         numbers["epoch of best validation accuracy"] = str(best["epoch"])
     if accuracies:
         numbers["highest test accuracy of all epochs"] = f"{max(accuracies):.2%}"
-    if teacher is not None:
-        numbers["teacher's test accuracy"] = f"{np.mean(teacher.classes == labels):.2%}"
-        equal = _statistics.agreement(student.classes, teacher.classes, labels).equal
-        numbers["same prediction as the teacher"] = f"{equal:.2%}"
-    numbers["calibration error"] = f"{calibrations[_STUDENT].error:.3f}"
+    for name, each in calibrations.items():
+        numbers[f"calibration error, {name}"] = f"{each.error:.3f}"
     numbers["epochs"] = str(history[-1]["epoch"])
     numbers["images per second"] = f"{history[-1]['images_per_second']:,.0f}"
     return numbers
+
+
+def _results(
+    predictions: RunPredictions,
+    calibrations: dict[str, _statistics.Calibration],
+    labels: np.ndarray,
+) -> dict[str, Any]:
+    """Return the page's numbers of the test set, for a comparison of runs."""
+    student, teacher = predictions.student, predictions.teacher
+    results: dict[str, Any] = {
+        "trial": predictions.loaded.trial,
+        "calibration": {
+            "student" if name == _STUDENT else name: {
+                key: values.tolist() for key, values in each._asdict().items()
+            }
+            for name, each in calibrations.items()
+        },
+    }
+    if teacher is not None:
+        found = _statistics.agreement(student.classes, teacher.classes, labels)
+        results["agreement"] = found._asdict()
+    return results
 
 
 def _facts(
@@ -232,117 +286,3 @@ def _facts(
         "device": f"{jax.devices()[0].device_kind} (for this page)",
         "versions": ", ".join(f"{k} {v}" for k, v in config["versions"].items()),
     }
-
-
-def _test_cards(
-    student: Predictions,
-    teacher: Predictions | None,
-    calibrations: dict[str, _statistics.Calibration],
-    dataset: data.ImageDataset,
-) -> dict[str, str]:
-    """Return the charts and tables of the test set, as HTML by title."""
-    labels, names = dataset.test.labels, dataset.class_names
-    matrix = _statistics.confusion_matrix(labels, student.classes, dataset.num_classes)
-    worst = _statistics.most_confused(matrix, _CONFUSED_PAIRS)
-    cards = {"Confusion matrix": _figures.confusion(matrix, names)}
-    if worst:
-        cards["Most frequent mistakes"] = _html.table(
-            ("class", "predicted as", "images"),
-            [(names[i], names[j], str(n)) for i, j, n in worst],
-        )
-    cards["Calibration: accuracy at each confidence"] = _figures.reliability(
-        calibrations
-    )
-    if teacher is not None:
-        counts = _statistics.agreement(student.classes, teacher.classes, labels)
-        table = _html.table(
-            ("", "teacher right", "teacher wrong"),
-            [
-                ("student right", f"{counts.both:,}", f"{counts.only_student:,}"),
-                ("student wrong", f"{counts.only_teacher:,}", f"{counts.neither:,}"),
-            ],
-        )
-        sentence = f"Both predict the same class for {counts.equal:.2%} of the images."
-        cards["Teacher and student"] = table + _html.text(sentence)
-    return cards
-
-
-def _mistakes(
-    student: Predictions, teacher: Predictions | None, dataset: data.ImageDataset
-) -> str:
-    """Show the test images that are most confidently misclassified."""
-    labels, names = dataset.test.labels, dataset.class_names
-    rows = _statistics.confident_mistakes(student.probabilities, labels, _MISTAKES)
-    images = []
-    for row in rows:
-        predicted = student.classes[row]
-        caption = (
-            f"{names[labels[row]]}, predicted as {names[predicted]} "
-            f"({student.probabilities[row, predicted]:.0%})"
-        )
-        if teacher is not None:
-            caption += f"; teacher: {names[teacher.classes[row]]}"
-        images.append((_thumbnails.png(_image(dataset, int(row))), caption))
-    if not images:
-        return _html.text("The network classifies every test image correctly.")
-    return _html.thumbnails(images)
-
-
-def _graphs(
-    student: Predictions,
-    teacher: Predictions | None,
-    nodes: np.ndarray,
-    dataset: data.ImageDataset,
-    config: dict[str, Any],
-) -> str:
-    """Draw the neighbor graph of some test images, with the teacher's beside it."""
-    if len(nodes) < 2:
-        return ""
-    k = min(_neighbors(config), len(nodes))
-    labels = dataset.test.labels[nodes]
-    positions = _statistics.spread_out(
-        _statistics.principal_plane(student.embedding), distance=_NODE_DISTANCE
-    )
-    neighbors, cards = {}, {}
-    for name, predictions in (("This network", student), ("Teacher", teacher)):
-        if predictions is None:
-            continue
-        near = np.asarray(graphs.nearest_neighbors(predictions.logits, k=k))
-        neighbors[name] = near
-        purity = float(np.mean(graphs.neighbor_purity(near, labels)))
-        cards[f"{name}: {purity:.0%} of neighbors have the same class"] = (
-            _thumbnails.graph(near, positions, labels, dataset.class_names)
-        )
-    sentences = (
-        f"Each of {len(nodes)} test images is connected to the "
-        f"{count(k - 1, 'image')} with the most similar predictions. Positions are the "
-        "first two principal components of this network's embeddings; images that "
-        "would overlap are moved apart. "
-    )
-    if len(neighbors) == 2:
-        shared = float(np.mean(graphs.neighbor_agreement(*neighbors.values())))
-        sentences += f"The two networks share {shared:.0%} of the neighbors. "
-    key = (
-        '<p class="soft"><span class="key same"></span> same class &nbsp; '
-        '<span class="key other"></span> different classes</p>'
-    )
-    images = [_image(dataset, int(row)) for row in nodes]
-    return _html.section(
-        "Images with similar predictions",
-        _html.text(sentences),
-        key,
-        _thumbnails.definitions(images),
-        _html.cards(cards),
-    )
-
-
-def _neighbors(config: dict[str, Any]) -> int:
-    """Return the neighbors of a node in the run's method, if it has any."""
-    settings = config["options"].get("hkd")
-    k = settings.get("neighbors") if isinstance(settings, dict) else None
-    return k if isinstance(k, int) and k > 1 else _NEIGHBORS
-
-
-def _image(dataset: data.ImageDataset, row: int) -> np.ndarray:
-    """Return one test image, of an array or a stream."""
-    return np.asarray(dataset.test.images[row : row + 1])[0]

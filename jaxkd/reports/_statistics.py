@@ -9,36 +9,59 @@ CALIBRATION_BINS = 15
 
 
 class Calibration(NamedTuple):
-    """Accuracy of a network at each confidence.
+    """Accuracy of a network at each confidence, as sums that can be added up.
 
     Attributes:
-        edges: Bounds of the confidence bins, one more than there are bins.
-        counts: Number of examples in each bin.
-        confidence: Mean confidence in each bin; NaN in an empty bin.
-        accuracy: Share of correct predictions in each bin; NaN in an empty bin.
-        error: The expected calibration error: the mean distance between confidence and
-            accuracy, each bin weighted by its number of examples.
+        counts: Number of examples in each confidence bin of equal width.
+        confidences: Sum of the confidences in each bin.
+        correct: Number of correct predictions in each bin.
     """
 
-    edges: np.ndarray
     counts: np.ndarray
-    confidence: np.ndarray
-    accuracy: np.ndarray
-    error: float
+    confidences: np.ndarray
+    correct: np.ndarray
+
+    @property
+    def edges(self) -> np.ndarray:
+        """Bounds of the bins, one more than there are bins."""
+        return np.linspace(0.0, 1.0, len(self.counts) + 1)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """Mean confidence in each bin; NaN in an empty bin."""
+        with np.errstate(invalid="ignore"):
+            return self.confidences / self.counts
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """Share of correct predictions in each bin; NaN in an empty bin."""
+        with np.errstate(invalid="ignore"):
+            return self.correct / self.counts
+
+    @property
+    def error(self) -> float:
+        r"""The expected calibration error, with :math:`n_b` examples in bin b.
+
+        .. math::
+            \mathrm{ECE} = \sum_b \frac{n_b}{n}
+                \lvert \mathrm{acc}_b - \mathrm{conf}_b \rvert
+        """
+        gaps = np.abs(self.confidences - self.correct)
+        return float(gaps.sum() / self.counts.sum())
 
 
 class Agreement(NamedTuple):
     """Agreement between the predictions of teacher and student.
 
     Attributes:
-        equal: Share of examples with the same prediction.
+        equal: Number of examples with the same prediction.
         both: Number of examples that both predict correctly.
         only_teacher: Number that only the teacher predicts correctly.
         only_student: Number that only the student predicts correctly.
         neither: Number that neither predicts correctly.
     """
 
-    equal: float
+    equal: int
     both: int
     only_teacher: int
     only_student: int
@@ -65,11 +88,7 @@ def most_confused(matrix: np.ndarray, n: int) -> list[tuple[int, int, int]]:
 def calibration(
     probabilities: np.ndarray, labels: np.ndarray, *, bins: int = CALIBRATION_BINS
 ) -> Calibration:
-    r"""Compare confidence and accuracy in bins of equal width.
-
-    .. math::
-        \mathrm{ECE} = \sum_b \frac{n_b}{n}
-            \lvert \mathrm{acc}_b - \mathrm{conf}_b \rvert
+    """Compare confidence and accuracy in bins of equal width.
 
     Args:
         probabilities: Predicted probabilities, of shape ``[examples, classes]``.
@@ -81,26 +100,36 @@ def calibration(
     correct = np.argmax(probabilities, axis=1) == labels
     edges = np.linspace(0.0, 1.0, bins + 1)
     bin_of = np.clip(np.searchsorted(edges, confidence) - 1, 0, bins - 1)
-    counts = np.bincount(bin_of, minlength=bins)
-    sums = [np.bincount(bin_of, x, minlength=bins) for x in (confidence, correct)]
-    with np.errstate(invalid="ignore"):
-        mean_confidence, accuracy = (total / counts for total in sums)
-    error = float(np.abs(sums[0] - sums[1]).sum() / len(confidence))
-    return Calibration(edges, counts, mean_confidence, accuracy, error)
+    counts, right = (np.bincount(x, minlength=bins) for x in (bin_of, bin_of[correct]))
+    return Calibration(counts, np.bincount(bin_of, confidence, minlength=bins), right)
 
 
 def agreement(
     student: np.ndarray, teacher: np.ndarray, labels: np.ndarray
 ) -> Agreement:
     """Compare the classes that two networks predict."""
-    right_s, right_t = student == labels, teacher == labels
-    return Agreement(
-        equal=float(np.mean(student == teacher)),
-        both=int(np.sum(right_s & right_t)),
-        only_teacher=int(np.sum(right_t & ~right_s)),
-        only_student=int(np.sum(right_s & ~right_t)),
-        neither=int(np.sum(~right_s & ~right_t)),
-    )
+    counts = np.bincount(outcomes(student, teacher, labels), minlength=4)
+    return Agreement(int(np.sum(student == teacher)), *map(int, counts))
+
+
+def outcomes(
+    student: np.ndarray, teacher: np.ndarray, labels: np.ndarray
+) -> np.ndarray:
+    """Return for each example who is right, as a place in :class:`Agreement`.
+
+    The values are 0 for both, 1 for only the teacher, 2 for only the student, and 3
+    for neither.
+    """
+    return (student != labels) * 1 + (teacher != labels) * 2
+
+
+def disagreement(student: np.ndarray, teacher: np.ndarray) -> np.ndarray:
+    r"""Compute the total variation distance of each pair of distributions.
+
+    .. math::
+        \frac{1}{2} \sum_c \lvert p_c - q_c \rvert \in [0, 1]
+    """
+    return 0.5 * np.abs(student - teacher).sum(axis=1)
 
 
 def confident_mistakes(

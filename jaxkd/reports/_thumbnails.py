@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from jaxkd import data
 from jaxkd.reports import _statistics
 from jaxkd.reports._escape import for_html
 from jaxkd.reports._figures import COLORS
@@ -15,6 +16,11 @@ from jaxkd.reports._figures import COLORS
 _MAX_SIDE = 64
 _CLASS_COLORS = (*COLORS, "#F0E442", "#999999", "#8B5A2B", "#6A3D9A")
 _NODE_SIDE = 0.062  # relative to the side of the graph
+
+
+def stored(dataset: data.ImageDataset, row: int) -> np.ndarray:
+    """Return one test image, of an array or a stream."""
+    return np.asarray(dataset.test.images[row : row + 1])[0]
 
 
 def pixels(image: np.ndarray) -> np.ndarray:
@@ -58,6 +64,22 @@ def definitions(images: Sequence[np.ndarray]) -> str:
     return f'<svg class="defs" aria-hidden="true"><defs>{symbols}</defs></svg>'
 
 
+def neighbors(
+    node: int, others: Sequence[int], labels: np.ndarray, class_names: Sequence[str]
+) -> str:
+    """Show a node and its neighbors, with the thumbnails of :func:`definitions`."""
+    shown = []
+    for i in (node, *others):
+        kind = "self" if i == node else _kind(labels[i] == labels[node])
+        name = for_html(str(class_names[labels[i]]))
+        shown.append(
+            f'<figure class="{kind}"><svg viewBox="0 0 1 1" role="img" '
+            f'aria-label="{name}"><use href="#node{i}"/></svg>'
+            f"<figcaption>{name}</figcaption></figure>"
+        )
+    return f'<div class="row">{"".join(shown)}</div>'
+
+
 def graph(
     neighbors: np.ndarray,
     positions: np.ndarray,
@@ -76,7 +98,7 @@ def graph(
     points = margin + (100 - 2 * margin) * positions
     lines, nodes = [], []
     for i, j in _statistics.undirected(neighbors):
-        kind = "same" if labels[i] == labels[j] else "other"
+        kind = _kind(labels[i] == labels[j])
         (x1, y1), (x2, y2) = points[i], points[j]
         lines.append(
             f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" '
@@ -96,8 +118,14 @@ def graph(
             f'height="{side:.1f}" fill="none" stroke="{color}"/></g>'
         )
     return (
-        '<svg class="graph" viewBox="0 0 100 100" role="img">'
+        '<svg class="graph" viewBox="0 0 100 100" role="img" '
+        f'aria-label="graph of {len(points)} images and {len(lines)} edges">'
         + "".join(lines)
         + "".join(nodes)
         + "</svg>"
     )
+
+
+def _kind(same: np.bool_ | bool) -> str:
+    """Return the CSS class of an edge between examples of one class, or of two."""
+    return "same" if same else "other"

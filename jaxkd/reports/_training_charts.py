@@ -107,15 +107,15 @@ def training_charts(history: Sequence[Record]) -> dict[str, str]:
         if scheduled:
             lines = {n: f"train/{n}" for n in scheduled}
             charts[f"Scheduled {title}s"] = _figures.curves(
-                history, lines, label=f"{title}, mean of the epoch"
+                history, lines, label="mean of the epoch"
             )
-    for metric, title, label in (
-        ("train/grad_norm", "Gradient norm", "gradient norm, mean of the epoch"),
-        ("train/learning_rate", "Learning rate", "learning rate, mean of the epoch"),
+    for metric, title in (
+        ("train/grad_norm", "Gradient norm"),
+        ("train/learning_rate", "Learning rate"),
     ):
         if metric in names:
             charts[title] = _figures.curves(
-                history, {title: metric}, label=label, log=True
+                history, {title: metric}, label="mean of the epoch", log=True
             )
     return charts
 

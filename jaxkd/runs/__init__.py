@@ -49,3 +49,5 @@ from jaxkd.runs._summary import select_trial as select_trial
 from jaxkd.runs._summary import summarize as summarize
 from jaxkd.runs._summary import top5_metric as top5_metric
 from jaxkd.runs._summary import write_summary as write_summary
+from jaxkd.runs._test_results import read_test_results as read_test_results
+from jaxkd.runs._test_results import write_test_results as write_test_results

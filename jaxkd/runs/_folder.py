@@ -72,6 +72,11 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def results(self) -> Path:
+        """The page's numbers of the test set, as JSON, for a comparison of runs."""
+        return self.path / "report.json"
+
+    @property
     def profile(self) -> Path:
         """Folder of the profiler's trace."""
         return self.path / "profile"

@@ -50,6 +50,7 @@ _CHANNELS = list_of(
 _TEXTS = list_of(TEXT, "a list of strings")
 _SEEDS = list_of(INTEGER, "a list of integers, at least one", range(1, 2**20))
 _FRACTIONS = list_of(FRACTION, "a list of numbers from 0 to 1", range(1, 2**20))
+_SUMS = list_of(SPEED, "a list of numbers of at least 0", range(1, 2**10))
 _EPOCH_NUMBERS = list_of(
     Kind(lambda x: is_integer(x, 1), ""),
     "a list of positive integers, at least one",
@@ -185,6 +186,23 @@ RECORD = (
     Entry("epoch", COUNT),
     Entry("images_per_second", SPEED),
     Entry("trials", OBJECT),
+)
+
+BINS = ("counts", "confidences", "correct")
+OUTCOMES = ("equal", "both", "only_teacher", "only_student", "neither")
+
+TEST_RESULTS = (
+    Entry("step", COUNT, required=True),
+    Entry("trial", NOT_NEGATIVE, required=True),
+    Entry("calibration", OBJECT, required=True),
+    Entry("calibration.student", OBJECT, required=True),
+    *(
+        Entry(f"calibration.{network}.{name}", _SUMS, required=True)
+        for network in ("student", "teacher")
+        for name in BINS
+    ),
+    Entry("agreement", OBJECT),
+    *(Entry(f"agreement.{name}", NOT_NEGATIVE, required=True) for name in OUTCOMES),
 )
 
 

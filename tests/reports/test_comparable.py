@@ -197,6 +197,20 @@ def test_settings_of_a_part_that_the_method_does_not_have_make_no_rows(tmp_path)
     assert cells(table)["crd"][0] == "70.00 ± 0.00"
 
 
+def test_a_ramp_of_one_method_names_no_row_and_stays_comparable(tmp_path):
+    ramp = {"weight_ramp": "linear", "weight_warmup": {"dkd": 20}}
+    text = reports.write_comparison(
+        [
+            make_run(tmp_path, "a", "student", [[0.5], [0.70]]),
+            make_run(tmp_path, "b", "dkd", [[0.5], [0.74]], **ramp),
+            make_run(tmp_path, "c", "hkd+kd", [[0.5], [0.78]]),
+        ],
+        tmp_path / "out",
+    )
+    assert cells(text)["student alone"] == ["70.00", ""]
+    assert cells(text)["dkd"] == ["74.00", "100.00"]
+
+
 def test_a_dataset_that_was_moved_is_the_same(tmp_path):
     runs = [
         make_run(tmp_path, "a", "kd", [[0.6], [0.7]], dataset=FULL),

@@ -77,7 +77,7 @@ def test_a_spreadsheet_evaluates_no_name(name):
 @hostile
 def test_a_page_shows_a_name_as_it_is(name):
     text = _html.text(name) + _html.table([name], [[name, name]])
-    text += _html.cards({name: ""}) + _html.facts({name: name}) + _html.heading(name)
+    text += _html.cards([(name, "")]) + _html.facts({name: name}) + _html.heading(name)
     text += _html.numbers({name: name}) + _html.thumbnails([("data:,", name)])
     page = Page(text)
     own = "p table tr th td div h3 dl dt dd h1 b span figure img figcaption"

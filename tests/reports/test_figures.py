@@ -14,7 +14,8 @@ def test_names_cannot_break_the_page():
     graph = _thumbnails.graph(
         np.array([[0, 1], [1, 0]]), np.eye(2), np.array([0, 1]), ["<b>&", "'\""]
     )
-    for text in (chart, graph):
+    row = _thumbnails.neighbors(0, [1], np.array([0, 1]), ["<b>&", "'\""])
+    for text in (chart, graph, row):
         assert "<b>" not in text
         Page(text)
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from cli_arguments import refusal, train_arguments
 from page_support import Page
-from run_support import CONFIG, HISTORY, make_run
+from run_support import CONFIG, HISTORY, NETWORK, make_run
 from support import make_dataset
 
-from jaxkd import cli, data, reports, training
+from jaxkd import cli, data, reports, runs, training
 from jaxkd.cli.commands import show
-from jaxkd.reports import _figures, _run_page
+from jaxkd.reports import _figures, _graph_section
 from jaxkd.reports._predictions import Predictions
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -50,8 +50,15 @@ def test_a_report_needs_no_other_file(page):
     assert all(x.startswith(("data:image/png", "#")) for x in page.addresses)
 
 
+def test_a_report_names_every_picture_and_no_id_twice(page):
+    assert page.tags.count("img") + page.tags.count("svg") > 10
+    assert page.unnamed == []
+    assert len(set(page.ids)) == len(page.ids)
+    assert {x[1:] for x in page.addresses if x.startswith("#")} <= set(page.ids)
+
+
 def test_a_report_compares_student_and_teacher(page):
-    titles = ("The run", "Teacher and student", "teacher right", "similar predictions")
+    titles = ("The run", "Student and teacher", "Both are right", "similar predictions")
     for title in titles:
         assert title in page.text
 
@@ -73,7 +80,7 @@ def test_without_its_teacher_a_report_says_so(student, quadrants, tmp_path, teac
     text = Page((run / "report.html").read_text()).text
     assert "no comparison with the teacher" in text
     assert "there is no run folder /gone" in text
-    assert "teacher right" not in text
+    assert "teacher is right" not in text
     with pytest.raises(ValueError, match="there is no run folder"):
         reports.rewrite_run_page(run, dataset, teacher=tmp_path / "none")
 
@@ -135,10 +142,67 @@ def test_images_for_tensorboard_are_written_into_no_other_folder(tmp_path):
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
+def test_a_page_shows_the_student_alone_if_its_run_is_known(
+    student, tmp_path, quadrants, capsys
+):
+    run = shutil.copytree(student, tmp_path / "run")
+    config = copy.deepcopy(CONFIG)
+    config["dataset"]["source"] = str(quadrants)
+    config["options"]["seed"] = 1
+    make_run(tmp_path / "alone", seeds=(1,), config=config)
+    cli.main(["show", str(run), "--alone", str(tmp_path / "alone")])
+    text = Page((run / "report.html").read_text()).text
+    assert "50.00%student alone" in text  # the last epoch of HISTORY
+    assert "difference from the student alone (points)" in text
+    capsys.readouterr()
+    config["teacher"], config["options"]["method"] = {"network": NETWORK}, "kd"
+    make_run(tmp_path / "taught", seeds=(1,), config=config)
+    line = refusal(["show", run, "--alone", tmp_path / "taught"], capsys)
+    assert "--alone" in line
+    assert "was trained with a teacher" in line
+
+
+def test_the_numbers_of_a_page_are_beside_it(student, quadrants):
+    labels = data.load(str(quadrants)).test.labels
+    results = runs.read_test_results(student)
+    counts = results["agreement"]
+    assert sum(counts[name] for name in list(counts)[1:]) == len(labels)
+    for network, right in (("student", "only_student"), ("teacher", "only_teacher")):
+        bins = results["calibration"][network]
+        assert sum(bins["counts"]) == len(labels)
+        assert sum(bins["correct"]) == counts["both"] + counts[right]
+    summary = json.loads((student / "report.json").read_text())
+    assert summary["step"] == HISTORY[-1]["step"]
+
+
+def test_numbers_of_an_earlier_page_are_not_those_of_the_run(student, tmp_path):
+    run = shutil.copytree(student, tmp_path / "run")
+    results = json.loads((run / "report.json").read_text())
+    (run / "report.json").write_text(json.dumps({**results, "step": 1}))
+    assert runs.read_test_results(run) is None
+    (run / "report.json").unlink()
+    assert runs.read_test_results(run) is None
+
+
+@pytest.mark.parametrize(
+    "bins", [{"counts": [0]}, {"counts": [1, 2]}, {"counts": "x"}, {}, None]
+)
+def test_damaged_numbers_of_a_page_are_refused(bins, student, tmp_path):
+    run = shutil.copytree(student, tmp_path / "run")
+    results = json.loads((run / "report.json").read_text())
+    if bins:
+        bins = {"confidences": [0.5], "correct": [1], **bins}
+    results["calibration"]["student"] = bins
+    (run / "report.json").write_text(json.dumps(results))
+    with pytest.raises(ValueError, match=r"report\.json is damaged"):
+        runs.read_test_results(run)
+
+
 def test_one_test_image_has_no_neighbors_to_draw():
     one = Predictions(np.full((1, 4), 0.25), np.zeros((1, 4)), np.zeros((1, 3)))
     nodes = np.array([0])
-    assert _run_page._graphs(one, None, nodes, make_dataset(), CONFIG) == ""
+    section = _graph_section.neighbor_graphs(one, None, nodes, make_dataset(), CONFIG)
+    assert section == ""
 
 
 def test_a_run_without_an_epoch_has_nothing_to_show(student, tmp_path, capsys):

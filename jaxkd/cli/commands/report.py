@@ -9,9 +9,11 @@ def run(options: Report, arguments: list[str]) -> None:
     """Compare finished runs in a table, and print it."""
     del arguments
     table = reports.write_comparison(
-        options.runs, options.out, baseline=options.baseline
+        options.runs, options.out, baseline=options.baseline, page=options.html
     )
     console = Console()
     for line in table.splitlines():
         console.tell(line)
     console.tell(f"Table and curves are in {options.out}")
+    if options.html:
+        console.tell(f"page: {options.out / 'report.html'}")

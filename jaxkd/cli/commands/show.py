@@ -28,7 +28,11 @@ def run(options: Show, arguments: list[str]) -> None:
     dataset = add_unlabeled(dataset, config["options"].get("unlabeled"), data_options)
     announce("running the networks for report.html")
     path = reports.rewrite_run_page(
-        options.run, dataset, trial=options.trial, teacher=options.teacher
+        options.run,
+        dataset,
+        trial=options.trial,
+        teacher=options.teacher,
+        alone=options.alone,
     )
     Console().tell(str(path))
 
