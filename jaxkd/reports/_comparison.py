@@ -11,7 +11,7 @@ from jaxkd.reports._comparison_runs import Run, UnfinishedError, read_run
 from jaxkd.reports._comparison_table import Table, collect
 from jaxkd.reports._comparison_texts import Texts
 from jaxkd.reports._escape import for_markdown
-from jaxkd.reports._report_folder import check_folder, write_files
+from jaxkd.reports._report_folder import COMPARISON_PAGE, check_folder, write_files
 
 
 def write_comparison(
@@ -64,7 +64,7 @@ def write_comparison(
         "report.csv": texts.csv(),
     }
     if page:
-        out_files["report.html"] = comparison_page(table, texts)
+        out_files[COMPARISON_PAGE] = comparison_page(table, texts)
     encoded = {name: text.encode() for name, text in out_files.items()}
     write_files(out, images | encoded)
     return markdown

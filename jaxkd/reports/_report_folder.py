@@ -8,12 +8,15 @@ from pathlib import Path
 
 from jaxkd._errors import InvalidInputError
 from jaxkd._files import write_whole
-from jaxkd.runs import check_path
+from jaxkd.runs import RunFolder, check_path
 
 # Lists the files that a comparison wrote, with the checksums of their contents.
 MARKER = ".jaxkd-report.json"
+COMPARISON_PAGE = RunFolder(Path()).report.name
+"""Name of a comparison's page: that of a run's page."""
+
 # What a comparison of fewer networks, or without a page, does not write again.
-_OPTIONAL = re.compile(r"curves-\d+\.png|report\.html")
+_OPTIONAL = re.compile(rf"curves-\d+\.png|{re.escape(COMPARISON_PAGE)}")
 
 Checksums = dict[str, list[str]]
 

@@ -41,7 +41,7 @@ def test_every_file_has_a_path_of_its_own():
         for name, value in vars(runs.RunFolder).items()
         if isinstance(value, property)
     }
-    assert len(paths) == 12
+    assert len(paths) == 13
     assert {path.parent for path in paths} == {Path("run")}
 
 

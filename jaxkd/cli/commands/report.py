@@ -16,4 +16,4 @@ def run(options: Report, arguments: list[str]) -> None:
         console.tell(line)
     console.tell(f"Table and curves are in {options.out}")
     if options.html:
-        console.tell(f"page: {options.out / 'report.html'}")
+        console.tell(f"page: {options.out / reports.COMPARISON_PAGE}")
