@@ -220,6 +220,15 @@ def test_a_number_of_logits_that_is_not_a_part_is_refused(k):
         losses.top_logits(np.zeros((1, 4), "f"), k)
 
 
+def test_the_remainder_of_many_classes_without_mass_is_exact():
+    """The mean of their exponentials is near 0, which rounds off near -1."""
+    _, teacher = logits(rows=2, classes=100_000, scale=20.0)
+    found = losses.remainder_logit(teacher, np.zeros((2, 1), int), temperature=1.0)
+    others = teacher[:, 1:].astype(np.float64)
+    exact = np.log(np.exp(others - 80).mean(-1)) + 80
+    np.testing.assert_allclose(found, exact, rtol=1e-6)
+
+
 @pytest.mark.parametrize("temperature", [1.5, 3.0, 20.0])
 def test_between_its_temperatures_the_remainder_is_interpolated(temperature):
     _, teacher = logits(scale=2.0)
