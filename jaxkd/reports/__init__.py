@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from jaxkd.reports._figures import draw_comparison as draw_comparison
     from jaxkd.reports._predictions import RunPredictions as RunPredictions
     from jaxkd.reports._predictions import predict_test_set as predict_test_set
-    from jaxkd.reports._report_folder import COMPARISON_PAGE as COMPARISON_PAGE
     from jaxkd.reports._run_page import rewrite_run_page as rewrite_run_page
     from jaxkd.reports._run_page import write_run_page as write_run_page
     from jaxkd.reports._statistics import confusion_matrix as confusion_matrix
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "Bounds": "_temperatures",
-    "COMPARISON_PAGE": "_report_folder",
     "HighTemperatures": "_temperatures",
     "RunPredictions": "_predictions",
     "WandbWriter": "_wandb",

@@ -12,8 +12,8 @@ from jaxkd.runs import RunFolder, check_path
 
 # Lists the files that a comparison wrote, with the checksums of their contents.
 MARKER = ".jaxkd-report.json"
+# A comparison's page has the name of a run's page.
 COMPARISON_PAGE = RunFolder(Path()).report.name
-"""Name of a comparison's page: that of a run's page."""
 
 # What a comparison of fewer networks, or without a page, does not write again.
 _OPTIONAL = re.compile(rf"curves-\d+\.png|{re.escape(COMPARISON_PAGE)}")

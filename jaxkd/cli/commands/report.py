@@ -1,6 +1,6 @@
 """``jaxkd report``."""
 
-from jaxkd import reports
+from jaxkd import reports, runs
 from jaxkd.cli._console import Console
 from jaxkd.cli._options import Report
 
@@ -16,4 +16,5 @@ def run(options: Report, arguments: list[str]) -> None:
         console.tell(line)
     console.tell(f"Table and curves are in {options.out}")
     if options.html:
-        console.tell(f"page: {options.out / reports.COMPARISON_PAGE}")
+        # A comparison's page has the name of a run's page.
+        console.tell(f"page: {runs.RunFolder(options.out).report}")
