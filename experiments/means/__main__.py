@@ -2,10 +2,10 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from experiments.means import STUDIES
 from experiments.means._study import Evidence
+from experiments.studies import _tables
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -39,13 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PROVENANCE",
         help="train all students, and store their numbers with commit, hardware, date",
     )
-    parser.add_argument("--table", action="store_true", help="print the stored numbers")
-    parser.add_argument(
-        "--draw",
-        type=Path,
-        metavar="FOLDER",
-        help="draw the stored numbers into this folder",
-    )
+    _tables.add_arguments(parser)
     return parser
 
 

@@ -50,13 +50,7 @@ def train_teacher(dataset: data.ImageDataset) -> Lesson:
         batch_size=BATCH_SIZE,
         augmentation=data.Augmentation(),
     )
-    loop, _ = training.fit(
-        program,
-        program.start(100),
-        epochs=TEACHER_EPOCHS,
-        evaluate_every=TEACHER_EPOCHS,
-        progress=False,
-    )
+    loop = _fit(program, seed=100, epochs=TEACHER_EPOCHS)
     return Lesson(dataset, program.student(loop), program.normalization)
 
 
@@ -101,17 +95,23 @@ def train_students(
         trials=trials,
         max_skipped=_SKIPPED,
     )
-    loop, _ = training.fit(
-        program,
-        program.start(0),
-        epochs=STUDENT_EPOCHS,
-        evaluate_every=STUDENT_EPOCHS,
-        progress=False,
-    )
+    loop = _fit(program, seed=0, epochs=STUDENT_EPOCHS)
     return [
         training.freeze_teacher(program.student(loop, trial), lesson.normalization)
         for trial in range(trials)
     ]
+
+
+def _fit(program: training.Program, *, seed: int, epochs: int) -> training.LoopState:
+    """Train without a display, and evaluate after the last epoch."""
+    loop, _ = training.fit(
+        program,
+        program.start(seed),
+        epochs=epochs,
+        evaluate_every=epochs,
+        progress=False,
+    )
+    return loop
 
 
 def _build(dataset: data.ImageDataset, width: int, rngs: nnx.Rngs) -> nnx.Module:

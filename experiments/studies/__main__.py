@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from experiments import _runs
-from experiments.studies import STUDIES
+from experiments.studies import STUDIES, _tables
 from jaxkd import cli
 from jaxkd._errors import InvalidInputError
 
@@ -65,13 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PROVENANCE",
         help="store the numbers of finished runs, with this commit, hardware, date",
     )
-    parser.add_argument("--table", action="store_true", help="print the stored numbers")
-    parser.add_argument(
-        "--draw",
-        type=Path,
-        metavar="FOLDER",
-        help="draw the stored numbers into this folder",
-    )
+    _tables.add_arguments(parser)
     return parser
 
 

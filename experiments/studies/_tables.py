@@ -1,6 +1,8 @@
-"""Share the formatting of the studies' tables and figures."""
+"""Share the options and the formatting of the studies' tables and figures."""
 
+import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,6 +12,17 @@ from jaxkd.reports._figures import COLORS
 
 BLUE, ORANGE = COLORS[:2]
 GRAY = "0.45"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that show the stored numbers."""
+    parser.add_argument("--table", action="store_true", help="print the stored numbers")
+    parser.add_argument(
+        "--draw",
+        type=Path,
+        metavar="FOLDER",
+        help="draw the stored numbers into this folder",
+    )
 
 
 def percent(run: Run) -> str:

@@ -39,6 +39,17 @@ class Finding:
     fault: bool = True
 
     @property
+    def level(self) -> str:
+        """How bad it is: ``FAULT`` or ``note``."""
+        return (Verdict.FAULT if self.fault else Verdict.NOTE).value
+
+    @property
+    def lines(self) -> list[str]:
+        """What was found and where, and how to fix it."""
+        fix = [f"  fix: {self.remedy}"] if self.remedy else []
+        return [f"{self.level} {self.mistake}: {self.line}", *fix]
+
+    @property
     def line(self) -> str:
         """What was found and where, in one line."""
         parts = [self.text]

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxkd import _json
-from jaxkd._audit._findings import Finding, Outcome, Verdict
+from jaxkd._audit._findings import Finding, Outcome
+from proofs_checks import _markdown
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -67,10 +68,7 @@ class AuditReport:
         for outcome in self.outcomes:
             name = outcome.check.ljust(width)
             lines.append(f"  {name}  {outcome.verdict.value:7}  {outcome.summary}")
-        for finding in self.findings:
-            lines.append(f"{_level(finding)} {finding.mistake}: {finding.line}")
-            if finding.remedy:
-                lines.append(f"  fix: {finding.remedy}")
+        lines += [line for finding in self.findings for line in finding.lines]
         lines.append(self.conclusion)
         return "\n".join(lines)
 
@@ -119,15 +117,13 @@ class AuditReport:
             + ", ".join(f"{k} {v}" for k, v in self.environment.items())
             + ".",
             "",
-            "| check | result | measured |",
-            "|---|---|---|",
+            *_markdown.header(("check", "result", "measured")),
         ]
         lines += [
-            f"| {o.check} | {o.verdict.value} | {_cell(o.summary)} |"
-            for o in self.outcomes
+            _markdown.row((o.check, o.verdict.value, o.summary)) for o in self.outcomes
         ]
         for finding in self.findings:
-            lines += ["", f"## {finding.mistake} ({_level(finding).lower()})", ""]
+            lines += ["", f"## {finding.mistake} ({finding.level.lower()})", ""]
             lines.append(f"{finding.line}.")
             if finding.remedy:
                 lines += ["", f"Fix: {finding.remedy}."]
@@ -143,11 +139,3 @@ class AuditReport:
         from jaxkd._audit._plot import draw
 
         return draw(self)
-
-
-def _level(finding: Finding) -> str:
-    return Verdict.FAULT.value if finding.fault else Verdict.NOTE.value
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")

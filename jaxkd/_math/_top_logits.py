@@ -36,10 +36,10 @@ class TopLogits(NamedTuple):
         values. Below 1 it is that of temperature 1.
         """
         dtype = self.remainders.dtype
-        known = 1.0 / np.asarray(REMAINDER_TEMPERATURES[::-1], dtype)
+        known = 1.0 / np.asarray(REMAINDER_TEMPERATURES, dtype)[::-1]
         inverse = 1.0 / jnp.asarray(temperature, dtype)
-        weights = [jnp.interp(inverse, known, unit) for unit in np.eye(len(known))]
-        weights = jnp.stack(weights[::-1]).astype(dtype)
+        units = jnp.eye(len(known), dtype=dtype)[::-1]
+        weights = jax.vmap(lambda unit: jnp.interp(inverse, known, unit))(units)
         weights = jnp.broadcast_to(weights, self.remainders.shape)
         # Zero times -inf would be NaN.
         terms = jnp.where(weights > 0.0, weights * self.remainders, 0.0)

@@ -1,4 +1,4 @@
-"""The option ``--json`` of commands that measure trained networks."""
+"""The option ``--json``: results as JSON, in a file or on stdout."""
 
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,15 @@ def describe_network(
 
 
 def write_json(out: Path, entries: dict[str, Any]) -> None:
-    """Write a result into a new file, or to stdout."""
-    text = _json.dumps(entries, indent=2)
+    """Write a result into a file, or to stdout."""
+    write_text(out, _json.dumps(entries, indent=2) + "\n")
+
+
+def write_text(out: Path, text: str) -> None:
+    """Write the JSON text of a result into a file, or to stdout."""
     if out == STDOUT:
         for line in text.splitlines():
             Console().tell(line)
         return
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out, (text + "\n").encode())
+    write_whole(out, text.encode())

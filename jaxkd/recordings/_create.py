@@ -45,9 +45,9 @@ def create(
         teacher: What to remember about the teacher, in values of JSON.
         dtype: ``"float32"``, or ``"float16"`` for half the size. The manifest states
             the largest deviation.
-        top_k: Store only the largest ``k`` logits of a row, and one number for all
-            others, so that the probabilities at temperature 1 keep the sum of the
-            others. None stores all logits.
+        top_k: Store only the largest ``k`` logits of a row, and the mass of all others
+            at the temperatures 1, 2, 4, 8 and infinity
+            (:class:`jaxkd.losses.TopLogits`). None stores all logits.
         load_options: How the dataset was loaded, to load it again without the teacher.
         available: Names of all outputs that the teacher has, if known. A method that
             reads one that is not recorded then gets a more precise error.

@@ -190,7 +190,7 @@ def measure_top(
 
 def _bound(exact: Sequence[Any], computed: Sequence[float]) -> float:
     """Return the smallest power of ten that bounds the errors, at least 1e-40."""
-    import mpmath  # installed with SymPy; it loads slowly
+    import mpmath  # loads slowly
 
     with mpmath.workdps(_DIGITS):
         error = max(abs(a - b) for a, b in zip(exact, computed, strict=True))

@@ -9,6 +9,7 @@ from jaxkd import _audit
 from jaxkd._files import write_whole
 from jaxkd._messages import announce
 from jaxkd.cli._console import Console
+from jaxkd.cli._json_output import STDOUT, write_text
 from jaxkd.cli._options import Audit
 from jaxkd.cli._setting_values import parse_value
 from jaxkd.reports._figures import save_png
@@ -19,7 +20,6 @@ _STYLES = {
     _audit.Verdict.CLEAN: "green",
     _audit.Verdict.SKIPPED: "dim",
 }
-_STDOUT = Path("-")
 
 
 def run(options: Audit, arguments: list[str]) -> None:
@@ -38,12 +38,9 @@ def run(options: Audit, arguments: list[str]) -> None:
     )
     if options.out is not None:
         _write(report, options.out)
-    if options.json is not None and options.json != _STDOUT:
-        write_whole(options.json, report.to_json().encode())
-    if options.json == _STDOUT:
-        for line in report.to_json().splitlines():
-            Console().tell(line)
-    else:
+    if options.json is not None:
+        write_text(options.json, report.to_json())
+    if options.json != STDOUT:
         _show(report, options.out)
     if not report.clean:
         sys.exit(1)
@@ -60,10 +57,8 @@ def _show(report: _audit.AuditReport, out: Path | None) -> None:
         table.add_row(each.check, verdict.value, each.summary, style=_STYLES[verdict])
     console.print(table)
     for finding in report.findings:
-        level = "FAULT" if finding.fault else "note"
-        console.tell(f"{level} {finding.mistake}: {finding.line}")
-        if finding.remedy:
-            console.tell(f"  fix: {finding.remedy}")
+        for line in finding.lines:
+            console.tell(line)
     if out is not None:
         console.tell(f"Wrote audit.json, audit.md and audit.png to {out}.")
     console.tell(report.conclusion)
