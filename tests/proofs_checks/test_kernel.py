@@ -137,11 +137,7 @@ BROKEN = [
     ("T09", "= w t k f - eta t * (g t k f + l", "= w t k f + eta t * (g t k f + l"),
     ("T10", "g k - h k = mean n (fun j", "h k - g k = mean n (fun j"),
     ("T11", "+ (1 - p y) * (T ^ 2 * other", "+ 1 * (T ^ 2 * other"),
-    (
-        "T12",
-        "  ln (INR (S K)) - info_nce a b K P f <= ln (",
-        "  ln (INR (S K)) <= ln (",
-    ),
+    ("T12", "a b K P f <= ln (INR (S K)).", "a b K P f <= ln (INR K)."),
     ("T15", "+ T ^ 2 * (share n keep p * kl_", "+ T ^ 2 * (1 * kl_"),
     ("T15Bounds", "(r ^ 2 / 8).", "(r ^ 2 / 9)."),
 ]
