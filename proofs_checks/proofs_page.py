@@ -19,8 +19,8 @@ jaxkd verify --kernel
 
 Coq 8.16 with the libraries Coquelicot and Interval needs about 1 GB of disk. It is
 optional: everything else works without it. Without Coq the command says so and stops.
-On 2 cores of an AMD EPYC, the proofs take 17 s, `coqchk` 32 s and the outputs 36 s
-(commit 9b562e7, 2026-11-30).
+On 2 cores of an AMD EPYC, the proofs take 12 s, `coqchk` 32 s and the outputs 39 s
+(commit 9874eb1, 2026-11-30).
 
 ## What is proved, and what is not
 
