@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
+from experiments._numbers import rounded
+
 RESULTS = Path(__file__).parent / "results" / "fashion_mnist.json"
 _CONFIDENCE = 0.95
 
@@ -87,13 +89,5 @@ def load() -> Evidence:
 
 def _lines(facts: Iterable[tuple[str, Any]]) -> str:
     return ",\n".join(
-        f" {json.dumps(name)}: {json.dumps(_rounded(value))}" for name, value in facts
+        f" {json.dumps(name)}: {json.dumps(rounded(value))}" for name, value in facts
     )
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _rounded(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_rounded(each) for each in value]
-    return float(f"{value:.5g}")

@@ -10,8 +10,9 @@ import numpy as np
 from flax import nnx
 
 from jaxkd import data, distillers, models, recordings, training
-from jaxkd.data._labels import UNLABELED
 
+# As in TFDS and `data.ImageDataset`.
+UNLABELED = -1
 DATASET, CLASSES = "fashion_mnist", 10
 # Networks of the scenario "five classes" are trained without the other ones.
 SEEN = 5

@@ -1,7 +1,7 @@
 """List the methods, and the settings that each may choose from.
 
 Every method chooses among six settings: two learning rates, and three values of one
-more setting.
+hyperparameter.
 """
 
 import dataclasses
@@ -26,13 +26,13 @@ class Method:
     """A method with the settings that it may choose from.
 
     Attributes:
-        knob: What ``values`` are, in tables.
-        values: Values of one setting.
+        hyperparameter: Its name in tables.
+        values: Its values.
         build: Returns the distiller from a value and the number of epochs of the run.
         decay: Returns AdamW's weight decay from a value.
     """
 
-    knob: str
+    hyperparameter: str
     values: Sequence[float]
     build: Callable[[float, int], distillers.Distiller]
     decay: Callable[[float], float] = lambda value: WEIGHT_DECAY
@@ -49,7 +49,7 @@ class Setting:
 
     Attributes:
         learning_rate: Initial learning rate of a cosine schedule.
-        value: Value of the method's own setting.
+        value: Value of the method's hyperparameter.
     """
 
     learning_rate: float
@@ -71,10 +71,10 @@ def _softened(recipe: str, **options: Any):
     )
 
 
-def _ramped(value: float, epochs: int) -> distillers.Distiller:
-    return _softened(
-        "hkd+kd", settings=_HKD, warmup_epochs={"hkd": round(_RAMP * epochs)}
-    )(value, epochs)
+def _ramped(temperature: float, epochs: int) -> distillers.Distiller:
+    ramp = {"hkd": round(_RAMP * epochs)}
+    build = _softened("hkd+kd", settings=_HKD, warmup_epochs=ramp)
+    return build(temperature, epochs)
 
 
 def _decoupled(weight: float, epochs: int) -> distillers.Distiller:
@@ -115,5 +115,5 @@ METHODS: dict[str, Method] = {
 part: it is what a combination is compared with.
 """
 
-FEW = ("alone", "KD", "KD, full labels", "PKT+KD", "HKD", "HKD+KD")
-"""The methods of the scenarios with fewer or wrong labels."""
+COMPARED = ("alone", "KD", "KD, full labels", "PKT+KD", "HKD", "HKD+KD")
+"""The methods that are measured in every scenario."""

@@ -1,4 +1,4 @@
-"""Judge embeddings: nearest neighbors, and linear classifiers."""
+"""Judge embeddings by nearest neighbors and linear probes."""
 
 import jax
 import jax.numpy as jnp
@@ -33,9 +33,9 @@ def linear(
     test: np.ndarray,
     test_labels: np.ndarray,
 ) -> float:
-    """Return the test accuracy of a linear classifier on embeddings.
+    """Return the test accuracy of a linear probe of embeddings.
 
-    The embeddings are standardized by those of the training images. The classifier
+    The embeddings are standardized by those of the training images. The probe
     minimizes the cross-entropy and a small L2 penalty by L-BFGS.
     """
     names = np.unique(train_labels)
@@ -52,10 +52,8 @@ def linear(
     kernel, bias = _minimize(
         loss, (jnp.zeros((inputs.shape[1], len(names))), jnp.zeros(len(names)))
     )
-    predicted = ((test - mean) / scale @ np.asarray(kernel) + np.asarray(bias)).argmax(
-        1
-    )
-    return float((names[predicted] == test_labels).mean())
+    logits = (test - mean) / scale @ np.asarray(kernel) + np.asarray(bias)
+    return float((names[logits.argmax(1)] == test_labels).mean())
 
 
 def _minimize(loss, parameters):

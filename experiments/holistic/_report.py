@@ -7,11 +7,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments._numbers import mean_and_deviation
 from experiments.holistic import _methods
 from experiments.holistic._evidence import Difference, Evidence, paired
 from experiments.studies import _tables
 
-ALONE, KD, BOTH = "alone", "KD", "KD, full labels"
+ALONE, KD, KD_FULL = "alone", "KD", "KD, full labels"
 # From few labels to all, then from right labels to wrong ones.
 FEWER = ("10 labels", "100 labels", "1000 labels", "all labels")
 NOISIER = ("all labels", "20 % noise", "40 % noise")
@@ -19,15 +20,8 @@ _EMBEDDINGS = {
     "accuracy": "accuracy",
     "recall": "recall@1",
     "new_recall": "recall@1, new classes",
-    "new_probe": "linear classifier, new classes",
+    "new_probe": "linear probe, new classes",
 }
-_HOLISTIC = tuple(name for name in _methods.METHODS if name.startswith("HKD"))
-
-
-def _mean(values: np.ndarray) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.2f}"
-    return f"{values.mean():.2f} ± {values.std(ddof=1):.2f}"
 
 
 def _measured(evidence: Evidence, student: str, scenario: str) -> list[str]:
@@ -39,8 +33,18 @@ def _measured(evidence: Evidence, student: str, scenario: str) -> list[str]:
     ]
 
 
-def methods(evidence: Evidence, student: str = "MLP") -> str:
-    """Tabulate all methods with all labels: accuracy, differences, embeddings."""
+def methods(evidence: Evidence) -> str:
+    """Tabulate the methods with all labels, one table for each measured student."""
+    scenario = "all labels"
+    students = dict.fromkeys(name.split("; ")[0] for name in evidence.cells)
+    return "\n\n".join(
+        _methods_of(evidence, student)
+        for student in students
+        if _measured(evidence, student, scenario)
+    )
+
+
+def _methods_of(evidence: Evidence, student: str) -> str:
     scenario = "all labels"
 
     def of(method: str, what: str) -> np.ndarray:
@@ -55,33 +59,44 @@ def methods(evidence: Evidence, student: str = "MLP") -> str:
     found = _measured(evidence, student, scenario)
     for method in sorted(found, key=accuracy, reverse=True):
         cell = evidence.cells[f"{student}; {scenario}; {method}"]
-        knob = _methods.METHODS[method].knob
+        name = _methods.METHODS[method].hyperparameter
         rows.append(
             [
                 method,
-                f"{cell['learning_rate']:g}; {knob} {cell['value']:g}",
-                _mean(of(method, "accuracy")),
+                f"{cell['learning_rate']:g}; {name} {cell['value']:g}",
+                mean_and_deviation(of(method, "accuracy")),
                 *(
                     str(paired(of(method, "accuracy"), of(base, "accuracy")))
                     if method != base
                     else ""
-                    for base in (ALONE, BOTH)
+                    for base in (ALONE, KD_FULL)
                 ),
-                _mean(of(method, "recall")),
+                mean_and_deviation(of(method, "recall")),
             ]
         )
-    head = ["", "learning rate; setting", "test accuracy (%)", "over alone"]
-    return _tables.markdown([*head, f"over {BOTH}", "recall@1 (%)"], rows)
+    head = [student, "learning rate; setting", "test accuracy (%)", "over alone"]
+    return _tables.markdown([*head, f"over {KD_FULL}", "recall@1 (%)"], rows)
 
 
 def scenarios(evidence: Evidence) -> str:
     """Tabulate the accuracy by labels, and what HKD adds to KD, seed by seed."""
     shown = _complete(evidence, (*FEWER[:3], *NOISIER))
     rows = [
-        [method, *(_mean(evidence.values("MLP", s, method, "accuracy")) for s in shown)]
-        for method in _methods.FEW
+        [
+            method,
+            *(
+                mean_and_deviation(evidence.values("MLP", s, method, "accuracy"))
+                for s in shown
+            ),
+        ]
+        for method in _methods.COMPARED
     ]
-    for one, other in (("HKD", ALONE), ("HKD", KD), ("HKD+KD", BOTH), ("HKD+KD", KD)):
+    for one, other in (
+        ("HKD", ALONE),
+        ("HKD", KD),
+        ("HKD+KD", KD_FULL),
+        ("HKD+KD", KD),
+    ):
         differences = [_between(evidence, s, one, other, "accuracy") for s in shown]
         rows.append([f"{one} - {other}", *map(str, differences)])
     return _tables.markdown(["", *shown], rows)
@@ -92,7 +107,7 @@ def _complete(evidence: Evidence, names: Sequence[str]) -> list[str]:
     return [
         name
         for name in names
-        if set(_methods.FEW) <= set(_measured(evidence, "MLP", name))
+        if set(_methods.COMPARED) <= set(_measured(evidence, "MLP", name))
     ]
 
 
@@ -103,13 +118,18 @@ def embeddings(evidence: Evidence) -> str:
         [
             name or "teacher",
             *(
-                _mean(evidence.values(student, scenario, name, what))
+                mean_and_deviation(evidence.values(student, scenario, name, what))
                 for what in _EMBEDDINGS
             ),
         ]
-        for student, name in (("teacher", ""), *(("MLP", m) for m in _methods.FEW))
+        for student, name in (("teacher", ""), *(("MLP", m) for m in _methods.COMPARED))
     ]
-    for one, other in (("HKD", ALONE), ("HKD", KD), ("HKD+KD", BOTH), ("PKT+KD", BOTH)):
+    for one, other in (
+        ("HKD", ALONE),
+        ("HKD", KD),
+        ("HKD+KD", KD_FULL),
+        ("PKT+KD", KD_FULL),
+    ):
         found = [_between(evidence, scenario, one, other, w) for w in _EMBEDDINGS]
         rows.append([f"{one} - {other}", *map(str, found)])
     return _tables.markdown(["", *_EMBEDDINGS.values()], rows)
@@ -132,7 +152,7 @@ def draw_methods(evidence: Evidence) -> Figure:
     ranked = sorted(
         found, key=lambda m: evidence.values("MLP", "all labels", m, "accuracy").mean()
     )
-    for axes, base in zip(panels, (ALONE, BOTH), strict=True):
+    for axes, base in zip(panels, (ALONE, KD_FULL), strict=True):
         for place, method in enumerate(ranked):
             if method != base:
                 difference = _between(evidence, "all labels", method, base, "accuracy")
@@ -168,17 +188,19 @@ def draw_scenarios(evidence: Evidence) -> Figure:
 
 
 def draw_embeddings(evidence: Evidence) -> Figure:
-    """Draw what embeddings know, every student as a dot."""
+    """Draw the accuracy and the scores of the embeddings, every student as a dot."""
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     panels = figure.subplots(1, len(_EMBEDDINGS))
     for axes, (what, title) in zip(panels, _EMBEDDINGS.items(), strict=True):
-        for place, method in enumerate(_methods.FEW):
+        for place, method in enumerate(_methods.COMPARED):
             values = evidence.values("MLP", "five classes", method, what)
             place_of_all = np.full(len(values), place)
             axes.plot(place_of_all, values, "o", color=_color(method), ms=4, alpha=0.6)
             axes.plot(place, values.mean(), "_", color=_color(method), ms=16)
         axes.set_title(f"{title} (%)", fontsize=9)
-        axes.set_xticks(range(len(_methods.FEW)), _methods.FEW, rotation=45, ha="right")
+        axes.set_xticks(
+            range(len(_methods.COMPARED)), _methods.COMPARED, rotation=45, ha="right"
+        )
         _tables.tidy(axes)
     return figure
 
@@ -189,7 +211,7 @@ def _draw_interval(axes: Axes, place: int, found: Difference, color: str) -> Non
 
 
 def _color(method: str) -> str:
-    if method in _HOLISTIC:
+    if method.startswith("HKD"):
         return _tables.ORANGE
     return _tables.GRAY if method == ALONE else _tables.BLUE
 
@@ -197,7 +219,7 @@ def _color(method: str) -> str:
 _STYLES = {
     ALONE: "o:",
     KD: "s-",
-    BOTH: "s--",
+    KD_FULL: "s--",
     "PKT+KD": "v-.",
     "HKD": "o:",
     "HKD+KD": "o-",
@@ -215,10 +237,7 @@ FIGURES: Mapping[str, Callable[[Evidence], Figure]] = {
 }
 
 
-def draw(evidence: Evidence, folder: Path) -> Sequence[Path]:
+def draw(evidence: Evidence, folder: Path) -> None:
     """Draw all figures into a folder."""
-    files = []
     for name, figure in FIGURES.items():
-        files.append(folder / f"holistic_{name}.png")
-        figure(evidence).savefig(files[-1], dpi=150)
-    return files
+        figure(evidence).savefig(folder / f"holistic_{name}.png", dpi=150)

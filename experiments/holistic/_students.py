@@ -8,6 +8,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from experiments import _training
 from experiments.holistic import _lessons, _probe
 from experiments.holistic._methods import METHODS, Setting
 from jaxkd import data, models, training
@@ -96,17 +97,8 @@ def train(
         steps_per_call=16,
         trials=trials,
     )
-    loop, _ = training.fit(
-        program,
-        program.start(seed),
-        epochs=epochs,
-        evaluate_every=epochs,
-        progress=False,
-    )
-    return [
-        training.freeze_teacher(program.student(loop, trial), program.normalization)
-        for trial in range(trials)
-    ]
+    loop = _training.fit(program, seed=seed, epochs=epochs)
+    return _training.frozen(program, loop, trials)
 
 
 def accuracy(network: training.FrozenNetwork, split: data.Split) -> float:
@@ -126,18 +118,18 @@ def judge(lesson: _lessons.Lesson, answers: _lessons.Answers) -> dict[str, float
         ``accuracy``; ``recall``, recall@1 of the test images' embeddings by cosine;
         ``nll``, the negative log-likelihood. If there are classes that it was not
         trained on, also ``new_recall`` and ``new_probe``, the accuracy of a linear
-        classifier on embeddings, both for these.
+        probe of the embeddings, both for these.
     """
     whole, classes = lesson.whole, lesson.dataset.num_classes
-    old = whole.test.labels < classes
-    logits, labels = answers.test.logits[old], whole.test.labels[old]
+    seen = whole.test.labels < classes
+    logits, labels = answers.test.logits[seen], whole.test.labels[seen]
     found = {
         "accuracy": float((logits.argmax(1) == labels).mean()),
         "nll": _negative_log_likelihood(logits, labels),
-        "recall": _probe.recall(answers.test.embedding[old], labels),
+        "recall": _probe.recall(answers.test.embedding[seen], labels),
     }
-    if not old.all():
-        train, test = whole.train.labels >= classes, ~old
+    if not seen.all():
+        train, test = whole.train.labels >= classes, ~seen
         labels = whole.test.labels[test]
         found["new_recall"] = _probe.recall(answers.test.embedding[test], labels)
         found["new_probe"] = _probe.linear(

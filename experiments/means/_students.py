@@ -7,6 +7,7 @@ from typing import NamedTuple
 import optax
 from flax import nnx
 
+from experiments import _training
 from experiments.means._optimizers import Rule
 from jaxkd import data, distillers, models, training
 
@@ -50,7 +51,7 @@ def train_teacher(dataset: data.ImageDataset) -> Lesson:
         batch_size=BATCH_SIZE,
         augmentation=data.Augmentation(),
     )
-    loop = _fit(program, seed=100, epochs=TEACHER_EPOCHS)
+    loop = _training.fit(program, seed=100, epochs=TEACHER_EPOCHS)
     return Lesson(dataset, program.student(loop), program.normalization)
 
 
@@ -95,23 +96,8 @@ def train_students(
         trials=trials,
         max_skipped=_SKIPPED,
     )
-    loop = _fit(program, seed=0, epochs=STUDENT_EPOCHS)
-    return [
-        training.freeze_teacher(program.student(loop, trial), lesson.normalization)
-        for trial in range(trials)
-    ]
-
-
-def _fit(program: training.Program, *, seed: int, epochs: int) -> training.LoopState:
-    """Train without a display, and evaluate after the last epoch."""
-    loop, _ = training.fit(
-        program,
-        program.start(seed),
-        epochs=epochs,
-        evaluate_every=epochs,
-        progress=False,
-    )
-    return loop
+    loop = _training.fit(program, seed=0, epochs=STUDENT_EPOCHS)
+    return _training.frozen(program, loop, trials)
 
 
 def _build(dataset: data.ImageDataset, width: int, rngs: nnx.Rngs) -> nnx.Module:

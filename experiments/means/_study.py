@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments._numbers import rounded
+
 RESULTS = Path(__file__).parent / "results"
 
 Cell = Mapping[str, np.ndarray]
@@ -56,7 +58,7 @@ class Study:
         """Write the numbers, one setting a line, with five digits."""
         head = {"provenance": evidence.provenance, "teacher": evidence.teacher}
         lines = [
-            f" {json.dumps(name, ensure_ascii=False)}: {json.dumps(_rounded(cell))}"
+            f" {json.dumps(name, ensure_ascii=False)}: {json.dumps(rounded(cell))}"
             for name, cell in evidence.cells.items()
         ]
         start = json.dumps(head, ensure_ascii=False)[:-1]
@@ -71,15 +73,3 @@ class Study:
             for name, cell in found["cells"].items()
         }
         return Evidence(found["provenance"], dataset, found["teacher"], cells)
-
-
-def _rounded(cell: Cell) -> dict[str, list[float]]:
-    return {
-        name: [float(f"{value:.5g}") for value in values]
-        for name, values in cell.items()
-    }
-
-
-def mean_and_deviation(values: np.ndarray, digits: int = 2) -> str:
-    """Format the mean and standard deviation over the students."""
-    return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"

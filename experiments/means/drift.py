@@ -27,9 +27,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments._numbers import mean_and_deviation
 from experiments.means import _scores, _students
 from experiments.means._optimizers import ADAM, KEPT, SGD, SPLIT, Rule
-from experiments.means._study import Cell, Evidence, Study, mean_and_deviation
+from experiments.means._study import Cell, Evidence, Study
 from experiments.studies import _tables
 from jaxkd import data, distillers, models, training
 

@@ -21,9 +21,10 @@ import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
 
+from experiments._numbers import mean_and_deviation
 from experiments.means import _students
 from experiments.means._optimizers import ADAM, KEPT, SGD, SLOW_SGD, Rule
-from experiments.means._study import Cell, Evidence, Study, mean_and_deviation
+from experiments.means._study import Cell, Evidence, Study
 from experiments.studies import _tables
 from jaxkd import distillers, models, training
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments._numbers import rounded
 from experiments._runs import Job, finished
 
 RESULTS = Path(__file__).parent / "results"
@@ -79,7 +80,7 @@ class Study:
         """Write the numbers to :attr:`file`, with one line per metric of a run."""
         runs = {
             cell: {"command": run.command, "seeds": run.seeds}
-            | {name: _rounded(values) for name, values in run.metrics.items()}
+            | {name: rounded(values) for name, values in run.metrics.items()}
             for cell, run in evidence.runs.items()
         }
         lines = [
@@ -117,10 +118,6 @@ def _read_run(job: Job, names: Sequence[str]) -> Run:
 
 def _of_trials(record: Mapping[str, Any], name: str) -> list[float]:
     return record["trials"][name] if "trials" in record else [record[name]]
-
-
-def _rounded(values: np.ndarray) -> list[list[float]]:
-    return [[float(f"{value:.5g}") for value in row] for row in values]
 
 
 def _entry(item: tuple[str, object]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
+from experiments._numbers import mean_and_deviation
 from experiments.studies._study import Run
 from jaxkd.reports._figures import COLORS
 
@@ -27,10 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def percent(run: Run) -> str:
     """Format the mean and standard deviation of the accuracy over the trials."""
-    values = 100 * run.last()
-    if len(values) == 1:
-        return f"{values[0]:.2f}"
-    return f"{values.mean():.2f} ± {values.std(ddof=1):.2f}"
+    return mean_and_deviation(100 * run.last())
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

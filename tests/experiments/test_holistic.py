@@ -18,7 +18,6 @@ from experiments.holistic import (
 )
 from experiments.holistic.__main__ import main
 from jaxkd import data
-from jaxkd.data._labels import UNLABELED
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -89,7 +88,7 @@ LABELS = np.random.default_rng(0).integers(0, 10, 3000)
 
 def test_as_many_labels_of_each_class_remain_as_the_scenario_says():
     kept = _lessons.student_labels(LABELS, _lessons.Scenario(labels_per_class=7))
-    labeled = kept != UNLABELED
+    labeled = kept != _lessons.UNLABELED
     np.testing.assert_array_equal(np.bincount(kept[labeled]), [7] * 10)
     np.testing.assert_array_equal(kept[labeled], LABELS[labeled])
 
@@ -126,7 +125,7 @@ def test_recall_is_the_accuracy_of_the_nearest_other_image():
     )
 
 
-def test_the_linear_classifier_is_that_of_scikit_learn():
+def test_the_linear_probe_is_that_of_scikit_learn():
     train, train_labels = _clusters(400)
     test, test_labels = _clusters(401)
     mean, scale = train.mean(0), train.std(0)
